@@ -7,10 +7,8 @@ import sys
 
 from tfdist import data, flags, models, rundir
 from tfdist.cluster import read_cluster
+from tfdist.exits import INTERRUPTED, MISTAKE
 from tfdist.log import say
-
-# Exit codes: 2 for what the user can mend, 130 for Ctrl-C, as shells have it.
-MISTAKE, INTERRUPTED = 2, 130
 
 
 def main(arguments=None):
