@@ -35,7 +35,7 @@ def refusal(**fields):
         (
             {"optimizer": "Adam"},
             "optimizer is 'Adam'. Use one of adadelta, adafactor, adagrad, adam, adamax, adamw, "
-            "ftrl, lamb, lion, nadam, rmsprop, sgd.",
+            "ftrl, lamb, lars, lion, nadam, rmsprop, sgd.",
         ),
         ({"epochs": 0}, "epochs is 0. Use a whole number from 1."),
         ({"steps": -3}, "steps is -3. Use a whole number from 1."),
@@ -51,6 +51,11 @@ def refusal(**fields):
         ({"learning_rate": -1}, "learning_rate is -1. Use a number above 0."),
         ({"learning_rate": math.nan}, "learning_rate is nan. Use a number above 0."),
         ({"learning_rate": math.inf}, "learning_rate is inf. Use a number above 0."),
+        ({"warmup_epochs": -1}, "warmup_epochs is -1. Use a number from 0."),
+        ({"base_batch": 0}, "base_batch is 0. Use a whole number from 1."),
+        ({"replica_batch": 0}, "replica_batch is 0. Use a whole number from 1."),
+        ({"jit_compile": True}, "jit_compile is True. Use one of auto, true, false."),
+        ({"scaling": "cubic"}, "scaling is 'cubic'. Use one of linear, square_root."),
         ({"run_dir": ""}, "run_dir is empty. Give a folder, or leave it out."),
         ({"data_dir": ""}, "data_dir is empty. Give a folder, or leave it out."),
     ],
@@ -68,8 +73,20 @@ def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
         ),
         (
             {"optimizer": make_something, "learning_rate": 0.1},
-            "learning_rate and optimizer_options are for an optimizer given by name, but optimizer "
-            "is a function. Set them inside it.",
+            "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name, but "
+            "optimizer is a function. Set them inside it.",
+        ),
+        (
+            {"optimizer": make_something, "learning_rate": None, "warmup_epochs": 1},
+            "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name",
+        ),
+        (
+            {"learning_rate": None, "base_batch": 256},
+            "base_batch and warmup_epochs fit a learning_rate, and there is none. Give it too.",
+        ),
+        (
+            {"global_batch": 32, "replica_batch": 16},
+            "global_batch is 32 and replica_batch is 16: each says how many rows a step has. Give one of them.",
         ),
         (
             {
@@ -77,7 +94,7 @@ def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
                 "learning_rate": None,
                 "optimizer_options": {"momentum": 0.9},
             },
-            "learning_rate and optimizer_options are for an optimizer given by name",
+            "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name",
         ),
         (
             {"model": make_something, "model_options": {"dense": 3}},

@@ -11,6 +11,11 @@ from tfdist.config import DEFAULT_EPOCHS, OPTIMIZERS, RunConfig
 
 # Flag → (the value on the command line, every field of the default config that it changes).
 CHANGES = {
+    "base_batch": ("256", {"base_batch": 256}),
+    "jit_compile": ("true", {"jit_compile": "true"}),
+    "replica_batch": ("16", {"replica_batch": 16}),
+    "scaling": ("square_root", {"scaling": "square_root"}),
+    "warmup_epochs": ("0.5", {"warmup_epochs": 0.5}),
     "checkpoint_every_steps": ("5", {"checkpoint_every_steps": 5}),
     "data_dir": ("~/here", {"data_dir": "~/here"}),
     "dataset": ("mnist", {"dataset": "mnist", "expected": {}}),
@@ -71,10 +76,10 @@ def test_every_row_of_the_table_is_a_flag():
 @pytest.mark.usefixtures("cpus")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_on_offer_can_be_made(optimizer):
-    from tfdist import assemble
+    from tfdist import assemble, data
 
     run = flags.read_config([f"--optimizer={optimizer}", "--learning_rate=0.25"])
-    made = assemble.make_optimizer(run)
+    made = assemble.make_optimizer(run, data.digits())
     assert type(made).__name__.lower() == optimizer
     assert float(made.learning_rate) == 0.25
 

@@ -53,6 +53,14 @@ def test_promise_01_two_workers_evaluate_and_predict_what_one_process_does(worke
     assert_same(workers, "predict", plain.predict(x[:31], verbose=0))
 
 
+def test_a_worker_may_predict_its_own_rows_alone_and_all_workers_together_every_row_once(workers):
+    places = np.concatenate([worker["own places"] for worker in workers])
+    assert sorted(places) == list(range(31))
+    assert [len(worker["own places"]) for worker in workers] == [15, 16]
+    for worker in workers:
+        np.testing.assert_array_equal(worker["own outputs"], worker["predict"][worker["own places"]])
+
+
 def test_two_workers_share_batchnorm_statistics(workers, float64):
     plain, _ = jobs.train_plainly(jobs.small_source(34), make_model=jobs.make_batchnorm_mlp)
     assert_same(workers, "batchnorm", jobs.weights_of(plain))

@@ -134,3 +134,25 @@ def test_ctrl_c_leaves_a_run_that_can_go_on(tmp_path, presses):
     done = max(steps)
     assert train.main(["--strategy=one_device", f"--steps={done + 1}", f"--run_dir={tmp_path}", "--resume=must"]) == 0
     assert read_summary(tmp_path)["steps"] == done + 1
+
+
+def test_promise_38_the_learning_rate_is_derived_from_the_replicas_and_printed(tmp_path, monkeypatch, caplog):
+    """16 rows a replica: 32 on two replicas, 48 on three, and the rate follows."""
+    monkeypatch.chdir(tmp_path)
+    wishes = [
+        "--strategy=mirrored",
+        "--optimizer=lars",
+        "--learning_rate=0.1",
+        "--base_batch=16",
+        "--warmup_epochs=0.5",
+    ]
+    for replicas, rate, batch, warmup in ((2, "0.2", 32, 23), (3, "0.3", 48, 15)):
+        run = tmp_path / str(replicas)
+        flags = ["--model=mlp", "--steps=2", "--replica_batch=16", f"--replicas={replicas}", f"--run_dir={run}"]
+        with caplog.at_level("INFO", "tfdist"):
+            assert train.main([*wishes, *flags]) == 0
+        line = f"learning rate 0.1 for 16 rows -> {rate} for {batch} rows (linear), warm-up over 0.5 epochs = {warmup}"
+        assert line in caplog.text
+        assert json.loads((run / "config.json").read_text())["global_batch"] == batch
+        model = keras.saving.load_model(run / "model.keras")
+        assert float(model.optimizer.learning_rate) == pytest.approx(2 / warmup * float(rate))

@@ -36,6 +36,8 @@ def train_jobs(strategy):
     x, y = jobs.make_rows()
     results["evaluate"] = tfdist.evaluate(model, x[:31], y[:31], batch_size=10, verbose=0)
     results["predict"] = tfdist.predict(model, x[:31], batch_size=10, verbose=0)
+    own = list(tfdist.predict(model, x[:31], batch_size=10, verbose=0, own_rows=True))
+    results["own places"], results["own outputs"] = (np.concatenate(parts) for parts in zip(*own, strict=True))
     model, _ = jobs.train(strategy, jobs.overflowing_source(), make_model=jobs.make_loss_scaling_mlp)
     results["overflow"] = jobs.weights_of(model)
     source = jobs.small_source(34)

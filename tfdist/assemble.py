@@ -9,8 +9,10 @@ import tensorflow as tf
 
 import tfdist
 from tfdist import checkpoint, data, models, order, rundir
+from tfdist.log import say
 from tfdist.monitor.throughput import Throughput
 from tfdist.monitor.writers import Lines, MetricsFile
+from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
 
 # Keras' own look-up by name does not know Lamb.
 _OPTIMIZERS = {
@@ -24,6 +26,7 @@ _OPTIMIZERS = {
         keras.optimizers.AdamW,
         keras.optimizers.Ftrl,
         keras.optimizers.Lamb,
+        LARS,
         keras.optimizers.Lion,
         keras.optimizers.Nadam,
         keras.optimizers.RMSprop,
@@ -69,7 +72,7 @@ def make_model(config, source):
             **config.model_options,
         )
     model.compile(
-        make_optimizer(config),
+        make_optimizer(config, source),
         loss=config.loss,
         metrics=list(config.metrics),
         steps_per_execution=config.steps_per_execution,
@@ -77,17 +80,28 @@ def make_model(config, source):
     return model
 
 
-def make_optimizer(config):
-    """Makes the Keras optimizer."""
+def make_optimizer(config, source):
+    """Makes the Keras optimizer, with the learning rate that the global batch asks for."""
     if callable(config.optimizer):
         return config.optimizer()
     options = dict(config.optimizer_options)
     if config.learning_rate is not None:
-        options["learning_rate"] = config.learning_rate
+        options["learning_rate"] = _learning_rate(config, source)
     try:
         return _OPTIMIZERS[config.optimizer](**options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"optimizer {config.optimizer} with {options}: {error}") from None
+
+
+def _learning_rate(config, source):
+    """Gives the learning rate or its schedule; says what was derived, and from what."""
+    rate, batch = config.learning_rate, config.global_batch
+    base = {"base_batch": config.base_batch or batch, "rule": config.scaling}
+    warmup = {"epochs": config.warmup_epochs, "rows": source.rows} if config.warmup_epochs else {}
+    if config.base_batch or warmup:
+        say(describe(rate, global_batch=batch, **base, **warmup) + ".")
+    scaled = scale_learning_rate(rate, global_batch=batch, **base)
+    return WarmUp(scaled, global_batch=batch, **warmup) if warmup else scaled
 
 
 def make_callbacks(run, config, source, *, writes):

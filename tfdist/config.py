@@ -8,6 +8,8 @@ from typing import Any
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "float64", "mixed_float16", "mixed_bfloat16")
 RESUMES = ("auto", "never", "must")
+JIT_COMPILES = ("auto", "true", "false")
+SCALINGS = ("linear", "square_root")
 OPTIMIZERS = (
     "adadelta",
     "adafactor",
@@ -17,6 +19,7 @@ OPTIMIZERS = (
     "adamw",
     "ftrl",
     "lamb",
+    "lars",
     "lion",
     "nadam",
     "rmsprop",
@@ -24,6 +27,7 @@ OPTIMIZERS = (
 )
 
 DEFAULT_EPOCHS = 20
+DEFAULT_GLOBAL_BATCH = 64
 
 # Field → what goes with it, and its value when the field changes.
 _BELONGINGS: Mapping[str, Mapping[str, Any]] = {
@@ -31,7 +35,9 @@ _BELONGINGS: Mapping[str, Mapping[str, Any]] = {
     "epochs": {"steps": None},
     "model": {"model_options": {}, "expected": {}},
     "dataset": {"dataset_options": {}, "data_dir": None, "expected": {}},
-    "optimizer": {"optimizer_options": {}, "learning_rate": None},
+    "optimizer": {"optimizer_options": {}, "learning_rate": None, "base_batch": None, "warmup_epochs": 0},
+    "global_batch": {"replica_batch": None},
+    "replica_batch": {"global_batch": DEFAULT_GLOBAL_BATCH},
 }
 
 
@@ -49,15 +55,22 @@ class RunConfig:
         download: lets TensorFlow Datasets download what is not there.
         test_split: the split that is evaluated; None for no evaluation.
         global_batch: rows of a step, over all replicas.
+        replica_batch: rows of a step on each replica, in place of `global_batch`, which then is as many times larger
+            as there are replicas.
         epochs, steps: how long: one of them, or neither for 20 epochs; `steps` is the total.
         optimizer: a name of OPTIMIZERS, or a function () → `keras.optimizers.Optimizer`.
         learning_rate: of an optimizer given by name; None for Keras' default.
+        base_batch: rows of a step for which `learning_rate` was found: it is scaled to the global batch; None for no
+            scaling.
+        scaling: "linear" or "square_root", as in `tfdist.optimizers.scale_learning_rate`.
+        warmup_epochs: epochs, or a fraction of one, in which the learning rate rises from 0.
         optimizer_options: further arguments of an optimizer given by name.
         loss, metrics: as in `keras.Model.compile`.
         precision: Keras' dtype policy.
         strategy, replicas: as in `tfdist.choose_strategy`.
         seed: of weights, order and random layers.
         steps_per_execution: steps in one call; callbacks for batches run between calls.
+        jit_compile: "true", "false", or "auto" to compile the gradients with XLA where that was seen to help.
         deterministic: asks for TensorFlow's deterministic kernels, where they differ.
         run_dir: the run's folder; None for the next free runs/<name>-<n>.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
@@ -73,11 +86,15 @@ class RunConfig:
     data_dir: str | None = None
     download: bool = False
     test_split: str | None = "test"
-    global_batch: int = 64
+    global_batch: int = DEFAULT_GLOBAL_BATCH
+    replica_batch: int | None = None
     epochs: int | None = None
     steps: int | None = None
     optimizer: str | Callable[[], Any] = "adam"
     learning_rate: float | None = 2e-3
+    base_batch: int | None = None
+    scaling: str = "linear"
+    warmup_epochs: float = 0
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     loss: str = "sparse_categorical_crossentropy"
     metrics: tuple[str, ...] = ("accuracy",)
@@ -86,6 +103,7 @@ class RunConfig:
     replicas: int | None = None
     seed: int = 0
     steps_per_execution: int = 1
+    jit_compile: str = "auto"
     deterministic: bool = False
     run_dir: str | None = None
     checkpoint_every_steps: int | None = None
@@ -96,9 +114,11 @@ class RunConfig:
         self._check_name("strategy", STRATEGIES)
         self._check_name("precision", PRECISIONS)
         self._check_name("resume", RESUMES)
+        self._check_name("jit_compile", JIT_COMPILES)
+        self._check_name("scaling", SCALINGS)
         if not callable(self.optimizer):
             self._check_name("optimizer", OPTIMIZERS)
-        for field in ("epochs", "steps", "replicas", "checkpoint_every_steps"):
+        for field in ("epochs", "steps", "replicas", "replica_batch", "base_batch", "checkpoint_every_steps"):
             self._check_positive(field, optional=True)
         for field in ("global_batch", "steps_per_execution"):
             self._check_positive(field)
@@ -106,6 +126,8 @@ class RunConfig:
             raise ValueError(f"seed is {self.seed!r}. Use a whole number from 0 to {2**32 - 1}.")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate}. Use a number above 0.")
+        if not 0 <= self.warmup_epochs < math.inf:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs}. Use a number from 0.")
         for field in ("data_dir", "run_dir"):
             # As an unset variable of the shell leaves it: no wish for the default.
             if getattr(self, field) == "":
@@ -129,11 +151,20 @@ class RunConfig:
             raise ValueError(
                 f"epochs is {self.epochs} and steps is {self.steps}: both say how long to train. Give one of them."
             )
-        if callable(self.optimizer) and (self.learning_rate or self.optimizer_options):
+        if self.replica_batch is not None and self.global_batch != DEFAULT_GLOBAL_BATCH:
             raise ValueError(
-                "learning_rate and optimizer_options are for an optimizer given by name, but optimizer is a function. "
-                "Set them inside it."
+                f"global_batch is {self.global_batch} and replica_batch is {self.replica_batch}: each says how many "
+                "rows a step has. Give one of them."
             )
+        if callable(self.optimizer) and (
+            self.learning_rate or self.optimizer_options or self.base_batch or self.warmup_epochs
+        ):
+            raise ValueError(
+                "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name, "
+                "but optimizer is a function. Set them inside it."
+            )
+        if self.learning_rate is None and (self.base_batch or self.warmup_epochs):
+            raise ValueError("base_batch and warmup_epochs fit a learning_rate, and there is none. Give it too.")
         if callable(self.model) and self.model_options:
             raise ValueError(
                 "model_options are for a model given by name, but model is a function. Set them inside it."
@@ -160,6 +191,12 @@ class RunConfig:
                 for name, empty in belongings.items():
                     changes.setdefault(name, empty)
         return dataclasses.replace(self, **changes)
+
+    def for_replicas(self, replicas):
+        """Gives the config with the global batch that so many replicas make of `replica_batch`, if there is one."""
+        if self.replica_batch is None:
+            return self
+        return dataclasses.replace(self, global_batch=self.replica_batch * replicas, replica_batch=None)
 
     def total_steps(self, steps_per_epoch):
         """Gives the number of steps after which the run is over."""

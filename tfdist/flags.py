@@ -7,7 +7,7 @@ import sys
 
 from absl import flags
 
-from tfdist.config import OPTIMIZERS, PRECISIONS, RESUMES, STRATEGIES, RunConfig
+from tfdist.config import JIT_COMPILES, OPTIMIZERS, PRECISIONS, RESUMES, SCALINGS, STRATEGIES, RunConfig
 
 USAGE = """Trains a Keras model on the devices at hand: several replicas give what one device gives.
 
@@ -35,13 +35,18 @@ def make_flags():
     add(flags.DEFINE_string, "data_dir", "The folder that holds the data set.")
     add(flags.DEFINE_bool, "download", "Let TensorFlow Datasets download what is missing.")
     add(flags.DEFINE_integer, "global_batch", "Rows of a step, over all replicas.")
+    add(flags.DEFINE_integer, "replica_batch", "Rows of a step on each replica, in place of --global_batch.")
     add(flags.DEFINE_integer, "epochs", "Passes over the training split.")
     add(flags.DEFINE_integer, "steps", "Steps in all, in place of --epochs.")
     add(flags.DEFINE_enum, "optimizer", OPTIMIZERS, "The Keras optimizer.")
     add(flags.DEFINE_float, "learning_rate", "Its learning rate.")
+    add(flags.DEFINE_integer, "base_batch", "Rows of a step for which --learning_rate was found: scales it.")
+    add(flags.DEFINE_enum, "scaling", SCALINGS, "How it is scaled.")
+    add(flags.DEFINE_float, "warmup_epochs", "Epochs in which the learning rate rises from 0.")
     add(flags.DEFINE_enum, "precision", PRECISIONS, "Keras' dtype policy.")
     add(flags.DEFINE_integer, "seed", "Of weights, order and random layers.")
     add(flags.DEFINE_integer, "steps_per_execution", "Steps in one call of the compiled program.")
+    add(flags.DEFINE_enum, "jit_compile", JIT_COMPILES, "Compile the gradients with XLA; auto: where it helps.")
     add(
         flags.DEFINE_string,
         "run_dir",

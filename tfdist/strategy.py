@@ -227,6 +227,11 @@ def worker_count(strategy):
     return max(1, sum(len(jobs.get(job, ())) for job in ("chief", "worker")))
 
 
+def needs_static_shapes(strategy):
+    """Says whether every batch must have one shape: a TPU compiles the whole step for it."""
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
 def is_chief(strategy):
     """Says whether this process is the one that writes what there must be one of."""
     resolver = strategy.cluster_resolver

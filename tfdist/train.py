@@ -36,6 +36,7 @@ def train(config, cluster, run):
         writes = strategy.is_chief(chosen)
         hardware.set_precision(config.precision)
         hardware.set_seeds(config.seed, deterministic=config.deterministic)
+        config = config.for_replicas(chosen.num_replicas_in_sync)
         source, test_source = assemble.make_sources(config)
         with chosen.scope():
             model = assemble.make_model(config, source)
@@ -58,6 +59,7 @@ def train(config, cluster, run):
             steps=steps,
             run_dir=run,
             checkpoint_every_steps=config.checkpoint_every_steps,
+            jit_compile={"true": True, "false": False}.get(config.jit_compile, "auto"),
             validation_data=test_source,
             callbacks=callbacks,
             verbose=verbose,

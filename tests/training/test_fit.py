@@ -165,3 +165,14 @@ def test_mistakes_are_told():
         tfdist.fit(model, source, batch_size=2)
     with pytest.raises(ValueError, match="checkpoint_every_steps is 5, but there is no run_dir"):
         tfdist.fit(model, source, checkpoint_every_steps=5)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_predictions_can_be_had_step_by_step_with_their_places(make_strategy, replicas):
+    x, _ = jobs.make_rows()
+    model, _ = jobs.train(make_strategy(replicas), jobs.small_source(20))
+    steps = list(tfdist.predict(model, x, batch_size=20, verbose=0, own_rows=True))
+    places, outputs = zip(*steps, strict=True)
+    np.testing.assert_array_equal(np.concatenate(places), np.arange(len(x)))
+    assert [len(part) for part in outputs] == [20, 20, 20, 20, 20, 3]
+    np.testing.assert_array_equal(np.concatenate(outputs), tfdist.predict(model, x, batch_size=20, verbose=0))

@@ -12,12 +12,28 @@ class Batches:
         name: how messages call it.
         dataset: a `tf.data.Dataset` of nested tensors (G, ...), the same on every worker.
         cardinality: batches in an epoch; None where nobody knows before it ends.
+        global_batch: None, or the rows of every batch where all shares are to have the same number of rows.
     """
 
-    def __init__(self, name, dataset, cardinality=None):
+    def __init__(self, name, dataset, cardinality=None, global_batch=None):
         self.name = name
         self.cardinality = cardinality
         self._dataset = dataset
+        self._global_batch = global_batch
+
+    def with_static_shapes(self):
+        """Gives the same batches with the same number of rows in every share, though not all of them may count.
+
+        Raises:
+            ValueError: the batches may have any number of rows.
+        """
+        parts = [spec for spec in tf.nest.flatten(self.element_spec) if not is_absent_spec(spec)]
+        if not all(isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined() for spec in parts):
+            raise ValueError(
+                f"{self.name}: a TPU needs batches of one fixed shape, and these may have any: {self.element_spec}. "
+                "Use dataset.batch(…, drop_remainder=True), or give arrays or a source of tfdist.data."
+            )
+        return Batches(self.name, self._dataset, self.cardinality, parts[0].shape[0])
 
     @property
     def element_spec(self):
@@ -26,7 +42,9 @@ class Batches:
 
     def form(self, replicas):
         """Gives the `Form` of the batches: nobody knows before."""
-        return Form(may_be_empty=replicas > 1, may_end=True)
+        if self._global_batch is None:
+            return Form(may_be_empty=replicas > 1, may_end=True)
+        return Form(self._global_batch < replicas, may_end=True, padded=self._global_batch % replicas > 0)
 
     def iterator(self, strategy, epoch=0, step=0):
         """Gives an iterator over a `Share` per replica, from the beginning of the data.
@@ -48,9 +66,11 @@ class Batches:
         return iter(strategy.distribute_datasets_from_function(pipeline))
 
     def _replica_batches(self, replicas, first, count, step):
+        size = self._global_batch and -(-self._global_batch // replicas)
+
         def slices(*batch):
             whole = batch[0] if len(batch) == 1 and not isinstance(self.element_spec, tuple) else batch
-            return tf.data.Dataset.range(first, first + count).map(lambda replica: cut(whole, replicas, replica))
+            return tf.data.Dataset.range(first, first + count).map(lambda replica: cut(whole, replicas, replica, size))
 
         shares = self._dataset.skip(step).flat_map(slices)
         end = tf.data.Dataset.from_tensors(_empty_like(shares.element_spec)).repeat()

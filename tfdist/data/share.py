@@ -11,8 +11,9 @@ class Share(NamedTuple):
     """One replica's part of a global batch.
 
     Attributes:
-        batch: nested tensors (B, ...): its rows, or one row that does not count where it has none.
-        replica_rows: int64 scalar, how many of the rows count: B or 0.
+        batch: nested tensors (B, ...): its rows, or one row that does not count where it has none; where shapes are
+            static, more rows that do not count behind those that do.
+        replica_rows: int64 scalar, how many of the rows count: the first ones.
         global_rows: int64 scalar, the rows of all replicas together; 0 after the end of the data.
         first_row: int64 scalar, the place of the first row in the global batch.
     """
@@ -29,29 +30,36 @@ class Form(NamedTuple):
     Attributes:
         may_be_empty: some batch may have fewer rows than there are replicas.
         may_end: the number of batches is not known before.
+        padded: shares may have rows that do not count, behind those that do.
     """
 
     may_be_empty: bool
     may_end: bool
+    padded: bool = False
 
 
-def cut(batch, replicas, replica):
+def cut(batch, replicas, replica, size=None):
     """Cuts one replica's `Share` out of a global batch.
 
     Args:
-        batch: nested tensors (G, ...), also sparse and ragged ones.
+        batch: nested tensors (G, ...), also sparse and ragged ones; dense ones where there is a `size`.
         replicas, replica: how many there are, and which one this is.
+        size: None, or how many rows every share is to have, for static shapes: the last one that counts is repeated.
     """
     rows = count_rows(batch)
     low, high = order.replica_bounds(rows, replicas, replica)
     # A replica without rows borrows one, which will not count.
     end = tf.maximum(high, low + 1)
-    mine = tf.nest.map_structure(lambda part: slice_rows(part, low, end), batch)
+    if size is None:
+        mine = tf.nest.map_structure(lambda part: slice_rows(part, low, end), batch)
+    else:
+        places = tf.minimum(low + tf.range(size, dtype=tf.int64), end - 1)
+        mine = tf.nest.map_structure(lambda part: None if _is_absent(part) else tf.gather(part, places), batch)
     return Share(mine, high - low, rows, low)
 
 
 def rows_that_count(share):
-    """Gives a share's batch without a borrowed row: possibly no rows at all."""
+    """Gives a share's batch without the rows that do not count: possibly no rows at all."""
     return tf.nest.map_structure(lambda part: slice_rows(part, 0, share.replica_rows), share.batch)
 
 

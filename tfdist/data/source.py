@@ -78,6 +78,7 @@ class Source:
         plan: global batch, seed, shuffling.
         transform: None, or a function (batch, row_seeds) → batch, row_seeds int64 (B, 2).
         classes: number of classes, where there are any.
+        static_shapes: every share of an epoch has the same number of rows, though not all of them may count.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Source:
     plan: Plan
     transform: Callable[[Any, tf.Tensor], Any] | None = None
     classes: int | None = None
+    static_shapes: bool = False
 
     @property
     def rows(self):
@@ -104,7 +106,12 @@ class Source:
     def form(self, replicas):
         """Gives the `Form` of the batches on so many replicas."""
         start, stop = order.batch_bounds(self.rows, self.global_batch, self.cardinality - 1)
-        return Form(may_be_empty=min(self.global_batch, stop - start) < replicas, may_end=False)
+        uneven = stop - start < self.global_batch or self.global_batch % replicas > 0
+        return Form(
+            may_be_empty=min(self.global_batch, stop - start) < replicas,
+            may_end=False,
+            padded=self.static_shapes and uneven,
+        )
 
     @property
     def element_spec(self):
@@ -182,11 +189,14 @@ class Source:
                 .flat_map(lambda s, items: slices(e, s, items))
             )
 
+        size = -(-self.global_batch // replicas) if self.static_shapes else None
+
         def slices(e, s, items):
-            return tf.data.Dataset.range(first, first + count).map(lambda r: with_seeds(e, s, cut(items, replicas, r)))
+            shares = tf.data.Dataset.range(first, first + count).map(lambda r: cut(items, replicas, r, size))
+            return shares.map(lambda share: with_seeds(e, s, share))
 
         def with_seeds(e, s, share):
-            low, high = share.first_row, share.first_row + tf.maximum(share.replica_rows, 1)
+            low, high = share.first_row, share.first_row + (size or tf.maximum(share.replica_rows, 1))
             return share, self.plan.row_seeds(e, s, low, high)
 
         def decode(share, seeds):

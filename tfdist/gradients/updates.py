@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfdist.collectives import replica_context, sum_over_replicas
 from tfdist.internals import optimizers
+from tfdist.internals.replica import rows_are
 
 
 def reduce_gradients(gradients):
@@ -44,7 +45,9 @@ def apply_gradients(optimizer, gradients, variables):
         )
 
     def merged(strategy, gradients):
-        update(strategy, optimizer, gradients, variables)
+        # On one device this runs in the replica's own thread, where `optimizer.apply` would come back to here.
+        with rows_are(None):
+            update(strategy, optimizer, gradients, variables)
 
     replica_context("apply_gradients").merge_call(merged, args=(gradients,))
 

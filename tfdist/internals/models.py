@@ -67,7 +67,7 @@ def compute_loss(model, x, y, y_pred, sample_weight, *, training):
 
 
 def has_own(model, method):
-    """Says whether the model's class brings a `train_step`, `test_step` or `predict_step` of its own."""
+    """Says whether the model's class brings a method of its own, such as `train_step`, in place of Keras'."""
     return getattr(type(model), method) is not getattr(keras.Model, method)
 
 
@@ -103,6 +103,35 @@ def unsynchronised_statistics(model):
     """Gives the moving statistics of BatchNormalization layers that are not synchronised, and so differ by replica."""
     local = [layer for layer in batch_norms(model) if not layer.synchronized]
     return [variable for layer in local for variable in (layer.moving_mean, layer.moving_variance)]
+
+
+def cannot_be_padded(model, method):
+    """Says what in a model takes a mean over rows of its own, from which rows that only pad cannot be left out.
+
+    Args:
+        model: a compiled `keras.Model`.
+        method: "train_step" or "test_step".
+
+    Returns:
+        A phrase, or None where nothing is known that does.
+    """
+    for name in (method, "compute_loss", "compute_metrics"):
+        if has_own(model, name):
+            return f"the model's own {name}"
+    for layer in layers(model):
+        if layer.activity_regularizer is not None:
+            return f"the activity regularizer of layer {layer.name!r}"
+    local = [layer.name for layer in batch_norms(model) if not layer.synchronized]
+    return f"layer {local[0]!r}, a BatchNormalization not synchronized," if local and method == "train_step" else None
+
+
+def counts_over_replicas(model):
+    """Says whether a loss may divide by weights or unmasked elements, which are counted over all replicas."""
+    losses = [loss for loss in keras.tree.flatten(model.loss) if isinstance(loss, keras.losses.Loss)]
+    if any(loss.reduction == "mean_with_sample_weight" for loss in losses):
+        return True
+    masked = [layer for layer in layers(model) if isinstance(layer, keras.layers.Masking)]
+    return bool(masked) or any(getattr(layer, "mask_zero", False) for layer in layers(model))
 
 
 def synchronise_batchnorm(model):

@@ -20,11 +20,13 @@ class Rows(NamedTuple):
         mine: how many rows it has; where there are none, it works on one that does not count.
         total: the rows of all replicas.
         first: the place of its first row in the global batch.
+        padded: whether its tensors may hold rows that do not count behind those that do, as static shapes demand.
     """
 
     mine: tf.Tensor
     total: tf.Tensor
     first: tf.Tensor
+    padded: bool = False
 
     def share(self, dtype):
         """Gives this replica's part of the global batch, 0..1."""
@@ -33,6 +35,11 @@ class Rows(NamedTuple):
     def present(self, dtype):
         """Gives 1 where this replica has rows, else 0."""
         return tf.cast(self.mine > 0, dtype)
+
+    def counting(self, values):
+        """Gives what values (B, ...) are to be multiplied with: (B, 1, ...), 1 for rows that count, else 0."""
+        places = tf.range(tf.shape(values, out_type=tf.int64)[0])
+        return tf.reshape(tf.cast(places < self.mine, values.dtype), [-1] + [1] * (values.shape.rank - 1))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Keras' `fit`, `evaluate` and `predict`, right on any number of replicas."""
 
-from tfdist.training.loop import evaluate, fit, predict
+from tfdist.training.loop import evaluate, fit
+from tfdist.training.predict import predict
 
 __all__ = ["evaluate", "fit", "predict"]

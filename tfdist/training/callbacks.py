@@ -62,6 +62,32 @@ def for_this_worker(callbacks, strategy):
     return [*chosen, ChiefDecides(strategy)]
 
 
+def make_callback_list(model, callbacks, verbose, *, epochs, steps, more=(), history=False):
+    """Gives the callbacks of a run as Keras makes them: those of this worker, a progress bar on the chief.
+
+    Args:
+        model: the `keras.Model`.
+        callbacks, verbose: as in Keras.
+        epochs, steps: for the progress bar; steps in an epoch, or None.
+        more: callbacks behind the user's.
+        history: whether a `keras.callbacks.History` is among them.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        for callback in more:
+            callbacks.append(callback)
+        return callbacks
+    verbose = (1 if verbose == "auto" else verbose) if is_chief(model.distribute_strategy) else 0
+    return keras.callbacks.CallbackList(
+        for_this_worker([*keras.tree.flatten(callbacks or []), *more], model.distribute_strategy),
+        add_history=history,
+        add_progbar=verbose != 0,
+        model=model,
+        verbose=verbose,
+        epochs=epochs,
+        steps=steps,
+    )
+
+
 class _RestoreOnly(keras.callbacks.Callback):
     """`BackupAndRestore` on a worker that is not the chief: reads the backup, and neither writes nor deletes it."""
 

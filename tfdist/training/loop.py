@@ -1,4 +1,4 @@
-"""`fit`, `evaluate` and `predict` with Keras' arguments and meaning."""
+"""`fit` and `evaluate` with Keras' arguments and meaning."""
 
 import contextlib
 import functools
@@ -6,18 +6,20 @@ import pathlib
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tfdist import checkpoint
+from tfdist import strategy as strategies
 from tfdist.internals import data_adapters, models
+from tfdist.log import say
 from tfdist.rundir import RunDir, open_run
 from tfdist.strategy import is_chief
-from tfdist.training import checks, plan
-from tfdist.training.callbacks import Checkpointer, first_interrupt_waits, for_this_worker
+from tfdist.training import checks, plan, xla
+from tfdist.training.callbacks import Checkpointer, first_interrupt_waits, make_callback_list
 from tfdist.training.desync import DesyncCheck
 from tfdist.training.feed import Feed
 from tfdist.training.inputs import make_input
 from tfdist.training.programs import Programs
+from tfdist.training.static_shapes import for_strategy
 
 
 def fit(
@@ -44,6 +46,7 @@ def fit(
     resume="auto",
     checkpoint_every_steps=None,
     sync_batchnorm=True,
+    jit_compile=None,
 ):
     """Trains a compiled model on its strategy's replicas, as `keras.Model.fit` does on one device.
 
@@ -60,6 +63,8 @@ def fit(
             folder.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
         sync_batchnorm: takes the statistics of BatchNormalization over the rows of all replicas.
+        jit_compile: None for what `compile` said; True, False, or "auto" to compile the gradients with XLA where that
+            was seen to help.
 
     Returns:
         A `keras.callbacks.History`.
@@ -77,10 +82,11 @@ def fit(
         x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle, class_weight=class_weight
     )
     strategy = model.distribute_strategy
-    if sync_batchnorm and strategy.num_replicas_in_sync > 1:
+    if sync_batchnorm and (strategy.num_replicas_in_sync > 1 or strategies.needs_static_shapes(strategy)):
         models.synchronise_batchnorm(model)
-    feed = Feed(data, strategy)
+    feed = Feed(for_strategy(data, model, "train_step"), strategy)
     models.build(model, feed.spec)
+    xla.settle(model, jit_compile)
     checks.check_training(model, strategy)
     valid_batch = validation_batch_size or batch_size
     validate = _validator(model, validation_data, validation_freq, batch_size=valid_batch, steps=validation_steps)
@@ -92,14 +98,19 @@ def fit(
         if steps and per_epoch:
             epochs = -(-steps // per_epoch)
         more = [DesyncCheck(strategy), *checkpointers]
-        callbacks = _callback_list(model, callbacks, verbose, more=more, epochs=epochs, steps=per_epoch, history=True)
+        callbacks = make_callback_list(
+            model, callbacks, verbose, more=more, epochs=epochs, steps=per_epoch, history=True
+        )
         spans = functools.partial(feed.spans, restored, epochs=epochs, steps=steps)
         _train(model, feed, spans, initial_epoch, callbacks, validate)
     return model.history
 
 
 def _train(model, feed, spans, initial_epoch, callbacks, validate):
-    train = Programs.of(model).train
+    programs = Programs.of(model)
+    if programs.are_new:
+        say(f"training: {xla.describe(model)}")
+    train = programs.train
     every = [number for item in callbacks.callbacks if (number := getattr(item, "every_steps", None))]
     logs = {}
     model.stop_training = False
@@ -166,7 +177,7 @@ def _validator(model, data, frequency, *, batch_size, steps):
     x, y, sample_weight = data_adapters.unpack(data)
     # Made once: a generator is peeked into, and arrays are copied, when an input is made.
     data = make_input(x, y, sample_weight, batch_size=batch_size, steps=steps, name="validation_data")
-    feed = Feed(data, model.distribute_strategy)
+    feed = Feed(for_strategy(data, model, "test_step"), model.distribute_strategy)
 
     def validate(epoch, callbacks):
         if not models.should_validate(model, epoch, frequency):
@@ -199,8 +210,9 @@ def evaluate(
         A dict of numbers with `return_dict=True`; else a number, or a list in the order of `model.metrics`.
     """
     checks.check_compiled(model, "evaluate")
-    feed = Feed(make_input(x, y, sample_weight, batch_size=batch_size, steps=steps), model.distribute_strategy)
-    callbacks = _callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
+    data = make_input(x, y, sample_weight, batch_size=batch_size, steps=steps)
+    feed = Feed(for_strategy(data, model, "test_step"), model.distribute_strategy)
+    callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
     logs = _evaluate(model, feed, callbacks)
     return logs if return_dict else models.in_order(model, logs)
 
@@ -216,77 +228,9 @@ def _evaluate(model, feed, callbacks):
     return logs
 
 
-def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-    """Computes the outputs for a whole set, in the order of its rows, on every worker.
-
-    Args:
-        model: a `keras.Model`.
-        x: a tfdist `Source` (its labels are left aside), or what Keras takes, as in `fit`.
-        batch_size: rows of a step over all replicas; 32 by default.
-        verbose, steps, callbacks: as in Keras.
-
-    Returns:
-        Nested NumPy arrays of shape (rows, ...).
-    """
-    feed = Feed(make_input(x, batch_size=batch_size, steps=steps), model.distribute_strategy)
-    callbacks = _callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
-    models.build_layers(model, feed.spec)
-    model.stop_predicting = False
-    callbacks.on_predict_begin()
-    with contextlib.closing(feed):
-        outputs = _run_predictions(model, feed, _one_span(feed), callbacks)
-    callbacks.on_predict_end()
-    if not outputs:
-        raise ValueError("tfdist.predict: the data have no batch, so nobody knows the outputs' form. Give rows.")
-    return tf.nest.map_structure(_join, *outputs)
-
-
-def _run_predictions(model, feed, span, callbacks):
-    """Gives the outputs of each call, in the order of the rows."""
-    program = Programs.of(model).predict
-    iterator = feed.begin(span)
-    outputs, done, ended = [], 0, False
-    for first, count in plan.calls(span, model.steps_per_execution):
-        callbacks.on_predict_batch_begin(first)
-        parts = program(iterator, count, feed.form)
-        done += len(parts)
-        ended = len(parts) < count
-        if parts:
-            outputs.append(tf.nest.map_structure(_join, *parts))
-            callbacks.on_predict_batch_end(first + len(parts) - 1, {"outputs": outputs[-1]})
-        if ended or model.stop_predicting:
-            break
-    feed.end(span, done, ended=ended)
-    return outputs
-
-
 def _one_span(feed):
     (span,) = feed.spans(0, epochs=1)
     return span
-
-
-def _join(*parts):
-    if isinstance(parts[0], tf.RaggedTensor):
-        return tf.concat(parts, axis=0)
-    arrays = [np.asarray(part) for part in parts]
-    return np.concatenate(arrays) if len({array.shape[1:] for array in arrays}) == 1 else models.ragged_rows(arrays)
-
-
-def _callback_list(model, callbacks, verbose, *, epochs, steps, more=(), history=False):
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        for callback in more:
-            callbacks.append(callback)
-        return callbacks
-    verbose = (1 if verbose == "auto" else verbose) if is_chief(model.distribute_strategy) else 0
-    return keras.callbacks.CallbackList(
-        for_this_worker([*tf.nest.flatten(callbacks or []), *more], model.distribute_strategy),
-        add_history=history,
-        add_progbar=verbose != 0,
-        model=model,
-        verbose=verbose,
-        epochs=epochs,
-        steps=steps,
-    )
 
 
 def _numbers(logs):

@@ -5,6 +5,7 @@ import functools
 import tensorflow as tf
 
 from tfdist.internals import models
+from tfdist.log import say
 from tfdist.training.step import Step
 
 _ATTRIBUTE = "_tfdist_programs"
@@ -22,6 +23,12 @@ class Programs:
         self._strategy = strategy
         self._step = Step(model, strategy)
         self._version = _version(model)
+        self._announced = False
+
+    @property
+    def are_new(self):
+        """Whether nothing was trained with them yet."""
+        return "train" not in vars(self)
 
     @classmethod
     def of(cls, model):
@@ -44,11 +51,11 @@ class Programs:
 
     @functools.cached_property
     def predict(self):
-        """Gives (iterator, steps, form) → the outputs of each batch, as many as there are."""
+        """Gives (iterator, steps, form, own_rows) → what `Step.predict` gives of each batch, as many as there are."""
         one_step = self._compiled(self._step.predict)
 
-        def call(iterator, steps, form):
-            return [one_step(share) for share in self._shares(iterator, steps, form)]
+        def call(iterator, steps, form, own_rows):
+            return [one_step(share, form, own_rows=own_rows) for share in self._shares(iterator, steps, form)]
 
         return call
 
@@ -67,7 +74,7 @@ class Programs:
     def _step_by_step(self, step):
         @self._compiled
         def one_step(share, form):
-            return step(share, may_be_empty=form.may_be_empty)
+            return step(share, form)
 
         @self._compiled
         def end():
@@ -78,6 +85,7 @@ class Programs:
             last, done = None, 0
             for share in self._shares(iterator, steps, form):
                 last = one_step(share, form)
+                self._announce_retracing(one_step)
                 done += 1
             metrics = end() if done else {}
             return _logs_of_call(last, metrics), done
@@ -91,16 +99,27 @@ class Programs:
             for _ in tf.range(steps):
                 share = next(iterator)
                 if not form.may_end or self._strategy.experimental_local_results(share.global_rows)[0] > 0:
-                    step(share, may_be_empty=form.may_be_empty)
+                    step(share, form)
                     done += 1
             self._step.end_call()
             return self._step.logs(), done
 
         def call(iterator, steps, form):
             logs, done = many_steps(iterator, tf.constant(steps, tf.int64), form)
+            self._announce_retracing(many_steps)
             return logs, int(done) if form.may_end else steps
 
         return call
+
+    def _announce_retracing(self, function):
+        """Says once that a function was traced again: somebody may wonder where the time went."""
+        if self._announced or self._model.run_eagerly or function.experimental_get_tracing_count() < 2:
+            return
+        self._announced = True
+        say(
+            "the batches have another shape or type than before, so the step was traced again, which takes time. Where "
+            "this happens often, give batches of one form. It is said once."
+        )
 
     def _compiled(self, function):
         return function if self._model.run_eagerly else tf.function(function, reduce_retracing=True)

@@ -13,8 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist import order
 from tfdist.collectives import sum_over_replicas
-from tfdist.data.share import rows_that_count
+from tfdist.data.share import rows_that_count, slice_rows
 from tfdist.gradients import apply_gradients, update
 from tfdist.internals import models, optimizers, randomness, statistics
 from tfdist.internals.replica import Rows, compiled_by_xla, current_rows, rows_are
@@ -25,7 +26,8 @@ from tfdist.training.local_statistics import LocalStatistics
 class Step:
     """One step of training, evaluation or prediction of a model over all replicas.
 
-    The `share` of its methods is a per-replica `tfdist.data.share.Share`: a batch, and which of its rows count.
+    The `share` of its methods is a per-replica `tfdist.data.share.Share`: a batch, and which of its rows count; `form`
+    is the `Form` that all shares of the source have.
     """
 
     def __init__(self, model, strategy):
@@ -33,39 +35,59 @@ class Step:
         self._strategy = strategy
         self._local = LocalStatistics(model, strategy)
 
-    def train(self, share, *, may_be_empty):
+    def train(self, share, form):
         """Updates the weights once, as one device would on the whole global batch.
 
         Returns:
             What `replica_own_step` gives, for a `train_step` of the user's own; else None.
         """
         if models.has_own(self._model, "train_step"):
-            with _keras_over_all_replicas(self._model), optimizers.apply_is(_apply_by_rows):
-                return self._run(replica_own_step, self._model.train_step, share, may_be_empty, self._local)
+            with _keras_over_all_replicas(self._model, form), optimizers.apply_is(_apply_by_rows):
+                return self._run(replica_own_step, self._model.train_step, share, form, self._local)
         variables = list(self._model.trainable_variables)
-        with _keras_over_all_replicas(self._model):
-            gradients = self._strategy.run(
-                replica_gradients, args=(self._model, variables, share, may_be_empty, self._local)
-            )
+        with _keras_over_all_replicas(self._model, form):
+            gradients = self._strategy.run(replica_gradients, args=(self._model, variables, share, form, self._local))
         if variables:
             update(self._strategy, self._model.optimizer, gradients, variables)
         else:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
         return None
 
-    def test(self, share, *, may_be_empty):
+    def test(self, share, form):
         """Adds a global batch to the loss and the metrics; returns as `train` does."""
-        with _keras_over_all_replicas(self._model):
+        with _keras_over_all_replicas(self._model, form):
             if models.has_own(self._model, "test_step"):
-                return self._run(replica_own_step, self._model.test_step, share, may_be_empty)
-            return self._run(replica_test, share, may_be_empty)
+                return self._run(replica_own_step, self._model.test_step, share, form)
+            return self._run(replica_test, share, form)
 
-    def predict(self, share):
-        """Gives the outputs for a global batch, in the order of its rows, on every worker."""
-        outputs = self._strategy.run(replica_predict, args=(self._model, share))
-        if self._strategy.num_replicas_in_sync == 1:
-            return self._strategy.experimental_local_results(outputs)[0]
-        return tf.nest.map_structure(lambda part: self._strategy.gather(part, axis=0), outputs)
+    def predict(self, share, form, *, own_rows):
+        """Gives the outputs for a global batch, in the order of its rows.
+
+        Returns:
+            (outputs, places, rows): on every worker those of all rows or, with `own_rows`, of the rows of this worker's
+            replicas; int64 (B,), the places of these rows in the global batch; how many rows that has.
+        """
+        outputs = self._strategy.run(replica_predict, args=(self._model, share, form))
+        local = self._strategy.experimental_local_results
+        rows = local(share.global_rows)[0]
+        if own_rows:
+            counts = local(share.replica_rows)
+            places = [first + tf.range(count) for first, count in zip(local(share.first_row), counts, strict=True)]
+            own = tf.nest.map_structure(lambda part: _own_rows(local(part), counts), outputs)
+            return own, tf.concat(places, axis=0), rows
+        whole = tf.nest.map_structure(self._gather, outputs)
+        if form.padded:
+            whole = tf.nest.map_structure(functools.partial(_without_padding, rows, self._replicas), whole)
+        return whole, tf.range(rows), rows
+
+    @property
+    def _replicas(self):
+        return self._strategy.num_replicas_in_sync
+
+    def _gather(self, part):
+        if self._replicas == 1:
+            return self._strategy.experimental_local_results(part)[0]
+        return self._strategy.gather(part, axis=0)
 
     def end_call(self):
         """Brings together, at the end of a call, what replicas have kept to themselves."""
@@ -82,17 +104,18 @@ class Step:
 
 
 @contextlib.contextmanager
-def _keras_over_all_replicas(model):
+def _keras_over_all_replicas(model, form):
     activities = statistics.activities_counted_by_rows(models.layers(model))
-    with statistics.global_statistics(), activities, randomness.replicas_differ():
+    padding = statistics.padding_left_out(model.metrics) if form.padded else contextlib.nullcontext()
+    with statistics.global_statistics(), activities, padding, randomness.replicas_differ():
         yield
 
 
-def replica_gradients(model, variables, share, may_be_empty, local):
+def replica_gradients(model, variables, share, form, local):
     """Gives this replica's part of the gradient of the global loss: one tensor (or None) a variable."""
-    rows = _rows_of(share)
+    rows = _rows_of(share, form)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
-    with rows_are(rows), _skip_borrowed_rows(model, rows, may_be_empty, local):
+    with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
         compute = functools.partial(_differentiate, model, variables)
         if model.jit_compile:
             compute = _compiled_by_xla(compute)
@@ -120,11 +143,11 @@ def _differentiate(model, variables, x, y, sample_weight):
     return tape.gradient(scaled_part, variables), loss, y_pred
 
 
-def replica_test(model, share, may_be_empty):
+def replica_test(model, share, form):
     """Adds this replica's rows to the loss and the metrics."""
-    rows = _rows_of(share)
+    rows = _rows_of(share, form)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
-    with rows_are(rows), _skip_borrowed_rows(model, rows, may_be_empty):
+    with rows_are(rows), _skip_borrowed_rows(model, rows, form):
         y_pred = models.call(model, x, training=False)
         loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=False)
         _update_metrics(model, loss, x, y, y_pred, sample_weight)
@@ -135,15 +158,15 @@ def _update_metrics(model, loss, x, y, y_pred, sample_weight):
     model.compute_metrics(x, y, y_pred, sample_weight)
 
 
-def replica_own_step(model, step, share, may_be_empty, local=None):
+def replica_own_step(model, step, share, form, local=None):
     """Runs a `train_step` or `test_step` of the user's own as it is.
 
     Returns:
         Its logs over all replicas, where a scalar counts by its rows; and for each whether it is no metric's result: a
         metric is brought together from its variables instead, exactly.
     """
-    rows = _rows_of(share)
-    with rows_are(rows), _skip_borrowed_rows(model, rows, may_be_empty, local):
+    rows = _rows_of(share, form)
+    with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
         logs = {name: _as_float(value) for name, value in _flat(step(share.batch))}
         results = {name: _as_float(value) for name, value in _flat(model.get_metrics_result())}
     parts = [tf.math.multiply_no_nan(value, rows.share(value.dtype)) for value in logs.values()]
@@ -180,11 +203,24 @@ def _apply_by_rows(optimizer, gradients, variables):
     apply_gradients(optimizer, parts, variables)
 
 
-def replica_predict(model, share):
-    """Gives the outputs for this replica's rows."""
+def replica_predict(model, share, form):
+    """Gives the outputs for this replica's rows and, where shapes are static, for those that pad them."""
     outputs = model.predict_step(share.batch)
     checks.check_outputs(outputs)
-    return rows_that_count(share._replace(batch=outputs))
+    return outputs if form.padded else rows_that_count(share._replace(batch=outputs))
+
+
+def _own_rows(parts, counts):
+    """Puts the first rows of each part, as many as count, one after the other."""
+    return tf.concat([slice_rows(part, 0, count) for part, count in zip(parts, counts, strict=True)], axis=0)
+
+
+def _without_padding(rows, replicas, whole):
+    """Takes, out of what the replicas gave one after the other, the rows that only padded their shares."""
+    size = tf.shape(whole, out_type=tf.int64)[0] // replicas
+    bounds = [order.replica_bounds(rows, replicas, replica) for replica in range(replicas)]
+    kept = [replica * size + tf.range(high - low) for replica, (low, high) in enumerate(bounds)]
+    return tf.gather(whole, tf.concat(kept, axis=0))
 
 
 def replica_logs(model):
@@ -198,14 +234,14 @@ def replica_logs(model):
         return model.get_metrics_result()
 
 
-def _rows_of(share):
-    return Rows(share.replica_rows, share.global_rows, share.first_row)
+def _rows_of(share, form):
+    return Rows(share.replica_rows, share.global_rows, share.first_row, form.padded)
 
 
 @contextlib.contextmanager
-def _skip_borrowed_rows(model, rows, may_be_empty, local=None):
+def _skip_borrowed_rows(model, rows, form, local=None):
     """Puts metrics and local statistics back to what they were where this replica had no rows of its own."""
-    variables = [*models.metric_variables(model), *(local.variables if local else [])] if may_be_empty else []
+    variables = [*models.metric_variables(model), *(local.variables if local else [])] if form.may_be_empty else []
     before = [tf.convert_to_tensor(variable.value) for variable in variables]
     yield
     if local:

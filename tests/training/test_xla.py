@@ -1,0 +1,103 @@
+"""Where XLA is on, what is said of it, and that "auto" refuses nothing."""
+
+import jobs
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfdist
+from tfdist.training import xla
+
+pytestmark = pytest.mark.core
+
+
+def make(strategy, *layers, jit_compile=False, model_class=keras.Sequential, **options):
+    with strategy.scope():
+        model = model_class([keras.Input((jobs.WIDTH,)), *layers, keras.layers.Dense(3, activation="softmax")])
+        model.compile("sgd", loss="sparse_categorical_crossentropy", jit_compile=jit_compile, **options)
+    return model
+
+
+def fit(model, **arguments):
+    x, y = jobs.make_rows(8, "float32")
+    return tfdist.fit(model, x, y, verbose=0, **arguments)
+
+
+def stateful(**options):
+    return keras.losses.SparseCategoricalCrossentropy(**options)
+
+
+def test_promise_12_auto_compiles_where_it_was_seen_to_help_and_says_so(make_strategy, caplog):
+    model = make(make_strategy(2))
+    with caplog.at_level("INFO", "tfdist"):
+        fit(model, jit_compile="auto")
+        fit(model, jit_compile="auto")
+    assert model.jit_compile
+    assert caplog.text.count("training: one step a call, gradients compiled by XLA.") == 1
+
+
+@pytest.mark.parametrize(
+    "replicas, layer, options, reason",
+    [
+        (2, "BatchNormalization", {}, "layer 'norm' takes its statistics over all replicas"),
+        (1, "BatchNormalization", {}, None),
+        (2, None, {"loss": stateful(reduction="mean_with_sample_weight")}, "the loss divides by weights or unmasked"),
+        (1, None, {"run_eagerly": True}, "the model runs eagerly"),
+        (1, "Conv1D", {}, "layer 'conv' is faster without it on CPUs"),
+    ],
+)
+def test_promise_12_auto_leaves_xla_off_where_it_cannot_be_or_does_not_help(
+    make_strategy, caplog, replicas, layer, options, reason
+):
+    layers = {
+        "BatchNormalization": [keras.layers.BatchNormalization(name="norm")],
+        "Conv1D": [
+            keras.layers.Reshape((jobs.WIDTH, 1)),
+            keras.layers.Conv1D(2, 2, name="conv"),
+            keras.layers.Flatten(),
+        ],
+        None: [],
+    }[layer]
+    strategy = make_strategy(replicas)
+    model = make(strategy, *layers)
+    if options:
+        with strategy.scope():
+            model.compile("sgd", **{"loss": "sparse_categorical_crossentropy", **options})
+    with caplog.at_level("INFO", "tfdist"):
+        fit(model, jit_compile="auto", sample_weight=np.ones(8))
+    assert (xla.why_not(model) or "").startswith(reason or "")
+    assert model.jit_compile is (reason is None)
+    assert ("gradients compiled by XLA" in caplog.text) is (reason is None)
+
+
+def test_promise_12_the_log_says_that_an_own_train_step_runs_without_xla(make_strategy, caplog):
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    with caplog.at_level("INFO", "tfdist"):
+        fit(make(make_strategy(1), jit_compile=True, model_class=Own))
+    assert "jit_compile does not reach into the model's own train_step" in caplog.text
+
+
+def test_what_is_no_wish_for_xla_is_refused(make_strategy):
+    with pytest.raises(ValueError, match=r"jit_compile is 'sometimes'\. Use True, False, 'auto'"):
+        fit(make(make_strategy(1)), jit_compile="sometimes")
+
+
+def test_a_step_that_is_traced_again_for_another_shape_is_said_once(make_strategy, caplog):
+    def inputs(width):
+        return np.ones((4, width), "float32"), np.zeros(4)
+
+    with make_strategy(2).scope():
+        x = keras.Input((None,))
+        model = keras.Model(x, keras.layers.Dense(1)(keras.ops.mean(x, axis=1, keepdims=True)))
+        model.compile("sgd", "mse")
+    with caplog.at_level("INFO", "tfdist"):
+        tfdist.fit(model, *inputs(3), verbose=0)
+        tfdist.fit(model, *inputs(3), verbose=0, epochs=2)
+        assert "traced again" not in caplog.text
+        for width in (4, 5, 6):
+            tfdist.fit(model, tf.data.Dataset.from_tensors(inputs(width)), verbose=0)
+    assert caplog.text.count("the step was traced again") == 1

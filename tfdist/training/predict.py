@@ -1,0 +1,83 @@
+"""`predict`: outputs for every row, on every worker; or each worker's own, one step after the other."""
+
+import contextlib
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.internals import models
+from tfdist.training import plan
+from tfdist.training.callbacks import make_callback_list
+from tfdist.training.feed import Feed
+from tfdist.training.inputs import make_input
+from tfdist.training.programs import Programs
+from tfdist.training.static_shapes import for_strategy
+
+
+def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=None, *, own_rows=False):
+    """Computes the outputs for a whole set, in the order of its rows, on every worker.
+
+    Args:
+        model: a `keras.Model`.
+        x: a tfdist `Source` (its labels are left aside), or what Keras takes, as in `fit`.
+        batch_size: rows of a step over all replicas; 32 by default.
+        verbose, steps, callbacks: as in Keras.
+        own_rows: gathers nothing: each worker gets the outputs of the rows that its own replicas worked on, step by
+            step, so that neither memory nor the network holds those of the whole set. All workers must take all steps.
+
+    Returns:
+        Nested NumPy arrays of shape (rows, ...). With `own_rows`, an iterator that gives for each step (places,
+        outputs): int64 (B,), the places of this worker's rows in the data, and nested arrays of shape (B, ...).
+
+    Raises:
+        ValueError: the data have no batch, or `predict_step` gives something else than one output a row.
+    """
+    data = make_input(x, batch_size=batch_size, steps=steps)
+    feed = Feed(for_strategy(data, model), model.distribute_strategy)
+    callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
+    models.build_layers(model, feed.spec)
+    calls = _calls(model, feed, callbacks, own_rows=own_rows)
+    if own_rows:
+        return (part for parts in calls for part in parts)
+    outputs = [part for parts in calls for _, part in parts]
+    if not outputs:
+        raise ValueError("tfdist.predict: the data have no batch, so nobody knows the outputs' form. Give rows.")
+    return tf.nest.map_structure(_join, *outputs)
+
+
+def _calls(model, feed, callbacks, *, own_rows):
+    """Yields, call by call, the list of its steps' (places, outputs)."""
+    program = Programs.of(model).predict
+    (span,) = feed.spans(0, epochs=1)
+    model.stop_predicting = False
+    callbacks.on_predict_begin()
+    with contextlib.closing(feed):
+        iterator = feed.begin(span)
+        done = rows_before = 0
+        ended = False
+        for first, count in plan.calls(span, model.steps_per_execution):
+            callbacks.on_predict_batch_begin(first)
+            parts = []
+            for outputs, places, global_rows in program(iterator, count, feed.form, own_rows):
+                parts.append((rows_before + np.asarray(places), tf.nest.map_structure(_plain, outputs)))
+                rows_before += int(global_rows)
+            done += len(parts)
+            if parts:
+                outputs = tf.nest.map_structure(_join, *(part for _, part in parts))
+                callbacks.on_predict_batch_end(first + len(parts) - 1, {"outputs": outputs})
+                yield parts
+            ended = len(parts) < count
+            if ended or model.stop_predicting:
+                break
+        feed.end(span, done, ended=ended)
+    callbacks.on_predict_end()
+
+
+def _plain(output):
+    return output if isinstance(output, tf.RaggedTensor) else np.asarray(output)
+
+
+def _join(*parts):
+    if isinstance(parts[0], tf.RaggedTensor):
+        return tf.concat(parts, axis=0)
+    return np.concatenate(parts) if len({part.shape[1:] for part in parts}) == 1 else models.ragged_rows(parts)

@@ -1,0 +1,70 @@
+"""XLA for the gradients: where it can be, where it was seen to help, and what the log says of it."""
+
+import keras
+import tensorflow as tf
+
+from tfdist.internals import models
+
+# Slower under XLA on CPUs than TensorFlow's own kernels (oneDNN), or compiled again for each length.
+_SLOWER_ON_CPUS = (
+    keras.layers.RNN,
+    keras.layers.LSTM,
+    keras.layers.GRU,
+    keras.layers.MultiHeadAttention,
+)
+
+
+def settle(model, wish):
+    """Sets the model's `jit_compile` where `fit` was given one.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        wish: True, False, "auto", or None for what `compile` said.
+
+    Raises:
+        ValueError: another wish.
+    """
+    if wish is None:
+        return
+    if wish not in (True, False, "auto"):
+        raise ValueError(
+            f"tfdist.fit: jit_compile is {wish!r}. Use True, False, 'auto', or None for what compile said."
+        )
+    model.jit_compile = wish is True or (wish == "auto" and why_not(model) is None)
+
+
+def why_not(model):
+    """Says why "auto" leaves XLA off; None where it was seen to help."""
+    strategy = model.distribute_strategy
+    if model.run_eagerly:
+        return "the model runs eagerly"
+    if models.has_own(model, "train_step"):
+        return "the model has a train_step of its own"
+    if strategy.num_replicas_in_sync > 1:
+        if synchronised := [layer.name for layer in models.batch_norms(model) if layer.synchronized]:
+            return f"layer {synchronised[0]!r} takes its statistics over all replicas"
+        if models.counts_over_replicas(model):
+            return "the loss divides by weights or unmasked elements of all replicas"
+    if tf.config.list_physical_devices("GPU"):
+        return None
+    slow = [layer.name for layer in models.layers(model) if _is_slower_on_cpus(layer)]
+    return f"layer {slow[0]!r} is faster without it on CPUs" if slow else None
+
+
+def _is_slower_on_cpus(layer):
+    return isinstance(layer, _SLOWER_ON_CPUS) or hasattr(layer, "kernel_size") or hasattr(layer, "pool_size")
+
+
+def describe(model):
+    """Gives the line that says what is on."""
+    steps = model.steps_per_execution
+    calls = "one step a call" if steps == 1 else f"{steps} steps a call"
+    if model.run_eagerly:
+        return f"{calls}, run eagerly."
+    if not model.jit_compile:
+        return f"{calls}, without XLA."
+    if models.has_own(model, "train_step"):
+        return (
+            f"{calls}, without XLA: jit_compile does not reach into the model's own train_step, whose update is shared."
+        )
+    return f"{calls}, gradients compiled by XLA."
