@@ -19,6 +19,7 @@ FLOORS = {
         "config",
         "exits",
         "faults",
+        "fingerprint",
         "flags",
         "heartbeat",
         "launch",
@@ -30,7 +31,7 @@ FLOORS = {
     ),
     "machine": ("collectives", "coordination", "hardware", "hashing", "internals", "strategy"),
     "parts": ("checkpoint", "data", "gradients", "models", "monitor", "optimizers"),
-    "loop": ("assemble", "callbacks", "equality", "training"),
+    "loop": ("assemble", "callbacks", "equality", "health", "training"),
     "roof": ("bench", "doctor", "report", "train", "verify"),
 }
 # Floors whose modules know nothing of each other.
