@@ -41,6 +41,7 @@ GROUND_NEEDS = {"flags": {"absl"}, "order": {"numpy"}}
 # What the command line reads before TensorFlow is loaded, though it stands higher.
 LIGHT = (
     "tfdist.train",
+    "tfdist.doctor",
     "tfdist.data",
     "tfdist.data.by_name",
     "tfdist.data.catalog",

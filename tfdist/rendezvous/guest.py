@@ -1,9 +1,7 @@
 """The rendezvous as the other workers see it: go to worker 0, say hello, wait for its word."""
 
 import contextlib
-import queue
 import socket
-import threading
 import time
 from collections.abc import Sequence
 
@@ -11,6 +9,7 @@ from tfdist.cluster import split_address
 from tfdist.log import say
 from tfdist.rendezvous.host import FAREWELL_SECONDS
 from tfdist.rendezvous.messages import LIMIT_BYTES, RendezvousError, decode, encode, take_line
+from tfdist.rendezvous.names import look_up
 
 _ATTEMPT_SECONDS = 2.0
 _PAUSE_SECONDS = 0.2
@@ -101,7 +100,7 @@ def _connect(address, seconds):
     host, port = split_address(address)
     end = time.monotonic() + seconds
     problem = OSError("it has no address")
-    for family, kind, protocol, _, place in _resolve(host, port, seconds):
+    for family, kind, protocol, _, place in look_up(host, port, seconds):
         connection = socket.socket(family, kind, protocol)
         try:
             # So that the port on this side, chosen by chance, is in nobody's way.
@@ -117,26 +116,6 @@ def _connect(address, seconds):
         with contextlib.suppress(OSError):
             connection.close()
     raise problem
-
-
-def _resolve(host, port, seconds):
-    """Looks a name up in a thread, since the look-up itself knows no time limit."""
-    answers = queue.SimpleQueue()
-
-    def look_up():
-        try:
-            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
-
-    threading.Thread(target=look_up, daemon=True).start()
-    try:
-        answer = answers.get(timeout=seconds)
-    except queue.Empty:
-        answer = TimeoutError(f"the name {host} is being looked up without an answer")
-    if isinstance(answer, Exception):
-        raise _NotYetError(f"the name {host} is unknown here ({answer})")
-    return answer
 
 
 def _say_why(error):

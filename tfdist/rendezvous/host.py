@@ -86,9 +86,11 @@ class Reception:
         absent = self.absent()
         count = f"{len(absent)} of {len(self._workers)} workers missing"
         notes = "".join(f"{note} " for note in list(self._notes)[:3])
+        start = "Start it" if len(absent) == 1 else "Start them"
         return (
-            f"rendezvous: {count} {self._timeout:g} s after the first one started: {self._name(absent)}. {notes}Start {'it' if len(absent) == 1 else 'them'}, or see there why not; every worker needs the "
-            f"same list of workers, and a way to worker 0 at {self._workers[0]} (host name, firewall)."
+            f"rendezvous: {count} {self._timeout:g} s after the first one started: {self._name(absent)}. {notes}"
+            f"{start}, or see there why not; every worker needs the same list of workers, and a way to worker 0 at "
+            f"{self._workers[0]} (host name, firewall)."
         )
 
     def tell(self, line: bytes, late: bytes) -> None:
