@@ -16,9 +16,9 @@ from tfdist.health.lines import FAIL, OK, Line, fail_with, is_well, render, to_j
 from tfdist.rendezvous import RendezvousError, meet
 from tfdist.rendezvous.proxies import plan_bypass
 
-DESCRIPTION = """Looks at what a run needs: versions, devices, memory, disk. In a cluster (TF_CONFIG, or a Slurm step) it
-looks at names, ports and the other workers too, and does a real all-reduce with them: start it on every worker at once.
-Exit code 1 says that something is red."""
+DESCRIPTION = """Looks at what a run needs: versions, devices, memory, disk. In a cluster (TF_CONFIG, or a Slurm step)
+also at names, ports and the other workers, with a real all-reduce among them: start it on every worker at once. Exit
+code 1 says that something is red."""
 
 
 def main(arguments=None):
