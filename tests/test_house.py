@@ -19,6 +19,7 @@ FLOORS = {
         "config",
         "exits",
         "faults",
+        "fingerprint",
         "flags",
         "heartbeat",
         "launch",
@@ -30,7 +31,7 @@ FLOORS = {
     ),
     "machine": ("collectives", "coordination", "hardware", "hashing", "internals", "strategy"),
     "parts": ("checkpoint", "data", "gradients", "models", "monitor", "optimizers"),
-    "loop": ("assemble", "callbacks", "equality", "training"),
+    "loop": ("assemble", "callbacks", "equality", "health", "training"),
     "roof": ("bench", "doctor", "report", "train", "verify"),
 }
 # Floors whose modules know nothing of each other.
@@ -40,6 +41,7 @@ GROUND_NEEDS = {"flags": {"absl"}, "order": {"numpy"}}
 # What the command line reads before TensorFlow is loaded, though it stands higher.
 LIGHT = (
     "tfdist.train",
+    "tfdist.doctor",
     "tfdist.data",
     "tfdist.data.by_name",
     "tfdist.data.catalog",

@@ -316,6 +316,31 @@ print(type(made).__name__, made.num_replicas_in_sync, is_chief(made))
     assert all(line in item.err.splitlines() for item in ended)
 
 
+def test_promise_14_a_runtime_that_started_too_early_is_told_before_tensorflow_says_so():
+    tf.constant(1)
+    with pytest.raises(RuntimeError) as error:
+        choose_strategy("multi_worker", cluster=Cluster({"worker": ("127.0.0.1:1",)}, Task("worker", 0)))
+    assert str(error.value) == (
+        "strategy: multi_worker has to be made before anything else starts TensorFlow's runtime, but this program has "
+        "started it already, by a tensor, a variable, a model, a list of logical devices, or another strategy. Call "
+        "tfdist.choose_strategy first; in a recipe, leave such things to functions (in a notebook: restart the runtime "
+        "and run that cell first)."
+    )
+
+
+def test_promise_14_detection_does_not_start_the_runtime_and_a_second_strategy_may_follow_the_first():
+    script = """
+from tfdist import choose_strategy, hardware
+from tfdist.internals import models
+hardware.gpu_count(), hardware.tpu_signs(), hardware.grow_gpu_memory()
+print(models.runtime_started(), models.collectives_configured())
+made = [choose_strategy("multi_worker").num_replicas_in_sync for _ in range(2)]
+print(made, models.runtime_started(), models.collectives_configured())
+"""
+    (ended,) = run_workers("-c", script, workers=1, environ={"CUDA_VISIBLE_DEVICES": ""})
+    assert ended.out == "False False\n[1, 1] True True\n", ended.err[-3000:]
+
+
 def test_a_process_alone_is_its_own_chief(make_strategy):
     assert is_chief(tf.distribute.get_strategy())
     assert is_chief(make_strategy(1))

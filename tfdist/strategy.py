@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfdist import hardware
 from tfdist.cluster import read_cluster
 from tfdist.config import STRATEGIES
+from tfdist.internals import models
 from tfdist.log import say
 
 _REDUCTIONS = {
@@ -185,9 +186,21 @@ def _make_multi_worker(cluster, communication):
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=_lookup(_COMMUNICATION, communication or usual, "multi_worker")
     )
+    _check_fresh()
     # TensorFlow reads the cluster from the environment; this is the one place that writes it.
     os.environ.update(cluster.environment())
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+
+
+def _check_fresh():
+    # TensorFlow's own word for it is "Collective ops must be configured at program startup".
+    if models.runtime_started() and not models.collectives_configured():
+        raise RuntimeError(
+            "strategy: multi_worker has to be made before anything else starts TensorFlow's runtime, but this program "
+            "has started it already, by a tensor, a variable, a model, a list of logical devices, or another strategy. "
+            "Call tfdist.choose_strategy first; in a recipe, leave such things to functions (in a notebook: restart "
+            "the runtime and run that cell first)."
+        )
 
 
 def _lookup(table, name, strategy):

@@ -175,6 +175,13 @@ def ragged_rows(arrays):
     return potentially_ragged_concat([tf.constant(array) for array in arrays])
 
 
+def collectives_configured():
+    """Says whether a multi-worker strategy was made in this process already; another one may then follow."""
+    from tensorflow.python.eager import context
+
+    return context.context()._collective_leader is not None
+
+
 def runtime_started():
     """Says whether TensorFlow's runtime has started, after which devices cannot be configured."""
     from tensorflow.python.eager import context

@@ -1,0 +1,30 @@
+"""Host names → addresses, with a time limit."""
+
+import queue
+import socket
+import threading
+
+
+def look_up(host: str, port: int, timeout_seconds: float) -> list[tuple]:
+    """Gives what `socket.getaddrinfo` gives for TCP.
+
+    Raises:
+        OSError: the name is unknown here, or nobody answered in time.
+    """
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def ask():
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    # In a thread, since the look-up itself knows no time limit.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout_seconds)
+    except queue.Empty:
+        raise OSError(f"nobody tells the address of {host} ({timeout_seconds:.0f} s)") from None
+    if isinstance(answer, Exception):
+        raise OSError(f"the name {host} is unknown here ({getattr(answer, 'strerror', None) or answer})")
+    return answer
