@@ -23,6 +23,7 @@ FLOORS = {
         "heartbeat",
         "launch",
         "log",
+        "manifest",
         "order",
         "rendezvous",
         "rundir",
