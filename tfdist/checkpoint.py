@@ -52,7 +52,7 @@ def variables_of(model):
     return [*model.variables, *models.optimizer_variables(model)]
 
 
-def save(run_dir, model, step, saved=None, *, faults=None, replace=True):
+def save(run_dir, model, step, saved=None, *, faults=None):
     """Writes the checkpoint of a step; the chief alone calls it.
 
     Args:
@@ -61,14 +61,11 @@ def save(run_dir, model, step, saved=None, *, faults=None, replace=True):
         step: steps done since the run began.
         saved: a `Saved`: what else to keep.
         faults: the `Faults` to suffer on the way.
-        replace: whether a whole checkpoint of the same step gives way.
 
     Raises:
         SaveError: the disk is full, or nothing can be written there.
     """
     folder, faults, saved = run_dir.checkpoint(step), faults or Faults(), saved or Saved()
-    if not replace and folder.is_dir() and _problem(folder) is None:
-        return
     faults.strike("save_begin", step, folder)
     try:
         with rundir.written_aside(folder) as aside:

@@ -95,7 +95,7 @@ def read_manifest(folder):
         raise DamagedError(f"{NAME} is missing") from None
     except OSError as error:
         raise DamagedError(f"{NAME} cannot be read ({error.strerror})") from None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         raise DamagedError(f"{NAME} is not what was written: no JSON") from None
     # The text too: a flipped byte in a space leaves the same JSON, and yet a disk that is not to be trusted.
     if stated != _digest(content) or text != _text(content | {_OWN_DIGEST: stated}):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 
 import jobs
 import keras
@@ -55,6 +56,15 @@ OPTIMIZERS = {
 }
 
 
+@contextlib.contextmanager
+def policy(name):
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
 def make_model(optimizer=adam, *, dropout=0.3, units=8):
     keras.utils.set_random_seed(7)
     model = keras.Sequential(
@@ -70,24 +80,30 @@ def make_model(optimizer=adam, *, dropout=0.3, units=8):
     return model
 
 
-def train(strategy, *, epochs=3, source=None, make=make_model, **arguments):
-    """Trains; gives (model, history)."""
+def build(strategy, make=make_model):
     with strategy.scope():
         model = make()
+        model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def train(where, *, epochs=3, source=None, make=make_model, **arguments):
+    """Trains a model, or a new one on a strategy; gives (model, history)."""
+    model = where if isinstance(where, keras.Model) else build(where, make)
     history = tfdist.fit(model, source or make_source(), epochs=epochs, verbose=0, **arguments)
     return model, history.history
 
 
-def stop(strategy, run_dir, *, at, every=1, callbacks=(), **arguments):
+def stop(where, run_dir, *, at, every=1, callbacks=(), **arguments):
     """Trains until step `at`, and leaves it there."""
     arguments |= {"run_dir": run_dir, "checkpoint_every_steps": every, "callbacks": [*callbacks, StopAfter(at)]}
     with contextlib.suppress(StoppedError):
-        train(strategy, **arguments)
+        train(where, **arguments)
         raise AssertionError("the run was not stopped")
 
 
-def resume(strategy, run_dir, **arguments):
-    return train(strategy, run_dir=run_dir, resume="must", **arguments)
+def resume(where, run_dir, **arguments):
+    return train(where, run_dir=run_dir, resume="must", **arguments)
 
 
 def state(model):
@@ -95,29 +111,55 @@ def state(model):
 
 
 def assert_same(mine, theirs):
-    """Holds (model, history) of a resumed run against the undisturbed run's, bit by bit."""
-    for one, other in zip(state(mine[0]), state(theirs[0]), strict=True):
+    """Holds (model or its state, history) of a resumed run against the undisturbed run's, bit by bit."""
+    states = [state(one) if isinstance(one, keras.Model) else one for one, _ in (mine, theirs)]
+    for one, other in zip(*states, strict=True):
         np.testing.assert_array_equal(one, other)
     for name, values in mine[1].items():
         assert values == theirs[1][name][-len(values) :], name
 
 
+class Reused:
+    """One model for many runs, since tracing it takes longest; each run begins with the same or with odd values."""
+
+    def __init__(self, strategy, make):
+        self._model = build(strategy, make)
+        self._first = state(self._model)
+
+    def new(self):
+        for variable, value in zip(checkpoint.variables_of(self._model), self._first, strict=True):
+            variable.assign(value)
+        return self._model
+
+    def odd(self):
+        for variable in checkpoint.variables_of(self._model):
+            variable.assign(np.asarray(variable) + np.ones((), variable.dtype))
+        return self._model
+
+    def train(self, **arguments):
+        model, history = train(self.new(), **arguments)
+        return state(model), history
+
+
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_promise_30_a_run_stopped_anywhere_ends_with_the_very_weights(make_strategy, tmp_path, optimizer, replicas):
-    if optimizer == "loss scale":
-        keras.config.set_dtype_policy("mixed_float16")
-    try:
-        arguments = {"make": lambda: make_model(OPTIMIZERS[optimizer]), "validation_data": make_source()}
-        whole = train(make_strategy(replicas), **arguments)
-        # In the first epoch, at the end of one, in a later one; at 4 and 10 gradients wait for their update.
+    with policy("mixed_float16" if optimizer == "loss scale" else "float32"):
+        run = Reused(make_strategy(replicas), lambda: make_model(OPTIMIZERS[optimizer]))
+        whole = run.train()
+        # In the first epoch, at the end of one, in a later one; after 4 and 10 steps gradients wait for their update.
         for at, every in [(4, 2), (PER_EPOCH, 7), (12, 5)]:
-            stop(make_strategy(replicas), tmp_path / str(at), at=at, every=every, **arguments)
-            resumed = resume(make_strategy(replicas), tmp_path / str(at), **arguments)
-            assert len(resumed[1]["loss"]) == (2 if at == PER_EPOCH or at == 12 else 3)
+            stop(run.new(), tmp_path / str(at), at=at, every=every)
+            resumed = resume(run.odd(), tmp_path / str(at))
+            assert len(resumed[1]["loss"]) == (3 if at == 4 else 2)
             assert_same(resumed, whole)
-    finally:
-        keras.config.set_dtype_policy("float32")
+
+
+def test_promise_30_a_new_process_needs_nothing_but_the_folder(make_strategy, tmp_path):
+    arguments = {"make": lambda: make_model(OPTIMIZERS["accumulation"]), "validation_data": make_source()}
+    whole = train(make_strategy(2), **arguments)
+    stop(make_strategy(2), tmp_path, at=10, **arguments)
+    assert_same(resume(make_strategy(2), tmp_path, **arguments), whole)
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 3)])
@@ -133,31 +175,33 @@ def test_promise_30_another_number_of_replicas_goes_on(make_strategy, tmp_path, 
         np.testing.assert_allclose(values, history[name][-2:], rtol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("steps", [5, 2 * PER_EPOCH + 3])
-def test_promise_30_a_run_of_so_many_steps_is_a_part_of_a_longer_one(make_strategy, tmp_path, steps):
-    arguments = {"validation_data": make_source()}
-    whole = train(make_strategy(2), **arguments)
-    train(make_strategy(2), steps=steps, run_dir=tmp_path, **arguments)
-    assert_same(resume(make_strategy(2), tmp_path, **arguments), whole)
+def test_promise_30_a_run_of_so_many_steps_is_a_part_of_a_longer_one(make_strategy, tmp_path):
+    run, arguments = Reused(make_strategy(2), make_model), {"validation_data": make_source()}
+    whole = run.train(**arguments)
+    for steps in (5, 2 * PER_EPOCH + 3):
+        train(run.new(), steps=steps, run_dir=tmp_path / str(steps), **arguments)
+        assert_same(resume(run.odd(), tmp_path / str(steps), **arguments), whole)
+
+
+def batches(rows=ROWS, dtype="float32"):
+    return tf.data.Dataset.from_tensor_slices(jobs.make_rows(rows, dtype)).batch(BATCH)
 
 
 def test_promise_30_data_of_unknown_length_go_on_at_the_end_of_an_epoch(make_strategy, tmp_path):
-    x, y = jobs.make_rows(ROWS, "float32")
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH).filter(lambda x, y: True)
-    whole = train(make_strategy(2), source=data)
-    train(make_strategy(2), source=data, epochs=1, run_dir=tmp_path, checkpoint_every_steps=PER_EPOCH)
-    assert_same(resume(make_strategy(2), tmp_path, source=data), whole)
+    run, arguments = Reused(make_strategy(2), make_model), {"source": batches().filter(lambda x, y: True)}
+    whole = run.train(**arguments)
+    train(run.new(), epochs=1, run_dir=tmp_path, checkpoint_every_steps=PER_EPOCH, **arguments)
+    assert_same(resume(run.odd(), tmp_path, **arguments), whole)
 
 
+@pytest.mark.filterwarnings("ignore:x. the data ended after 3 batches:UserWarning")
 def test_promise_30_epochs_that_the_data_cut_short_are_counted_rightly(make_strategy, tmp_path):
-    x, y = jobs.make_rows(ROWS, "float32")
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
     # Epochs of 4 and 3 steps in turn.
-    arguments = {"source": data, "steps_per_epoch": 4, "epochs": 6}
-    whole = train(make_strategy(1), **arguments)
-    stop(make_strategy(1), tmp_path, at=14, every=20, **arguments)
+    run, arguments = Reused(make_strategy(1), make_model), {"source": batches(), "steps_per_epoch": 4, "epochs": 6}
+    whole = run.train(**arguments)
+    stop(run.new(), tmp_path, at=14, every=20, **arguments)
     assert RunDir(tmp_path).checkpoint_steps() == [7, 11, 14]
-    assert_same(resume(make_strategy(1), tmp_path, **arguments), whole)
+    assert_same(resume(run.odd(), tmp_path, **arguments), whole)
 
 
 class Remembering(keras.callbacks.Callback):
@@ -192,24 +236,21 @@ def make_callbacks(folder):
 @pytest.mark.filterwarnings("ignore:`save_best_only`:UserWarning")
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_promise_30_callbacks_decide_as_if_nothing_had_happened(make_strategy, tmp_path, replicas):
-    def train_with(callbacks, function, *arguments, **more):
-        return function(
-            make_strategy(replicas), *arguments, epochs=12, callbacks=callbacks, validation_data=make_source(), **more
-        )
-
+    run, run_dir = Reused(make_strategy(replicas), make_model), tmp_path / "run"
+    arguments = {"epochs": 12, "validation_data": make_source()}
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
     callbacks = make_callbacks(tmp_path / "whole")
-    whole = train_with(callbacks, train)
+    whole = run.train(callbacks=callbacks, **arguments)
     assert 3 < len(whole[1]["loss"]) < 12
-    run_dir = tmp_path / "run"
+    model = run.new()
     for at in (10, 3 * PER_EPOCH):
         mine = make_callbacks(tmp_path / "parts")
-        train_with(mine, stop, run_dir, at=at)
+        stop(model, run_dir, at=at, callbacks=mine, **arguments)
         assert mine[-1].seen == callbacks[-1].seen[: len(mine[-1].seen)]
+        model = run.odd()
     mine = make_callbacks(tmp_path / "parts")
-    resumed = train_with(mine, resume, run_dir)
-    assert_same(resumed, whole)
+    assert_same(resume(model, run_dir, callbacks=mine, **arguments), whole)
     assert mine[-1].seen == callbacks[-1].seen
     for one, other in zip(mine[:-1], callbacks[:-1], strict=True):
         for attribute in ("best", "wait", "stopped_epoch", "best_epoch", "cooldown_counter"):
@@ -217,26 +258,32 @@ def test_promise_30_callbacks_decide_as_if_nothing_had_happened(make_strategy, t
     saved = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("whole", "parts")]
     assert saved[0] == saved[1] != []
     # It was over, and stays so.
-    again = train_with(make_callbacks(tmp_path / "parts"), resume, run_dir)
-    assert again[1] == {}
-    np.testing.assert_array_equal(jobs.weights_of(again[0]), jobs.weights_of(whole[0]))
+    model, history = resume(run.odd(), run_dir, callbacks=make_callbacks(tmp_path / "parts"), **arguments)
+    assert_same((model, history), whole)
+    assert history == {}
 
 
 def test_promise_30_weights_swapped_for_their_averages_are_swapped_back(make_strategy, tmp_path):
-    def arguments():
-        callbacks = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
-        return {"make": lambda: make_model(lambda: adam(use_ema=True, ema_momentum=0.9)), "callbacks": callbacks}
+    def callbacks():
+        return [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
 
-    whole = train(make_strategy(1), **arguments())
-    stop(make_strategy(1), tmp_path, at=PER_EPOCH, every=30, **arguments())
-    assert_same(resume(make_strategy(1), tmp_path, **arguments()), whole)
+    run = Reused(make_strategy(1), lambda: make_model(lambda: adam(use_ema=True, ema_momentum=0.9)))
+    whole = run.train(callbacks=callbacks())
+    stop(run.new(), tmp_path, at=PER_EPOCH, every=30, callbacks=callbacks())
+    assert_same(resume(run.odd(), tmp_path, callbacks=callbacks()), whole)
+
+
+@pytest.fixture(scope="module")
+def stopped_once(cpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    stop(tf.distribute.OneDeviceStrategy(cpus[0]), folder, at=9)
+    return folder
 
 
 @pytest.fixture
-def stopped(make_strategy, tmp_path):
+def stopped(stopped_once, tmp_path):
     """The folder of a run of one device that was stopped after step 9."""
-    stop(make_strategy(1), tmp_path, at=9)
-    return tmp_path
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -274,19 +321,15 @@ def test_more_rows_other_types_and_other_epochs_are_refused(make_strategy, stopp
 
 
 def test_batches_of_the_users_own_are_known_by_their_number_and_types(make_strategy, tmp_path):
-    def data(rows, dtype="float32"):
-        return tf.data.Dataset.from_tensor_slices(jobs.make_rows(rows, dtype)).batch(BATCH)
-
-    train(make_strategy(1), source=data(ROWS), epochs=1, run_dir=tmp_path)
+    train(make_strategy(1), source=batches(), epochs=1, run_dir=tmp_path)
     with pytest.raises(CheckpointError, match="the data's batches there is 7, here it is 3"):
-        resume(make_strategy(1), tmp_path, source=data(20))
-    with pytest.raises(CheckpointError, match="the data's types there is .'float32 .4,.'"):
-        resume(make_strategy(1), tmp_path, source=data(ROWS, "float64"))
-    resume(make_strategy(1), tmp_path, source=data(ROWS))
+        resume(make_strategy(1), tmp_path, source=batches(20))
+    with pytest.raises(CheckpointError, match=r"the data's types there is .'float32 \(4,\)'"):
+        resume(make_strategy(1), tmp_path, source=batches(dtype="float64"))
 
 
 def test_another_model_is_refused(make_strategy, stopped):
-    with pytest.raises(CheckpointError, match=r"dense/kernel float32\(4, 8\) there is .*float32\(4, 9\) here"):
+    with pytest.raises(CheckpointError, match=r"/kernel float32\(4, 8\) there is .*float32\(4, 9\) here"):
         resume(make_strategy(1), stopped, make=lambda: make_model(units=9))
 
 
@@ -312,16 +355,17 @@ def test_other_threads_and_versions_are_mentioned(make_strategy, stopped, caplog
     (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     there = f"keras {here['keras']} there, 9.9 here, intra_op_threads {here['intra_op_threads']} there, 77 here"
     assert told == (
-        f"checkpoint {RunDir(stopped).checkpoint(9)}: {there}. The weights may come to differ from an undisturbed run's "
-        "by rounding."
+        f"checkpoint {RunDir(stopped).checkpoint(9)}: {there}. The weights may come to differ from an undisturbed "
+        "run's by rounding."
     )
 
 
 def test_promise_29_a_torn_checkpoint_is_named_and_the_one_before_taken(make_strategy, stopped, caplog):
     run = RunDir(stopped)
-    whole = train(make_strategy(1))
+    model, history = train(make_strategy(1))
+    whole = state(model), history
     (run.checkpoint(9) / "variables.npz").write_bytes(b"")
-    resumed = resume(make_strategy(1), stopped, checkpoint_every_steps=20)
+    resumed = resume(model, stopped, checkpoint_every_steps=20)
     assert_same(resumed, whole)
     assert caplog.messages[0].startswith(f"checkpoint {run.checkpoint(9)} is damaged: variables.npz has 0 bytes, and ")
     assert caplog.messages[0].endswith(" were written. Going on from step 8 instead.")
@@ -335,9 +379,9 @@ def test_promise_29_a_run_without_a_whole_checkpoint_does_not_begin_anew(make_st
     with pytest.raises(CheckpointError) as error:
         train(make_strategy(1), run_dir=stopped)
     assert str(error.value) == (
-        f"checkpoints {stopped}/checkpoints: not one of 3 is whole (step-00000009: state.json is missing; step-00000008: "
-        "state.json is missing; step-00000007: state.json is missing). Bring one back, or delete the folder to begin "
-        "anew."
+        f"checkpoints {stopped}/checkpoints: not one of 3 is whole (step-00000009: state.json is missing; "
+        "step-00000008: state.json is missing; step-00000007: state.json is missing). Bring one back, or delete the "
+        "folder to begin anew."
     )
 
 
@@ -348,11 +392,11 @@ def test_the_best_checkpoint_stays_beside_the_newest(make_strategy, tmp_path):
         def on_epoch_end(self, epoch, logs=None):
             logs["val_loss"] = next(losses)
 
-    train(make_strategy(1), epochs=3, run_dir=tmp_path, keep_checkpoints=1, callbacks=[Judge()])
-    resume(make_strategy(1), tmp_path, epochs=5, keep_checkpoints=1, callbacks=[Judge()])
+    model, _ = train(make_strategy(1), epochs=3, run_dir=tmp_path, keep_checkpoints=1, callbacks=[Judge()])
+    resume(model, tmp_path, epochs=5, keep_checkpoints=1, callbacks=[Judge()])
     run = RunDir(tmp_path)
     assert run.checkpoint_steps() == [2 * PER_EPOCH, 5 * PER_EPOCH]
     assert json.loads(run.best.read_text()) == {"step": 2 * PER_EPOCH, "by": "val_loss", "value": 1.0}
     assert manifest.best_step(run) == 2 * PER_EPOCH
-    with pytest.raises(ValueError, match="keep_checkpoints is 0. Use a whole number from 1"):
+    with pytest.raises(ValueError, match=r"keep_checkpoints is 0\. Use a whole number from 1"):
         train(make_strategy(1), run_dir=tmp_path, keep_checkpoints=0)
