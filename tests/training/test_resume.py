@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from processes import REPOSITORY, run_workers
 
 import tfdist
 from tfdist import checkpoint, manifest
@@ -400,3 +401,14 @@ def test_the_best_checkpoint_stays_beside_the_newest(make_strategy, tmp_path):
     assert manifest.best_step(run) == 2 * PER_EPOCH
     with pytest.raises(ValueError, match=r"keep_checkpoints is 0\. Use a whole number from 1"):
         train(make_strategy(1), run_dir=tmp_path, keep_checkpoints=0)
+
+
+def test_promise_30_two_workers_go_on_together(tmp_path):
+    ended = run_workers(REPOSITORY / "tests" / "training" / "resume_worker.py", tmp_path, deadline_seconds=150)
+    for worker, refusal in zip(ended, ["FileExistsError", "CheckpointError"], strict=True):
+        assert worker.code == 0, worker.err[-3000:]
+        assert worker.out.splitlines() == ["stopped", "same True True", refusal]
+    assert "step-00000099 is damaged: manifest.json is missing. Going on from step 8 instead." in ended[0].err
+    # The newest three, the best among them or beside.
+    assert len(RunDir(tmp_path).checkpoint_steps()) in (3, 4)
+    assert not list(RunDir(tmp_path).checkpoints.glob(".*"))
