@@ -1,16 +1,21 @@
 """A checkpoint gives a run back as it was, or says why it cannot."""
 
 import contextlib
-import json
+import hashlib
 import logging
+import os
 import shutil
+import signal
+import subprocess
 
 import keras
 import numpy as np
 import pytest
+from processes import run_python
 
-from tfdist import checkpoint, rundir
-from tfdist.checkpoint import CheckpointError
+from tfdist import checkpoint, manifest
+from tfdist.checkpoint import CheckpointError, Saved, SaveError
+from tfdist.faults import Fault, Faults, PlannedFaultError
 from tfdist.rundir import RunDir
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("cpus")]
@@ -161,40 +166,184 @@ def test_going_on_is_said(run, saved, caplog):
     assert caplog.messages == [f"going on from {run.checkpoint(3)}."]
 
 
-def test_a_checkpoint_is_a_folder_with_its_checksum(run, saved):
+def test_a_checkpoint_is_a_folder_with_its_manifest(run, saved):
+    run.config.write_text('{"name": "mine"}')
+    about = {"data": {"rows": 12}, "replicas": 2}
+    checkpoint.save(run, saved, 3, Saved({"place": 7}, {"metric/0": np.ones(2, "float16")}, about))
     folder = run.checkpoint(3)
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "variables.npz"]
+    files = ["config.json", "manifest.json", "state.json", "variables.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == files
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000003"]
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["step"] == 3
-    assert list(manifest["sha256"]) == ["variables.npz"]
-    assert len(manifest["variables"]) == len(checkpoint.variables_of(saved))
+    content = manifest.read_whole(folder)
+    assert (content["step"], content["data"], content["replicas"]) == (3, {"rows": 12}, 2)
+    assert content["numerics"].keys() > {"tensorflow", "keras", "tfdist", "intra_op_threads", "deterministic"}
+    assert len(content["variables"]) == len(checkpoint.variables_of(saved))
+    for name, described in content["files"].items():
+        written = (folder / name).read_bytes()
+        assert described == {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
+    assert (folder / "config.json").read_text() == run.config.read_text()
+    back = checkpoint.restore(run, make_model(), 3, about)
+    assert (back.state, back.about) == ({"place": 7}, about)
+    np.testing.assert_array_equal(back.arrays["metric/0"], np.ones(2, "float16"))
 
 
-@pytest.mark.parametrize("position", [0, 200, -1])
-def test_a_flipped_bit_is_refused(run, saved, position):
-    file = run.checkpoint(3) / "variables.npz"
-    content = bytearray(file.read_bytes())
-    content[position] ^= 1
-    file.write_bytes(content)
-    assert refusal(run, make_model()) == (
-        f"checkpoint {run.checkpoint(3)}: variables.npz does not match its checksum. Delete the folder."
+def test_numpy_reads_the_variables_of_a_checkpoint(run, saved):
+    with np.load(run.checkpoint(3) / "variables.npz") as values:
+        assert same([values[str(index)] for index in range(len(values))], list(map(np.asarray, variables(saved))))
+
+
+def variables(model):
+    return checkpoint.variables_of(model)
+
+
+def delete(path, _):
+    path.unlink()
+
+
+def truncate(path, part):
+    os.truncate(path, int(part * path.stat().st_size))
+
+
+def flip(path, part):
+    content = bytearray(path.read_bytes())
+    content[int(part * (len(content) - 1))] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES = [(delete, 0), *((truncate, part) for part in (0, 0.5, 0.999)), *((flip, part) for part in (0, 0.3, 0.7, 1))]
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "state.json", "variables.npz"])
+def test_promise_29_any_damage_is_named_and_the_checkpoint_before_is_taken(run, saved, name, caplog):
+    at_save = state(saved)
+    run.config.write_text('{"name": "mine"}')
+    for step in (4, 5):
+        train(saved)
+        checkpoint.save(run, saved, step)
+    newest = run.checkpoint(5)
+    whole = shutil.copytree(newest, run.path / "whole")
+    for damage, part in DAMAGES:
+        shutil.rmtree(newest)
+        shutil.copytree(whole, newest)
+        assert checkpoint.newest_whole(run) == (5, ())
+        damage(newest / name, part)
+        caplog.clear()
+        assert checkpoint.newest_whole(run) == (4, (5,))
+        (told,) = caplog.messages
+        assert told.startswith(f"checkpoint {newest} is damaged: {name} ")
+        assert told.endswith(". Going on from step 4 instead.")
+        refused = refusal(run, make_model(), 5)
+        assert refused.startswith(f"checkpoint {newest}: {name} ")
+    shutil.rmtree(run.checkpoint(4))
+    assert checkpoint.newest_whole(run) == (3, (5,))
+    other = make_model()
+    checkpoint.restore(run, other, 3)
+    assert same(at_save, state(other))
+
+
+def test_promise_29_where_no_checkpoint_is_whole_each_is_named(run, saved):
+    checkpoint.save(run, saved, 4)
+    flip(run.checkpoint(3) / "variables.npz", 0.5)
+    (run.checkpoint(4) / "manifest.json").unlink()
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.newest_whole(run)
+    assert str(error.value) == (
+        f"checkpoints {run.checkpoints}: not one of 2 is whole (step-00000004: manifest.json is missing; "
+        "step-00000003: variables.npz does not match its checksum). Bring one back, or delete the folder to begin anew."
     )
+    assert checkpoint.newest_whole(RunDir(run.path / "none")) == (None, ())
 
 
-@pytest.mark.parametrize("name", ["variables.npz", "manifest.json"])
-def test_a_missing_file_is_refused(run, saved, name):
-    (run.checkpoint(3) / name).unlink()
-    assert refusal(run, make_model()) == (
-        f"checkpoint {run.checkpoint(3)}: [Errno 2] No such file or directory: "
-        f"'{run.checkpoint(3) / name}'. Delete the folder."
+def test_a_checkpoint_of_a_later_tfdist_is_refused_not_passed_over(run, saved, monkeypatch):
+    monkeypatch.setattr(manifest, "FORMAT", 2)
+    checkpoint.save(run, saved, 4)
+    monkeypatch.undo()
+    for call in (lambda: checkpoint.newest_whole(run), lambda: checkpoint.restore(run, make_model(), 4)):
+        with pytest.raises(CheckpointError, match="its format is 2, and this tfdist knows no later one than 1"):
+            call()
+
+
+@pytest.mark.parametrize("point", ["save_begin", "save_files", "save_rename", "save_end"])
+@pytest.mark.parametrize("again", [False, True])
+def test_promise_29_a_fault_while_saving_leaves_whole_checkpoints(run, saved, point, again):
+    step = 3 if again else 6
+    with pytest.raises(PlannedFaultError):
+        checkpoint.save(run, saved, step, faults=Faults([Fault("exception", point=point, step=step)]))
+    assert not list(run.checkpoints.glob(".*"))
+    assert checkpoint.newest_whole(run) == (6 if point == "save_end" and not again else 3, ())
+
+
+SAVES = """
+import sys
+import numpy as np, tfdist.rundir
+from tfdist import checkpoint, faults
+class Nothing:
+    variables, optimizer = [], None
+run = tfdist.rundir.RunDir(__import__("pathlib").Path(sys.argv[1]))
+for step in (1, 2):
+    saved = checkpoint.Saved(arrays={"a": np.full(10_000, step)})
+    checkpoint.save(run, Nothing, step, saved, faults=faults.Faults(faults.parse(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("point", ["save_begin", "save_files", "save_rename", "save_end"])
+def test_promise_29_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, point):
+    run = RunDir(tmp_path)
+    ended = run_python("-c", SAVES, str(tmp_path), f"kill:step=2,point={point}", deadline_seconds=60)
+    assert ended.code == -signal.SIGKILL
+    assert checkpoint.newest_whole(run) == (2 if point == "save_end" else 1, ())
+    run.clean_up()
+    assert {path.name for path in run.checkpoints.iterdir()} <= {"step-00000001", "step-00000002"}
+
+
+def test_promise_29_a_torn_checkpoint_on_purpose_is_found(tmp_path, caplog):
+    run = RunDir(tmp_path)
+    run_python("-c", SAVES, str(tmp_path), "torn_checkpoint:step=2", deadline_seconds=60)
+    assert checkpoint.newest_whole(run) == (1, (2,))
+    assert "variables.npz has " in caplog.text
+
+
+def full_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
     )
+    if not mounted or mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    return folder
 
 
-def test_a_manifest_cut_short_is_refused(run, saved):
-    file = run.checkpoint(3) / "manifest.json"
-    file.write_text(file.read_text()[:5])
-    assert refusal(run, make_model()).startswith(f"checkpoint {file}: not JSON (")
+def unmount(folder):
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_promise_29_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, saved):
+    folder = full_disk(tmp_path)
+    try:
+        run = RunDir(folder / "run")
+        checkpoint.save(run, saved, 3)
+        large = Saved(arrays={"large": np.ones(100_000)})
+        with pytest.raises(SaveError) as error:
+            checkpoint.save(run, saved, 4, large)
+        assert str(error.value) == (
+            f"checkpoint {run.checkpoint(4)}: it could not be written (No space left on device). The checkpoints "
+            "before it are as they were. Make room, or make the folder writable, and go on with the same run_dir."
+        )
+        assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000003"]
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        with pytest.raises(SaveError, match=r"could not be written \(Read-only file system\)"):
+            checkpoint.save(run, saved, 5)
+        assert checkpoint.newest_whole(run) == (3, ())
+    finally:
+        unmount(folder)
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(run, saved):
+    other = RunDir(run.path / "file")
+    other.path.touch()
+    with pytest.raises(SaveError, match=r"could not be written \(Not a directory\)"):
+        checkpoint.save(other, saved, 3)
 
 
 @pytest.mark.parametrize(
@@ -255,9 +404,9 @@ def test_a_failure_while_saving_leaves_the_old_checkpoints_alone(run, saved, mon
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(rundir, "write_json", fail)
+    monkeypatch.setattr(manifest, "write_manifest", fail)
     for step in (3, 6):
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(SaveError, match="disk full"):
             checkpoint.save(run, saved, step)
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000003"]
     checkpoint.restore(run, make_model(), 3)

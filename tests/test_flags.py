@@ -23,6 +23,7 @@ CHANGES = {
     "download": ("true", {"download": True}),
     "epochs": ("3", {"epochs": 3}),
     "global_batch": ("32", {"global_batch": 32}),
+    "keep_checkpoints": ("2", {"keep_checkpoints": 2}),
     "learning_rate": ("0.5", {"learning_rate": 0.5}),
     "model": ("mlp", {"model": "mlp", "model_options": {}, "expected": {}}),
     "optimizer": ("sgd", {"optimizer": "sgd", "learning_rate": None}),

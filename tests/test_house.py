@@ -24,6 +24,7 @@ FLOORS = {
         "heartbeat",
         "launch",
         "log",
+        "manifest",
         "order",
         "rendezvous",
         "rundir",

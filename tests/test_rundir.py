@@ -1,6 +1,7 @@
 """A run on disk: the next free folder, what a folder is good for, and no half-written file."""
 
 import json
+import os
 import pathlib
 
 import pytest
@@ -23,12 +24,13 @@ def make_checkpoints(folder, *steps):
 
 def test_the_paths_of_a_run_are_the_documented_ones():
     run = RunDir(pathlib.Path("r"))
-    paths = [run.config, run.metrics, run.summary, run.model, run.tensorboard, run.checkpoint(120)]
+    paths = [run.config, run.metrics, run.summary, run.model, run.best, run.tensorboard, run.checkpoint(120)]
     assert [path.as_posix() for path in paths] == [
         "r/config.json",
         "r/metrics.jsonl",
         "r/summary.json",
         "r/model.keras",
+        "r/best.json",
         "r/tensorboard",
         "r/checkpoints/step-00000120",
     ]
@@ -122,6 +124,82 @@ def test_the_newest_checkpoints_are_kept(tmp_path, keep, left):
     (run.checkpoint(3) / "file").touch()
     run.remove_old_checkpoints(keep)
     assert run.checkpoint_steps() == left
+
+
+def test_spared_checkpoints_stay_too(tmp_path):
+    run = make_checkpoints(tmp_path, 20, 3, 30, 10)
+    run.remove_old_checkpoints(1, spare={3, None})
+    assert run.checkpoint_steps() == [3, 30]
+    assert [path.name for path in run.checkpoints.glob(".*")] == []
+
+
+def test_what_a_kill_has_left_among_the_checkpoints_is_put_back_or_removed(tmp_path):
+    run = make_checkpoints(tmp_path, 30)
+    run.clean_up()
+    for name in (
+        ".step-00000040.old",
+        ".step-00000030.old",
+        ".step-00000040.partial",
+        ".step-00000050.removed",
+        ".mine",
+    ):
+        (run.checkpoints / name).mkdir()
+    (run.checkpoints / ".step-00000040.old" / "file").touch()
+    run.clean_up()
+    assert tree(run.checkpoints) == {
+        "step-00000030": None,
+        "step-00000040": None,
+        "step-00000040/file": "",
+        ".mine": None,
+    }
+    RunDir(tmp_path / "none").clean_up()
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_promise_29_a_folder_is_never_lost_while_it_is_replaced(tmp_path, monkeypatch, when):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("old")
+    calls, replace = [], os.replace
+
+    def killed(*names):
+        calls.append(names)
+        if len(calls) >= when:
+            raise KeyboardInterrupt
+        replace(*names)
+
+    # From the kill on, nothing more is done to the disk.
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        patch.setattr(rundir, "_remove", lambda path: None)
+        with pytest.raises(KeyboardInterrupt), written_aside(path) as aside:
+            aside.mkdir()
+            (aside / "new").write_text("new")
+    assert (path if when == 1 else tmp_path / ".folder.old").joinpath("old").read_text() == "old"
+    with pytest.raises(ZeroDivisionError), written_aside(path):
+        raise ZeroDivisionError
+    assert tree(tmp_path) == {"folder": None, "folder/old": "old"}
+
+
+def test_what_is_written_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def note_fsync(descriptor):
+        done.append(pathlib.Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def note_replace(*names):
+        done.append("rename")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    with written_aside(tmp_path / "folder") as aside:
+        aside.mkdir()
+        (aside / "file").write_text("x")
+    rundir.write_json(tmp_path / "value.json", 1)
+    folder = ["file", ".folder.partial", "rename", tmp_path.name]
+    assert done == [*folder, ".value.partial.json", "rename", tmp_path.name]
 
 
 @pytest.mark.parametrize("name", ["file", "file.json", "a.b.keras"])

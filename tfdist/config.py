@@ -74,6 +74,7 @@ class RunConfig:
         deterministic: asks for TensorFlow's deterministic kernels, where they differ.
         run_dir: the run's folder; None for the next free runs/<name>-<n>.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
+        keep_checkpoints: how many of the newest checkpoints stay, beside the best.
         resume: "auto", "never" or "must".
         expected: what the run was seen to reach, such as {"accuracy": 0.98}: written down, not enforced.
     """
@@ -107,6 +108,7 @@ class RunConfig:
     deterministic: bool = False
     run_dir: str | None = None
     checkpoint_every_steps: int | None = None
+    keep_checkpoints: int = 3
     resume: str = "auto"
     expected: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"accuracy": 0.98})
 
@@ -120,7 +122,7 @@ class RunConfig:
             self._check_name("optimizer", OPTIMIZERS)
         for field in ("epochs", "steps", "replicas", "replica_batch", "base_batch", "checkpoint_every_steps"):
             self._check_positive(field, optional=True)
-        for field in ("global_batch", "steps_per_execution"):
+        for field in ("global_batch", "steps_per_execution", "keep_checkpoints"):
             self._check_positive(field)
         if not _is_whole(self.seed) or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed!r}. Use a whole number from 0 to {2**32 - 1}.")

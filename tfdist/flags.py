@@ -53,6 +53,7 @@ def make_flags():
         "The run's folder; by default the next free runs/<recipe>-<n>.",
     )
     add(flags.DEFINE_integer, "checkpoint_every_steps", "Steps between checkpoints.")
+    add(flags.DEFINE_integer, "keep_checkpoints", "How many of the newest checkpoints stay, beside the best.")
     add(
         flags.DEFINE_enum,
         "resume",

@@ -7,6 +7,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
+import tfdist
 from tfdist.internals import models
 
 _TPU_VARIABLES = ("TPU_NAME", "COLAB_TPU_ADDR", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_WORKER_ID")
@@ -70,3 +71,20 @@ def set_seeds(seed, *, deterministic=False):
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def numerics():
+    """Gives what the last bits of a result depend on beside the run itself: versions, threads, kernels."""
+    return {
+        "tfdist": tfdist.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        # 0 stands for as many as there are processors.
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads() or _processors(),
+        "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads() or _processors(),
+        "deterministic": models.is_deterministic(),
+    }
+
+
+def _processors():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -41,6 +42,11 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def best(self):
+        """Which checkpoint is the best so far, and by what."""
+        return self.path / "best.json"
+
+    @property
     def tensorboard(self):
         """The folder of TensorBoard's event files."""
         return self.path / "tensorboard"
@@ -56,10 +62,28 @@ class RunDir:
         matches = (re.fullmatch(r"step-(\d{8,})", item.name) for item in self.checkpoints.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
-    def remove_old_checkpoints(self, keep):
-        """Removes all checkpoints but the newest `keep`."""
+    def remove_old_checkpoints(self, keep, spare=()):
+        """Removes all checkpoints but the newest `keep` and those of the steps in `spare`."""
         for step in self.checkpoint_steps()[: -keep or None]:
-            shutil.rmtree(self.checkpoint(step))
+            if step not in spare:
+                self.remove_checkpoint(step)
+
+    def remove_checkpoint(self, step):
+        """Removes a checkpoint, so that a kill leaves no half of it under its name."""
+        aside = _aside(self.checkpoint(step), "removed")
+        _remove(aside)
+        os.replace(self.checkpoint(step), aside)
+        _remove(aside)
+
+    def clean_up(self):
+        """Puts back or removes what a kill has left aside among the checkpoints; the chief alone calls it."""
+        if not self.checkpoints.is_dir():
+            return
+        for item in list(self.checkpoints.iterdir()):
+            if match := re.fullmatch(r"\.(step-\d{8,})\.(partial|old|removed)", item.name):
+                if match[2] == "old":
+                    _put_back(item, self.checkpoints / match[1])
+                _remove(item)
 
 
 def next_free(parent, name):
@@ -111,21 +135,30 @@ def finished_summary(run_dir, steps):
 
 @contextlib.contextmanager
 def written_aside(path):
-    """Gives a path to write to, which takes the place of `path` once it is whole; file or folder.
+    """Gives a path to write to, which takes the place of `path` once it is whole and on the disk; file or folder.
 
-    What an earlier kill has left aside is removed first.
+    What an earlier kill has left aside is removed first. A folder cannot be replaced in one move: the old one waits
+    aside until the new one is there.
     """
     path = pathlib.Path(path)
-    aside = path.with_name(f".{path.stem}.partial{path.suffix}")
+    aside, old = _aside(path, "partial"), _aside(path, "old")
+    _put_back(old, path)
+    _remove(old)
     _remove(aside)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield aside
-        if aside.is_dir():
-            _remove(path)
+        _make_durable(aside)
+        if aside.is_dir() and path.exists():
+            os.replace(path, old)
         os.replace(aside, path)
+        _flush(path.parent)
     finally:
-        _remove(aside)
+        # What went wrong is the news, not that the disk refuses this too.
+        with contextlib.suppress(OSError):
+            _put_back(old, path)
+            _remove(old)
+            _remove(aside)
 
 
 def write_json(path, value):
@@ -151,6 +184,36 @@ def append_line(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(value) + "\n")
+
+
+def _aside(path, kind):
+    return path.with_name(f".{path.stem}.{kind}{path.suffix}")
+
+
+def _put_back(old, path):
+    """Gives a folder its place again, if its successor never came."""
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+
+
+def _make_durable(path):
+    """Waits until a file, or all that is in a folder, is on the disk."""
+    if path.is_dir():
+        for item in path.iterdir():
+            _make_durable(item)
+    _flush(path)
+
+
+def _flush(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems know no such wish for a folder.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path):

@@ -29,7 +29,7 @@ def train(config, cluster, run):
     # A command should be quiet; what the user has set stays.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tfdist import assemble, hardware, strategy, training
-    from tfdist.checkpoint import CheckpointError
+    from tfdist.checkpoint import CheckpointError, SaveError
 
     with refusals():
         chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas)
@@ -52,7 +52,7 @@ def train(config, cluster, run):
         workers = cluster.size if cluster else 1
         say(data.describe(source, replicas=chosen.num_replicas_in_sync, workers=workers))
     callbacks, throughput, verbose = assemble.make_callbacks(run, config, source, writes=writes)
-    with refusals(CheckpointError):
+    with refusals((CheckpointError, SaveError)):
         training.fit(
             model,
             source,
@@ -60,6 +60,7 @@ def train(config, cluster, run):
             run_dir=run,
             checkpoint_every_steps=config.checkpoint_every_steps,
             jit_compile={"true": True, "false": False}.get(config.jit_compile, "auto"),
+            keep_checkpoints=config.keep_checkpoints,
             validation_data=test_source,
             callbacks=callbacks,
             verbose=verbose,

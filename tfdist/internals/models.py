@@ -187,3 +187,10 @@ def runtime_started():
     from tensorflow.python.eager import context
 
     return context.context()._initialized
+
+
+def is_deterministic():
+    """Says whether TensorFlow's deterministic kernels are asked for."""
+    from tensorflow.python.framework import config
+
+    return bool(config.is_op_determinism_enabled())

@@ -69,6 +69,15 @@ def accumulators_of(optimizer, variables):
     return [optimizer._accumulated_gradients[optimizer._get_variable_index(variable)].value for variable in variables]
 
 
+def pending_accumulators(optimizer):
+    """Gives the `tf.Variable`s of gradients that wait for their update; none between updates, when all are zero."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    steps = getattr(inner, "gradient_accumulation_steps", None)
+    if not steps or int(inner._iterations.numpy()) % steps == 0:
+        return []
+    return [accumulator.value for accumulator in inner._accumulated_gradients]
+
+
 def end_step_without_update(optimizer, variables):
     """Does what Keras does in a step that only accumulates: moving averages, constraints, the counter."""
     if optimizer.use_ema:

@@ -1,12 +1,12 @@
 """Callbacks of tfdist's own: Keras callbacks that also know the step of the run."""
 
 import contextlib
+import dataclasses
 import signal
 import threading
 
 import keras
 
-from tfdist import checkpoint
 from tfdist.coordination import make_broadcast
 from tfdist.internals import models
 from tfdist.log import say
@@ -159,6 +159,10 @@ class StepCallback(keras.callbacks.Callback):
         """Keeps the steps done before: not always so many an epoch, for data may end within one."""
         self._before = epoch * (self.params["steps"] or 0) if self._done is None else self._done
 
+    def go_on(self, steps_before_epoch):
+        """Tells, after `on_train_begin`, how many steps an earlier process did before the epoch to begin with."""
+        self._done = steps_before_epoch
+
     def on_train_batch_end(self, batch, logs=None):
         """Counts the steps, then calls `on_step_end`."""
         self._done = self._before + batch + 1
@@ -168,45 +172,79 @@ class StepCallback(keras.callbacks.Callback):
         """Called after each call of the training function, with the number of steps done since the run began."""
 
 
-class Checkpointer(StepCallback):
-    """Writes a checkpoint every so many steps, at the end of each epoch, and before an interrupted run ends.
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run goes on.
 
-    Args:
-        run_dir: a `RunDir`.
-        every_steps: steps between checkpoints; None for the ends of epochs alone.
-        keep: how many of the newest stay.
-        writes: whether this process is the one that writes.
-        interrupted: a function that says whether the user has asked to stop.
+    Attributes:
+        step: steps done since it began.
+        epoch, step_in_epoch: the next step, counted from the epoch's beginning.
     """
 
-    def __init__(self, run_dir, *, every_steps=None, keep=3, writes=True, interrupted=lambda: False):
+    step: int
+    epoch: int
+    step_in_epoch: int
+
+
+class Checkpointer(StepCallback):
+    """Says when to save: every so many steps, at the end of each epoch, and before an interrupted run ends.
+
+    The last step of an epoch is saved once the other callbacks have made of it what they make of an epoch: a run that
+    goes on does not come back to that.
+
+    Args:
+        save: a function (`Place`, logs of an epoch or None, together=whether all workers save now).
+        every_steps: steps between checkpoints; None for the ends of epochs alone.
+        interrupted: a function that says whether the user has asked to stop.
+        agreed: whether all workers hear of that after the same step.
+    """
+
+    def __init__(self, save, *, every_steps=None, interrupted=lambda: False, agreed=True):
         super().__init__()
         self.every_steps = every_steps
-        self._run_dir = run_dir
-        self._keep = keep
-        self._writes = writes
+        self._save_place = save
         self._interrupted = interrupted
-        self._step = None
-        self._saved = None
+        self._agreed = agreed
+        self._step = self._saved = self._span = None
+        self._partial = False
+
+    def begin_epoch(self, span, *, partial):
+        """Tells which steps of an epoch are to come.
+
+        Args:
+            span: a `plan.Span`.
+            partial: the run ends with it, and in the middle of the epoch.
+        """
+        self._span = span
+        self._partial = partial
 
     def on_step_end(self, step, logs=None):
         """Saves where it is time; on an interrupt saves and raises KeyboardInterrupt."""
         self._step = step
-        if self.every_steps and step % self.every_steps == 0:
-            self._save()
-        if self._interrupted():
-            self._save()
-            raise KeyboardInterrupt(f"stopped after step {step}")
+        in_epoch = step - self._before
+        if in_epoch >= self._span.last and not self._partial:
+            return
+        stop = self._interrupted()
+        if stop or in_epoch >= self._span.last or (self.every_steps and step % self.every_steps == 0):
+            self._save(Place(step, self._span.epoch, in_epoch), together=self._agreed or not stop)
+        self._leave_if(stop)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves."""
-        self._save()
+        """Saves; on an interrupt raises KeyboardInterrupt."""
+        if self._step is None:
+            return
+        if not self._partial:
+            self._save(Place(self._step, epoch + 1, 0), logs)
+        self._leave_if(self._interrupted())
 
-    def _save(self):
-        if self._writes and self._step != self._saved:
-            checkpoint.save(self._run_dir, self.model, self._step)
-            self._run_dir.remove_old_checkpoints(self._keep)
-            self._saved = self._step
+    def _save(self, place, logs=None, *, together=True):
+        if place != self._saved:
+            self._save_place(place, logs, together=together)
+            self._saved = place
+
+    def _leave_if(self, stop):
+        if stop:
+            raise KeyboardInterrupt(f"stopped after step {self._step}")
 
 
 @contextlib.contextmanager

@@ -2,23 +2,20 @@
 
 import contextlib
 import functools
-import pathlib
 
 import keras
 import numpy as np
 
-from tfdist import checkpoint
 from tfdist import strategy as strategies
 from tfdist.internals import data_adapters, models
 from tfdist.log import say
-from tfdist.rundir import RunDir, open_run
-from tfdist.strategy import is_chief
 from tfdist.training import checks, plan, xla
-from tfdist.training.callbacks import Checkpointer, first_interrupt_waits, make_callback_list
+from tfdist.training.callbacks import make_callback_list
 from tfdist.training.desync import DesyncCheck
 from tfdist.training.feed import Feed
 from tfdist.training.inputs import make_input
 from tfdist.training.programs import Programs
+from tfdist.training.resume import going_on
 from tfdist.training.static_shapes import for_strategy
 
 
@@ -45,6 +42,7 @@ def fit(
     run_dir=None,
     resume="auto",
     checkpoint_every_steps=None,
+    keep_checkpoints=3,
     sync_batchnorm=True,
     jit_compile=None,
 ):
@@ -59,9 +57,10 @@ def fit(
         validation_split, validation_data, validation_steps, validation_batch_size, validation_freq: as in Keras.
         steps: the total number of steps, in place of `epochs`.
         run_dir: a folder for checkpoints; None for none. Several workers need one that they share.
-        resume: "auto" goes on from the newest checkpoint in `run_dir`, "must" insists on one, "never" on an empty
+        resume: "auto" goes on from the newest whole checkpoint in `run_dir`, "must" insists on one, "never" on an empty
             folder.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
+        keep_checkpoints: how many of the newest checkpoints stay, beside the best.
         sync_batchnorm: takes the statistics of BatchNormalization over the rows of all replicas.
         jit_compile: None for what `compile` said; True, False, or "auto" to compile the gradients with XLA where that
             was seen to help.
@@ -71,8 +70,9 @@ def fit(
 
     Raises:
         ValueError: the model is not compiled or was not made in the scope, arguments contradict each other, or a
-            checkpoint is another model's.
+            checkpoint is of another model or other data, or none is whole (`tfdist.checkpoint.CheckpointError`).
         FileExistsError, FileNotFoundError: `run_dir` is not as `resume` wants it.
+        OSError: a checkpoint cannot be written.
     """
     checks.check_compiled(model, "fit")
     epochs = checks.limit(epochs, keras.config.max_epochs(), "epochs")
@@ -90,23 +90,20 @@ def fit(
     checks.check_training(model, strategy)
     valid_batch = validation_batch_size or batch_size
     validate = _validator(model, validation_data, validation_freq, batch_size=valid_batch, steps=validation_steps)
-    with (
-        _checkpoints(model, run_dir, resume, checkpoint_every_steps) as (checkpointers, restored),
-        contextlib.closing(feed),
-    ):
+    saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints, "steps": steps}
+    with going_on(model, data, feed, run_dir, resume, **saving) as run, contextlib.closing(feed):
         per_epoch = feed.steps_per_epoch
         if steps and per_epoch:
             epochs = -(-steps // per_epoch)
-        more = [DesyncCheck(strategy), *checkpointers]
-        callbacks = make_callback_list(
-            model, callbacks, verbose, more=more, epochs=epochs, steps=per_epoch, history=True
-        )
-        spans = functools.partial(feed.spans, restored, epochs=epochs, steps=steps)
-        _train(model, feed, spans, initial_epoch, callbacks, validate)
+        more = [DesyncCheck(strategy), *run.callbacks]
+        shown = {"epochs": epochs, "steps": per_epoch}
+        callbacks = make_callback_list(model, callbacks, verbose, **shown, more=more, history=True)
+        spans = functools.partial(feed.spans, run.steps_done, epochs=epochs, steps=steps)
+        _train(model, feed, spans, initial_epoch, callbacks, validate, run)
     return model.history
 
 
-def _train(model, feed, spans, initial_epoch, callbacks, validate):
+def _train(model, feed, spans, initial_epoch, callbacks, validate, run):
     programs = Programs.of(model)
     if programs.are_new:
         say(f"training: {xla.describe(model)}")
@@ -115,10 +112,12 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate):
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
+    run.begin(callbacks.callbacks)
     # Not before: `keras.callbacks.BackupAndRestore` has just said where to begin.
-    for span in spans(first_epoch=models.first_epoch(model, initial_epoch)):
+    for span in run.spans(spans(first_epoch=models.first_epoch(model, initial_epoch))):
         model.reset_metrics()
         callbacks.on_epoch_begin(span.epoch)
+        run.begin_epoch(span)
         logs = _run_epoch(model, train, feed, span, callbacks, "train", every)
         logs = logs | validate(span.epoch, callbacks)
         callbacks.on_epoch_end(span.epoch, logs)
@@ -148,26 +147,6 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=()):
             break
     feed.end(span, done, ended=ended)
     return _numbers(logs)
-
-
-@contextlib.contextmanager
-def _checkpoints(model, run_dir, resume, every_steps):
-    """Restores the newest checkpoint; yields the callbacks that write the next ones, and the steps done."""
-    if run_dir is None:
-        if every_steps:
-            raise ValueError(
-                f"tfdist.fit: checkpoint_every_steps is {every_steps}, but there is no run_dir to write to. Give one."
-            )
-        yield [], 0
-        return
-    run_dir = run_dir if isinstance(run_dir, RunDir) else RunDir(pathlib.Path(run_dir))
-    done = open_run(run_dir, resume)
-    if done:
-        checkpoint.restore(run_dir, model, done)
-    writes = is_chief(model.distribute_strategy)
-    with first_interrupt_waits() as interrupted:
-        checkpointer = Checkpointer(run_dir, every_steps=every_steps, writes=writes, interrupted=interrupted)
-        yield [checkpointer], done or 0
 
 
 def _validator(model, data, frequency, *, batch_size, steps):

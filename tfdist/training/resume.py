@@ -1,0 +1,268 @@
+"""A run that goes on: what `fit` restores before its first step, and how its checkpoints come about."""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+
+from tfdist import checkpoint, manifest, rundir
+from tfdist.checkpoint import CheckpointError, Saved
+from tfdist.coordination import make_broadcast
+from tfdist.faults import Faults
+from tfdist.internals import models
+from tfdist.log import say, warn
+from tfdist.rundir import RunDir
+from tfdist.strategy import is_chief, worker_count
+from tfdist.training import callback_state, fingerprint
+from tfdist.training.callbacks import Checkpointer, Place, StepCallback, first_interrupt_waits
+from tfdist.training.replica_state import GRADIENTS, METRICS, ReplicaState
+
+
+class FreshStart:
+    """A run without a folder: nothing to restore, nothing to save.
+
+    Attributes:
+        callbacks: further callbacks of the run.
+        steps_done: steps done before, as `Feed.spans` counts them.
+    """
+
+    callbacks: tuple = ()
+    steps_done = 0
+
+    def begin(self, callbacks):
+        """Called after `on_train_begin`, with all the callbacks of the run."""
+
+    def begin_epoch(self, span):
+        """Called after each `on_epoch_begin`."""
+
+    def spans(self, spans):
+        """Gives the spans that are left to train."""
+        return spans
+
+
+class GoingOn(FreshStart):
+    """A run with a folder.
+
+    Args:
+        store: a `Store`.
+        checkpointer: the callback that says when to save.
+        feed: the `Feed` that is trained on.
+        steps: steps in all, where the user gave them.
+    """
+
+    def __init__(self, store, checkpointer, feed, steps):
+        self._store = store
+        self._checkpointer = checkpointer
+        self._feed = feed
+        self._steps = steps or math.inf
+        self._resumed = store.restored
+        self._over = False
+        self.callbacks = (checkpointer,)
+        if self._resumed:
+            # Where only the end of an epoch could tell, the checkpoint knows.
+            feed.steps_per_epoch = feed.steps_per_epoch or self._resumed.state["steps_per_epoch"]
+            place = store.place
+            per_epoch = feed.steps_per_epoch
+            self.steps_done = place.epoch * per_epoch + place.step_in_epoch if per_epoch else place.step
+
+    def begin(self, callbacks):
+        """Gives the callbacks what they remembered, which `on_train_begin` has made them forget."""
+        self._store.callbacks = callbacks
+        if not self._resumed:
+            return
+        callback_state.give(callbacks, self._resumed.state["callbacks"], self._resumed.arrays)
+        place = self._store.place
+        for callback in callbacks:
+            if isinstance(callback, StepCallback):
+                callback.go_on(place.step - place.step_in_epoch)
+        self._over = any(map(callback_state.has_stopped, callbacks))
+        if self._over:
+            say("EarlyStopping has ended this run before; nothing is left to train.")
+
+    def spans(self, spans):
+        """Gives the spans that are left to train: none where the run was stopped for good."""
+        return () if self._over else spans
+
+    def begin_epoch(self, span):
+        """Gives the metrics of an epoch that had begun their state, and the learning rate the value it had in it."""
+        per_epoch = self._feed.steps_per_epoch or math.inf
+        partial = span.last < per_epoch and span.epoch * per_epoch + span.last >= self._steps
+        self._checkpointer.begin_epoch(span, partial=partial)
+        if self._resumed and span.first:
+            self._store.give_back_epoch()
+        self._resumed = None
+
+
+class Store:
+    """Writes and restores the checkpoints of one run.
+
+    Args:
+        run_dir: a `RunDir`.
+        model: a compiled, built `keras.Model`.
+        feed: the `Feed` that is trained on.
+        about: what the run is: as in `checkpoint.Saved`.
+        keep: how many of the newest checkpoints stay, beside the best.
+        faults: the `Faults` to suffer on the way.
+
+    Attributes:
+        callbacks: the callbacks whose memory is kept.
+        restored: the `Saved` that the run goes on from, or None.
+        place: the `Place` that it was saved at.
+    """
+
+    def __init__(self, run_dir, model, feed, about, *, keep, faults):
+        self._run_dir = run_dir
+        self._model = model
+        self._feed = feed
+        self._about = about
+        self._keep = keep
+        self._faults = faults
+        self._writes = is_chief(model.distribute_strategy)
+        self._replicas = ReplicaState(model)
+        self._damaged = ()
+        self._best = {}
+        self.callbacks = ()
+        self.restored = None
+        self.place = None
+
+    def restore(self, resume):
+        """Restores the newest whole checkpoint, the chief's choice; every worker calls it.
+
+        Raises:
+            CheckpointError, FileExistsError, FileNotFoundError: as `rundir.open_run` and `checkpoint.restore`.
+        """
+        step = self._agree_on_step(resume)
+        if step is None:
+            return
+        self.restored = checkpoint.restore(self._run_dir, self._model, step, self._about)
+        self.place = Place(**self.restored.state["place"])
+        if self._replicas.is_pending() and not self._replicas.give_back(GRADIENTS, self.restored.arrays):
+            raise CheckpointError(
+                f"checkpoint {self._run_dir.checkpoint(step)}: the gradients that wait for their update are not in it. "
+                "Delete the folder to go on from the one before."
+            )
+        if manifest.best_step(self._run_dir) in self._run_dir.checkpoint_steps():
+            self._best = rundir.read_json(self._run_dir.best)
+
+    def _agree_on_step(self, resume):
+        """Gives the step that the chief has found, to all; None for a fresh start."""
+        strategy = self._model.distribute_strategy
+        if worker_count(strategy) == 1:
+            return self._find(resume)
+        broadcast = make_broadcast(strategy)
+        step = failure = None
+        if self._writes:
+            try:
+                step = self._find(resume)
+            except (OSError, ValueError) as error:
+                failure = error
+        (answer,) = broadcast([_FAILED if failure else _NONE if step is None else float(step)])
+        if failure:
+            raise failure
+        if answer == _FAILED:
+            raise CheckpointError(f"run_dir {self._run_dir.path}: the chief cannot go on in it; it says why.")
+        return None if answer == _NONE else int(answer)
+
+    def _find(self, resume):
+        self._run_dir.clean_up()
+        if rundir.open_run(self._run_dir, resume) is None:
+            return None
+        step, self._damaged = checkpoint.newest_whole(self._run_dir)
+        return step
+
+    def give_back_epoch(self):
+        """Gives back the metrics of the epoch that had begun, and the learning rate of its last step.
+
+        Before that, `on_epoch_begin` may have changed the rate a second time.
+        """
+        rate = self.restored.state["learning_rate"]
+        if rate is not None and models.settable_learning_rate(self._model) not in (None, rate):
+            self._model.optimizer.learning_rate = rate
+        if not self._replicas.give_back(METRICS, self.restored.arrays):
+            warn("the checkpoint lacks the metrics of the epoch that had begun; its logs will be of its other steps.")
+
+    def save(self, place, logs=None, *, together=True):
+        """Saves; all workers call it together.
+
+        Args:
+            place: the `Place` to go on from.
+            logs: the logs of the epoch that has just ended, which tell whether it was the best; None within one.
+            together: False where this worker stops alone, and nothing can be collected from the others.
+        """
+        if not together and self._replicas.is_pending():
+            say("no checkpoint of this step: gradients of other workers wait for their update. The one before holds.")
+            return
+        kinds = [GRADIENTS, METRICS] if place.step_in_epoch else [GRADIENTS]
+        arrays = self._replicas.collect(kinds) if together else {}
+        if not self._writes:
+            return
+        items, more = callback_state.take(self.callbacks)
+        state = {
+            "place": dataclasses.asdict(place),
+            "steps_per_epoch": self._feed.steps_per_epoch,
+            "learning_rate": models.settable_learning_rate(self._model),
+            "callbacks": items,
+        }
+        saved = Saved(state, arrays | more, self._about)
+        checkpoint.save(self._run_dir, self._model, place.step, saved, faults=self._faults)
+        self._note_best(place.step, logs or {})
+        self._remove_old(place.step)
+
+    def _note_best(self, step, logs):
+        name = "val_loss" if "val_loss" in logs else "loss"
+        if name not in logs or (name == "loss" and self._best.get("by") == "val_loss"):
+            return
+        before = self._best["value"] if self._best.get("by") == name else math.inf
+        # Not a number is no best.
+        if logs[name] < before:
+            self._best = {"step": step, "by": name, "value": float(logs[name])}
+            rundir.write_json(self._run_dir.best, self._best)
+
+    def _remove_old(self, step):
+        # What was damaged when the run began would else count as newer than this one.
+        for damaged in set(self._damaged) & set(self._run_dir.checkpoint_steps()) - {step}:
+            self._run_dir.remove_checkpoint(damaged)
+        self._damaged = ()
+        self._run_dir.remove_old_checkpoints(self._keep, spare={step, self._best.get("step")})
+
+
+_NONE, _FAILED = -1.0, -2.0
+
+
+@contextlib.contextmanager
+def going_on(model, data, feed, run_dir, resume, *, every_steps=None, keep=3, steps=None, faults=None):
+    """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `GoingOn`.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        data: the `Input` that is trained on.
+        feed: its `Feed`.
+        run_dir: a `RunDir`, a path, or None.
+        resume: "auto", "never" or "must".
+        every_steps: steps between checkpoints; None for the ends of epochs alone.
+        keep: how many of the newest checkpoints stay, beside the best.
+        steps: steps in all, where the user gave them.
+        faults: the `Faults` to suffer when saving.
+    """
+    if run_dir is None:
+        if every_steps:
+            raise ValueError(
+                f"tfdist.fit: checkpoint_every_steps is {every_steps}, but there is no run_dir to write to. Give one."
+            )
+        yield FreshStart()
+        return
+    if keep < 1:
+        raise ValueError(f"tfdist.fit: keep_checkpoints is {keep}. Use a whole number from 1.")
+    run_dir = run_dir if isinstance(run_dir, RunDir) else RunDir(pathlib.Path(run_dir))
+    strategy = model.distribute_strategy
+    about = {
+        "data": fingerprint.of_data(data),
+        "run": fingerprint.of_run(model),
+        "replicas": strategy.num_replicas_in_sync,
+    }
+    store = Store(run_dir, model, feed, about, keep=keep, faults=faults or Faults())
+    store.restore(resume)
+    with first_interrupt_waits() as interrupted:
+        agreed = worker_count(strategy) == 1
+        checkpointer = Checkpointer(store.save, every_steps=every_steps, interrupted=interrupted, agreed=agreed)
+        yield GoingOn(store, checkpointer, feed, steps)
