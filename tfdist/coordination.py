@@ -1,4 +1,4 @@
-"""Among workers: what the chief decides reaches all of them on the same step."""
+"""Among workers: what the chief decides, and what any of them wants, reaches all of them on the same step."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,25 +6,39 @@ import tensorflow as tf
 from tfdist.collectives import sum_over_replicas
 
 
-def make_broadcast(strategy):
-    """Gives a function numbers → the chief's numbers, which all workers must call alike.
+def make_vote(strategy):
+    """Gives a function by which all workers hear the chief's numbers, and whether any of them raises a flag.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
 
     Returns:
-        A function: list of floats (the same length on every worker) → list of the chief's floats.
+        A function that all workers must call alike: (numbers, flags), lists of the same lengths on every worker → (the
+        chief's numbers, for each flag whether it is true on any worker).
     """
 
-    def replica_part(values):
+    def replica_part(numbers, flags):
         first = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
-        return sum_over_replicas([tf.where(first, values, tf.zeros_like(values))])[0]
+        mine = tf.where(first, numbers, tf.zeros_like(numbers))
+        return sum_over_replicas([tf.concat([mine, flags], axis=0)])[0]
 
     @tf.function(reduce_retracing=True)
-    def sum_of_parts(values):
-        return strategy.experimental_local_results(strategy.run(replica_part, args=(values,)))[0]
+    def sum_of_parts(numbers, flags):
+        return strategy.experimental_local_results(strategy.run(replica_part, args=(numbers, flags)))[0]
 
-    def broadcast(numbers):
-        return np.asarray(sum_of_parts(tf.constant(numbers, tf.float64))).tolist()
+    def vote(numbers, flags):
+        totals = sum_of_parts(tf.constant(numbers, tf.float64), tf.constant(flags, tf.float64))
+        answers = np.asarray(totals).tolist()
+        return answers[: len(numbers)], [total > 0 for total in answers[len(numbers) :]]
 
-    return broadcast
+    return vote
+
+
+def make_broadcast(strategy):
+    """Gives a function numbers → the chief's numbers, which all workers must call alike.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+    """
+    vote = make_vote(strategy)
+    return lambda numbers: vote(numbers, [])[0]

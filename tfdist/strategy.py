@@ -245,6 +245,15 @@ def needs_static_shapes(strategy):
     return isinstance(strategy, tf.distribute.TPUStrategy)
 
 
+def worker_rank(strategy):
+    """Gives this worker's place among those that train together: the chief is 0."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not getattr(resolver, "task_type", None):
+        return 0
+    chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
+    return resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
+
+
 def is_chief(strategy):
     """Says whether this process is the one that writes what there must be one of."""
     resolver = strategy.cluster_resolver

@@ -14,9 +14,11 @@ from tfdist.training.callbacks import make_callback_list
 from tfdist.training.desync import DesyncCheck
 from tfdist.training.feed import Feed
 from tfdist.training.inputs import make_input
+from tfdist.training.peers import peers_are_needed
 from tfdist.training.programs import Programs
 from tfdist.training.resume import going_on
 from tfdist.training.static_shapes import for_strategy
+from tfdist.training.watch import make_watch
 
 
 def fit(
@@ -90,8 +92,13 @@ def fit(
     checks.check_training(model, strategy)
     valid_batch = validation_batch_size or batch_size
     validate = _validator(model, validation_data, validation_freq, batch_size=valid_batch, steps=validation_steps)
+    watch = make_watch(strategy)
     saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints, "steps": steps}
-    with going_on(model, data, feed, run_dir, resume, **saving) as run, contextlib.closing(feed):
+    with (
+        peers_are_needed(strategy),
+        going_on(model, data, feed, run_dir, resume, watch, **saving) as run,
+        contextlib.closing(feed),
+    ):
         per_epoch = feed.steps_per_epoch
         if steps and per_epoch:
             epochs = -(-steps // per_epoch)
@@ -107,6 +114,7 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run):
     programs = Programs.of(model)
     if programs.are_new:
         say(f"training: {xla.describe(model)}")
+    programs.in_call = run.in_call
     train = programs.train
     every = [number for item in callbacks.callbacks if (number := getattr(item, "every_steps", None))]
     logs = {}

@@ -24,6 +24,8 @@ class Programs:
         self._step = Step(model, strategy)
         self._version = _version(model)
         self._announced = False
+        # None, or a function (steps done in the call) that each step of training runs on this worker, for rehearsals.
+        self.in_call = None
 
     @property
     def are_new(self):

@@ -8,26 +8,37 @@ import pathlib
 from tfdist import checkpoint, manifest, rundir
 from tfdist.checkpoint import CheckpointError, Saved
 from tfdist.coordination import make_broadcast
-from tfdist.faults import Faults
 from tfdist.internals import models
 from tfdist.log import say, warn
 from tfdist.rundir import RunDir
 from tfdist.strategy import is_chief, worker_count
 from tfdist.training import callback_state, fingerprint
-from tfdist.training.callbacks import Checkpointer, Place, StepCallback, first_interrupt_waits
+from tfdist.training.callbacks import StepCallback
+from tfdist.training.checkpointer import Checkpointer, Place
+from tfdist.training.decisions import Decisions, stop_requests
 from tfdist.training.replica_state import GRADIENTS, METRICS, ReplicaState
 
 
 class FreshStart:
     """A run without a folder: nothing to restore, nothing to save.
 
+    Args:
+        callbacks: tfdist's own, which come behind the user's.
+
     Attributes:
-        callbacks: further callbacks of the run.
+        callbacks: the same.
         steps_done: steps done before, as `Feed.spans` counts them.
     """
 
-    callbacks: tuple = ()
     steps_done = 0
+
+    def __init__(self, callbacks=()):
+        self.callbacks = callbacks
+
+    @property
+    def in_call(self):
+        """None, or a function (steps done in the call) that each step of a call is to run on this worker."""
+        return next((call for item in self.callbacks if (call := getattr(item, "in_call", None))), None)
 
     def begin(self, callbacks):
         """Called after `on_train_begin`, with all the callbacks of the run."""
@@ -48,16 +59,17 @@ class GoingOn(FreshStart):
         checkpointer: the callback that says when to save.
         feed: the `Feed` that is trained on.
         steps: steps in all, where the user gave them.
+        callbacks: tfdist's own that come before it.
     """
 
-    def __init__(self, store, checkpointer, feed, steps):
+    def __init__(self, store, checkpointer, feed, steps, callbacks=()):
+        super().__init__((*callbacks, checkpointer))
         self._store = store
         self._checkpointer = checkpointer
         self._feed = feed
         self._steps = steps or math.inf
         self._resumed = store.restored
         self._over = False
-        self.callbacks = (checkpointer,)
         if self._resumed:
             # Where only the end of an epoch could tell, the checkpoint knows.
             feed.steps_per_epoch = feed.steps_per_epoch or self._resumed.state["steps_per_epoch"]
@@ -102,7 +114,7 @@ class Store:
         feed: the `Feed` that is trained on.
         about: what the run is: as in `checkpoint.Saved`.
         keep: how many of the newest checkpoints stay, beside the best.
-        faults: the `Faults` to suffer on the way.
+        watch: the `Watch` over this worker.
 
     Attributes:
         callbacks: the callbacks whose memory is kept.
@@ -110,13 +122,13 @@ class Store:
         place: the `Place` that it was saved at.
     """
 
-    def __init__(self, run_dir, model, feed, about, *, keep, faults):
+    def __init__(self, run_dir, model, feed, about, *, keep, watch):
         self._run_dir = run_dir
         self._model = model
         self._feed = feed
         self._about = about
         self._keep = keep
-        self._faults = faults
+        self._watch = watch
         self._writes = is_chief(model.distribute_strategy)
         self._replicas = ReplicaState(model)
         self._damaged = ()
@@ -181,19 +193,16 @@ class Store:
         if not self._replicas.give_back(METRICS, self.restored.arrays):
             warn("the checkpoint lacks the metrics of the epoch that had begun; its logs will be of its other steps.")
 
-    def save(self, place, logs=None, *, together=True):
+    def save(self, place, logs=None):
         """Saves; all workers call it together.
 
         Args:
             place: the `Place` to go on from.
             logs: the logs of the epoch that has just ended, which tell whether it was the best; None within one.
-            together: False where this worker stops alone, and nothing can be collected from the others.
         """
-        if not together and self._replicas.is_pending():
-            say("no checkpoint of this step: gradients of other workers wait for their update. The one before holds.")
-            return
+        self._watch.heartbeat.beat("save")
         kinds = [GRADIENTS, METRICS] if place.step_in_epoch else [GRADIENTS]
-        arrays = self._replicas.collect(kinds) if together else {}
+        arrays = self._replicas.collect(kinds)
         if not self._writes:
             return
         items, more = callback_state.take(self.callbacks)
@@ -204,7 +213,7 @@ class Store:
             "callbacks": items,
         }
         saved = Saved(state, arrays | more, self._about)
-        checkpoint.save(self._run_dir, self._model, place.step, saved, faults=self._faults)
+        checkpoint.save(self._run_dir, self._model, place.step, saved, faults=self._watch.faults)
         self._note_best(place.step, logs or {})
         self._remove_old(place.step)
 
@@ -230,7 +239,7 @@ _NONE, _FAILED = -1.0, -2.0
 
 
 @contextlib.contextmanager
-def going_on(model, data, feed, run_dir, resume, *, every_steps=None, keep=3, steps=None, faults=None):
+def going_on(model, data, feed, run_dir, resume, watch, *, every_steps=None, keep=3, steps=None):
     """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `GoingOn`.
 
     Args:
@@ -239,30 +248,32 @@ def going_on(model, data, feed, run_dir, resume, *, every_steps=None, keep=3, st
         feed: its `Feed`.
         run_dir: a `RunDir`, a path, or None.
         resume: "auto", "never" or "must".
+        watch: the `Watch` over this worker.
         every_steps: steps between checkpoints; None for the ends of epochs alone.
         keep: how many of the newest checkpoints stay, beside the best.
         steps: steps in all, where the user gave them.
-        faults: the `Faults` to suffer when saving.
     """
+    strategy = model.distribute_strategy
+    several = worker_count(strategy) > 1
     if run_dir is None:
         if every_steps:
             raise ValueError(
                 f"tfdist.fit: checkpoint_every_steps is {every_steps}, but there is no run_dir to write to. Give one."
             )
-        yield FreshStart()
+        yield FreshStart([*watch.callbacks, *([Decisions(strategy)] if several else [])])
         return
     if keep < 1:
         raise ValueError(f"tfdist.fit: keep_checkpoints is {keep}. Use a whole number from 1.")
     run_dir = run_dir if isinstance(run_dir, RunDir) else RunDir(pathlib.Path(run_dir))
-    strategy = model.distribute_strategy
     about = {
         "data": fingerprint.of_data(data),
         "run": fingerprint.of_run(model),
         "replicas": strategy.num_replicas_in_sync,
     }
-    store = Store(run_dir, model, feed, about, keep=keep, faults=faults or Faults())
+    store = Store(run_dir, model, feed, about, keep=keep, watch=watch)
     store.restore(resume)
-    with first_interrupt_waits() as interrupted:
-        agreed = worker_count(strategy) == 1
-        checkpointer = Checkpointer(store.save, every_steps=every_steps, interrupted=interrupted, agreed=agreed)
-        yield GoingOn(store, checkpointer, feed, steps)
+    with stop_requests() as asked:
+        decisions = [Decisions(strategy, asked)] if several else []
+        stop_signal = decisions[0].stop_signal if several else asked
+        checkpointer = Checkpointer(store.save, every_steps=every_steps, stop_signal=stop_signal)
+        yield GoingOn(store, checkpointer, feed, steps, [*watch.callbacks, *decisions])

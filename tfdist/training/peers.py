@@ -1,0 +1,46 @@
+"""Other workers: what it means when a collective fails, and how a lost one is told."""
+
+import contextlib
+
+import tensorflow as tf
+
+from tfdist.exits import PEER_LOST
+from tfdist.log import warn
+from tfdist.strategy import worker_count
+
+# What TensorFlow raises where another worker is gone; which one of them depends on where the loss was noticed first.
+_KINDS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
+_WORDS = ("CoordinationService", "collective", "Collective", "Connection reset", "Socket closed", "RecvBuf", "task:")
+
+
+class PeerLostError(SystemExit):
+    """Another worker ended or fell silent, and this one cannot go on: it leaves with the exit code 76.
+
+    It is a `SystemExit`, so that a script of the user's own says as much with its exit code, and no traceback of this
+    worker hides the one of the worker that failed.
+    """
+
+
+@contextlib.contextmanager
+def peers_are_needed(strategy):
+    """Turns the errors by which TensorFlow tells the loss of a worker into `PeerLostError`, with one message.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+    """
+    try:
+        yield
+    except (*_KINDS, tf.errors.InternalError) as error:
+        if worker_count(strategy) == 1 or not tells_a_loss(error):
+            raise
+        first = str(error).strip().splitlines()[0][:200]
+        warn(
+            "another worker was lost: it ended, or the network to it broke; its own log says why. This worker cannot go "
+            f"on without it. Start all of them again to go on from the last checkpoint. ({first})"
+        )
+        raise PeerLostError(PEER_LOST) from error
+
+
+def tells_a_loss(error):
+    """Says whether an error of TensorFlow's tells that another worker is gone, and no mistake of this one's."""
+    return isinstance(error, tf.errors.UnavailableError) or any(word in str(error) for word in _WORDS)
