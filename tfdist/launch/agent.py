@@ -90,8 +90,9 @@ class Agent:
         outer.setblocking(False)
         self._sockets = inner, outer
         signal.set_wakeup_fd(outer.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Not SIG_IGN, which the workers would inherit: Ctrl-C would never reach their Python.
+        for number in (signal.SIGCHLD, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self._end())
         self._selector.register(inner, selectors.EVENT_READ, lambda: inner.recv(4096))

@@ -46,7 +46,9 @@ class Child:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            self._write(_header(self.rank, spec["attempt"], command))
+            header = _header(self.rank, spec["attempt"], command)
+            # The last attempt may have ended within a line.
+            self._write(b"\n" * (os.fstat(self._log).st_size > 0) + header)
             self._process = subprocess.Popen(
                 command,
                 env=environ,
@@ -84,8 +86,8 @@ class Child:
 
     def signal(self, number):
         """Sends a signal to the worker itself: what it has started, it ends itself."""
-        # Not yet reaped, so the number is still its own.
-        os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def kill(self):
         """Sends SIGKILL to the worker and to all that it has started in its session's group."""

@@ -141,9 +141,14 @@ def _check_where(config: LaunchConfig) -> None:
     )
     for host in config.hosts:
         if not re.fullmatch(r"([\w.-]+@)?[^@]+", host) or host.startswith("-"):
-            raise ValueError(f"--hosts: {host!r} is no host. Write names with commas between, such as a,b or user@a,user@b.")
+            raise ValueError(
+                f"--hosts: {host!r} is no host. Write names with commas between, such as a,b or user@a,user@b."
+            )
         try:
-            split_address(f"{host.rpartition('@')[2]}:{config.port + config.processes_per_host - 1}", "--hosts, --port: an address")
+            split_address(
+                f"{host.rpartition('@')[2]}:{config.port + config.processes_per_host - 1}",
+                "--hosts, --port: an address",
+            )
         except ClusterError as error:
             raise ValueError(str(error)) from None
     twice = next((host for host in config.hosts if config.hosts.count(host) > 1), None)
@@ -163,7 +168,7 @@ def _check_numbers(config: LaunchConfig) -> None:
         (not 1 <= fewest <= config.size, f"--min_workers={fewest}: use 1..{config.size}, the number of workers."),
         (
             fewest < config.size and not config.max_restarts,
-            f"--min_workers={fewest}: to go on with fewer workers is a restart, and none is allowed. Add --max_restarts.",
+            f"--min_workers={fewest}: going on with fewer workers takes a restart. Add --max_restarts.",
         ),
     )
 

@@ -1,11 +1,11 @@
 """`LaunchConfig` → what runs where: slots, workers, their environment, commands and folders; nothing is started."""
 
-import pathlib
 import shlex
 import socket
+import sys
 from dataclasses import dataclass
 
-from tfdist import faults, rundir
+from tfdist import faults
 from tfdist.cluster import Cluster, Task
 
 # Where the workers find the list of earlier attempts, launch.json.
@@ -31,30 +31,6 @@ class Slot:
 
     def __str__(self):
         return f"slot {self.number}" if self.host is None else f"slot {self.index} of {self.host}"
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where a launch writes.
-
-    Attributes:
-        logs: one file a worker, and launch.json.
-        command: what follows `python`, with the run_dir that the launcher chose.
-        chose_run_dir: whether it did.
-    """
-
-    logs: pathlib.Path
-    command: tuple[str, ...]
-    chose_run_dir: bool = False
-
-    @property
-    def attempts(self):
-        """The list of attempts, with the reason for each restart."""
-        return self.logs / "launch.json"
-
-    def log(self, rank):
-        """Gives the log of a worker."""
-        return self.logs / f"worker-{rank}.log"
 
 
 @dataclass(frozen=True)
@@ -115,33 +91,6 @@ def addresses(config, slots, ports=None):
     return tuple(f"127.0.0.1:{port}" for port in ports)
 
 
-def find_folders(config, next_run=None):
-    """Decides where a launch writes; makes no folder.
-
-    Args:
-        config: a `LaunchConfig`.
-        next_run: the next free run's folder; None: looked up in runs/.
-    """
-    given = _read_run_dir(config.command)
-    run = pathlib.Path(given).expanduser() if given else next_run or rundir.next_free("runs", "launch").path
-    # A single worker, too: it would take the next free folder at each restart, and never go on.
-    chooses = given is None and config.command[:2] == ("-m", "tfdist.train")
-    logs = pathlib.Path(config.log_dir).expanduser() if config.log_dir else run / "logs" if given or chooses else run
-    command = (*config.command, f"--run_dir={run}") if chooses else config.command
-    # Absolute, for agents on other hosts and whoever changes the folder.
-    return Folders(logs.absolute(), command, chooses)
-
-
-def _read_run_dir(command):
-    found = None
-    for word, following in zip(command, (*command[1:], None), strict=True):
-        if word in ("--run_dir", "-run_dir"):
-            found = following
-        elif word.startswith(("--run_dir=", "-run_dir=")):
-            found = word.partition("=")[2]
-    return found
-
-
 def make_workers(config, folders, slots, attempt=0, ports=None):
     """Gives the `Worker`s of an attempt.
 
@@ -177,11 +126,11 @@ def agent_command(config, host, folder):
         host: None for this machine.
         folder: the working folder, the same on every host.
     """
-    agent = (config.python, "-m", "tfdist.launch.agent")
+    agent = ("-m", "tfdist.launch.agent")
     if host is None:
-        return agent
+        return (sys.executable, *agent)
     # One string, for a shell on the other side: quoted for it.
-    return (*_SSH, "--", host, f"cd {shlex.quote(str(folder))} && exec {shlex.join(agent)}")
+    return (*_SSH, "--", host, f"cd {shlex.quote(str(folder))} && exec {shlex.join((config.python, *agent))}")
 
 
 def agent_spec(config, workers, attempt):
