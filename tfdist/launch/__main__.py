@@ -63,7 +63,7 @@ class Launcher:
         """Starts the workers until they are done, or restarts end; returns the exit code."""
         slots = plan.make_slots(self._config)
         if self._folders.chose_run_dir:
-            self._screen.say(f"no --run_dir is given: the workers share {self._folders.logs.parent}")
+            self._screen.say(f"no --run_dir is given, and the workers need one: {self._folders.command[-1]}")
         while True:
             code, move = self._attempt(slots)
             if not move.slots:

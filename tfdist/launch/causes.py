@@ -83,6 +83,11 @@ def judge(exits, asked=None, late=None):
     return _judge_root(exits, own, root) if root else Verdict("done")
 
 
+def shell_code(code):
+    """Gives the exit code of a shell: 128 + n for signal n."""
+    return 128 - code if code < 0 else code
+
+
 def stop_code(asked):
     """Gives the exit code of a launcher that a signal told to end while no worker ran."""
     return INTERRUPTED if asked == signal.SIGINT else STOPPED
