@@ -49,7 +49,7 @@ def find_folders(config, next_run=None):
 
 def _read_run_dir(command):
     found = None
-    for word, following in zip(command, (*command[1:], None), strict=True):
+    for word, following in zip(command, (*command[1:], None), strict=False):
         if word in ("--run_dir", "-run_dir"):
             found = following
         elif word.startswith(("--run_dir=", "-run_dir=")):

@@ -15,7 +15,7 @@ from tfdist.launch.late import Late, find_late, is_hung
 # Until all agents greet; ssh itself gives up earlier.
 _GREETING_SECONDS = 60.0
 # After a first failure, others may still say for themselves how they failed.
-_SETTLE_SECONDS = 1.0
+_SETTLE_SECONDS = 0.5
 # A worker that lost another may be told of sooner than that other.
 _SETTLE_LOST_SECONDS = 3.0
 # Without a peer nothing can be saved: no need for the whole grace.
