@@ -10,7 +10,9 @@ def test_what_follows_the_dashes_is_left_as_it_is():
     config = read_config(["--workers=2", "--grace=3", "--env=A=b=c", "--", "script.py", "--workers=5", "--", "x"])
     assert config.command == ("script.py", "--workers=5", "--", "x")
     assert (config.size, config.fewest, config.grace, config.environ) == (2, 2, 3.0, {"A": "b=c"})
-    hosts = read_config(["--hosts=a,u@b", "--processes_per_host=2", "--min_workers=3", "--max_restarts=1", "--", "x.py"])
+    hosts = read_config(
+        ["--hosts=a,u@b", "--processes_per_host=2", "--min_workers=3", "--max_restarts=1", "--", "x.py"]
+    )
     assert (hosts.size, hosts.fewest, hosts.hosts) == (4, 3, ("a", "u@b"))
 
 

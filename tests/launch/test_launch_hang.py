@@ -41,7 +41,7 @@ time.sleep(100)
 """)
     ended = launch("--workers=3", *QUICK[1:], "--", worker)
     assert ended.code == 124
-    assert 'worker 2 hangs: silent for' in ended.err and 'after step 2, in phase "steps"' in ended.err
+    assert "worker 2 hangs: silent for" in ended.err and 'after step 2, in phase "steps"' in ended.err
     # Two that do not know SIGQUIT ended by it; it makes no difference.
     assert attempts()[0]["kind"] == "hang"
 

@@ -80,7 +80,10 @@ def test_a_connection_that_breaks_ends_the_workers_on_the_other_side(start, scri
 def spec(tmp_path, script):
     worker = {
         "rank": 0,
-        "environ": {"TF_CONFIG": json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"index": 0}}), "TFDIST_ATTEMPT": "0"},
+        "environ": {
+            "TF_CONFIG": json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"index": 0}}),
+            "TFDIST_ATTEMPT": "0",
+        },
         "command": [str(script)],
         "log": str(tmp_path / "log"),
         "shown": True,

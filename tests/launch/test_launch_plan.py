@@ -60,7 +60,13 @@ def test_fewer_workers_have_ranks_without_a_gap_and_their_own_share_of_the_gpus(
 
 @pytest.mark.parametrize(
     ("visible", "index", "count", "share"),
-    [("0,1,2,3", 1, 2, "2,3"), ("GPU-a, GPU-b", 0, 2, "GPU-a"), ("5,6,-1,7", 1, 2, "6"), ("0,1", 0, 1, None), ("", 0, 2, None)],
+    [
+        ("0,1,2,3", 1, 2, "2,3"),
+        ("GPU-a, GPU-b", 0, 2, "GPU-a"),
+        ("5,6,-1,7", 1, 2, "6"),
+        ("0,1", 0, 1, None),
+        ("", 0, 2, None),
+    ],
 )
 def test_the_gpus_of_a_host_are_divided(visible, index, count, share):
     expected = {} if share is None else {"CUDA_VISIBLE_DEVICES": share}

@@ -55,11 +55,13 @@ def test_promise_20_a_signal_is_named_and_peers_that_lost_the_worker_are_consequ
 if rank == 1:
     wait_for("pid-0")
     make_faults(os.environ)(rank).strike("step", 7)
-while os.path.exists(f"/proc/{pathlib.Path('pid-1').read_text()}/cmdline") if os.path.exists("pid-1") else True:
-    time.sleep(0.02)
-    if os.path.exists("pid-1") and not pathlib.Path(f"/proc/{pathlib.Path('pid-1').read_text()}/cmdline").read_bytes():
-        break
-sys.exit(76)
+wait_for("pid-1")
+try:
+    while True:
+        os.kill(int(pathlib.Path("pid-1").read_text() or os.getpid()), 0)
+        time.sleep(0.02)
+except ProcessLookupError:
+    sys.exit(76)
 """)
     ended = launch(*QUICK, "--chaos=kill:worker=1,step=7", "--", worker)
     assert ended.code == 137
@@ -92,7 +94,7 @@ print("no end of line", end="")
     ]
     causes = ["worker 0 ended with exit code 3", "worker 1 ended with exit code 4"]
     assert log(1).count("==== worker 1, attempt ") == 3
-    assert f"attempt 0 after []\n\n==== worker 1, attempt 1" in log(1)
+    assert "attempt 0 after []\n\n==== worker 1, attempt 1" in log(1)
     assert f"attempt 2 after {causes}\nno end of line" in log(1)
     assert log(0).endswith("no end of line") and "[0] no end of line\n" in ended.out
 
@@ -113,7 +115,9 @@ else:
 """)
     ended = launch(*QUICK, "--max_restarts=1", "--chaos=exit:worker=0,step=4", "--", worker)
     assert ended.code == 0
-    assert 'worker 0 ended with exit code 0 while others were at work, at step 4 in phase "steps": too early' in ended.err
+    assert (
+        'worker 0 ended with exit code 0 while others were at work, at step 4 in phase "steps": too early' in ended.err
+    )
     assert "consequence: worker 1 ended with exit code 1: ConnectionResetError: Socket closed" in ended.err
     assert [entry["kind"] for entry in attempts()] == ["early", "done"]
 
@@ -144,7 +148,13 @@ if attempt == 0:
     time.sleep(60)
 print("one of", size)
 """)
-    flags = ("--workers=3", "--min_workers=2", "--max_restarts=1", "--backoff_seconds=0", "--chaos=lose:worker=0,step=5")
+    flags = (
+        "--workers=3",
+        "--min_workers=2",
+        "--max_restarts=1",
+        "--backoff_seconds=0",
+        "--chaos=lose:worker=0,step=5",
+    )
     ended = launch(*flags, "--", worker)
     assert ended.code == 0
     assert ended.out.splitlines()[-1] == "[0] one of 2"
@@ -168,14 +178,15 @@ sys.stdout.buffer.write(b"1/2\\r2/2\\n")
     assert ended.code == 0
     content = log(0).split("\n", 1)[1]
     assert len(content) == 3_000_000 + 4 + 400_000 + 8
-    assert ended.out.endswith("[0] 2/2\n")
+    # The terminal may not keep up; then it says so.
+    assert re.search(r"\[0\] 2/2\n$|… \d+ lines are in the logs? only\n$", ended.out)
     assert "… (the log has the rest)\n[0] \ufffd\ufffd\n[0] y\n" in ended.out
 
 
 def test_an_interpreter_that_is_not_there_is_a_mistake(launch, script):
     ended = launch("--workers=2", "--python=/no/python", "--max_restarts=1", "--", script(""))
     assert ended.code == 2
-    assert "No such file or directory: '/no/python'" in ended.err
+    assert ended.out == "[0] tfdist.launch: [Errno 2] No such file or directory: '/no/python'\n"
 
 
 def test_a_log_folder_that_cannot_be_made_is_one_message(launch, script, tmp_path):

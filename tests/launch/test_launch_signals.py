@@ -1,6 +1,7 @@
 """Signals to the launcher, and that nothing is left of what it started."""
 
 import os
+import pathlib
 import signal
 
 import pytest
@@ -95,7 +96,7 @@ def test_what_a_worker_leaves_behind_ends_with_it(start, script, alive, eventual
 def test_an_agent_that_is_killed_takes_its_workers_with_it_and_is_named(start, script, alive, eventually):
     started = start("--workers=2", "--", script(ASLEEP + "pass"))
     running = pids(started)
-    parent = int(open(f"/proc/{running[0]}/stat").read().rpartition(")")[2].split()[1])
+    parent = int(pathlib.Path(f"/proc/{running[0]}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(parent, signal.SIGKILL)
     code, _, err = started.end()
     assert code == 255
@@ -113,7 +114,8 @@ def test_a_signal_between_two_attempts_ends_the_launch(start, script):
     assert (code, err) == (75, "tfdist.launch: told to end before the next start\n")
 
 
-def test_the_run_goes_on_when_nobody_reads_the_terminal(start, script, log):
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_run_goes_on_when_nobody_reads_the_terminal(closed, start, script, log):
     worker = script("""
 pathlib.Path("ready-0").write_text("ready")
 wait_for("closed")
@@ -122,7 +124,8 @@ for number in range(3000):
 """)
     started = start("--workers=1", "--", worker)
     started.wait_for("ready-0")
-    started.process.stdout.close()
+    if closed:
+        started.process.stdout.close()
     (started.folder / "closed").touch()
     assert started.process.wait(20) == 0
     assert log(0).count("\n") == 3001

@@ -22,10 +22,9 @@ from tfdist.launch.beats import Beats
 from tfdist.launch.child import Child
 from tfdist.launch.wire import Outbox, read_messages
 
-# The launcher pings far more often: a connection that is silent for so long is dead.
-_SILENCE_SECONDS = 120
 _BEAT_SECONDS = 0.5
 _TICK_SECONDS = 0.25
+_NEVER = float("inf")
 
 
 class Agent:
@@ -47,7 +46,7 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._selector.register(source, selectors.EVENT_READ, self._read)
         self._heard = self._told = time.monotonic()
-        self._kill_at = float("inf")
+        self._kill_at = _NEVER
         self._alone = False
         self._wake_on_signals()
 
@@ -77,7 +76,7 @@ class Agent:
         if now >= self._kill_at:
             for child in self._children.values():
                 child.kill()
-        if not self._alone and (self._out.broken or now - self._heard > _SILENCE_SECONDS):
+        if self._out.broken or now - self._heard > self._spec.get("silence_seconds", _NEVER):
             self._end()
         if self._children and now - self._told > _BEAT_SECONDS and self._out.empty:
             self._told = now
@@ -130,11 +129,16 @@ class Agent:
         try:
             child = Child(plan, self._spec, environ)
         except (OSError, ClusterError) as error:
-            self._out.put(event="exit", rank=plan["rank"], code=MISTAKE, tail=[f"tfdist.launch: {error}"], seconds=0)
+            self._refuse(plan, f"tfdist.launch: {error}")
             return
         self._children[child.rank] = child
         self._selector.register(child.pipe, selectors.EVENT_READ, lambda: self._drain(child))
         self._out.put(event="started", rank=child.rank, pid=child.pid)
+
+    def _refuse(self, plan, message):
+        if plan["shown"]:
+            self._out.put_lines(plan["rank"], [message])
+        self._out.put(event="exit", rank=plan["rank"], code=MISTAKE, tail=[message], seconds=0)
 
     def _drain(self, child):
         lines = child.drain()
@@ -153,6 +157,7 @@ class Agent:
         del self._children[child.rank]
         if child.shown:
             self._out.put_lines(child.rank, lines)
+            self._out.put_missed(child.rank)
         place = {"step": beat["step"], "phase": beat["phase"]}
         self._out.put(event="exit", rank=child.rank, code=code, tail=list(child.tail), seconds=seconds, **place)
 

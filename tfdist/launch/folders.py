@@ -30,19 +30,23 @@ class Folders:
         return self.logs / f"worker-{rank}.log"
 
 
-def find_folders(config, next_run=None):
+def find_folders(config):
     """Decides where a launch writes; makes no folder.
 
     Args:
         config: a `LaunchConfig`.
-        next_run: the next free run's folder; None: looked up in runs/.
+
+    Returns:
+        `Folders`: the logs in --log_dir, or with the run that the command names, or in the next free runs/launch-<n>.
     """
     given = _read_run_dir(config.command)
-    run = pathlib.Path(given).expanduser() if given else next_run or rundir.next_free("runs", "launch").path
+    path = pathlib.Path(given).expanduser() if given else rundir.next_free("runs", "launch").path
     # A single worker, too: it would take the next free folder at each restart, and never go on.
     chooses = given is None and config.command[:2] == ("-m", "tfdist.train")
-    logs = pathlib.Path(config.log_dir).expanduser() if config.log_dir else run / "logs" if given or chooses else run
-    command = (*config.command, f"--run_dir={run}") if chooses else config.command
+    logs = rundir.RunDir(path).logs if given or chooses else path
+    if config.log_dir:
+        logs = pathlib.Path(config.log_dir).expanduser()
+    command = (*config.command, f"--run_dir={path}") if chooses else config.command
     # Absolute, for agents on other hosts and whoever changes the folder.
     return Folders(logs.absolute(), command, chooses)
 

@@ -11,6 +11,9 @@ from tfdist.cluster import Cluster, Task
 # Where the workers find the list of earlier attempts, launch.json.
 RESTARTS_FILE = "TFDIST_RESTARTS_FILE"
 
+# The launcher pings far more often: a connection to a host that is silent for so long is dead. On this machine, a pipe
+# needs no pings, and a launcher that is stopped with Ctrl-Z may stay so for as long as it likes.
+_SILENCE_SECONDS = 300.0
 # Found out within about 15 s: a host that is gone must not look like a hang of the others.
 _SSH = ("ssh", "-T", "-oBatchMode=yes", "-oConnectTimeout=10", "-oServerAliveInterval=5", "-oServerAliveCountMax=3")
 
@@ -140,6 +143,7 @@ def agent_spec(config, workers, attempt):
         "do": "start",
         "attempt": attempt,
         "grace": config.grace,
+        **({"silence_seconds": _SILENCE_SECONDS} if config.hosts else {}),
         "python": config.python,
         "workers": [
             {

@@ -30,7 +30,7 @@ def summarize(verdict, exits, reports=None, told=False):
         lines += ["  all were ended; where their stacks are known, they are in the logs"]
     elif verdict.kind == "early":
         lines += [line for item in others if item.code and not item.asked for line in _follower(item)]
-    else:
+    elif verdict.kind != "mistake":
         said = [f"{item.worker} {_how(item)}" for item in others if item.code]
         lines += [f"  consequences: {'; '.join(said)}"] if said else []
     return lines

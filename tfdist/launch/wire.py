@@ -60,9 +60,13 @@ class Outbox:
             if self._bytes > _WAITING_BYTES:
                 self._missed[rank] += 1
                 continue
-            if missed := self._missed.pop(rank, 0):
-                self.put(event="line", rank=rank, text=f"… {missed} lines are in the log only")
+            self.put_missed(rank)
             self.put(event="line", rank=rank, text=line)
+
+    def put_missed(self, rank):
+        """Queues, where lines of a worker were counted only, how many."""
+        if missed := self._missed.pop(rank, 0):
+            self.put(event="line", rank=rank, text=f"… {missed} lines are in the log only")
 
     def flush(self):
         """Writes what the launcher takes now; says whether nothing is left to write."""
