@@ -153,6 +153,19 @@ def test_promise_20_the_summary_names_cause_lines_exception_and_consequences():
     ]
 
 
+def test_the_summary_shows_a_dozen_lines_and_cuts_long_ones():
+    exits = [ended(0, 1, "\n".join(["early"] * 5 + ["x" * 900] * 12))]
+    assert summarize(judge(exits), exits)[2:] == ["  | " + "x" * 300 + " …"] * 12
+
+
+def test_promise_22_workers_that_did_not_end_in_time_are_named():
+    exits = [ended(0, 75, asked=True), ended(1, -9, asked=True)]
+    assert summarize(judge(exits, signal.SIGTERM), exits) == [
+        "ended: stopped by SIGTERM.",
+        "  worker 1 was killed by SIGKILL",
+    ]
+
+
 def test_promise_21_the_summary_of_an_early_leaver_says_whom_it_left():
     exits = [ended(0, 0, step=3, phase="steps"), ended(1, 1, LOST_PEER)]
     assert summarize(judge(exits), exits) == [

@@ -1,9 +1,11 @@
 """What the terminal and launch.json say of an attempt; text only."""
 
+from tfdist.exits import INTERRUPTED, STOPPED
 from tfdist.launch.causes import exception_of, shell_code
 
 # Of the root's log, shown in the summary.
 _SHOWN_LINES = 12
+_SHOWN_CHARACTERS = 300
 
 
 def summarize(verdict, exits, reports=None, told=False):
@@ -20,7 +22,8 @@ def summarize(verdict, exits, reports=None, told=False):
     """
     lines = [f"{_TITLES.get(verdict.kind, 'ended')}: {verdict.cause}."]
     if verdict.kind in ("stopped", "preempted"):
-        return lines
+        said = [f"{item.worker} {item}" for item in exits if item.code not in (0, STOPPED, INTERRUPTED)]
+        return lines + ([f"  {'; '.join(said)}"] if said else [])
     roots = [item for item in exits if item.worker.rank in verdict.roots]
     others = [item for item in exits if item.worker.rank not in verdict.roots]
     for item in roots[: 0 if told else 1]:
@@ -78,13 +81,18 @@ _TITLES = {
 
 def _details(item):
     if item.code is None:
-        return [f"  | {line}" for line in item.tail[-_SHOWN_LINES:]]
+        return _last_lines(item)
     lines = []
     if exception := exception_of(item.tail):
         lines += [f"  exception: {exception}"]
     if item.tail:
-        lines += [f"  its last lines ({item.worker.log}):", *(f"  | {line}" for line in item.tail[-_SHOWN_LINES:])]
+        lines += [f"  its last lines ({item.worker.log}):", *_last_lines(item)]
     return lines
+
+
+def _last_lines(item):
+    cut = (line[:_SHOWN_CHARACTERS] + " …" * (len(line) > _SHOWN_CHARACTERS) for line in item.tail[-_SHOWN_LINES:])
+    return [f"  | {line}" for line in cut]
 
 
 def _follower(item):
