@@ -111,7 +111,7 @@ def start(tmp_path):
             clean = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *map(str, arguments)],
-                env=clean | {"PYTHONPATH": str(REPOSITORY)} | (environ or {}),
+                env=clean | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)} | (environ or {}),
                 cwd=tmp_path,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
