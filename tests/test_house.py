@@ -38,7 +38,7 @@ FLOORS = {
 # Floors whose modules know nothing of each other.
 STRANGERS = ("parts", "roof")
 # What the ground may import beside the standard library.
-GROUND_NEEDS = {"flags": {"absl"}, "order": {"numpy"}}
+GROUND_NEEDS = {"flags": {"absl"}, "launch": {"absl"}, "order": {"numpy"}}
 # What the command line reads before TensorFlow is loaded, though it stands higher.
 LIGHT = (
     "tfdist.train",

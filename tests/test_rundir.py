@@ -101,6 +101,11 @@ def test_must_refuses_a_folder_without_checkpoints(tmp_path, exists):
     )
 
 
+def test_never_takes_a_folder_in_which_the_launcher_has_logs(tmp_path):
+    (tmp_path / "logs").mkdir()
+    assert rundir.open_run(RunDir(tmp_path), "never") is None
+
+
 @pytest.mark.parametrize("resume", ["auto", "never", "must"])
 def test_a_file_is_no_run(tmp_path, resume):
     file = tmp_path / "file"

@@ -6,5 +6,7 @@ MISTAKE = 2
 STOPPED = 75
 # Another worker ended or fell silent; this one could not go on without it.
 PEER_LOST = 76
+# A worker stood still for too long, and was ended; as `timeout` has it.
+HUNG = 124
 # Ctrl-C, as shells have it; a run that saves has saved.
 INTERRUPTED = 130

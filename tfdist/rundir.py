@@ -51,6 +51,11 @@ class RunDir:
         """The folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
+    @property
+    def logs(self):
+        """The folder of the launcher's logs, there before the run begins."""
+        return self.path / "logs"
+
     def checkpoint(self, step):
         """Gives the folder of the checkpoint at a step."""
         return self.checkpoints / f"step-{step:08d}"
@@ -114,7 +119,7 @@ def open_run(run_dir, resume):
     if run_dir.path.exists() and not run_dir.path.is_dir():
         raise NotADirectoryError(f"run_dir {run_dir.path} is a file. Give a folder.")
     steps = run_dir.checkpoint_steps()
-    if resume == "never" and run_dir.path.is_dir() and any(run_dir.path.iterdir()):
+    if resume == "never" and run_dir.path.is_dir() and set(run_dir.path.iterdir()) - {run_dir.logs}:
         raise FileExistsError(
             f"run_dir {run_dir.path} is not empty, but resume is 'never'. Use an empty folder, or resume='auto'."
         )

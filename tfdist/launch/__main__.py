@@ -1,0 +1,132 @@
+"""`python -m tfdist.launch`: attempt after attempt, until the run is done or must not go on."""
+
+import datetime
+import pathlib
+import queue
+import signal
+import sys
+import time
+
+from tfdist import rundir
+from tfdist.exits import MISTAKE
+from tfdist.launch import flags, plan, restarts, summary
+from tfdist.launch.causes import judge, stop_code
+from tfdist.launch.folders import find_folders
+from tfdist.launch.screen import Screen
+from tfdist.launch.watch import Watch
+
+
+def main(arguments=None):
+    """Runs the command line; returns the exit code."""
+    try:
+        config = flags.read_config(sys.argv[1:] if arguments is None else arguments)
+        folders = find_folders(config)
+        if config.dry_run or config.tf_config_only:
+            slots = plan.make_slots(config)
+            workers = plan.make_workers(config, folders, slots, ports=plan.free_ports(len(slots)))
+            print(plan.text(config, workers, pathlib.Path.cwd()))
+            return 0
+        rundir.write_json(folders.attempts, [])
+    except (ValueError, OSError) as error:
+        print(f"tfdist.launch: {error}", file=sys.stderr)
+        return MISTAKE
+    screen = Screen(config.quiet)
+    try:
+        return Launcher(config, folders, screen).run()
+    except OSError as error:
+        # No ssh, no process left to start: what the user can mend.
+        screen.warn(str(error))
+        return MISTAKE
+    finally:
+        screen.close()
+
+
+class Launcher:
+    """A launch: what it remembers from one attempt to the next.
+
+    Args:
+        config: a `LaunchConfig`.
+        folders: its `Folders`.
+        screen: a `Screen`.
+    """
+
+    def __init__(self, config, folders, screen):
+        self._config, self._folders, self._screen = config, folders, screen
+        self._events = queue.SimpleQueue()
+        self._past, self._records = [], []
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # nohup ignores it, and means it.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda received, _: self._events.put(_signal_event(received)))
+
+    def run(self):
+        """Starts the workers until they are done, or restarts end; returns the exit code."""
+        slots = plan.make_slots(self._config)
+        if self._folders.chose_run_dir:
+            self._screen.say(f"no --run_dir is given, and the workers need one: {self._folders.command[-1]}")
+        while True:
+            code, move = self._attempt(slots)
+            if not move.slots:
+                return code
+            asked = self._wait(move.seconds)
+            if asked is not None:
+                self._screen.say("told to end before the next start")
+                return stop_code(asked)
+            slots = move.slots
+
+    def _attempt(self, slots):
+        number = len(self._past)
+        ports = None if self._config.hosts else plan.free_ports(len(slots))
+        workers = plan.make_workers(self._config, self._folders, slots, number, ports)
+        self._screen.say(f"{len(workers)} workers, attempt {number}; logs in {self._folders.logs}")
+        began, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+        attempt = Watch(self._config, workers, number, self._events, self._screen).run()
+        seconds = time.monotonic() - clock
+        verdict = judge(attempt.exits, attempt.asked, attempt.late)
+        blamed = tuple(worker.slot.number for worker in workers if worker.rank in verdict.roots)
+        self._past.append(restarts.Past(verdict.kind, blamed, seconds, self._is_gone(number, verdict)))
+        move = restarts.next_move(self._config, slots, self._past, attempt.asked)
+        self._tell(verdict, attempt, move)
+        time_of_start = began.isoformat(timespec="seconds")
+        entry = summary.record(number, workers, verdict, attempt.exits, time_of_start, seconds, move.reason)
+        self._records.append(entry)
+        try:
+            rundir.write_json(self._folders.attempts, self._records)
+        except OSError as error:
+            self._screen.warn(f"{error}; the run goes on without this record")
+        return verdict.code, move
+
+    def _is_gone(self, attempt, verdict):
+        """Says whether chaos wanted the slot to stay away that is to blame."""
+        lost = {fault.worker for fault, gone in self._config.faults() if gone and fault.attempt == attempt}
+        return bool(lost & set(verdict.roots))
+
+    def _tell(self, verdict, attempt, move):
+        if verdict.kind == "done":
+            self._screen.say("all workers have ended with exit code 0")
+            return
+        tell = self._screen.say if verdict.kind in ("stopped", "preempted") else self._screen.warn
+        # A mistake's message should be seen once.
+        told = verdict.kind == "mistake" and any(map(self._config.shows, verdict.roots))
+        tell("\n".join(summary.summarize(verdict, attempt.exits, attempt.reports, told)))
+        tell(move.reason)
+
+    def _wait(self, seconds):
+        """Waits before a restart; gives the signal that ended the wait, or None."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            try:
+                _, event = self._events.get(timeout=left)
+            except queue.Empty:
+                break
+            if event["event"] == "signal":
+                return event["number"]
+        return None
+
+
+def _signal_event(number):
+    return None, {"event": "signal", "number": number}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

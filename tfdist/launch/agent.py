@@ -1,0 +1,179 @@
+"""`python -m tfdist.launch.agent`: one host's workers, on behalf of a launcher that is here or behind ssh.
+
+It reads JSON lines: {"do": "start", …} (see `plan.agent_spec`), "stop" with a signal and a grace, "kill", "stacks",
+"ping". It writes JSON lines: the events hello, started, line, beats, exit. When its standard input closes, it ends its
+workers: with the launcher, or with the connection, all that they have started is gone.
+"""
+
+import contextlib
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+
+from tfdist import heartbeat
+from tfdist.cluster import ClusterError
+from tfdist.exits import MISTAKE
+from tfdist.launch.beats import Beats
+from tfdist.launch.child import Child
+from tfdist.launch.wire import Outbox, read_messages
+
+_BEAT_SECONDS = 0.5
+_TICK_SECONDS = 0.25
+_NEVER = float("inf")
+
+
+class Agent:
+    """The loop: one thread, no call that waits for anybody.
+
+    Args:
+        source: the file descriptor of commands.
+        target: the file descriptor of events.
+    """
+
+    def __init__(self, source, target):
+        self._source, self._partial = source, b""
+        os.set_blocking(source, False)
+        self._out = Outbox(target)
+        self._children = {}
+        self._spec = {}
+        self._folder = tempfile.mkdtemp(prefix="tfdist-")
+        self._beats = Beats(self._folder)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(source, selectors.EVENT_READ, self._read)
+        self._heard = self._told = time.monotonic()
+        self._kill_at = _NEVER
+        self._alone = False
+        self._wake_on_signals()
+
+    def run(self):
+        """Serves until all workers have ended, or the launcher is gone and they are ended."""
+        try:
+            self._out.put(event="hello")
+            while not self._done():
+                for key, _ in self._selector.select(_TICK_SECONDS if self._out.flush() else _TICK_SECONDS / 10):
+                    key.data()
+                self._look()
+        finally:
+            for child in self._children.values():
+                child.kill()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _done(self):
+        if self._children:
+            return False
+        return self._alone or (bool(self._spec) and self._out.flush())
+
+    def _look(self):
+        now = time.monotonic()
+        for child in list(self._children.values()):
+            if child.ended():
+                self._bury(child)
+        if now >= self._kill_at:
+            for child in self._children.values():
+                child.kill()
+        if self._out.broken or now - self._heard > self._spec.get("silence_seconds", _NEVER):
+            self._end()
+        if self._children and now - self._told > _BEAT_SECONDS and self._out.empty:
+            self._told = now
+            self._out.put(event="beats", beats=self._beats.report(self._children))
+
+    def _wake_on_signals(self):
+        """Ends the wait when a worker ends, so that deaths are told in their order."""
+        inner, outer = socket.socketpair()
+        inner.setblocking(False)
+        outer.setblocking(False)
+        self._sockets = inner, outer
+        signal.set_wakeup_fd(outer.fileno(), warn_on_full_buffer=False)
+        # Not SIG_IGN, which the workers would inherit: Ctrl-C would never reach their Python.
+        for number in (signal.SIGCHLD, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: self._end())
+        self._selector.register(inner, selectors.EVENT_READ, lambda: inner.recv(4096))
+
+    def _read(self):
+        try:
+            content = os.read(self._source, 1 << 16)
+        except BlockingIOError:
+            return
+        self._heard = time.monotonic()
+        if not content:
+            self._selector.unregister(self._source)
+            self._end()
+            return
+        messages, self._partial = read_messages(self._partial + content)
+        for message in messages:
+            self._obey(message)
+
+    def _obey(self, message):
+        what = message["do"]
+        if what == "start":
+            self._spec = message
+            for plan in message["workers"]:
+                self._start(plan)
+        elif what == "stop":
+            self._stop(message["signal"], message["grace"])
+        elif what == "kill":
+            self._kill_at = time.monotonic()
+        elif what == "stacks":
+            # tfdist's workers write their stacks; whoever does not know the signal ends a moment earlier.
+            self._signal(signal.SIGQUIT)
+
+    def _start(self, plan):
+        environ = os.environ | {heartbeat.FOLDER: self._folder}
+        try:
+            child = Child(plan, self._spec, environ)
+        except (OSError, ClusterError) as error:
+            self._refuse(plan, f"tfdist.launch: {error}")
+            return
+        self._children[child.rank] = child
+        self._selector.register(child.pipe, selectors.EVENT_READ, lambda: self._drain(child))
+        self._out.put(event="started", rank=child.rank, pid=child.pid)
+
+    def _refuse(self, plan, message):
+        if plan["shown"]:
+            self._out.put_lines(plan["rank"], [message])
+        self._out.put(event="exit", rank=plan["rank"], code=MISTAKE, tail=[message], seconds=0)
+
+    def _drain(self, child):
+        lines = child.drain()
+        if lines is None:
+            # It has closed its output, and may work on.
+            self._selector.unregister(child.pipe)
+        elif child.shown:
+            self._out.put_lines(child.rank, lines)
+
+    def _bury(self, child):
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(child.pipe)
+        beat = self._beats.report({child.rank: child})[child.rank]
+        seconds = time.monotonic() - child.began
+        code, lines = child.reap()
+        del self._children[child.rank]
+        if child.shown:
+            self._out.put_lines(child.rank, lines)
+            self._out.put_missed(child.rank)
+        place = {"step": beat["step"], "phase": beat["phase"]}
+        self._out.put(event="exit", rank=child.rank, code=code, tail=list(child.tail), seconds=seconds, **place)
+
+    def _signal(self, number):
+        for child in self._children.values():
+            child.signal(number)
+
+    def _stop(self, number, grace):
+        self._signal(number)
+        self._kill_at = min(self._kill_at, time.monotonic() + grace)
+
+    def _end(self):
+        if not self._alone:
+            self._alone = True
+            self._stop(signal.SIGTERM, self._spec.get("grace", 0))
+
+
+if __name__ == "__main__":
+    Agent(sys.stdin.fileno(), sys.stdout.fileno()).run()

@@ -1,0 +1,180 @@
+"""How the workers of an attempt ended → what was the cause, and what only its consequence."""
+
+import re
+import signal
+from dataclasses import dataclass
+
+from tfdist.exits import HUNG, INTERRUPTED, MISTAKE, PEER_LOST, STOPPED
+from tfdist.launch.plan import Worker
+
+# What TensorFlow and sockets say of another worker that is gone.
+_PEER_WORDS = re.compile(
+    r"Unavailable|AbortedError|CancelledError|DeadlineExceeded|DEADLINE_EXCEEDED|UNAVAILABLE|Connection re(set|fused)"
+    r"|Socket closed|Broken ?[pP]ipe|[Cc]oordination (service|agent)|EOFError|ConnectionError"
+)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a worker ended.
+
+    Attributes:
+        worker: a `Worker`.
+        code: its exit code, -n for signal n; None: its host was lost.
+        seconds: how long it ran.
+        tail: its last lines; of a lost host, what its agent's command said.
+        asked: whether the launcher had told the workers to end before.
+        step: of its last beat; None without one.
+        phase: of its last beat; None without one.
+    """
+
+    worker: Worker
+    code: int | None
+    seconds: float = 0.0
+    tail: tuple[str, ...] = ()
+    asked: bool = False
+    step: int | None = None
+    phase: str | None = None
+
+    def __str__(self):
+        if self.code is None:
+            return "was lost with its host" if self.worker.slot.host else "was lost with its agent"
+        if self.code < 0:
+            return f"was killed by {signal_name(-self.code)}"
+        known = {MISTAKE: "refused", STOPPED: "saved and stopped", PEER_LOST: "lost another worker"}
+        what = known.get(self.code)
+        return f"{what} (exit code {self.code})" if what else f"ended with exit code {self.code}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an attempt came to.
+
+    Attributes:
+        kind: done, stopped (the launcher was told to), preempted, mistake, failure, early, hang or lost.
+        code: the exit code for a shell.
+        cause: one line.
+        roots: ranks that are to blame.
+    """
+
+    kind: str
+    code: int = 0
+    cause: str = ""
+    roots: tuple[int, ...] = ()
+
+
+def judge(exits, asked=None, late=None):
+    """Finds the root cause.
+
+    Args:
+        exits: `Exit`s in the order in which they came.
+        asked: the signal that told the launcher to end; None: there was none.
+        late: the `Late` worker for whose sake the launcher ended the group.
+    """
+    if late is not None:
+        return Verdict("hang", HUNG, _say_late(late, exits), (late.rank,))
+    own = [item for item in exits if not item.asked and item.code != 0]
+    root = next((item for item in own if not _follows(item)), own[0] if own else None)
+    if (root is None or root.code == PEER_LOST) and any(item.code is None for item in exits):
+        # It gave no sign when it was told to end: then it is the one that the others lost.
+        root = next(item for item in exits if item.code is None)
+    if asked is not None and (root is None or root.code in (STOPPED, INTERRUPTED, -asked)):
+        return Verdict("stopped", _stop_code(exits, asked), f"stopped by {signal_name(asked)}")
+    return _judge_root(exits, own, root) if root else Verdict("done")
+
+
+def shell_code(code):
+    """Gives the exit code of a shell: 128 + n for signal n."""
+    return 128 - code if code < 0 else code
+
+
+def stop_code(asked):
+    """Gives the exit code of a launcher that a signal told to end while no worker ran."""
+    return INTERRUPTED if asked == signal.SIGINT else STOPPED
+
+
+def signal_name(number):
+    """Gives SIGKILL for 9."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def exception_of(tail):
+    """Gives the last line of the last traceback in a worker's last lines, or None."""
+    found = None
+    for place, line in enumerate(tail):
+        if line.startswith("Traceback (most recent call last)"):
+            rest = (later for later in tail[place + 1 :] if later and not later.startswith((" ", "|", "+")))
+            found = next(rest, found)
+    pattern = r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(: .*)?"
+    return found or next((line for line in reversed(tail) if re.fullmatch(pattern, line)), None)
+
+
+def _say_late(late, exits):
+    worker = next((item.worker for item in exits if item.worker.rank == late.rank), f"worker {late.rank}")
+    state = "is stopped (SIGSTOP, or a debugger)" if late.stopped else "hangs"
+    if late.step is None:
+        return f"{worker} {state}: it has never said what it does"
+    return f'{worker} {state}: silent for {late.silent:.0f} s after step {late.step}, in phase "{late.phase}"'
+
+
+def _judge_root(exits, own, root):
+    if root.code is None:
+        return _judge_lost(exits, root)
+    if (leaver := _early_leaver(exits, root)) is not None:
+        cause = f"{leaver.worker} ended with exit code 0 while others were at work{_at(leaver)}: too early"
+        return Verdict("early", shell_code(root.code), cause, (leaver.worker.rank,))
+    if root.code == STOPPED:
+        return Verdict("preempted", STOPPED, f"{root.worker} {root}: it asks to be started again")
+    if root.code == MISTAKE:
+        root = min((item for item in own if item.code == MISTAKE), key=lambda item: item.worker.rank)
+        return Verdict("mistake", MISTAKE, f"{root.worker} {root}", (root.worker.rank,))
+    alone = "; no other worker failed before" if root.code == PEER_LOST else ""
+    cause = f"{root.worker} {root} after {root.seconds:.0f} s{_at(root)}{alone}"
+    return Verdict("failure", shell_code(root.code), cause, (root.worker.rank,))
+
+
+def _judge_lost(exits, root):
+    lost = [item for item in exits if item.code is None and item.worker.slot.host == root.worker.slot.host]
+    where = f"host {root.worker.slot.host}" if root.worker.slot.host else "the agent of this machine"
+    ranks = ", ".join(str(item.worker.rank) for item in lost)
+    said = f": {root.tail[-1]}" if root.tail else ""
+    everyone = tuple(item.worker.rank for item in exits if item.code is None)
+    return Verdict("lost", 255, f"{where} was lost, with worker {ranks}{said}", everyone)
+
+
+def _follows(item):
+    """Says whether an exit looks like the consequence of another."""
+    if item.code in (None, STOPPED, MISTAKE):
+        return False
+    if item.code == PEER_LOST:
+        return True
+    by_itself = item.code < 0 and item.code != -signal.SIGABRT
+    return not by_itself and any(_PEER_WORDS.search(line) for line in item.tail[-15:])
+
+
+def _early_leaver(exits, root):
+    if root.code in (STOPPED, MISTAKE):
+        return None
+    before = [item for item in exits[: exits.index(root)] if item.code == 0 and not item.asked]
+    # Whoever said that it is at its end has not left early, unless nothing else explains the others.
+    early = [item for item in before if item.phase != "end" or root.code == PEER_LOST]
+    known = [item for item in early if item.phase not in (None, "end")]
+    by_itself = root.code < 0 and root.code != -signal.SIGABRT
+    if _follows(root):
+        return next(iter(early), None)
+    return None if by_itself else next(iter(known), None)
+
+
+def _stop_code(exits, asked):
+    codes = [item.code for item in exits] or [stop_code(asked)]
+    if STOPPED in codes:
+        return STOPPED
+    if INTERRUPTED in codes or -signal.SIGINT in codes:
+        return INTERRUPTED
+    failed = [code for code in codes if code]
+    own = [code for code in failed if code != PEER_LOST]
+    return shell_code((own or failed or [0])[0])
+
+
+def _at(item):
+    return "" if item.step is None else f', at step {item.step} in phase "{item.phase}"'

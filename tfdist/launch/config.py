@@ -1,0 +1,204 @@
+"""A launch as data, and every contradiction in it."""
+
+import math
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tfdist import faults
+from tfdist.cluster import ClusterError, split_address
+from tfdist.faults import Fault
+
+_TEES = ("all", "chief", "none")
+# The launcher sets these itself.
+_OWN = re.compile(r"TF_CONFIG|TFDIST_(FAULTS|ATTEMPT|RESTARTS_FILE|HEARTBEAT_DIR)")
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """What to start, where, and what to do when it ends; checked when made.
+
+    Args:
+        command: what follows `python`: `-m module …` or `script.py …`.
+        workers: processes on this machine; with `hosts`, None.
+        hosts: names for ssh, as `host` or `user@host`; empty for this machine.
+        port: of the first process on each host; the next ones count up.
+        processes_per_host: processes on each of `hosts`; they divide its GPUs.
+        min_workers: go on with as few when a host or slot stays away; None: with no fewer.
+        max_restarts: restarts after failures.
+        backoff_seconds: the wait before the first restart; it doubles with each failure in a row.
+        grace: seconds from the passing on of a signal to SIGKILL.
+        hang_seconds: the longest silence of a worker that beats; 0: any.
+        start_seconds: the same in phase "start".
+        chaos: faults on purpose, for rehearsals, as `tfdist.faults` reads them, and `lose:…`, a kill whose slot stays
+            away.
+        log_dir: the folder of the logs; None for the default.
+        tee: whose lines the terminal shows: all, chief, none, or ranks as in "0,2".
+        quiet: show no lines and no news, only why a run failed.
+        python: the interpreter of agents and workers.
+        env: further variables of the workers, "NAME=VALUE" each.
+        dry_run: print what would run, and start nothing.
+        tf_config_only: print each worker's TF_CONFIG, and start nothing.
+
+    Raises:
+        ValueError: says which flag is wrong, what came, and what to do.
+    """
+
+    command: tuple[str, ...] = ()
+    workers: int | None = None
+    hosts: tuple[str, ...] = ()
+    port: int = 12345
+    processes_per_host: int = 1
+    min_workers: int | None = None
+    max_restarts: int = 0
+    backoff_seconds: float = 5.0
+    grace: float = 30.0
+    hang_seconds: float = 600.0
+    start_seconds: float = 1800.0
+    chaos: str = ""
+    log_dir: str | None = None
+    tee: str = "chief"
+    quiet: bool = False
+    python: str = sys.executable
+    env: tuple[str, ...] = ()
+    dry_run: bool = False
+    tf_config_only: bool = False
+
+    def __post_init__(self) -> None:
+        _check_where(self)
+        _check_numbers(self)
+        _check_command(self.command, needed=not self.tf_config_only)
+        _check_speech(self)
+        self.faults()
+
+    @property
+    def size(self) -> int:
+        """The number of workers when all are there."""
+        return len(self.hosts) * self.processes_per_host if self.hosts else self.workers or 0
+
+    @property
+    def fewest(self) -> int:
+        """The number of workers below which the launcher does not go."""
+        return self.size if self.min_workers is None else self.min_workers
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that the user gives to the workers."""
+        return {name: value for name, _, value in (item.partition("=") for item in self.env)}
+
+    def shows(self, rank: int) -> bool:
+        """Says whether the terminal shows the lines of a worker."""
+        if self.quiet or self.tee == "none":
+            return False
+        return self.tee == "all" or str(rank) in ("0" if self.tee == "chief" else self.tee).split(",")
+
+    def faults(self) -> tuple[tuple[Fault, bool], ...]:
+        """Gives the faults on purpose, each with whether its slot stays away.
+
+        Raises:
+            ValueError: one is not understood, or strikes a worker that there is not.
+        """
+        found = [(fault, lost) for part, lost in self._chaos() for fault in faults.parse(part)]
+        for fault, _ in found:
+            if self.size and fault.worker >= self.size:
+                raise ValueError(f"--chaos: {fault} strikes none of the workers 0..{self.size - 1}. Use one of them.")
+        return tuple(found)
+
+    def faults_text(self) -> str:
+        """Gives the faults as the workers read them: what is lost is killed."""
+        return ";".join(part for part, _ in self._chaos())
+
+    def _chaos(self) -> Iterator[tuple[str, bool]]:
+        for part in filter(None, map(str.strip, self.chaos.split(";"))):
+            lost = part.partition(":")[0] == "lose"
+            yield part.replace("lose", "kill", 1) if lost else part, lost
+
+
+def _refuse(*checks: tuple[bool, str]) -> None:
+    for wrong, message in checks:
+        if wrong:
+            raise ValueError(message)
+
+
+def _check_where(config: LaunchConfig) -> None:
+    _refuse(
+        (
+            config.workers is not None and bool(config.hosts),
+            f"--workers={config.workers} counts processes on this machine, but --hosts names others. Use "
+            "--processes_per_host with --hosts.",
+        ),
+        (
+            config.workers is None and not config.hosts,
+            "nothing says where to start workers. Give --workers=N for this machine, or --hosts=a,b.",
+        ),
+        (
+            config.processes_per_host != 1 and not config.hosts,
+            f"--processes_per_host={config.processes_per_host} needs --hosts. Use --workers on this machine.",
+        ),
+        (config.workers is not None and config.workers < 1, f"--workers={config.workers}: use 1 or more."),
+        (config.processes_per_host < 1, f"--processes_per_host={config.processes_per_host}: use 1 or more."),
+    )
+    for host in config.hosts:
+        if not re.fullmatch(r"([\w.-]+@)?[^@]+", host) or host.startswith("-"):
+            raise ValueError(
+                f"--hosts: {host!r} is no host. Write names with commas between, such as a,b or user@a,user@b."
+            )
+        try:
+            split_address(
+                f"{host.rpartition('@')[2]}:{config.port + config.processes_per_host - 1}",
+                "--hosts, --port: an address",
+            )
+        except ClusterError as error:
+            raise ValueError(str(error)) from None
+    twice = next((host for host in config.hosts if config.hosts.count(host) > 1), None)
+    if twice:
+        raise ValueError(f"--hosts: {twice} stands there twice. Use --processes_per_host for several on one host.")
+
+
+def _check_numbers(config: LaunchConfig) -> None:
+    names = ("max_restarts", "backoff_seconds", "grace", "hang_seconds", "start_seconds")
+    for name in names:
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ValueError(f"--{name}={getattr(config, name)}: use a number, 0 or more.")
+    fewest = config.min_workers
+    if fewest is None:
+        return
+    _refuse(
+        (not 1 <= fewest <= config.size, f"--min_workers={fewest}: use 1..{config.size}, the number of workers."),
+        (
+            fewest < config.size and not config.max_restarts,
+            f"--min_workers={fewest}: going on with fewer workers takes a restart. Add --max_restarts.",
+        ),
+    )
+
+
+def _check_command(command: tuple[str, ...], needed: bool) -> None:
+    if not command:
+        if needed:
+            raise ValueError("nothing to run. Put `-m module …` or `script.py …` after ` -- `.")
+        return
+    first = command[0]
+    _refuse(
+        (
+            re.fullmatch(r"(.*/)?python[\d.]*", first) is not None,
+            f"{first!r} after ` -- `: Python is started anyhow. Leave it out; --python names another interpreter.",
+        ),
+        (first in ("-m", "-c") and len(command) == 1, f"{first} after ` -- `: what to run is missing."),
+    )
+
+
+def _check_speech(config: LaunchConfig) -> None:
+    if config.dry_run and config.tf_config_only:
+        raise ValueError("--dry_run prints TF_CONFIG too. Use it, or --tf_config_only, not both.")
+    ranks = config.tee.split(",")
+    if config.tee not in _TEES and not all(rank.isdecimal() and int(rank) < config.size for rank in ranks):
+        raise ValueError(
+            f"--tee={config.tee}: use all, chief, none, or ranks of 0..{config.size - 1} with commas between."
+        )
+    for item in config.env:
+        name, equals, _ = item.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise ValueError(f"--env={item}: write --env=NAME=VALUE.")
+        if _OWN.fullmatch(name):
+            raise ValueError(f"--env={item}: the launcher itself sets {name}. Leave it out.")

@@ -1,0 +1,80 @@
+"""The command line of `tfdist.launch` → a `LaunchConfig`."""
+
+from absl import flags
+
+from tfdist.launch.config import LaunchConfig
+
+USAGE = """Starts the workers of a run, here or over ssh, and watches, stops and restarts them together.
+
+  python -m tfdist.launch --workers=2 -- -m tfdist.train --epochs=5
+  python -m tfdist.launch --workers=4 --max_restarts=3 --min_workers=2 -- script.py --flag=value
+  python -m tfdist.launch --hosts=a,b --processes_per_host=2 -- -m tfdist.train --run_dir=/shared/runs/1
+  python -m tfdist.launch --hosts=a,b --tf_config_only
+
+What follows ` -- ` is what would follow `python`: any script, or -m and a module. Each worker finds its TF_CONFIG in
+the environment. The exit code is that of the worker that failed first (128 + n for signal n), 124 for one that stood
+still, 75 and 130 where the launcher itself was asked to stop and the workers have saved, 2 for a mistake.
+
+Flags:
+"""
+
+_HELP = ("--help", "-h", "-help", "--helpfull")
+
+
+def make_flags():
+    """Makes the flags of `tfdist.launch`, each None where it is not given."""
+    values = flags.FlagValues()
+
+    def add(define, name, text):
+        define(name, None, text, flag_values=values)
+
+    add(flags.DEFINE_integer, "workers", "Processes on this machine, on free ports of 127.0.0.1.")
+    add(flags.DEFINE_list, "hosts", "Hosts to start on over ssh, such as a,b or user@a,user@b.")
+    add(flags.DEFINE_integer, "port", "Port of the first process on each of --hosts; the next count up (12345).")
+    add(flags.DEFINE_integer, "processes_per_host", "Processes on each of --hosts; they divide its GPUs (1).")
+    add(flags.DEFINE_integer, "max_restarts", "Restarts of the whole group after failures (0).")
+    add(flags.DEFINE_integer, "min_workers", "Go on with as few when a host or slot stays away (all).")
+    add(flags.DEFINE_float, "backoff_seconds", "Wait before a restart; doubles with each failure in a row (5).")
+    add(flags.DEFINE_float, "grace", "Seconds from a signal that is passed on to SIGKILL (30).")
+    add(flags.DEFINE_float, "hang_seconds", "Longest silence of a worker that beats; 0 for any (600).")
+    add(flags.DEFINE_float, "start_seconds", "The same before its first step (1800).")
+    add(flags.DEFINE_string, "chaos", "Faults on purpose: kill:worker=1,step=50; lose:… keeps the slot away.")
+    add(flags.DEFINE_string, "log_dir", "Folder of the logs (<run_dir>/logs of the command, else runs/launch-<n>).")
+    add(flags.DEFINE_string, "tee", "Whose lines to show here: all, chief, none, or ranks such as 0,2 (chief).")
+    add(flags.DEFINE_bool, "quiet", "Show nothing but why a run failed.")
+    add(flags.DEFINE_string, "python", "The interpreter of the workers (this one).")
+    add(flags.DEFINE_multi_string, "env", "NAME=VALUE for the workers; may be repeated.")
+    add(flags.DEFINE_bool, "dry_run", "Print what would run, and start nothing.")
+    add(flags.DEFINE_bool, "tf_config_only", "Print each worker's TF_CONFIG, and start nothing.")
+    return values
+
+
+def read_config(arguments):
+    """Reads a command line.
+
+    Args:
+        arguments: what follows `python -m tfdist.launch`.
+
+    Returns:
+        A `LaunchConfig`.
+
+    Raises:
+        SystemExit: help was asked for, and printed.
+        ValueError: a flag or a value is wrong; the message says which and what to do.
+    """
+    arguments = list(arguments)
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    own, command = arguments[:split], arguments[split + 1 :]
+    values = make_flags()
+    if any(argument in _HELP for argument in own):
+        print(USAGE + values.module_help(__name__).split("\n", 2)[2])
+        raise SystemExit(0)
+    try:
+        rest = values(["tfdist.launch", *own])[1:]
+    except flags.Error as error:
+        raise ValueError(f"{error} See python -m tfdist.launch --help.") from None
+    if rest:
+        raise ValueError(f"{rest[0]!r} is not a flag. Put what is to run after ` -- `: … -- {' '.join(rest)}")
+    given = {name: values[name].value for name in values if values[name].present}
+    given |= {name: tuple(given[name]) for name in ("hosts", "env") if name in given}
+    return LaunchConfig(command=tuple(command), **given)

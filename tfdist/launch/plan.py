@@ -1,0 +1,172 @@
+"""`LaunchConfig` → what runs where: slots, workers, their environment, commands and folders; nothing is started."""
+
+import shlex
+import socket
+import sys
+from dataclasses import dataclass
+
+from tfdist import faults
+from tfdist.cluster import Cluster, Task
+
+# Where the workers find the list of earlier attempts, launch.json.
+RESTARTS_FILE = "TFDIST_RESTARTS_FILE"
+
+# The launcher pings far more often: a connection to a host that is silent for so long is dead. On this machine, a pipe
+# needs no pings, and a launcher that is stopped with Ctrl-Z may stay so for as long as it likes.
+_SILENCE_SECONDS = 300.0
+# Found out within about 15 s: a host that is gone must not look like a hang of the others.
+_SSH = ("ssh", "-T", "-oBatchMode=yes", "-oConnectTimeout=10", "-oServerAliveInterval=5", "-oServerAliveCountMax=3")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for a worker, the same in all attempts.
+
+    Attributes:
+        number: its position among all slots.
+        host: for ssh; None for this machine.
+        index: which of its host's slots it is, and so which share of the GPUs it has.
+    """
+
+    number: int
+    host: str | None
+    index: int
+
+    def __str__(self):
+        return f"slot {self.number}" if self.host is None else f"slot {self.index} of {self.host}"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker of one attempt.
+
+    Attributes:
+        rank: its position in the cluster.
+        slot: where it runs.
+        environ: variables beside those it inherits.
+        command: what follows `python`.
+        log: the path of its log.
+    """
+
+    rank: int
+    slot: Slot
+    environ: dict[str, str]
+    command: tuple[str, ...]
+    log: str
+
+    def __str__(self):
+        return f"worker {self.rank}" + (f" on {self.slot.host}" if self.slot.host else "")
+
+
+def make_slots(config):
+    """Gives all `Slot`s of a launch: host by host."""
+    hosts = config.hosts or (None,)
+    count = config.size // len(hosts)
+    return tuple(
+        Slot(number=position * count + index, host=host, index=index)
+        for position, host in enumerate(hosts)
+        for index in range(count)
+    )
+
+
+def free_ports(count):
+    """Finds ports that are free now, on every interface, for that is where TensorFlow listens."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for item in sockets:
+            item.bind(("", 0))
+        return tuple(item.getsockname()[1] for item in sockets)
+    finally:
+        for item in sockets:
+            item.close()
+
+
+def addresses(config, slots, ports=None):
+    """Gives "host:port" of each slot.
+
+    Args:
+        config: a `LaunchConfig`.
+        slots: those that take part.
+        ports: free ports of this machine, one a slot; not needed with hosts.
+    """
+    if config.hosts:
+        return tuple(f"{slot.host.rpartition('@')[2]}:{config.port + slot.index}" for slot in slots)
+    return tuple(f"127.0.0.1:{port}" for port in ports)
+
+
+def make_workers(config, folders, slots, attempt=0, ports=None):
+    """Gives the `Worker`s of an attempt.
+
+    Args:
+        config: a `LaunchConfig`.
+        folders: its `Folders`.
+        slots: those that take part: their order is the order of ranks.
+        attempt: how many times the group was started before.
+        ports: free ports of this machine, one a slot; not needed with hosts.
+    """
+    places = addresses(config, slots, ports)
+    shared = {**config.environ, "PYTHONUNBUFFERED": "1", faults.ATTEMPT: str(attempt)}
+    shared[RESTARTS_FILE] = str(folders.attempts)
+    if config.chaos:
+        shared[faults.FAULTS] = config.faults_text()
+    return tuple(
+        Worker(
+            rank,
+            slot,
+            shared | Cluster({"worker": places}, Task("worker", rank), "--hosts").environment(),
+            folders.command,
+            str(folders.log(rank)),
+        )
+        for rank, slot in enumerate(slots)
+    )
+
+
+def agent_command(config, host, folder):
+    """Gives the command that starts the agent of a host.
+
+    Args:
+        config: a `LaunchConfig`.
+        host: None for this machine.
+        folder: the working folder, the same on every host.
+    """
+    agent = ("-m", "tfdist.launch.agent")
+    if host is None:
+        return (sys.executable, *agent)
+    # One string, for a shell on the other side: quoted for it.
+    return (*_SSH, "--", host, f"cd {shlex.quote(str(folder))} && exec {shlex.join((config.python, *agent))}")
+
+
+def agent_spec(config, workers, attempt):
+    """Gives what an agent is told, as JSON: the workers of its host, all of one host."""
+    count = config.size // max(1, len(config.hosts))
+    return {
+        "do": "start",
+        "attempt": attempt,
+        "grace": config.grace,
+        **({"silence_seconds": _SILENCE_SECONDS} if config.hosts else {}),
+        "python": config.python,
+        "workers": [
+            {
+                "rank": worker.rank,
+                "environ": worker.environ,
+                "command": list(worker.command),
+                "log": worker.log,
+                "shown": config.shows(worker.rank),
+                "share": [worker.slot.index, count],
+            }
+            for worker in workers
+        ],
+    }
+
+
+def text(config, workers, folder):
+    """Gives what `--dry_run` or `--tf_config_only` prints."""
+    if config.tf_config_only:
+        return "\n".join(worker.environ["TF_CONFIG"] for worker in workers)
+    lines = []
+    for host in dict.fromkeys(worker.slot.host for worker in workers):
+        lines += [f"# agent{f' of {host}' if host else ''}:", shlex.join(agent_command(config, host, folder))]
+    for worker in workers:
+        variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in worker.environ.items())
+        lines += [f"# {worker}, log {worker.log}:", f"{variables} {shlex.join((config.python, *worker.command))}"]
+    return "\n".join(lines)

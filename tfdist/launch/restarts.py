@@ -1,0 +1,107 @@
+"""What comes after an attempt: the end, or another one, on which slots, after how long."""
+
+from dataclasses import dataclass
+
+from tfdist.launch.plan import Slot
+
+_FAILURES = ("failure", "early", "hang", "lost")
+# Who has worked for so long starts afresh with the waits.
+_LONG_SECONDS = 300.0
+_LONGEST_BACKOFF_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Past:
+    """An attempt, as the next decision needs it.
+
+    Attributes:
+        kind: its verdict's.
+        slots: numbers of the slots to blame.
+        seconds: how long it lasted.
+        gone: whether those slots stay away, as chaos wants it.
+    """
+
+    kind: str
+    slots: tuple[int, ...]
+    seconds: float
+    gone: bool = False
+
+
+@dataclass(frozen=True)
+class Move:
+    """What to do next.
+
+    Attributes:
+        slots: those that take part; empty: end here.
+        seconds: how long to wait before.
+        reason: in words, for the terminal and launch.json.
+    """
+
+    slots: tuple[Slot, ...]
+    seconds: float
+    reason: str
+
+
+def next_move(config, slots, past, asked=None):
+    """Decides what comes after an attempt.
+
+    Args:
+        config: a `LaunchConfig`.
+        slots: those that took part in the last attempt.
+        past: a `Past` for each attempt, the last one last.
+        asked: the signal that told the launcher to end, or None.
+    """
+    last = past[-1]
+    counted = sum(item.kind in _FAILURES for item in past)
+    if end := _reason_to_end(config, last, counted, asked):
+        return Move((), 0.0, f"end: {end}")
+    wait = backoff(config, past)
+    if last.kind == "preempted":
+        return Move(slots, wait, f"start again in {wait:g} s, which counts as no failure")
+    away = _away(past)
+    kept = tuple(slot for slot in slots if slot.number not in away)
+    names = ", ".join(str(slot) for slot in slots if slot not in kept)
+    without = f", for {names} stays away" if names else ""
+    if len(kept) < config.fewest:
+        if last.gone:
+            return Move((), 0.0, f"end: {names} is gone, and {_workers(len(kept))} would be fewer than {config.fewest}")
+        kept, without = slots, f": without {names} there would be fewer than {config.fewest}"
+    return Move(
+        kept, wait, f"restart {counted} of {config.max_restarts} in {wait:g} s, with {_workers(len(kept))}{without}"
+    )
+
+
+def backoff(config, past):
+    """Gives the seconds to wait: they double with each short attempt in a row."""
+    short = 0
+    for item in reversed(past):
+        if item.seconds >= _LONG_SECONDS:
+            break
+        short += 1
+    longest = max(config.backoff_seconds, _LONGEST_BACKOFF_SECONDS)
+    return min(config.backoff_seconds * 2.0 ** min(max(short - 1, 0), 30), longest)
+
+
+def _reason_to_end(config, last, counted, asked):
+    if last.kind == "done":
+        return "all workers have ended with exit code 0"
+    if asked is not None or last.kind == "stopped":
+        return "the launcher was told to"
+    if last.kind == "mistake":
+        return "a restart mends no mistake"
+    if counted <= config.max_restarts:
+        return None
+    return f"all restarts are used (--max_restarts={config.max_restarts})"
+
+
+def _away(past):
+    """Gives the numbers of slots that are not to be tried again at once."""
+    last = past[-1]
+    if last.gone or last.kind == "lost":
+        return set(last.slots)
+    before = past[-2] if len(past) > 1 else Past("done", (), 0.0)
+    return set(last.slots) & set(before.slots) if before.kind in _FAILURES else set()
+
+
+def _workers(count):
+    return f"{count} worker{'s' * (count != 1)}"
