@@ -52,6 +52,7 @@ def refusal(**fields):
         ({"learning_rate": math.nan}, "learning_rate is nan. Use a number above 0."),
         ({"learning_rate": math.inf}, "learning_rate is inf. Use a number above 0."),
         ({"warmup_epochs": -1}, "warmup_epochs is -1. Use a number from 0."),
+        ({"start_seconds": 0}, "start_seconds is 0. Use a number above 0."),
         ({"base_batch": 0}, "base_batch is 0. Use a whole number from 1."),
         ({"replica_batch": 0}, "replica_batch is 0. Use a whole number from 1."),
         ({"jit_compile": True}, "jit_compile is True. Use one of auto, true, false."),

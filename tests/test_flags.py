@@ -32,6 +32,7 @@ CHANGES = {
     "resume": ("never", {"resume": "never"}),
     "run_dir": ("runs/a", {"run_dir": "runs/a"}),
     "seed": ("7", {"seed": 7}),
+    "start_seconds": ("9", {"start_seconds": 9.0}),
     "steps": ("11", {"steps": 11}),
     "steps_per_execution": ("4", {"steps_per_execution": 4}),
     "strategy": ("mirrored", {"strategy": "mirrored"}),

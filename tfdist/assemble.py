@@ -1,5 +1,6 @@
 """The parts of a run, made from its `RunConfig`."""
 
+import os
 import platform
 import sys
 
@@ -8,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 import tfdist
-from tfdist import checkpoint, data, models, order, rundir
+from tfdist import checkpoint, data, models, order, rundir, training
 from tfdist.log import say
 from tfdist.monitor.throughput import Throughput
 from tfdist.monitor.writers import Lines, MetricsFile
 from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
+from tfdist.training.watch import Beats
 
 # Keras' own look-up by name does not know Lamb.
 _OPTIMIZERS = {
@@ -139,6 +141,11 @@ def make_callbacks(run, config, source, *, writes):
     return [throughput, *files, *([] if on_terminal else [Lines()])], throughput, int(on_terminal)
 
 
+def evaluate(model, source, heartbeat):
+    """Evaluates a trained model; gives the metrics by name."""
+    return training.evaluate(model, source, verbose=0, return_dict=True, callbacks=[Beats(heartbeat)])
+
+
 def write_results(run, model, config, *, strategy, steps, source, metrics, examples_per_second):
     """Writes the model and the summary that end a run; the chief alone calls it.
 
@@ -157,6 +164,7 @@ def write_results(run, model, config, *, strategy, steps, source, metrics, examp
         "examples_per_second": round(examples_per_second, 1),
         "replicas": strategy.num_replicas_in_sync,
         "strategy": type(strategy).__name__,
+        "restarts": rundir.read_restarts(os.environ),
         "versions": versions(),
         "weights_sha256": checkpoint.weights_sha256(model),
     }

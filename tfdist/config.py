@@ -76,6 +76,7 @@ class RunConfig:
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
         resume: "auto", "never" or "must".
+        start_seconds: how long workers wait for one another at the start, before the absent are named.
         expected: what the run was seen to reach, such as {"accuracy": 0.98}: written down, not enforced.
     """
 
@@ -110,6 +111,7 @@ class RunConfig:
     checkpoint_every_steps: int | None = None
     keep_checkpoints: int = 3
     resume: str = "auto"
+    start_seconds: float = 120.0
     expected: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"accuracy": 0.98})
 
     def __post_init__(self):
@@ -128,6 +130,8 @@ class RunConfig:
             raise ValueError(f"seed is {self.seed!r}. Use a whole number from 0 to {2**32 - 1}.")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate}. Use a number above 0.")
+        if not 0 < self.start_seconds < math.inf:
+            raise ValueError(f"start_seconds is {self.start_seconds}. Use a number above 0.")
         if not 0 <= self.warmup_epochs < math.inf:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs}. Use a number from 0.")
         for field in ("data_dir", "run_dir"):

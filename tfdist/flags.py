@@ -60,6 +60,7 @@ def make_flags():
         RESUMES,
         "In a folder with checkpoints: go on, refuse, or insist on one.",
     )
+    add(flags.DEFINE_float, "start_seconds", "How long the workers wait for one another at the start.")
     add(flags.DEFINE_bool, "deterministic", "Ask for TensorFlow's deterministic kernels.")
     return values
 
@@ -77,6 +78,20 @@ def read_config(arguments):
         SystemExit: help was asked for, and printed.
         ValueError: a flag, a value or the recipe is wrong; the message says which and what to do.
     """
+    given = _given(arguments)
+    recipe = given.pop("recipe", None)
+    config = RunConfig() if recipe is None else load_recipe(recipe)
+    return config.replace(**given)
+
+
+def read_files(arguments):
+    """Lists the files of the user's own that a command line names: its recipe, if it has one."""
+    recipe = _given(arguments).get("recipe")
+    return [] if recipe is None else [recipe]
+
+
+def _given(arguments):
+    """Maps each flag that is given to its value."""
     values = make_flags()
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in arguments):
         print(USAGE + values.module_help(__name__).split("\n", 2)[2])
@@ -87,10 +102,7 @@ def read_config(arguments):
         raise ValueError(f"{error} See python -m tfdist.train --help.") from None
     if rest:
         raise ValueError(f"{rest[0]!r} is not a flag. Write --name=value; see python -m tfdist.train --help.")
-    given = {name: values[name].value for name in values if values[name].present}
-    recipe = given.pop("recipe", None)
-    config = RunConfig() if recipe is None else load_recipe(recipe)
-    return config.replace(**given)
+    return {name: values[name].value for name in values if values[name].present}
 
 
 def load_recipe(path):

@@ -46,7 +46,8 @@ class Heartbeat:
     def __init__(self, folder, worker):
         path = _path(folder, worker)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w+b") as file:
+        # Not emptied first: an earlier heartbeat of this process may still have it in its memory.
+        with open(os.open(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
             file.truncate(_FORMAT.size)
             self._memory = mmap.mmap(file.fileno(), _FORMAT.size)
         self._step = 0

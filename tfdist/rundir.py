@@ -9,6 +9,9 @@ import pathlib
 import re
 import shutil
 
+# The launcher sets it: the file in which it keeps its attempts.
+RESTARTS = "TFDIST_RESTARTS_FILE"
+
 
 @dataclasses.dataclass(frozen=True)
 class RunDir:
@@ -136,6 +139,19 @@ def finished_summary(run_dir, steps):
         return None
     summary = read_json(run_dir.summary)
     return summary if summary["steps"] >= steps else None
+
+
+def read_restarts(environ):
+    """Gives why the launcher started the run again: a list of {"kind", "cause", "workers"}, empty without restarts.
+
+    Args:
+        environ: the environment, in which the launcher names its record.
+    """
+    record = environ.get(RESTARTS)
+    if not record or not os.path.isfile(record):
+        return []
+    attempts = json.loads(pathlib.Path(record).read_text())
+    return [{key: attempt[key] for key in ("kind", "cause", "workers")} for attempt in attempts]
 
 
 @contextlib.contextmanager

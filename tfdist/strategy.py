@@ -1,15 +1,21 @@
 """Cluster, hardware and wish → a `tf.distribute.Strategy`, with the reason."""
 
+import contextlib
 import dataclasses
 import os
+import signal
+import sys
+import threading
 
 import tensorflow as tf
 
 from tfdist import hardware
 from tfdist.cluster import read_cluster
 from tfdist.config import STRATEGIES
+from tfdist.fingerprint import fingerprint
 from tfdist.internals import models
 from tfdist.log import say
+from tfdist.rendezvous import meet
 
 _REDUCTIONS = {
     "nccl": tf.distribute.NcclAllReduce,
@@ -104,7 +110,7 @@ def _decide_named(name, workers, gpus, replicas):
     return Choice("one_device", 1, "asked for")
 
 
-def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=None):
+def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=None, start_seconds=120.0):
     """Chooses and makes the strategy, and says in one line which, why, and over how many replicas.
 
     Args:
@@ -114,13 +120,15 @@ def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=N
         replicas: for mirrored: how many GPUs or, without any, how many logical CPU devices (2).
         communication: None for what works best here; for mirrored "nccl", "hierarchical_copy" or "one_device"; for
             multi_worker "ring", "nccl" or "auto".
+        start_seconds: how long several workers wait for one another before the absent are named; 0 where they have met.
 
     Returns:
         A `tf.distribute.Strategy`.
 
     Raises:
         ValueError: an unknown name, contradicting wishes, or a mistake in the cluster's description.
-        RuntimeError: devices that are asked for but not there, or TensorFlow's runtime has started too early.
+        RuntimeError: devices that are asked for but not there, TensorFlow's runtime has started too early, a worker
+            that is absent or differs, or a port that is taken.
     """
     cluster = cluster or read_cluster(os.environ)
     if cluster and cluster.gpus is not None:
@@ -136,6 +144,8 @@ def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=N
     if name == "auto" and choice.name == "tpu":
         strategy, choice = _tpu_or_next(choice, replicas, communication)
     else:
+        if choice.name == "multi_worker":
+            _meet(cluster, start_seconds)
         strategy = _make(choice, cluster, communication)
     say(
         f"strategy {choice.name} ({choice.reason}): {strategy.num_replicas_in_sync} replica"
@@ -186,21 +196,40 @@ def _make_multi_worker(cluster, communication):
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=_lookup(_COMMUNICATION, communication or usual, "multi_worker")
     )
-    _check_fresh()
     # TensorFlow reads the cluster from the environment; this is the one place that writes it.
     os.environ.update(cluster.environment())
-    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    with _sigterm_kept():
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
-def _check_fresh():
+def _meet(cluster, start_seconds):
+    """Waits for the other workers, for TensorFlow would wait for ever, and holds them against this one."""
+    if models.collectives_configured():
+        # By an earlier strategy of this process: TensorFlow has the port by now.
+        return
     # TensorFlow's own word for it is "Collective ops must be configured at program startup".
-    if models.runtime_started() and not models.collectives_configured():
+    if models.runtime_started():
         raise RuntimeError(
             "strategy: multi_worker has to be made before anything else starts TensorFlow's runtime, but this program "
             "has started it already, by a tensor, a variable, a model, a list of logical devices, or another strategy. "
             "Call tfdist.choose_strategy first; in a recipe, leave such things to functions (in a notebook: restart "
             "the runtime and run that cell first)."
         )
+    if start_seconds and cluster.size > 1:
+        script = [sys.argv[0]] if os.path.isfile(sys.argv[0]) else []
+        hello = fingerprint(files=script, environ=os.environ | cluster.environment())
+        meet(cluster, hello, timeout_seconds=start_seconds)
+
+
+@contextlib.contextmanager
+def _sigterm_kept():
+    """Keeps what SIGTERM does: with a strategy of several workers TensorFlow would swallow it from now on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _lookup(table, name, strategy):

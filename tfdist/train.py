@@ -5,26 +5,31 @@ import os
 import pathlib
 import sys
 
-from tfdist import data, flags, models, rundir
+from tfdist import data, faults, flags, models, rendezvous, rundir
 from tfdist.cluster import read_cluster
 from tfdist.exits import INTERRUPTED, MISTAKE
+from tfdist.fingerprint import fingerprint
+from tfdist.heartbeat import make_heartbeat
 from tfdist.log import say
 
 
 def main(arguments=None):
     """Runs the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     with refusals():
-        config = flags.read_config(sys.argv[1:] if arguments is None else arguments)
+        config = flags.read_config(arguments)
         cluster = read_cluster(os.environ)
-        run = check(config, cluster)
+        check(config, cluster)
+        heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
+        run = agree_on_run(config, cluster, flags.read_files(arguments))
     try:
-        return train(config, cluster, run)
+        return train(config, cluster, run, heartbeat)
     except KeyboardInterrupt as interrupt:
         print(f"tfdist.train: {interrupt or 'stopped'}. Go on with --run_dir={run.path}.")
         return INTERRUPTED
 
 
-def train(config, cluster, run):
+def train(config, cluster, run, heartbeat):
     """The whole river: config → cluster → strategy → sources → model → loop → results."""
     # A command should be quiet; what the user has set stays.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -32,7 +37,7 @@ def train(config, cluster, run):
     from tfdist.checkpoint import CheckpointError, SaveError
 
     with refusals():
-        chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas)
+        chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
         writes = strategy.is_chief(chosen)
         hardware.set_precision(config.precision)
         hardware.set_seeds(config.seed, deterministic=config.deterministic)
@@ -59,13 +64,13 @@ def train(config, cluster, run):
             steps=steps,
             run_dir=run,
             checkpoint_every_steps=config.checkpoint_every_steps,
-            jit_compile={"true": True, "false": False}.get(config.jit_compile, "auto"),
             keep_checkpoints=config.keep_checkpoints,
+            jit_compile={"true": True, "false": False}.get(config.jit_compile, "auto"),
             validation_data=test_source,
             callbacks=callbacks,
             verbose=verbose,
         )
-    metrics = training.evaluate(model, test_source, verbose=0, return_dict=True) if test_source else {}
+    metrics = assemble.evaluate(model, test_source, heartbeat) if test_source else {}
     if writes:
         summary = assemble.write_results(
             run,
@@ -78,15 +83,17 @@ def train(config, cluster, run):
             examples_per_second=throughput.examples_per_second,
         )
         print(assemble.last_line(run, summary))
+    training.wait_for_all(chosen)
+    heartbeat.beat("end")
     return 0
 
 
 def check(config, cluster):
-    """Refuses, before TensorFlow is loaded, what cannot be; returns the run's folder as a `RunDir`."""
+    """Refuses, before TensorFlow is loaded, what cannot be."""
     if config.strategy == "multi_worker" and cluster is None:
         raise ValueError(
             "--strategy=multi_worker needs a cluster, and there is none in the environment. Set TF_CONFIG on each host "
-            "(README, 'Several workers'), or start the job with srun."
+            "(README, 'Several workers'), or start the job with srun or tfdist.launch."
         )
     if config.strategy in ("one_device", "mirrored") and cluster is not None and cluster.size > 1:
         raise ValueError(
@@ -97,16 +104,36 @@ def check(config, cluster):
         models.check_name(config.model)
     if isinstance(config.dataset, str):
         data.check_name(config.dataset, data_dir=config.data_dir, download=config.download)
-    if config.run_dir is None and cluster is not None and cluster.size > 1:
-        raise ValueError(
-            "several workers need --run_dir, a folder that all of them see: they cannot agree on the next free one."
-        )
+
+
+def agree_on_run(config, cluster, files):
+    """Meets the other workers, if there are any; gives the run's folder as a `RunDir`, the same to all of them.
+
+    Args:
+        config: the `RunConfig`.
+        cluster: the `Cluster`, or None.
+        files: the user's own files, which must be the same on all workers.
+    """
+    if cluster is None or cluster.size == 1:
+        return choose_run(config)
+    chiefs = {"run_dir": str(choose_run(config).path.absolute())} if cluster.is_chief else None
+    attempt = os.environ.get(faults.ATTEMPT, "0")
+    hello = fingerprint(config.to_dict(), files, os.environ | cluster.environment())
+    hello |= {"command": "tfdist.train", "attempt": attempt}
+    told = rendezvous.meet(cluster, hello, announcement=chiefs, timeout_seconds=config.start_seconds)
+    return rundir.RunDir(pathlib.Path(told["run_dir"]))
+
+
+def choose_run(config):
+    """Gives the folder that the config names, or the next free one, once it is as `resume` wants it."""
     run = (
         rundir.RunDir(pathlib.Path(config.run_dir).expanduser())
         if config.run_dir
         else rundir.next_free("runs", config.name)
     )
-    rundir.open_run(run, config.resume)
+    # What was begun by an earlier start of the same launch is no folder of somebody else's.
+    again = int(os.environ.get(faults.ATTEMPT, "0")) > 0
+    rundir.open_run(run, "auto" if again else config.resume)
     return run
 
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from tfdist import faults
 from tfdist.cluster import Cluster, Task
-
-# Where the workers find the list of earlier attempts, launch.json.
-RESTARTS_FILE = "TFDIST_RESTARTS_FILE"
+from tfdist.rundir import RESTARTS
 
 # The launcher pings far more often: a connection to a host that is silent for so long is dead. On this machine, a pipe
 # needs no pings, and a launcher that is stopped with Ctrl-Z may stay so for as long as it likes.
@@ -106,7 +104,7 @@ def make_workers(config, folders, slots, attempt=0, ports=None):
     """
     places = addresses(config, slots, ports)
     shared = {**config.environ, "PYTHONUNBUFFERED": "1", faults.ATTEMPT: str(attempt)}
-    shared[RESTARTS_FILE] = str(folders.attempts)
+    shared[RESTARTS] = str(folders.attempts)
     if config.chaos:
         shared[faults.FAULTS] = config.faults_text()
     return tuple(

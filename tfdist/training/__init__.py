@@ -1,6 +1,7 @@
 """Keras' `fit`, `evaluate` and `predict`, right on any number of replicas."""
 
 from tfdist.training.loop import evaluate, fit
+from tfdist.training.peers import wait_for_all
 from tfdist.training.predict import predict
 
-__all__ = ["evaluate", "fit", "predict"]
+__all__ = ["evaluate", "fit", "predict", "wait_for_all"]

@@ -200,7 +200,8 @@ def evaluate(
     data = make_input(x, y, sample_weight, batch_size=batch_size, steps=steps)
     feed = Feed(for_strategy(data, model, "test_step"), model.distribute_strategy)
     callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
-    logs = _evaluate(model, feed, callbacks)
+    with peers_are_needed(model.distribute_strategy):
+        logs = _evaluate(model, feed, callbacks)
     return logs if return_dict else models.in_order(model, logs)
 
 

@@ -4,6 +4,7 @@ import contextlib
 
 import tensorflow as tf
 
+from tfdist.coordination import make_vote
 from tfdist.exits import PEER_LOST
 from tfdist.log import warn
 from tfdist.strategy import worker_count
@@ -35,10 +36,21 @@ def peers_are_needed(strategy):
             raise
         first = str(error).strip().splitlines()[0][:200]
         warn(
-            "another worker was lost: it ended, or the network to it broke; its own log says why. This worker cannot go "
-            f"on without it. Start all of them again to go on from the last checkpoint. ({first})"
+            "another worker was lost: it ended, or the network to it broke; its own log says why. This worker cannot "
+            f"go on without it. Start all of them again to go on from the last checkpoint. ({first})"
         )
         raise PeerLostError(PEER_LOST) from error
+
+
+def wait_for_all(strategy):
+    """Waits until all workers are here: one that left would take away what the others may still need of it.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+    """
+    if worker_count(strategy) > 1:
+        with peers_are_needed(strategy):
+            make_vote(strategy)([0.0], [])
 
 
 def tells_a_loss(error):

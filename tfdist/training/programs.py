@@ -44,7 +44,7 @@ class Programs:
     @functools.cached_property
     def train(self):
         """Trains on the next batches."""
-        return self._program(self._step.train, models.has_own(self._model, "train_step"))
+        return self._program(self._step.train, models.has_own(self._model, "train_step"), self.in_call)
 
     @functools.cached_property
     def test(self):
@@ -69,11 +69,11 @@ class Programs:
                 return
             yield share
 
-    def _program(self, step, own):
+    def _program(self, step, own, before=None):
         # A step of the user's own gives logs of a form that nobody knows before: it stays outside loop and branch.
-        return self._step_by_step(step) if own or self._model.run_eagerly else self._many_steps(step)
+        return (self._step_by_step if own or self._model.run_eagerly else self._many_steps)(step, before)
 
-    def _step_by_step(self, step):
+    def _step_by_step(self, step, before):
         @self._compiled
         def one_step(share, form):
             return step(share, form)
@@ -86,6 +86,8 @@ class Programs:
         def call(iterator, steps, form):
             last, done = None, 0
             for share in self._shares(iterator, steps, form):
+                if before:
+                    before(done)
                 last = one_step(share, form)
                 self._announce_retracing(one_step)
                 done += 1
@@ -94,13 +96,15 @@ class Programs:
 
         return call
 
-    def _many_steps(self, step):
+    def _many_steps(self, step, before):
         @tf.function(reduce_retracing=True)
         def many_steps(iterator, steps, form):
             done = tf.constant(0, tf.int64)
             for _ in tf.range(steps):
                 share = next(iterator)
                 if not form.may_end or self._strategy.experimental_local_results(share.global_rows)[0] > 0:
+                    if before:
+                        tf.py_function(before, [done], [])
                     step(share, form)
                     done += 1
             self._step.end_call()
