@@ -13,6 +13,7 @@ from tfdist.config import DEFAULT_EPOCHS, OPTIMIZERS, RunConfig
 CHANGES = {
     "base_batch": ("256", {"base_batch": 256}),
     "jit_compile": ("true", {"jit_compile": "true"}),
+    "preemption_notice": ("gce", {"preemption_notice": "gce"}),
     "replica_batch": ("16", {"replica_batch": 16}),
     "scaling": ("square_root", {"scaling": "square_root"}),
     "warmup_epochs": ("0.5", {"warmup_epochs": 0.5}),

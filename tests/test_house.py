@@ -26,6 +26,7 @@ FLOORS = {
         "log",
         "manifest",
         "order",
+        "preemption",
         "rendezvous",
         "rundir",
         "slurm",

@@ -8,6 +8,7 @@ from typing import Any
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "float64", "mixed_float16", "mixed_bfloat16")
 RESUMES = ("auto", "never", "must")
+PREEMPTION_NOTICES = ("none", "gce", "azure")
 JIT_COMPILES = ("auto", "true", "false")
 SCALINGS = ("linear", "square_root")
 OPTIMIZERS = (
@@ -77,6 +78,8 @@ class RunConfig:
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
         resume: "auto", "never" or "must".
         start_seconds: how long workers wait for one another at the start, before the absent are named.
+        preemption_notice: the cloud to ask whether it will take this machine away, "gce" or "azure"; then the run saves
+            and leaves, as on SIGTERM.
         expected: what the run was seen to reach, such as {"accuracy": 0.98}: written down, not enforced.
     """
 
@@ -112,6 +115,7 @@ class RunConfig:
     keep_checkpoints: int = 3
     resume: str = "auto"
     start_seconds: float = 120.0
+    preemption_notice: str = "none"
     expected: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"accuracy": 0.98})
 
     def __post_init__(self):
@@ -119,6 +123,7 @@ class RunConfig:
         self._check_name("precision", PRECISIONS)
         self._check_name("resume", RESUMES)
         self._check_name("jit_compile", JIT_COMPILES)
+        self._check_name("preemption_notice", PREEMPTION_NOTICES)
         self._check_name("scaling", SCALINGS)
         if not callable(self.optimizer):
             self._check_name("optimizer", OPTIMIZERS)

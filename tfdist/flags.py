@@ -7,7 +7,16 @@ import sys
 
 from absl import flags
 
-from tfdist.config import JIT_COMPILES, OPTIMIZERS, PRECISIONS, RESUMES, SCALINGS, STRATEGIES, RunConfig
+from tfdist.config import (
+    JIT_COMPILES,
+    OPTIMIZERS,
+    PRECISIONS,
+    PREEMPTION_NOTICES,
+    RESUMES,
+    SCALINGS,
+    STRATEGIES,
+    RunConfig,
+)
 
 USAGE = """Trains a Keras model on the devices at hand: several replicas give what one device gives.
 
@@ -61,6 +70,7 @@ def make_flags():
         "In a folder with checkpoints: go on, refuse, or insist on one.",
     )
     add(flags.DEFINE_float, "start_seconds", "How long the workers wait for one another at the start.")
+    add(flags.DEFINE_enum, "preemption_notice", PREEMPTION_NOTICES, "The cloud that may take this machine away.")
     add(flags.DEFINE_bool, "deterministic", "Ask for TensorFlow's deterministic kernels.")
     return values
 

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import pathlib
+import signal
 import sys
+import threading
 
-from tfdist import data, faults, flags, models, rendezvous, rundir
+from tfdist import data, faults, flags, models, preemption, rendezvous, rundir
 from tfdist.cluster import read_cluster
-from tfdist.exits import INTERRUPTED, MISTAKE
+from tfdist.exits import INTERRUPTED, MISTAKE, STOPPED
 from tfdist.fingerprint import fingerprint
 from tfdist.heartbeat import make_heartbeat
 from tfdist.log import say
@@ -23,7 +25,8 @@ def main(arguments=None):
         heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
         run = agree_on_run(config, cluster, flags.read_files(arguments))
     try:
-        return train(config, cluster, run, heartbeat)
+        with sigterm_leaves(), preemption.watched(preemption.NOTICES.get(config.preemption_notice)):
+            return train(config, cluster, run, heartbeat)
     except KeyboardInterrupt as interrupt:
         print(f"tfdist.train: {interrupt or 'stopped'}. Go on with --run_dir={run.path}.")
         return INTERRUPTED
@@ -135,6 +138,19 @@ def choose_run(config):
     again = int(os.environ.get(faults.ATTEMPT, "0")) > 0
     rundir.open_run(run, "auto" if again else config.resume)
     return run
+
+
+@contextlib.contextmanager
+def sigterm_leaves():
+    """Lets SIGTERM end the process with the code that asks for another start, where there is nothing new to save."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(STOPPED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
