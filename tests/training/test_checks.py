@@ -42,7 +42,13 @@ def test_promise_11_the_optimizer_is_built_for_the_user(make_strategy):
         model = make_net()
         model.compile("adam", loss="sparse_categorical_crossentropy")
     assert not model.optimizer.built
-    fit(model)
+    built = []
+    # Before the first step, which would build it within the compiled step, if at all.
+    fit(
+        model,
+        callbacks=[keras.callbacks.LambdaCallback(on_train_begin=lambda logs: built.append(model.optimizer.built))],
+    )
+    assert built == [True]
     assert int(model.optimizer.iterations.numpy()) == 1
 
 
@@ -73,6 +79,9 @@ def test_promise_32_a_metric_read_on_one_worker_alone_needs_nobody_else(make_str
     read = []
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: read.append(logs))
     with make_strategy(3).scope():
-        model = jobs.make_mlp()
+        model = jobs.make_mlp(keras.optimizers.SGD(0.0))
     fit(model, callbacks=[callback])
     assert {type(value) for value in read[0].values()} == {float}
+    # And they are those of all replicas: no weight moves, so an evaluation must find the same.
+    x, y = jobs.make_rows(8, "float32")
+    assert read[0] == pytest.approx(tfdist.evaluate(model, x, y, verbose=0, return_dict=True), abs=1e-6)

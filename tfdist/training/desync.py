@@ -25,6 +25,7 @@ class DesyncCheck(keras.callbacks.Callback):
     def __init__(self, strategy):
         super().__init__()
         self._strategy = strategy
+        self._gather = make_gather(strategy)
         self._batch = self._unchecked = 0
 
     def on_train_begin(self, logs=None):
@@ -48,25 +49,35 @@ class DesyncCheck(keras.callbacks.Callback):
 
     def _check(self):
         self._unchecked = 0
-        check_replicas(self._strategy, models.weights_alike(self.model), f"after step {models.steps_done(self.model)}")
+        when = f"after step {models.steps_done(self.model)}"
+        check_replicas(self._strategy, models.weights_alike(self.model), when, self._gather)
 
 
-def check_replicas(strategy, variables, when=""):
+def make_gather(strategy):
+    """Gives a function per-replica values → all of them, compiled: by itself TensorFlow would trace it at each call."""
+    return tf.function(lambda values: strategy.gather(values, axis=0), reduce_retracing=True)
+
+
+def check_replicas(strategy, variables, when="", gather=None):
     """Compares variables that every replica must hold alike; called by all workers at the same time.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
         variables: `keras.Variable`s, in the same order on every worker.
         when: for the message.
+        gather: what `make_gather` gave, where it is called again and again.
 
     Raises:
         RuntimeError: names the first replica that differs by more than rounding, and the variable.
     """
     if strategy.num_replicas_in_sync == 1 or not variables:
         return
-    digests = _of_all_replicas(strategy, [_digests(parts) for parts in zip(*map(_components, variables), strict=True)])
+    gather = gather or make_gather(strategy)
+    digests = _of_all_replicas(
+        strategy, gather, [_digests(parts) for parts in zip(*map(_components, variables), strict=True)]
+    )
     for index in np.flatnonzero((digests != digests[0]).any(axis=0)):
-        values = _of_all_replicas(strategy, [np.ravel(part.numpy()) for part in _components(variables[index])])
+        values = _of_all_replicas(strategy, gather, [np.ravel(part.numpy()) for part in _components(variables[index])])
         if found := first_departure(values):
             replica, difference = found
             raise RuntimeError(
@@ -122,13 +133,13 @@ def _digest(component):
     return total
 
 
-def _of_all_replicas(strategy, mine):
+def _of_all_replicas(strategy, gather, mine):
     """Gathers one array (size,) from each replica: (replicas, size), the same on every worker."""
     if len(mine) == strategy.num_replicas_in_sync:
         return np.stack(mine)
     rows = iter(mine)
     values = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(next(rows)[np.newaxis]))
-    return strategy.gather(values, axis=0).numpy()
+    return gather(values).numpy()
 
 
 def _worker_of(replica, strategy):

@@ -77,10 +77,11 @@ class ReplicaState:
         fits = [name in arrays and arrays[name].shape[1:] == v.shape for name, v in zip(names, variables, strict=True)]
         if not all(fits) or f"{kind}/{len(variables)}" in arrays:
             return False
+        pick = tf.function(lambda values: self._strategy.run(_replica_pick, args=(values,)), reduce_retracing=True)
         for name, variable in zip(names, variables, strict=True):
             # A view, because NumPy forgets the names of types such as bfloat16.
             values = self._shared_out(arrays[name].view(variable.dtype.as_numpy_dtype))
-            mine = self._strategy.run(_replica_pick, args=(tf.constant(values),))
+            mine = pick(tf.constant(values))
             self._strategy.extended.update(variable, lambda v, value: v.assign(value), args=(mine,))
         return True
 
