@@ -1,6 +1,7 @@
 """Small trainings that give their weights: the same function runs under every strategy, and in plain Keras."""
 
 import contextlib
+import itertools
 
 import keras
 import numpy as np
@@ -52,6 +53,25 @@ def overflowing_source():
     x, y = make_rows()
     x[19] = np.inf
     return from_arrays(x, y, global_batch=20, shuffle=False)
+
+
+def uneven_shards():
+    """Gives data of which worker 0 brings 10 rows, and any other 4, in batches of 3."""
+
+    def make_dataset(context):
+        x, y = make_rows()
+        mine = slice(10, 14) if context.input_pipeline_id else slice(0, 10)
+        return tf.data.Dataset.from_tensor_slices((x[mine], y[mine])).batch(3)
+
+    return tfdist.data.from_function(make_dataset)
+
+
+def rows_of_uneven_shards():
+    """Gives the same batches as two workers have them together: 6, 4, 3 and 1 rows."""
+    order = [0, 1, 2, 10, 11, 12, 3, 4, 5, 13, 6, 7, 8, 9]
+    x, y = (part[order] for part in make_rows())
+    cuts = [0, 6, 10, 13, 14]
+    return [(x[low:high], y[low:high]) for low, high in itertools.pairwise(cuts)]
 
 
 def weights_of(model):

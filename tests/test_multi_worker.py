@@ -61,6 +61,14 @@ def test_a_worker_may_predict_its_own_rows_alone_and_all_workers_together_every_
         np.testing.assert_array_equal(worker["own outputs"], worker["predict"][worker["own places"]])
 
 
+def test_promise_25_workers_with_10_and_4_rows_of_their_own_train_on_all_14(workers, float64):
+    plain = jobs.make_mlp()
+    for _ in range(2):
+        for x, y in jobs.rows_of_uneven_shards():
+            plain.train_on_batch(x, y)
+    assert_same(workers, "uneven shards", jobs.weights_of(plain))
+
+
 def test_two_workers_share_batchnorm_statistics(workers, float64):
     plain, _ = jobs.train_plainly(jobs.small_source(34), make_model=jobs.make_batchnorm_mlp)
     assert_same(workers, "batchnorm", jobs.weights_of(plain))
@@ -145,9 +153,9 @@ def one_device(tmp_path_factory, cpus):
 
 
 def test_the_command_on_two_workers_equals_one_device(tmp_path, one_device):
-    folder = tmp_path / "run"
-    command = ["-m", "tfdist.train", *FLAGS, "--strategy=multi_worker", f"--run_dir={folder}"]
-    ended = run_workers(*command)
+    # The chief chooses the folder, and tells it.
+    folder = tmp_path / "runs" / "digits_cnn-1"
+    ended = run_workers("-m", "tfdist.train", *FLAGS, "--strategy=multi_worker", folder=tmp_path)
     assert [worker.code for worker in ended] == [0, 0], ended[0].err[-3000:]
     weights, summary = weights_of_run(folder)
     np.testing.assert_allclose(weights, one_device, atol=1e-5)

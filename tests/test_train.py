@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from processes import run_python
+from processes import free_ports, run_python
 
 from tfdist import flags
 
 TWO = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+FREE = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
 FIRST = {"type": "worker", "index": 0}
 
 # Name → (flags, TF_CONFIG or None, what the message says).
@@ -106,10 +107,10 @@ CASES = {
         None,
         "replicas is 2, but multi_worker takes its number from the devices. Leave it out.",
     ),
-    "several workers without a run_dir": (
-        [],
-        json.dumps({"cluster": TWO, "task": FIRST}),
-        "several workers need --run_dir, a folder that all of them see: they cannot agree on the next free one.",
+    "promise_17: a worker that does not come": (
+        ["--start_seconds=0.5"],
+        json.dumps({"cluster": FREE, "task": FIRST}),
+        f"worker 1 ({FREE['worker'][1]})",
     ),
 }
 

@@ -38,6 +38,8 @@ def train_jobs(strategy):
     results["predict"] = tfdist.predict(model, x[:31], batch_size=10, verbose=0)
     own = list(tfdist.predict(model, x[:31], batch_size=10, verbose=0, own_rows=True))
     results["own places"], results["own outputs"] = (np.concatenate(parts) for parts in zip(*own, strict=True))
+    model, history = jobs.train(strategy, jobs.uneven_shards())
+    results["uneven shards"], results["loss on uneven shards"] = jobs.weights_of(model), history["loss"]
     model, _ = jobs.train(strategy, jobs.overflowing_source(), make_model=jobs.make_loss_scaling_mlp)
     results["overflow"] = jobs.weights_of(model)
     source = jobs.small_source(34)

@@ -144,9 +144,7 @@ def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=N
     if name == "auto" and choice.name == "tpu":
         strategy, choice = _tpu_or_next(choice, replicas, communication)
     else:
-        if choice.name == "multi_worker":
-            _meet(cluster, start_seconds)
-        strategy = _make(choice, cluster, communication)
+        strategy = _make(choice, cluster, communication, start_seconds)
     say(
         f"strategy {choice.name} ({choice.reason}): {strategy.num_replicas_in_sync} replica"
         f"{'s' if strategy.num_replicas_in_sync > 1 else ''}."
@@ -164,9 +162,9 @@ def _tpu_or_next(choice, replicas, communication):
     return _make(choice, None, communication), choice
 
 
-def _make(choice, cluster, communication):
+def _make(choice, cluster, communication, start_seconds=0):
     if choice.name == "multi_worker":
-        return _make_multi_worker(cluster, communication)
+        return _make_multi_worker(cluster, communication, start_seconds)
     if choice.name == "mirrored":
         return _make_mirrored(choice.replicas, communication)
     if communication is not None:
@@ -190,12 +188,13 @@ def _make_mirrored(replicas, communication):
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction())
 
 
-def _make_multi_worker(cluster, communication):
+def _make_multi_worker(cluster, communication, start_seconds):
     hardware.grow_gpu_memory()
     usual = "auto" if hardware.gpu_count() else "ring"
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=_lookup(_COMMUNICATION, communication or usual, "multi_worker")
     )
+    _meet(cluster, start_seconds)
     # TensorFlow reads the cluster from the environment; this is the one place that writes it.
     os.environ.update(cluster.environment())
     with _sigterm_kept():

@@ -11,6 +11,7 @@ _HOMES = {
     "Source": "tfdist.data.source",
     "make_source": "tfdist.data.source",
     "digits": "tfdist.data.arrays",
+    "from_function": "tfdist.data.shards",
     "from_arrays": "tfdist.data.arrays",
     "from_images": "tfdist.data.images",
     "from_records": "tfdist.data.records",

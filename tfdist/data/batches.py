@@ -61,18 +61,26 @@ class Batches:
         def pipeline(context):
             count = context.num_replicas_in_sync // context.num_input_pipelines
             first = context.input_pipeline_id * count
-            return self._replica_batches(context.num_replicas_in_sync, first, count, step)
+            return self.shares(self._dataset, context.num_replicas_in_sync, first, count, step)
 
         return iter(strategy.distribute_datasets_from_function(pipeline))
 
-    def _replica_batches(self, replicas, first, count, step):
+    def shares(self, dataset, replicas, first, count, step):
+        """Gives the endless `tf.data.Dataset` of a worker: a `Share` for each of its replicas in turn, batch by batch.
+
+        Args:
+            dataset: the batches to cut.
+            replicas: how many slices a batch is cut into.
+            first, count: the slices that are this worker's.
+            step: batches to skip.
+        """
         size = self._global_batch and -(-self._global_batch // replicas)
 
         def slices(*batch):
             whole = batch[0] if len(batch) == 1 and not isinstance(self.element_spec, tuple) else batch
             return tf.data.Dataset.range(first, first + count).map(lambda replica: cut(whole, replicas, replica, size))
 
-        shares = self._dataset.skip(step).flat_map(slices)
+        shares = dataset.skip(step).flat_map(slices)
         end = tf.data.Dataset.from_tensors(_empty_like(shares.element_spec)).repeat()
         return (
             shares.concatenate(end)

@@ -30,12 +30,15 @@ class Form(NamedTuple):
     Attributes:
         may_be_empty: some batch may have fewer rows than there are replicas.
         may_end: the number of batches is not known before.
+        counted_together: each worker knows of its own rows alone: `global_rows` and `first_row` are within the worker,
+            until all have counted together.
         padded: shares may have rows that do not count, behind those that do.
     """
 
     may_be_empty: bool
     may_end: bool
     padded: bool = False
+    counted_together: bool = False
 
 
 def cut(batch, replicas, replica, size=None):

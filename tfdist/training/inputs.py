@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdist.data.arrays import RowReader
 from tfdist.data.batches import Batches
+from tfdist.data.shards import Shards
 from tfdist.data.source import Source, make_source
 from tfdist.internals import data_adapters
 from tfdist.training import checks
@@ -61,7 +62,7 @@ def make_input(
     """Makes an `Input` of what Keras' `fit`, `evaluate` or `predict` take, and of a `Source`.
 
     Args:
-        x: a `Source`, nested arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator.
+        x: a `Source`, `Shards`, nested arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator.
         y, sample_weight: nested arrays or None; None where x brings them.
         batch_size: rows of a global batch, for arrays; 32 by default.
         steps: steps in an epoch, or None.
@@ -73,8 +74,10 @@ def make_input(
         ValueError: arguments that contradict each other, or data of a kind that Keras does not understand.
     """
     steps = checks.limit(steps, keras.config.max_steps_per_epoch(), "steps in an epoch")
+    given = {"y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+    if isinstance(x, Shards):
+        return Input(_checked(x, name, given | {"class_weight": class_weight}, None), steps)
     if isinstance(x, Source):
-        given = {"y": y, "sample_weight": sample_weight, "batch_size": batch_size}
         return Input(_checked(x, name, given, class_weight), steps, rolls=True)
     checks.check_data(x, name)
     adapter = data_adapters.make_adapter(

@@ -64,10 +64,14 @@ class Programs:
     def _shares(self, iterator, steps, form):
         """Yields so many shares, fewer where the data end."""
         for _ in range(steps):
-            share = next(iterator)
+            share = self._count_together(next(iterator)) if form.counted_together else next(iterator)
             if form.may_end and not int(self._strategy.experimental_local_results(share.global_rows)[0]):
                 return
             yield share
+
+    @functools.cached_property
+    def _count_together(self):
+        return tf.function(self._step.count_together, reduce_retracing=True)
 
     def _program(self, step, own, before=None):
         # A step of the user's own gives logs of a form that nobody knows before: it stays outside loop and branch.
@@ -102,6 +106,8 @@ class Programs:
             done = tf.constant(0, tf.int64)
             for _ in tf.range(steps):
                 share = next(iterator)
+                if form.counted_together:
+                    share = self._step.count_together(share)
                 if not form.may_end or self._strategy.experimental_local_results(share.global_rows)[0] > 0:
                     if before:
                         tf.py_function(before, [done], [])

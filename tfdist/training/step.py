@@ -89,6 +89,11 @@ class Step:
             return self._strategy.experimental_local_results(part)[0]
         return self._strategy.gather(part, axis=0)
 
+    def count_together(self, share):
+        """Gives a share whose rows each worker has counted for itself the rows of all, and its place among them."""
+        rows, first = self._strategy.run(replica_count, args=(share.replica_rows,))
+        return share._replace(global_rows=rows, first_row=first)
+
     def end_call(self):
         """Brings together, at the end of a call, what replicas have kept to themselves."""
         self._local.average()
@@ -156,6 +161,14 @@ def replica_test(model, share, form):
 def _update_metrics(model, loss, x, y, y_pred, sample_weight):
     models.loss_tracker(model).update_state(loss, sample_weight=current_rows().mine)
     model.compute_metrics(x, y, y_pred, sample_weight)
+
+
+def replica_count(rows):
+    """Gives (rows of all replicas, rows of those before this one)."""
+    context = tf.distribute.get_replica_context()
+    replica, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    (counts,) = sum_over_replicas([tf.one_hot(replica, replicas, rows, tf.zeros_like(rows))])
+    return tf.reduce_sum(counts), tf.reduce_sum(counts[:replica])
 
 
 def replica_own_step(model, step, share, form, local=None):
