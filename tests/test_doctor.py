@@ -7,8 +7,10 @@ import types
 import pytest
 from processes import REPOSITORY, free_ports, run_together, run_workers
 
-from tfdist import doctor
+from tfdist import doctor, manifest
 from tfdist.health.lines import Line
+from tfdist.manifest import FolderWriter
+from tfdist.rundir import RunDir
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 BROKEN = "raise ImportError('libcudart is missing')"
@@ -19,21 +21,25 @@ def lines_of(ended, name):
 
 
 def test_two_workers_are_well_and_sum_for_real(tmp_path):
-    command = ["-m", "tfdist.doctor", tmp_path / "run", "--json", "--dataset=digits", "--global_batch=100"]
-    (tmp_path / "run").mkdir()
-    (tmp_path / "manifest.py").write_text("def inspect(folder):\n    return [(10, None, {}), (20, 'torn', {})]\n")
-    # Until the run's folder has a reader of its own, and also where it has one: this one is quick and known.
-    start = (
-        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); import manifest; "
-        "sys.modules['tfdist.manifest'] = manifest; runpy.run_module('tfdist.doctor', run_name='__main__')"
-    )
-    ended = run_workers("-c", start, tmp_path, *command[2:], environ=NO_GPU, deadline_seconds=120)
+    for step in (10, 20):
+        folder = RunDir(tmp_path).checkpoint(step)
+        folder.mkdir(parents=True)
+        writer = FolderWriter(folder)
+        writer.write_json("state.json", {"step": step})
+        manifest.write_manifest(folder, {"step": step, "files": writer.files})
+    # The newest is torn.
+    (folder / "state.json").write_text("{")
+    command = ["-m", "tfdist.doctor", tmp_path, "--json", "--dataset=digits", "--global_batch=100"]
+    ended = run_workers(*command, environ=NO_GPU, deadline_seconds=120)
     for rank, worker in enumerate(ended):
         told = json.loads(worker.out)
         levels = {line["name"]: line["level"] for line in told["lines"] if line["name"] not in ("memory", "disk")}
         assert set(levels.values()) - {"warn"} == {"ok", "FAIL"}, worker.out + worker.err[-2000:]
         assert [line["name"] for line in told["lines"] if line["level"] == "FAIL"] == ["checkpoints"]
         assert (worker.code, told["ok"]) == (1, False)
+        whole, torn = lines_of(worker, "checkpoints")
+        assert (whole["level"], whole["text"]) == ("ok", "step 10 is whole")
+        assert torn["text"].startswith("step 20: ") and "state.json" in torn["text"]
         assert f"worker {rank} of 2" in lines_of(worker, "cluster")[0]["text"]
         assert lines_of(worker, "workers")[0]["text"].startswith("all 2 are here")
         (summed,) = lines_of(worker, "all-reduce")

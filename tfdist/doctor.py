@@ -1,12 +1,12 @@
 """`python -m tfdist.doctor`: is all well for a run, here and between the workers? Green, yellow and red lines."""
 
 import argparse
-import importlib
 import os
+import pathlib
 import platform
 import sys
 
-from tfdist import data
+from tfdist import data, manifest
 from tfdist.cluster import ClusterError, read_cluster, split_address
 from tfdist.exits import INTERRUPTED
 from tfdist.fingerprint import TENSORFLOW, count_gpus, fingerprint, read_versions, version_of
@@ -15,6 +15,7 @@ from tfdist.health.helper import Helper
 from tfdist.health.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
 from tfdist.rendezvous import RendezvousError, meet
 from tfdist.rendezvous.proxies import plan_bypass
+from tfdist.rundir import RunDir
 
 DESCRIPTION = """Looks at what a run needs: versions, devices, memory, disk. In a cluster (TF_CONFIG, or a Slurm step)
 also at names, ports and the other workers, with a real all-reduce among them: start it on every worker at once. Exit
@@ -102,8 +103,7 @@ def _look_at_network(cluster):
 def _look_at_run(run_dir):
     if not os.path.isdir(run_dir):
         return [Line(FAIL, "checkpoints", f"there is no folder {run_dir}", "Give the folder of a run, as runs/name-1.")]
-    # Loaded here: the rest needs none of it.
-    return trials.checkpoint_lines(importlib.import_module("tfdist.manifest").inspect(run_dir))
+    return trials.checkpoint_lines(manifest.inspect(RunDir(pathlib.Path(run_dir))))
 
 
 def _look_at_tensorflow(wishes, cluster, environ, helper):
