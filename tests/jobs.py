@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 
 import keras
 import numpy as np
@@ -53,6 +54,22 @@ def overflowing_source():
     x, y = make_rows()
     x[19] = np.inf
     return from_arrays(x, y, global_batch=20, shuffle=False)
+
+
+def tf_data(seed):
+    """Gives a `tf.data` set, shuffled."""
+    return tf.data.Dataset.from_tensor_slices(make_rows()).shuffle(ROWS, seed=seed).batch(20)
+
+
+@contextlib.contextmanager
+def warnings_of_tfdist():
+    """Keeps what tfdist warns of."""
+    said = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("tfdist").addHandler(handler)
+    yield said
+    logging.getLogger("tfdist").removeHandler(handler)
 
 
 def uneven_shards():

@@ -61,6 +61,11 @@ def test_a_worker_may_predict_its_own_rows_alone_and_all_workers_together_every_
         np.testing.assert_array_equal(worker["own outputs"], worker["predict"][worker["own places"]])
 
 
+def test_promise_24_data_in_another_order_on_each_worker_is_warned_of(workers):
+    for worker in workers:
+        assert (int(worker["said of the same data"]), int(worker["said of other data"])) == (0, 1)
+
+
 def test_promise_25_workers_with_10_and_4_rows_of_their_own_train_on_all_14(workers, float64):
     plain = jobs.make_mlp()
     for _ in range(2):

@@ -37,6 +37,11 @@ def train_jobs(strategy):
     results["evaluate"] = tfdist.evaluate(model, x[:31], y[:31], batch_size=10, verbose=0)
     results["predict"] = tfdist.predict(model, x[:31], batch_size=10, verbose=0)
     own = list(tfdist.predict(model, x[:31], batch_size=10, verbose=0, own_rows=True))
+    with jobs.warnings_of_tfdist() as said:
+        jobs.train(strategy, jobs.tf_data(seed=1), epochs=1)
+        results["said of the same data"] = len(said)
+        jobs.train(strategy, jobs.tf_data(seed=strategy.cluster_resolver.task_id), epochs=1)
+        results["said of other data"] = len(said)
     results["own places"], results["own outputs"] = (np.concatenate(parts) for parts in zip(*own, strict=True))
     model, history = jobs.train(strategy, jobs.uneven_shards())
     results["uneven shards"], results["loss on uneven shards"] = jobs.weights_of(model), history["loss"]

@@ -133,6 +133,11 @@ class Source:
         batches = self.replica_batches(replicas=1, first=0, count=1, epoch=epoch, step=0)
         return batches.take(count).map(lambda share: share.batch).apply(tf.data.experimental.assert_cardinality(count))
 
+    def first_rows(self, count=8):
+        """Gives the first rows of the first epoch, at most so many."""
+        items = next(iter(self.reader.global_batches(0, 0, self.plan)))
+        return self.reader.decode(tf.nest.map_structure(lambda part: part[:count], items))
+
     def distribute(self, strategy, epoch=0, step=0):
         """Yields the batches of one epoch, each split over the replicas of `strategy`.
 

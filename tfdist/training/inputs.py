@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -23,6 +24,7 @@ class Input:
         steps: steps in an epoch; None for all batches of the data.
         hooks: what the owner of the data wants to be told.
         endless: the data are known to have no end.
+        first_rows: None, or a function that gives some of the first rows, and reads nothing away.
         rolls: an epoch that is longer than the data goes on in their next pass, where Keras ends it.
     """
 
@@ -31,6 +33,7 @@ class Input:
     hooks: data_adapters.Hooks = dataclasses.field(default_factory=data_adapters.Hooks)
     endless: bool = False
     rolls: bool = False
+    first_rows: Callable[[], object] | None = None
 
 
 class ArrayRows(RowReader):
@@ -78,7 +81,8 @@ def make_input(
     if isinstance(x, Shards):
         return Input(_checked(x, name, given | {"class_weight": class_weight}, None), steps)
     if isinstance(x, Source):
-        return Input(_checked(x, name, given, class_weight), steps, rolls=True)
+        source = _checked(x, name, given, class_weight)
+        return Input(source, steps, rolls=True, first_rows=source.first_rows)
     checks.check_data(x, name)
     adapter = data_adapters.make_adapter(
         x,
@@ -94,9 +98,13 @@ def make_input(
         seed = (data_adapters.global_seed() or 0) % 2**32
         # With "batch" Keras shuffles within each batch, which leaves every global batch what it is.
         order = {"global_batch": global_batch, "seed": seed, "shuffle": bool(shuffle) and shuffle != "batch"}
-        return Input(make_source(name, ArrayRows(arrays, rows), **order), steps)
+        source = make_source(name, ArrayRows(arrays, rows), **order)
+        return Input(source, steps, first_rows=source.first_rows)
     source = Batches(name, adapter.get_tf_dataset(), adapter.num_batches)
-    return Input(source, steps, data_adapters.hooks_of(adapter), endless=data_adapters.is_endless(x))
+    # What is no `tf.data` set may give each row only once.
+    first_rows = (lambda: next(iter(x), None)) if isinstance(x, tf.data.Dataset) else None
+    hooks = data_adapters.hooks_of(adapter)
+    return Input(source, steps, hooks, endless=data_adapters.is_endless(x), first_rows=first_rows)
 
 
 def _checked(source, name, given, class_weight):

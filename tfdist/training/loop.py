@@ -17,6 +17,7 @@ from tfdist.training.inputs import make_input
 from tfdist.training.peers import peers_are_needed
 from tfdist.training.programs import Programs
 from tfdist.training.resume import going_on
+from tfdist.training.same_data import warn_where_workers_differ
 from tfdist.training.static_shapes import for_strategy
 from tfdist.training.watch import make_watch
 
@@ -92,6 +93,7 @@ def fit(
     checks.check_training(model, strategy)
     valid_batch = validation_batch_size or batch_size
     validate = _validator(model, validation_data, validation_freq, batch_size=valid_batch, steps=validation_steps)
+    warn_where_workers_differ(data, strategy)
     watch = make_watch(strategy)
     saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints, "steps": steps}
     with (
