@@ -22,7 +22,8 @@ def make_vote(strategy):
         mine = tf.where(first, numbers, tf.zeros_like(numbers))
         return sum_over_replicas([tf.concat([mine, flags], axis=0)])[0]
 
-    @tf.function(reduce_retracing=True)
+    # Traced for each pair of lengths, for collectives want known shapes.
+    @tf.function
     def sum_of_parts(numbers, flags):
         return strategy.experimental_local_results(strategy.run(replica_part, args=(numbers, flags)))[0]
 
