@@ -12,7 +12,7 @@ from tfdist.internals import models
 from tfdist.log import say, warn
 from tfdist.rundir import RunDir
 from tfdist.strategy import is_chief, worker_count
-from tfdist.training import callback_state, fingerprint
+from tfdist.training import callback_state, identity
 from tfdist.training.callbacks import StepCallback
 from tfdist.training.checkpointer import Checkpointer, Place
 from tfdist.training.decisions import Decisions, stop_requests
@@ -266,8 +266,8 @@ def going_on(model, data, feed, run_dir, resume, watch, *, every_steps=None, kee
         raise ValueError(f"tfdist.fit: keep_checkpoints is {keep}. Use a whole number from 1.")
     run_dir = run_dir if isinstance(run_dir, RunDir) else RunDir(pathlib.Path(run_dir))
     about = {
-        "data": fingerprint.of_data(data),
-        "run": fingerprint.of_run(model),
+        "data": identity.of_data(data),
+        "run": identity.of_run(model),
         "replicas": strategy.num_replicas_in_sync,
     }
     store = Store(run_dir, model, feed, about, keep=keep, watch=watch)
