@@ -23,6 +23,8 @@ class ReplicaState:
         self._model = model
         self._strategy = model.distribute_strategy
         self._collectors = {}
+        # Compiled, because TensorFlow warns of each `run` that is not.
+        self._picker = tf.function(lambda values: self._strategy.run(_replica_pick, args=(values,)))
 
     def _variables(self, kind):
         if kind == METRICS:
@@ -80,7 +82,7 @@ class ReplicaState:
         for name, variable in zip(names, variables, strict=True):
             # A view, because NumPy forgets the names of types such as bfloat16.
             values = self._shared_out(arrays[name].view(variable.dtype.as_numpy_dtype))
-            mine = self._strategy.run(_replica_pick, args=(tf.constant(values),))
+            mine = self._picker(tf.constant(values))
             self._strategy.extended.update(variable, lambda v, value: v.assign(value), args=(mine,))
         return True
 
