@@ -17,7 +17,8 @@ from processes import REPOSITORY, run_python
 JOB = REPOSITORY / "tests" / "chaos" / "job.py"
 # Longer than a first call lasts on a busy machine, with its tracing: that one is no hang.
 HANG_SECONDS = 12
-SECONDS_A_START = 60
+# Deadlines, on a busy machine.
+SECONDS_A_START, SECONDS_AN_EPOCH = 60, 1
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
@@ -67,7 +68,7 @@ class Run:
 def launch(folder, *flags, epochs, workers=2, restarts=0, job=()):
     """Runs job.py under the launcher, to its end; gives a `Run`."""
     arguments = command(folder, *flags, epochs=epochs, workers=workers, restarts=restarts, job=job)
-    deadline_seconds = SECONDS_A_START * (restarts + 1)
+    deadline_seconds = SECONDS_A_START * (restarts + 1) + SECONDS_AN_EPOCH * epochs
     ended = run_python(*arguments, environ=QUIET, deadline_seconds=deadline_seconds, folder=folder)
     return Run(ended.code, ended.err, folder)
 

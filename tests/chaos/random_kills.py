@@ -10,10 +10,11 @@ from chaos import chains, launched
 
 KILLS = int(os.environ.get("KILLS", "50"))
 WORKERS = 2
-EPOCHS = 8 * KILLS
-# Undisturbed, 2.5 minutes for 25 kills; a start alone takes about 6 seconds of the wait for a kill.
+# Three calls an epoch: undisturbed, the run lasts nine seconds a kill.
+EPOCHS = 12 * KILLS
 PAUSE_SECONDS = 0.2
-LONGEST_WAIT_SECONDS = 12
+# A start takes six seconds of it, or 15 on a busy machine: some kills come before the first step.
+LONGEST_WAIT_SECONDS = 20
 
 
 def test_promise_30_random_kills_of_a_run_of_minutes_lose_nothing(tmp_path, capsys):
@@ -39,8 +40,8 @@ def test_promise_30_random_kills_of_a_run_of_minutes_lose_nothing(tmp_path, caps
     assert run.left_alive() == undisturbed.left_alive() == []
     with capsys.disabled():
         print(
-            f"\n{KILLS} random SIGKILLs of {WORKERS} workers in {(time.monotonic() - began) / 60:.1f} minutes: the same "
-            f"weights as undisturbed (sha256 {run.summary['weights_sha256'][:12]}), each row used exactly {EPOCHS} "
+            f"\n{KILLS} random SIGKILLs of {WORKERS} workers in {(time.monotonic() - began) / 60:.1f} minutes: the "
+            f"weights of the undisturbed run (sha256 {run.summary['weights_sha256'][:12]}), each row used exactly {EPOCHS} "
             f"times; from a kill to the workers' next start, {statistics.median(pauses):.1f} s "
             f"(median; longest {max(pauses):.1f} s)"
         )
