@@ -38,12 +38,12 @@ def test_promise_30_random_kills_of_a_run_of_minutes_lose_nothing(tmp_path, caps
     assert run.summary["weights_sha256"] == undisturbed.summary["weights_sha256"]
     assert set(run.summary["uses"]) == {float(EPOCHS)}
     assert run.left_alive() == undisturbed.left_alive() == []
+    minutes, digest = (time.monotonic() - began) / 60, run.summary["weights_sha256"][:12]
     with capsys.disabled():
         print(
-            f"\n{KILLS} random SIGKILLs of {WORKERS} workers in {(time.monotonic() - began) / 60:.1f} minutes: the "
-            f"weights of the undisturbed run (sha256 {run.summary['weights_sha256'][:12]}), each row used exactly {EPOCHS} "
-            f"times; from a kill to the workers' next start, {statistics.median(pauses):.1f} s "
-            f"(median; longest {max(pauses):.1f} s)"
+            f"\n{KILLS} random SIGKILLs of {WORKERS} workers in {minutes:.1f} minutes: the weights of the undisturbed "
+            f"run (sha256 {digest}), each row used exactly {EPOCHS} times; from a kill to the workers' next start "
+            f"{statistics.median(pauses):.1f} s (median; longest {max(pauses):.1f} s)"
         )
 
 
