@@ -4,7 +4,7 @@ VENV ?= .venv
 OLDEST ?= .venv-oldest
 FLAGS ?=
 
-.PHONY: train test test-oldest lint ci equivalence clean
+.PHONY: train test test-oldest lint ci chaos equivalence clean
 
 train: $(VENV)/ready
 	$(VENV)/bin/python -m tfdist.train --strategy=mirrored $(FLAGS)
@@ -36,6 +36,11 @@ $(OLDEST)/ready: setup.cfg pyproject.toml
 # Measures the table of EQUIVALENCE.md anew, with stock Keras beside it: about ten minutes.
 equivalence: $(VENV)/ready
 	$(VENV)/bin/python tests/equivalence/table.py
+
+# Every fault at every point of a run, on two and three workers, then KILLS random kills: about 40 minutes.
+KILLS ?= 50
+chaos: $(VENV)/ready
+	KILLS=$(KILLS) $(VENV)/bin/python -m pytest tests/chaos/every_fault.py tests/chaos/random_kills.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST) build *.egg-info

@@ -67,6 +67,14 @@ def test_promise_21_a_worker_that_left_too_early_is_the_root_cause_of_what_follo
     assert found(*exits) == verdict
 
 
+def test_promise_21_whoever_waits_in_vain_for_a_worker_that_left_too_early_does_not_hang():
+    late = find_late({0: {"phase": "vote", "step": 8, "silent": 11.0, "stopped": False}})
+    waited = ended(0, -9, asked=True)
+    assert found(ended(1, 0, phase="vote", step=8), waited, late=late) == ("early", (1,), 124)
+    # One that had come to its end did what it should.
+    assert found(ended(1, 0, phase="end", step=8), waited, late=late) == ("hang", (0,), 124)
+
+
 @pytest.mark.parametrize(
     ("exits", "asked", "verdict"),
     [

@@ -28,6 +28,21 @@ heartbeat.beat("end")
     assert attempts()[0]["roots"] == [1]
 
 
+def test_promise_23_a_stopped_worker_is_to_blame_though_others_lose_it_before_it_is_late(launch, script, attempts):
+    worker = script("""
+heartbeat = make_heartbeat(os.environ, rank)
+heartbeat.beat("steps", step=80)
+make_faults(os.environ)(rank).strike("call", 80)
+time.sleep(1)
+sys.exit(76)
+""")
+    ended = launch("--workers=2", "--chaos=hang:worker=1,step=80,point=call", "--", worker)
+    assert ended.code == 124
+    assert "tfdist.launch: a worker is stopped, and others have lost it: asking all for their stacks" in ended.err
+    assert "root cause: worker 1 is stopped (SIGSTOP, or a debugger): silent for" in ended.err
+    assert [(entry["kind"], entry["roots"], entry["exit_codes"]) for entry in attempts()] == [("hang", [1], [76, 137])]
+
+
 def test_promise_23_a_worker_that_hangs_is_the_one_with_fewer_steps(launch, script, attempts):
     worker = script("""
 heartbeat = make_heartbeat(os.environ, rank)

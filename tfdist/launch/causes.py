@@ -72,6 +72,9 @@ def judge(exits, asked=None, late=None):
         late: the `Late` worker for whose sake the launcher ended the group.
     """
     if late is not None:
+        if (leaver := next(_certain_leavers(exits), None)) is not None:
+            # They waited for one that will never come.
+            return Verdict("early", HUNG, _say_early(leaver), (leaver.worker.rank,))
         return Verdict("hang", HUNG, _say_late(late, exits), (late.rank,))
     own = [item for item in exits if not item.asked and item.code != 0]
     root = next((item for item in own if not _follows(item)), own[0] if own else None)
@@ -117,12 +120,20 @@ def _say_late(late, exits):
     return f'{worker} {state}: silent for {late.silent:.0f} s after step {late.step}, in phase "{late.phase}"'
 
 
+def _say_early(leaver):
+    return f"{leaver.worker} ended with exit code 0 while others were at work{_at(leaver)}: too early"
+
+
+def _certain_leavers(exits):
+    """Yields those that left by themselves, and had not said that they are at their end."""
+    return (item for item in exits if item.code == 0 and not item.asked and item.phase not in (None, "end"))
+
+
 def _judge_root(exits, own, root):
     if root.code is None:
         return _judge_lost(exits, root)
     if (leaver := _early_leaver(exits, root)) is not None:
-        cause = f"{leaver.worker} ended with exit code 0 while others were at work{_at(leaver)}: too early"
-        return Verdict("early", shell_code(root.code), cause, (leaver.worker.rank,))
+        return Verdict("early", shell_code(root.code), _say_early(leaver), (leaver.worker.rank,))
     if root.code == STOPPED:
         return Verdict("preempted", STOPPED, f"{root.worker} {root}: it asks to be started again")
     if root.code == MISTAKE:
@@ -158,11 +169,10 @@ def _early_leaver(exits, root):
     before = [item for item in exits[: exits.index(root)] if item.code == 0 and not item.asked]
     # Whoever said that it is at its end has not left early, unless nothing else explains the others.
     early = [item for item in before if item.phase != "end" or root.code == PEER_LOST]
-    known = [item for item in early if item.phase not in (None, "end")]
     by_itself = root.code < 0 and root.code != -signal.SIGABRT
     if _follows(root):
         return next(iter(early), None)
-    return None if by_itself else next(iter(known), None)
+    return None if by_itself else next(_certain_leavers(early), None)
 
 
 def _stop_code(exits, asked):

@@ -159,7 +159,9 @@ class Watch:
             self._await_greetings(now)
             return
         if not self._ending and self._stop_at == _NEVER and self._is_hung():
-            self._end_hang(now)
+            self._end_hang(now, "a worker is silent for too long")
+        if now >= self._stop_at and not self._ending and self._others_lost_a_stopped_one():
+            self._end_hang(now, "a worker is stopped, and others have lost it")
         if now >= self._stop_at and not self._ending:
             self._end(signal.SIGTERM, min(self._config.grace, _FAILURE_GRACE_SECONDS))
         if now >= self._kill_at:
@@ -183,11 +185,17 @@ class Watch:
         running = {rank: self._reports[rank] for rank in self._running if rank in self._reports}
         return is_hung(running, self._config.hang_seconds, self._config.start_seconds)
 
-    def _end_hang(self, now):
+    def _others_lost_a_stopped_one(self):
+        """TensorFlow tells the others of a worker that is stopped, often long before it is silent for too long."""
+        failed = [item.code for item in self._exits if item.code]
+        stopped = any(report["stopped"] for rank, report in self._reports.items() if rank in self._running)
+        return stopped and set(failed) == {PEER_LOST}
+
+    def _end_hang(self, now, why):
         self._ending = True
         self._reports = {rank: report for rank, report in self._reports.items() if rank in self._running}
         self._late = find_late(self._reports)
-        self._screen.say("a worker is silent for too long: asking all for their stacks")
+        self._screen.say(f"{why}: asking all for their stacks")
         self._group.tell(do="stacks")
         self._kill_at = now + _STACKS_SECONDS
 
