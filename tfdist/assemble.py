@@ -14,6 +14,8 @@ from tfdist.log import say
 from tfdist.monitor.throughput import Throughput
 from tfdist.monitor.writers import Lines, MetricsFile
 from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
+from tfdist.strategy import is_chief
+from tfdist.training.report import Report
 from tfdist.training.watch import Beats
 
 # Keras' own look-up by name does not know Lamb.
@@ -106,17 +108,17 @@ def _learning_rate(config, source):
     return WarmUp(scaled, global_batch=batch, **warmup) if warmup else scaled
 
 
-def make_callbacks(run, config, source, *, writes):
-    """Makes the callbacks that report: on the chief a progress bar or lines, and files; the rest measures alone.
+def make_callbacks(run, config, source, strategy):
+    """Makes the callbacks that report: all workers measure; the chief has a progress bar or lines, and files.
 
     Args:
         run: a `RunDir`.
         config: the `RunConfig`.
         source: what is trained on.
-        writes: whether this process is the chief.
+        strategy: the `tf.distribute.Strategy`.
 
     Returns:
-        (callbacks, the `Throughput` among them, `verbose` for `fit`).
+        (callbacks, the `Throughput` among them, the `Report` among them, `verbose` for `fit`).
     """
 
     def rows(first, count):
@@ -125,20 +127,25 @@ def make_callbacks(run, config, source, *, writes):
         return stop - start
 
     throughput = Throughput(rows)
-    if not writes:
-        return [throughput], throughput, 0
+    report = Report(strategy, source.global_batch)
+    if not is_chief(strategy):
+        return [throughput, report], throughput, report, 0
     on_terminal = sys.stdout.isatty()
-
-    # When training begins, not before: where a checkpoint does not fit, config.json stays what it was.
-    def write_config(logs=None):
-        rundir.write_json(run.config, config.to_dict())
-
+    # Before the report, for whose numbers they have no room: the end of the run tells them.
+    screen = keras.callbacks.ProgbarLogger() if on_terminal else Lines()
     files = [
-        keras.callbacks.LambdaCallback(on_train_begin=write_config),
-        MetricsFile(run.metrics),
+        _at_the_beginning(lambda: rundir.write_json(run.config, config.to_dict())),
+        MetricsFile(run.metrics, report.epoch),
         keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
     ]
-    return [throughput, *files, *([] if on_terminal else [Lines()])], throughput, int(on_terminal)
+    return [throughput, screen, report, *files], throughput, report, int(on_terminal)
+
+
+def _at_the_beginning(write):
+    """Gives a callback that writes when training begins: where a checkpoint does not fit, files stay what they were."""
+    callback = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: write())
+    callback.every_worker = False
+    return callback
 
 
 def evaluate(model, source, heartbeat):
@@ -146,7 +153,7 @@ def evaluate(model, source, heartbeat):
     return training.evaluate(model, source, verbose=0, return_dict=True, callbacks=[Beats(heartbeat)])
 
 
-def write_results(run, model, config, *, strategy, steps, source, metrics, examples_per_second):
+def write_results(run, model, config, *, strategy, steps, source, metrics, throughput, report):
     """Writes the model and the summary that end a run; the chief alone calls it.
 
     Returns:
@@ -161,8 +168,9 @@ def write_results(run, model, config, *, strategy, steps, source, metrics, examp
         "metrics": metrics,
         "steps": steps,
         "examples_seen": epochs * per_epoch + min(rest * source.global_batch, per_epoch),
-        "examples_per_second": round(examples_per_second, 1),
+        "examples_per_second": round(throughput.examples_per_second, 1),
         "replicas": strategy.num_replicas_in_sync,
+        **report.summary(),
         "strategy": type(strategy).__name__,
         "restarts": rundir.read_restarts(os.environ),
         "versions": versions(),
@@ -172,14 +180,21 @@ def write_results(run, model, config, *, strategy, steps, source, metrics, examp
     return summary
 
 
-def last_line(run, summary):
-    """Gives the line that ends a run on the screen."""
+def last_lines(run, summary, report=""):
+    """Gives the lines that end a run on the screen.
+
+    Args:
+        run: a `RunDir`.
+        summary: what `write_results` gave.
+        report: what the workers have measured, in one line.
+    """
     metrics = "  ".join(f"test {name} {value:.4g}" for name, value in summary["metrics"].items())
     replicas = summary["replicas"]
-    return (
+    result = (
         f"{metrics}  ({summary['steps']} steps, {summary['examples_seen']} examples, "
-        f"{summary['examples_per_second']:.0f}/s, {replicas} replica{'s' if replicas > 1 else ''})\n{run.path}"
-    ).lstrip()
+        f"{summary['examples_per_second']:.0f}/s, {replicas} replica{'s' if replicas > 1 else ''})"
+    )
+    return "\n".join([*([report] if report else []), result.lstrip(), str(run.path)])
 
 
 def versions():

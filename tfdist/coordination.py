@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.collectives import sum_over_replicas
+from tfdist.strategy import worker_count, worker_rank
 
 
 def make_vote(strategy):
@@ -43,3 +44,36 @@ def make_broadcast(strategy):
     """
     vote = make_vote(strategy)
     return lambda numbers: vote(numbers, [])[0]
+
+
+def make_gather(strategy):
+    """Gives a function by which all workers hear each worker's numbers.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+
+    Returns:
+        A function that all workers must call alike: numbers, as many on every worker → a list of them a worker.
+    """
+    workers = worker_count(strategy)
+    rank = worker_rank(strategy)
+    if workers == 1:
+        return lambda numbers: [list(numbers)]
+
+    local_replicas = strategy.num_replicas_in_sync // workers
+
+    def replica_part(rows):
+        first = tf.distribute.get_replica_context().replica_id_in_sync_group % local_replicas == 0
+        return sum_over_replicas([tf.where(first, rows, tf.zeros_like(rows))])[0]
+
+    @tf.function(reduce_retracing=True)
+    def sum_of_rows(rows):
+        return strategy.experimental_local_results(strategy.run(replica_part, args=(rows,)))[0]
+
+    def gather(numbers):
+        # Each worker's row in a table of zeros: where nobody else adds anything, the sum is the row, also of NaN.
+        rows = np.zeros([workers, len(numbers)])
+        rows[rank] = numbers
+        return np.asarray(sum_of_rows(tf.constant(rows))).tolist()
+
+    return gather

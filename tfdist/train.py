@@ -54,12 +54,12 @@ def train(config, cluster, run, heartbeat):
             run.path.mkdir(parents=True, exist_ok=True)
     if finished := rundir.finished_summary(run, steps):
         if writes:
-            print(f"the run is finished; nothing to do.\n{assemble.last_line(run, finished)}")
+            print(f"the run is finished; nothing to do.\n{assemble.last_lines(run, finished)}")
         return 0
     if writes:
         workers = cluster.size if cluster else 1
         say(data.describe(source, replicas=chosen.num_replicas_in_sync, workers=workers))
-    callbacks, throughput, verbose = assemble.make_callbacks(run, config, source, writes=writes)
+    callbacks, throughput, report, verbose = assemble.make_callbacks(run, config, source, chosen)
     with refusals((CheckpointError, SaveError)):
         training.fit(
             model,
@@ -83,9 +83,10 @@ def train(config, cluster, run, heartbeat):
             steps=steps,
             source=source,
             metrics=metrics,
-            examples_per_second=throughput.examples_per_second,
+            throughput=throughput,
+            report=report,
         )
-        print(assemble.last_line(run, summary))
+        print(assemble.last_lines(run, summary, report.line()))
     training.wait_for_all(chosen)
     heartbeat.beat("end")
     return 0

@@ -1,5 +1,6 @@
 """Examples a second, against figures computed by hand, with a clock that obeys."""
 
+import numpy as np
 import pytest
 
 from tfdist.monitor.throughput import Throughput
@@ -83,3 +84,19 @@ def test_keras_may_leave_the_logs_out(throughput, now):
     play(throughput, now, [(0, 1, 9.0)])
     throughput.on_epoch_end(0)
     assert throughput.examples_per_second == 0.0
+
+
+def test_the_clock_stops_when_the_calls_values_are_there(throughput, now):
+    class Later:
+        """A value that a device takes 4 seconds to give."""
+
+        def __array__(self, dtype=None, copy=None):
+            now[0] += 4.0
+            return np.zeros([])
+
+    throughput.on_epoch_begin(0)
+    for first in range(2):
+        throughput.on_train_batch_begin(first)
+        now[0] += 1.0
+        throughput.on_train_batch_end(first, {"loss": Later()})
+    assert throughput.examples_per_second == BATCH / 5

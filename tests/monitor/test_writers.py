@@ -53,3 +53,9 @@ def test_a_file_gets_one_object_an_epoch_and_keeps_those_of_an_earlier_run(tmp_p
         {"epoch": 2, "loss": 0.5, "val_loss": 0.75},
         {"epoch": 3},
     ]
+
+
+def test_a_line_in_the_file_may_have_more_than_the_logs(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    MetricsFile(path, lambda: {"workers": [{"worker": 0}]}).on_epoch_end(0, {"loss": 1.5})
+    assert json.loads(path.read_text()) == {"epoch": 1, "loss": 1.5, "workers": [{"worker": 0}]}

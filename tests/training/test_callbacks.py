@@ -6,6 +6,9 @@ import pytest
 import tensorflow as tf
 
 import tfdist
+from tfdist.assemble import make_callbacks
+from tfdist.config import RunConfig
+from tfdist.rundir import RunDir
 from tfdist.training.callbacks import StepCallback, for_this_worker
 
 pytestmark = pytest.mark.core
@@ -48,3 +51,33 @@ def test_steps_are_counted_where_nobody_knows_how_many_there_are(make_strategy):
 def test_on_one_worker_all_callbacks_run(make_strategy):
     callbacks = [keras.callbacks.LambdaCallback(), keras.callbacks.CSVLogger("unused")]
     assert for_this_worker(callbacks, make_strategy(2)) == callbacks
+
+
+class Asking(keras.callbacks.Callback):
+    """Says what it wants."""
+
+    def __init__(self, every_worker):
+        super().__init__()
+        self.every_worker = every_worker
+
+
+@pytest.mark.parametrize("chief", [True, False])
+def test_a_callback_that_says_where_it_runs_is_not_told(monkeypatch, caplog, make_strategy, chief):
+    monkeypatch.setattr("tfdist.training.callbacks.worker_count", lambda strategy: 2)
+    monkeypatch.setattr("tfdist.training.callbacks.is_chief", lambda strategy: chief)
+    one, all_of_them = Asking(False), Asking(True)
+    with caplog.at_level("INFO", "tfdist"):
+        chosen = for_this_worker([one, all_of_them], make_strategy(1))
+        assert chosen == ([one, all_of_them] if chief else [all_of_them])
+        assert caplog.text == ""
+        for_this_worker([keras.callbacks.LambdaCallback()], make_strategy(1))
+        assert caplog.text.count("runs on the chief alone") == chief
+
+
+def test_tfdists_own_callbacks_all_say_where_they_run(make_strategy, tmp_path):
+    source = jobs.small_source()
+    callbacks, *_ = make_callbacks(RunDir(tmp_path), RunConfig(name="a"), source, make_strategy(1))
+    known = (keras.callbacks.TensorBoard, keras.callbacks.ProgbarLogger)
+    own = [callback for callback in callbacks if not isinstance(callback, known)]
+    assert len(own) == 5
+    assert all(isinstance(callback.every_worker, bool) for callback in own)

@@ -10,19 +10,25 @@ class MetricsFile(keras.callbacks.Callback):
 
     Args:
         path: the file, `RunDir.metrics`.
+        more: a function that gives what the line is to have beside the logs, for there only scalars belong.
     """
 
-    def __init__(self, path):
+    every_worker = False
+
+    def __init__(self, path, more=dict):
         super().__init__()
         self._path = path
+        self._more = more
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the line."""
-        rundir.append_line(self._path, {"epoch": epoch + 1, **(logs or {})})
+        rundir.append_line(self._path, {"epoch": epoch + 1, **(logs or {}), **self._more()})
 
 
 class Lines(keras.callbacks.Callback):
     """Prints a line an epoch: for files and pipes, where a progress bar would be noise."""
+
+    every_worker = False
 
     def on_epoch_end(self, epoch, logs=None):
         """Prints the line."""

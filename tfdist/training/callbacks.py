@@ -27,7 +27,8 @@ _CHIEF_ALONE = (
 def for_this_worker(callbacks, strategy):
     """Chooses the callbacks that run on this worker.
 
-    A callback that tfdist does not know runs on the chief alone, unless it has an attribute `every_worker = True`.
+    A callback that tfdist does not know runs on the chief alone, unless it has an attribute `every_worker = True`; with
+    False it says that it wants that, and need not be told.
 
     Args:
         callbacks: the user's Keras callbacks.
@@ -45,7 +46,8 @@ def for_this_worker(callbacks, strategy):
             chosen.append(callback)
         elif chief:
             chosen.append(callback)
-            if not isinstance(callback, (*_CHIEF_ALONE, keras.callbacks.BackupAndRestore)):
+            known = isinstance(callback, (*_CHIEF_ALONE, keras.callbacks.BackupAndRestore))
+            if not known and not hasattr(callback, "every_worker"):
                 say(
                     f"callback {type(callback).__name__} runs on the chief alone. If it is to run on every worker, "
                     "give it an attribute every_worker = True."

@@ -142,16 +142,21 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=()):
     """Runs the calls of one epoch of "train" or "test"; gives the logs."""
     begin, end = (getattr(callbacks, f"on_{mode}_batch_{when}") for when in ("begin", "end"))
     stopped = {"train": "stop_training", "test": "stop_evaluating"}[mode]
+    ears = [
+        hear for item in getattr(callbacks, "callbacks", ()) if (hear := getattr(item, f"on_{mode}_measured", None))
+    ]
     iterator = feed.begin(span)
     logs, done, ended = {}, 0, False
     for first, count in plan.calls(span, model.steps_per_execution, every):
         begin(first)
-        call_logs, call_done = program(iterator, count, feed.form)
+        call_logs, call_done, measured = program(iterator, count, feed.form)
         if call_done or not done:
             logs = call_logs
         done += call_done
         ended = call_done < count
         if call_done:
+            for hear in ears:
+                hear(call_done, measured)
             end(first + call_done - 1, logs)
         if ended or getattr(model, stopped):
             break

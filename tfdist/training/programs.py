@@ -1,21 +1,25 @@
 """The step as compiled programs, traced once for a model."""
 
 import functools
+import time
 
 import tensorflow as tf
 
 from tfdist.internals import models
 from tfdist.log import say
+from tfdist.training.meter import Measured, now, sums_of
 from tfdist.training.step import Step
 
 _ATTRIBUTE = "_tfdist_programs"
+# What a call has measured before its first step.
+_NOTHING = (0.0, 0.0, 0.0)
 
 
 class Programs:
     """A model's functions: many steps in one call, with no work of Python's between them.
 
-    `train` and `test` take (iterator, steps, form), `form` what `Source.form` gives, and give (logs, steps done): fewer
-    steps than asked for where the data end.
+    `train` and `test` take (iterator, steps, form), `form` what `Source.form` gives, and give (logs, steps done, a
+    `meter.Measured`): fewer steps than asked for where the data end.
     """
 
     def __init__(self, model, strategy):
@@ -80,7 +84,9 @@ class Programs:
     def _step_by_step(self, step, before):
         @self._compiled
         def one_step(share, form):
-            return step(share, form)
+            arrived = now(share)
+            logs, work = step(share, form)
+            return logs, sums_of(arrived, arrived, work)
 
         @self._compiled
         def end():
@@ -88,15 +94,20 @@ class Programs:
             return self._step.logs()
 
         def call(iterator, steps, form):
-            last, done = None, 0
+            last, done, sums, waiting = None, 0, tf.constant(_NOTHING, tf.float64), 0.0
+            asked = time.perf_counter()
             for share in self._shares(iterator, steps, form):
+                waiting += time.perf_counter() - asked
                 if before:
                     before(done)
-                last = one_step(share, form)
+                last, work = one_step(share, form)
                 self._announce_retracing(one_step)
                 done += 1
+                # Added, not read: a device may still be at work on them.
+                sums += work
+                asked = time.perf_counter()
             metrics = end() if done else {}
-            return _logs_of_call(last, metrics), done
+            return _logs_of_call(last, metrics), done, self._measured(tf.add(sums, (waiting, 0.0, 0.0)))
 
         return call
 
@@ -104,24 +115,31 @@ class Programs:
         @tf.function(reduce_retracing=True)
         def many_steps(iterator, steps, form):
             done = tf.constant(0, tf.int64)
+            sums = tf.constant(_NOTHING, tf.float64)
             for _ in tf.range(steps):
+                asked = now()
                 share = next(iterator)
                 if form.counted_together:
                     share = self._step.count_together(share)
                 if not form.may_end or self._strategy.experimental_local_results(share.global_rows)[0] > 0:
+                    arrived = now(share)
                     if before:
                         tf.py_function(before, [done], [])
-                    step(share, form)
+                    _, work = step(share, form)
+                    sums += sums_of(asked, arrived, work)
                     done += 1
             self._step.end_call()
-            return self._step.logs(), done
+            return self._step.logs(), done, sums
 
         def call(iterator, steps, form):
-            logs, done = many_steps(iterator, tf.constant(steps, tf.int64), form)
+            logs, done, sums = many_steps(iterator, tf.constant(steps, tf.int64), form)
             self._announce_retracing(many_steps)
-            return logs, int(done) if form.may_end else steps
+            return logs, int(done) if form.may_end else steps, self._measured(sums)
 
         return call
+
+    def _measured(self, sums):
+        return Measured(sums, self._step.traffic.sparse)
 
     def _announce_retracing(self, function):
         """Says once that a function was traced again: somebody may wonder where the time went."""

@@ -19,7 +19,7 @@ from tfdist.data.share import rows_that_count, slice_rows
 from tfdist.gradients import apply_gradients, update
 from tfdist.internals import models, optimizers, randomness, statistics
 from tfdist.internals.replica import Rows, compiled_by_xla, current_rows, rows_are
-from tfdist.training import checks
+from tfdist.training import checks, meter
 from tfdist.training.local_statistics import LocalStatistics
 
 
@@ -34,31 +34,43 @@ class Step:
         self._model = model
         self._strategy = strategy
         self._local = LocalStatistics(model, strategy)
+        self.traffic = meter.Traffic(strategy.num_replicas_in_sync)
 
     def train(self, share, form):
         """Updates the weights once, as one device would on the whole global batch.
 
         Returns:
-            What `replica_own_step` gives, for a `train_step` of the user's own; else None.
+            (logs, work): what `replica_own_step` gives, for a `train_step` of the user's own, else None; a
+            `meter.Work`.
         """
         if models.has_own(self._model, "train_step"):
-            with _keras_over_all_replicas(self._model, form), optimizers.apply_is(_apply_by_rows):
-                return self._run(replica_own_step, self._model.train_step, share, form, self._local)
+            return self._own_train(share, form)
         variables = list(self._model.trainable_variables)
         with _keras_over_all_replicas(self._model, form):
             gradients = self._strategy.run(replica_gradients, args=(self._model, variables, share, form, self._local))
-        if variables:
-            update(self._strategy, self._model.optimizer, gradients, variables)
-        else:
+        ready = meter.when_ready(gradients)
+        if not variables:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-        return None
+            return None, meter.Work.made(ready, 0.0)
+        of_one = [None if item is None else self._strategy.experimental_local_results(item)[0] for item in gradients]
+        work = meter.Work.made(ready, self.traffic.of(of_one, variables, self._model.optimizer))
+        update(self._strategy, self._model.optimizer, gradients, variables)
+        return None, work
+
+    def _own_train(self, share, form):
+        apply = functools.partial(_apply_by_rows, self.traffic)
+        with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
+            logs = self._run(replica_own_step, self._model.train_step, share, form, self._local)
+        # Nobody sees from outside when its gradients are ready.
+        return logs, meter.Work.made(meter.UNKNOWN, self.traffic.noted)
 
     def test(self, share, form):
         """Adds a global batch to the loss and the metrics; returns as `train` does."""
+        idle = meter.Work.made(meter.UNKNOWN, 0.0)
         with _keras_over_all_replicas(self._model, form):
             if models.has_own(self._model, "test_step"):
-                return self._run(replica_own_step, self._model.test_step, share, form)
-            return self._run(replica_test, share, form)
+                return self._run(replica_own_step, self._model.test_step, share, form), idle
+            return self._run(replica_test, share, form), idle
 
     def predict(self, share, form, *, own_rows):
         """Gives the outputs for a global batch, in the order of its rows.
@@ -203,7 +215,7 @@ def _as_float(value):
     return tensor if tensor.dtype.is_floating else tf.cast(tensor, keras.config.floatx())
 
 
-def _apply_by_rows(optimizer, gradients, variables):
+def _apply_by_rows(traffic, optimizer, gradients, variables):
     """Stands in for `optimizer.apply` in a `train_step` of the user's own: gradients count by this replica's rows."""
     rows = current_rows()
 
@@ -213,6 +225,7 @@ def _apply_by_rows(optimizer, gradients, variables):
         return tf.math.multiply_no_nan(gradient, rows.share(gradient.dtype))
 
     parts = [None if gradient is None else weigh(gradient) for gradient in gradients]
+    traffic.note(parts, variables, optimizer)
     apply_gradients(optimizer, parts, variables)
 
 

@@ -1,0 +1,230 @@
+"""What the workers measured of themselves, brought together: medians, shares, who is slow, and what to do about it."""
+
+import dataclasses
+import math
+import statistics
+
+# Of a normal distribution, so many median absolute deviations make one standard deviation.
+_DEVIATIONS = 1.4826
+_SLOW_RATIO = 1.2
+# A difference below this part of the step is noise of clocks and schedulers, and costs nothing worth a word.
+_SLOW_SHARE = 0.05
+_INPUT_SHARE = 0.2
+_BUSY_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """How a worker spent an epoch's steps, or a run's, in seconds a step; NaN where nobody knows.
+
+    Attributes:
+        step_seconds: the median over the calls, of which each counts as the mean of its steps.
+        step_spread: 1.4826 times their median absolute deviation.
+        own_seconds: the median of what passed from the arrival of the input until the worker's gradients were ready.
+        input_seconds: the mean of waiting for input.
+        mean_seconds: the mean of whole steps.
+        bytes_reduced: the mean of the bytes that each of its replicas gave to the reduction.
+    """
+
+    step_seconds: float = math.nan
+    step_spread: float = math.nan
+    own_seconds: float = math.nan
+    input_seconds: float = math.nan
+    mean_seconds: float = math.nan
+    bytes_reduced: float = math.nan
+
+    @property
+    def input_share(self):
+        """The part of the time that it waited for input."""
+        return self.input_seconds / self.mean_seconds if self.mean_seconds else math.nan
+
+    @property
+    def late_seconds(self):
+        """What the other workers wait for: the seconds from asking for input until the gradients are ready."""
+        return self.input_seconds + self.own_seconds
+
+    def to_dict(self):
+        """Gives the numbers that are known, under the names that files have them by."""
+        names = ("step_seconds", "step_spread", "own_seconds", "input_share")
+        return {name: digits(value) for name in names if not math.isnan(value := getattr(self, name))}
+
+
+def timing_of(calls):
+    """Gives the `Timing` of calls: a list of (steps, seconds, of which waiting for input, of which own work, bytes)."""
+    if not calls:
+        return Timing()
+    steps = sum(call[0] for call in calls)
+    step_seconds, spread = median_and_spread([seconds / count for count, seconds, *_ in calls])
+    own_seconds = statistics.median(own / count for count, _, _, own, _ in calls)
+    seconds, waiting, _, sent = (sum(column) for column in list(zip(*calls, strict=True))[1:])
+    return Timing(step_seconds, spread, own_seconds, waiting / steps, seconds / steps, sent / steps)
+
+
+def over_epochs(timings):
+    """Brings the `Timing`s of a worker's epochs together: medians of their medians, and means of their means."""
+    known = [timing for timing in timings if not math.isnan(timing.mean_seconds)]
+    if not known:
+        return Timing()
+    columns = [list(column) for column in zip(*map(dataclasses.astuple, known), strict=True)]
+    return Timing(*map(statistics.median, columns[:3]), *map(statistics.fmean, columns[3:]))
+
+
+def median_and_spread(values):
+    """Gives the median, and 1.4826 times the median absolute deviation: a standard deviation that outliers spare."""
+    middle = statistics.median(values)
+    return middle, _DEVIATIONS * statistics.median(abs(value - middle) for value in values)
+
+
+def slowest(timings):
+    """Finds the worker that the others wait for longest.
+
+    Args:
+        timings: one `Timing` a worker.
+
+    Returns:
+        (worker, how many times the median of the others it is late), or None: for one worker alone, or where it is not
+        known of each when its gradients were ready.
+    """
+    late = [timing.late_seconds for timing in timings]
+    if len(late) < 2 or any(map(math.isnan, late)):
+        return None
+    worker = max(range(len(late)), key=late.__getitem__)
+    others = statistics.median(late[:worker] + late[worker + 1 :])
+    return worker, late[worker] / others if others else math.inf
+
+
+def scalars(timings):
+    """Gives an epoch's numbers for the logs: those of all workers in one each, and only what is known.
+
+    Waiting and spread are those of the worker that has most of them, for the others wait with it.
+    """
+    found = {
+        "step_seconds": _over(statistics.median, [timing.step_seconds for timing in timings]),
+        "step_spread": _over(max, [timing.step_spread for timing in timings]),
+        "input_share": _over(max, [timing.input_share for timing in timings]),
+        "bytes_reduced_per_step": _over(max, [timing.bytes_reduced for timing in timings]),
+    }
+    if found_slowest := slowest(timings):
+        found["slowest_worker"] = float(found_slowest[0])
+    return {name: digits(value) for name, value in found.items() if not math.isnan(value)}
+
+
+def _over(function, values):
+    known = [value for value in values if not math.isnan(value)]
+    return function(known) if known else math.nan
+
+
+def digits(value):
+    """Rounds to four significant digits: what is behind them is noise."""
+    return float(f"{value:.4g}") if abs(value) < 1e4 else float(round(value))
+
+
+def per_worker(timings):
+    """Gives one dict a worker, of what is known."""
+    return [{"worker": worker, **timing.to_dict()} for worker, timing in enumerate(timings)]
+
+
+def describe(timings):
+    """Gives the line that ends a run, such as `2 workers: 12.3 ms a step (± 0.4), 3 % waiting for input`."""
+    numbers = scalars(timings)
+    if "step_seconds" not in numbers:
+        return ""
+    count = f"{len(timings)} workers: " if len(timings) > 1 else ""
+    parts = [
+        f"{1e3 * numbers['step_seconds']:.3g} ms a step (± {1e3 * numbers['step_spread']:.2g})",
+        f"{100 * numbers['input_share']:.0f} % waiting for input",
+    ]
+    if sent := numbers.get("bytes_reduced_per_step"):
+        parts.append(f"{_bytes(sent)} a replica to reduce")
+    if found := slowest(timings):
+        worker, ratio = found
+        parts.append(f"slowest: worker {worker}, {ratio:.2g} times {_the_others(timings)}")
+    return count + ", ".join(parts)
+
+
+def _the_others(timings):
+    return "the other" if len(timings) == 2 else "the median of the others"
+
+
+def _bytes(number):
+    for unit in ("B", "kB", "MB"):
+        if number < 1e3:
+            return f"{number:.3g} {unit}"
+        number /= 1e3
+    return f"{number:.3g} GB"
+
+
+def advice(timings, *, replicas, sparse=(), global_batch=None):
+    """Gives what a user may want to change: kind of trouble → one line.
+
+    Args:
+        timings: one `Timing` a worker.
+        replicas: of all workers together.
+        sparse: paths of variables whose gradients are `tf.IndexedSlices`.
+        global_batch: rows of a step over all replicas, where it is known.
+    """
+    lines = {
+        "slowest": _slow_worker(timings),
+        "input": _slow_input(timings),
+        "exchange": _mostly_exchange(timings, replicas, global_batch),
+        "sparse": _sparse(sparse) if replicas > 1 else "",
+    }
+    return {kind: line for kind, line in lines.items() if line}
+
+
+def _slow_worker(timings):
+    found = slowest(timings)
+    if found is None:
+        return ""
+    worker, ratio = found
+    timing = timings[worker]
+    lag = timing.late_seconds * (1 - 1 / ratio)
+    if ratio <= _SLOW_RATIO or lag < _SLOW_SHARE * timing.mean_seconds:
+        return ""
+    return (
+        f"worker {worker} is the slowest: its gradients are ready {1e3 * timing.late_seconds:.3g} ms after a step "
+        f"begins ({1e3 * timing.input_seconds:.3g} ms of it waiting for input), {ratio:.2g} times as late as "
+        f"{_the_others(timings)}, and all wait for it. See what else runs on its machine, and whether its processor "
+        "or storage is slower."
+    )
+
+
+def _slow_input(timings):
+    shares = [0.0 if math.isnan(timing.input_share) else timing.input_share for timing in timings]
+    worker = max(range(len(shares)), key=shares.__getitem__)
+    if shares[worker] <= _INPUT_SHARE:
+        return ""
+    who = f"worker {worker} waits" if len(timings) > 1 else "the training waits"
+    return (
+        f"{who} for input {100 * shares[worker]:.0f} % of the time. Do less for each row, or do it once and keep it "
+        "(tf.data's cache, smaller images on the disk), or give the input more processor cores or a faster disk."
+    )
+
+
+def _mostly_exchange(timings, replicas, global_batch):
+    """Says that more replicas no longer help: even the busiest worker has less than half a step of work of its own.
+
+    The global batch stays what it is, so each replica's part of it shrinks with their number while the exchange of
+    gradients does not. Below half, the exchange and what comes with it is the larger part, and doubling the replicas
+    can win less than a quarter of the step.
+    """
+    busy = [timing.late_seconds / timing.mean_seconds for timing in timings if timing.mean_seconds > 0]
+    if replicas < 2 or not busy or any(map(math.isnan, busy)) or max(busy) >= _BUSY_SHARE:
+        return ""
+    rows = f" of {global_batch} rows, {global_batch / replicas:.3g} each" if global_batch else ""
+    return (
+        f"{replicas} replicas share each global batch{rows}, and only {100 * max(busy):.0f} % of a step is work on "
+        "them; the rest is exchanging gradients, updating and starting. More replicas hardly help: use a larger global "
+        "batch (and a learning rate that fits it), or fewer replicas."
+    )
+
+
+def _sparse(paths):
+    if not paths:
+        return ""
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return (
+        f"the gradient of {paths[0]}{more} is IndexedSlices: every replica gets the rows that each of the others has "
+        "touched, so what is exchanged grows with the replicas. For a table of few rows, multiply a one-hot matrix "
+        "with it instead of looking rows up: that gradient is summed on the way."
+    )

@@ -1,0 +1,118 @@
+"""Where a worker's time goes within a call, and how many bytes it gives to the reduction: measured inside the step."""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+UNKNOWN = math.nan
+
+
+class Work(NamedTuple):
+    """What a step tells of itself.
+
+    Attributes:
+        ready: float64 scalar, the time at which this worker's gradients were there, before their reduction.
+        bytes_reduced: float64 scalar, how many bytes each replica gave to the reduction.
+    """
+
+    ready: object
+    bytes_reduced: object
+
+    @classmethod
+    def made(cls, ready, bytes_reduced):
+        """Makes one of numbers or tensors."""
+        return cls(*(tf.convert_to_tensor(value, tf.float64) for value in (ready, bytes_reduced)))
+
+
+class Measured(NamedTuple):
+    """What a call measured on this worker; NaN stands for what could not be.
+
+    Attributes:
+        sums: float64 (3,), sums over the steps of the call: seconds of waiting for input; seconds from there until this
+            worker's gradients were ready; bytes that each replica gave to the reduction.
+        sparse: the variables whose gradients are `tf.IndexedSlices`, by path.
+    """
+
+    sums: object
+    sparse: tuple[str, ...]
+
+
+def now(after=()):
+    """Gives the time in seconds, float64, once (nested, per-replica) values are there."""
+    # Under tf.function nothing but a dependency orders the clock, which is no resource.
+    with tf.control_dependencies(tf.nest.flatten(after, expand_composites=True)), tf.device("CPU:0"):
+        return tf.timestamp()
+
+
+def when_ready(gradients):
+    """Gives the time at which the gradients of this worker's replicas are there; NaN on GPUs.
+
+    Nothing waits for the clock, so it delays no reduction. The host of a GPU hands work on and runs ahead: it does not
+    know when gradients are there, and what it would say is no measure of anything.
+
+    Args:
+        gradients: list of per-replica values or None.
+    """
+    parts = tf.nest.flatten([gradient for gradient in gradients if gradient is not None], expand_composites=True)
+    if not parts or any("GPU" in part.device for part in parts):
+        return tf.constant(UNKNOWN, tf.float64)
+    return now(parts)
+
+
+def sums_of(asked, arrived, work):
+    """Gives what a step adds to `Measured.sums`."""
+    return tf.stack([arrived - asked, work.ready - arrived, work.bytes_reduced])
+
+
+class Traffic:
+    """What each replica gives to the reduction of a step.
+
+    Args:
+        replicas: how many there are; one alone reduces nothing.
+
+    Attributes:
+        sparse: the variables whose gradients are `tf.IndexedSlices`, by path, once the step is traced.
+    """
+
+    def __init__(self, replicas):
+        self._replicas = replicas
+        self._noted = {}
+        self.sparse = ()
+
+    def of(self, gradients, variables, optimizer):
+        """Gives the bytes of a step: a float, or a float64 scalar where it depends on the rows.
+
+        Args:
+            gradients: one replica's tensors, `tf.IndexedSlices` or None.
+            variables: the trainable variables, in the same order.
+            optimizer: the Keras optimizer: one that accumulates gradients reduces every so many steps, and dense ones.
+        """
+        if self._replicas == 1:
+            return 0.0
+        # A `LossScaleOptimizer` leaves it to the one that it wraps.
+        steps = getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None)
+        pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        if steps:
+            return sum(math.prod(variable.shape) * gradient.dtype.size for gradient, variable in pairs) / steps
+        sparse = [variable.path for gradient, variable in pairs if isinstance(gradient, tf.IndexedSlices)]
+        self.sparse = tuple(dict.fromkeys([*self.sparse, *sparse]))
+        return sum((_bytes(gradient) for gradient, _ in pairs), 0.0)
+
+    def note(self, gradients, variables, optimizer):
+        """Notes what a `train_step` of the user's own gives to an optimizer; each replica notes the same."""
+        total = self.of(gradients, variables, optimizer)
+        # A tensor of a graph that may be another's cannot be kept.
+        self._noted[tuple(variable.path for variable in variables)] = UNKNOWN if tf.is_tensor(total) else total
+
+    @property
+    def noted(self):
+        """The bytes of all that was noted, a number."""
+        return sum(self._noted.values(), 0.0)
+
+
+def _bytes(gradient):
+    if isinstance(gradient, tf.IndexedSlices):
+        return _bytes(gradient.values) + _bytes(gradient.indices)
+    known = gradient.shape.num_elements()
+    return (tf.cast(tf.size(gradient, tf.int64), tf.float64) if known is None else float(known)) * gradient.dtype.size
