@@ -8,7 +8,7 @@ import statistics
 _DEVIATIONS = 1.4826
 _SLOW_RATIO = 1.2
 # A difference below this part of the step is noise of clocks and schedulers, and costs nothing worth a word.
-_SLOW_SHARE = 0.05
+_SLOW_SHARE = 0.1
 _INPUT_SHARE = 0.2
 _BUSY_SHARE = 0.5
 
