@@ -2,7 +2,7 @@
 
 import pytest
 
-QUICK = ("--workers=2", "--hang_seconds=1.5", "--start_seconds=1.5", "--grace=5", "--backoff_seconds=0")
+QUICK = ("--workers=2", "--hang_seconds=1.5", "--first_step_seconds=1.5", "--grace=5", "--backoff_seconds=0")
 
 
 def test_promise_23_a_stopped_worker_is_named_and_every_stack_is_in_the_logs(launch, script, log, attempts):
@@ -70,7 +70,7 @@ if rank == 0:
     heartbeat.beat("end")
 time.sleep(2)
 """)
-    assert launch("--workers=2", "--hang_seconds=0.5", "--start_seconds=9", "--", worker).code == 0
+    assert launch("--workers=2", "--hang_seconds=0.5", "--first_step_seconds=9", "--", worker).code == 0
 
 
 @pytest.mark.parametrize("flag", ["--hang_seconds=0"])

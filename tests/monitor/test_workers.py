@@ -124,7 +124,7 @@ def test_the_last_line_says_it_all():
     [
         ([timing(own=0.09), timing(own=0.08)], set()),
         ([timing(own=0.07), timing(own=0.09)], {"slowest"}),
-        ([timing(own=0.02), timing(own=0.03)], {"exchange", "slowest"}),
+        ([timing(own=0.02), timing(own=0.04)], {"exchange", "slowest"}),
         # As many times as late, but by 1 % of the step.
         ([timing(step=1.0, own=0.02), timing(step=1.0, own=0.03)], {"exchange"}),
         ([timing(own=0.09), timing(own=0.06, waiting=0.03)], {"input"}),

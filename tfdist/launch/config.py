@@ -30,7 +30,7 @@ class LaunchConfig:
         backoff_seconds: the wait before the first restart; it doubles with each failure in a row.
         grace: seconds from the passing on of a signal to SIGKILL.
         hang_seconds: the longest silence of a worker that beats; 0: any.
-        start_seconds: the same in phase "start".
+        first_step_seconds: the same in phase "start".
         chaos: faults on purpose, for rehearsals, as `tfdist.faults` reads them, and `lose:…`, a kill whose slot stays
             away.
         log_dir: the folder of the logs; None for the default.
@@ -55,7 +55,7 @@ class LaunchConfig:
     backoff_seconds: float = 5.0
     grace: float = 30.0
     hang_seconds: float = 600.0
-    start_seconds: float = 1800.0
+    first_step_seconds: float = 1800.0
     chaos: str = ""
     log_dir: str | None = None
     tee: str = "chief"
@@ -157,7 +157,7 @@ def _check_where(config: LaunchConfig) -> None:
 
 
 def _check_numbers(config: LaunchConfig) -> None:
-    names = ("max_restarts", "backoff_seconds", "grace", "hang_seconds", "start_seconds")
+    names = ("max_restarts", "backoff_seconds", "grace", "hang_seconds", "first_step_seconds")
     for name in names:
         if not 0 <= getattr(config, name) < math.inf:
             raise ValueError(f"--{name}={getattr(config, name)}: use a number, 0 or more.")

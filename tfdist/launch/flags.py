@@ -37,7 +37,9 @@ def make_flags():
     add(flags.DEFINE_float, "backoff_seconds", "Wait before a restart; doubles with each failure in a row (5).")
     add(flags.DEFINE_float, "grace", "Seconds from a signal that is passed on to SIGKILL (30).")
     add(flags.DEFINE_float, "hang_seconds", "Longest silence of a worker that beats; 0 for any (600).")
-    add(flags.DEFINE_float, "start_seconds", "The same before its first step (1800).")
+    add(
+        flags.DEFINE_float, "first_step_seconds", "Longest silence of a worker that beats before its first step (1800)."
+    )
     add(flags.DEFINE_string, "chaos", "Faults on purpose: kill:worker=1,step=50; lose:… keeps the slot away.")
     add(flags.DEFINE_string, "log_dir", "Folder of the logs (<run_dir>/logs of the command, else runs/launch-<n>).")
     add(flags.DEFINE_string, "tee", "Whose lines to show here: all, chief, none, or ranks such as 0,2 (chief).")

@@ -46,9 +46,9 @@ def find_late(reports):
     return min(late, key=_lateness, default=None)
 
 
-def is_hung(reports, hang_seconds, start_seconds):
+def is_hung(reports, hang_seconds, first_step_seconds):
     """Says whether a worker that beats has been silent for too long; 0 seconds: never."""
-    limits = {"end": 0.0, "start": start_seconds}
+    limits = {"end": 0.0, "start": first_step_seconds}
     return any(
         0 < limits.get(report["phase"], hang_seconds) < report["silent"]
         for report in reports.values()

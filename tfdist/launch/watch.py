@@ -183,7 +183,7 @@ class Watch:
 
     def _is_hung(self):
         running = {rank: self._reports[rank] for rank in self._running if rank in self._reports}
-        return is_hung(running, self._config.hang_seconds, self._config.start_seconds)
+        return is_hung(running, self._config.hang_seconds, self._config.first_step_seconds)
 
     def _others_lost_a_stopped_one(self):
         """TensorFlow tells the others of a worker that is stopped, often long before it is silent for too long."""
