@@ -4,6 +4,7 @@ import functools
 
 import tensorflow as tf
 
+from tfdist.data.delivery import take
 from tfdist.internals import models
 from tfdist.log import say
 from tfdist.training.step import Step
@@ -64,7 +65,7 @@ class Programs:
     def _shares(self, iterator, steps, form):
         """Yields so many shares, fewer where the data end."""
         for _ in range(steps):
-            share = next(iterator)
+            share = take(self._strategy, iterator)
             if form.may_end and not int(self._strategy.experimental_local_results(share.global_rows)[0]):
                 return
             yield share
@@ -101,7 +102,7 @@ class Programs:
         def many_steps(iterator, steps, form):
             done = tf.constant(0, tf.int64)
             for _ in tf.range(steps):
-                share = next(iterator)
+                share = take(self._strategy, iterator)
                 if not form.may_end or self._strategy.experimental_local_results(share.global_rows)[0] > 0:
                     if before:
                         tf.py_function(before, [done], [])
