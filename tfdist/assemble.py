@@ -10,10 +10,12 @@ import tensorflow as tf
 
 import tfdist
 from tfdist import checkpoint, data, models, order, rundir, training
+from tfdist.config import read_steps
 from tfdist.log import say
 from tfdist.monitor.throughput import Throughput
 from tfdist.monitor.writers import Lines, MetricsFile
 from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
+from tfdist.training.profile import Profile
 from tfdist.training.watch import Beats
 
 # Keras' own look-up by name does not know Lamb.
@@ -125,8 +127,11 @@ def make_callbacks(run, config, source, *, writes):
         return stop - start
 
     throughput = Throughput(rows)
+    measuring = [throughput]
+    if config.profile_steps:
+        measuring.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))
     if not writes:
-        return [throughput], throughput, 0
+        return measuring, throughput, 0
     on_terminal = sys.stdout.isatty()
 
     # When training begins, not before: where a checkpoint does not fit, config.json stays what it was.
@@ -138,7 +143,7 @@ def make_callbacks(run, config, source, *, writes):
         MetricsFile(run.metrics),
         keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
     ]
-    return [throughput, *files, *([] if on_terminal else [Lines()])], throughput, int(on_terminal)
+    return [*measuring, *files, *([] if on_terminal else [Lines()])], throughput, int(on_terminal)
 
 
 def evaluate(model, source, heartbeat):
