@@ -102,12 +102,13 @@ class StepCallback(keras.callbacks.Callback):
     Attributes:
         every_steps: None, or a number of steps after which a call must end, so that `on_step_end` sees that step.
         at_steps: single steps after which a call must end likewise.
+        steps_before: steps of the run before its current epoch.
     """
 
     every_steps: int | None = None
     at_steps: tuple[int, ...] = ()
     every_worker = True
-    _before = 0
+    steps_before = 0
     _done = None
 
     def on_train_begin(self, logs=None):
@@ -116,7 +117,7 @@ class StepCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Keeps the steps done before: not always so many an epoch, for data may end within one."""
-        self._before = epoch * (self.params["steps"] or 0) if self._done is None else self._done
+        self.steps_before = epoch * (self.params["steps"] or 0) if self._done is None else self._done
 
     def go_on(self, steps_before_epoch):
         """Tells, after `on_train_begin`, how many steps an earlier process did before the epoch to begin with."""
@@ -124,7 +125,7 @@ class StepCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Counts the steps, then calls `on_step_end`."""
-        self._done = self._before + batch + 1
+        self._done = self.steps_before + batch + 1
         self.on_step_end(self._done, logs)
 
     def on_step_end(self, step, logs=None):

@@ -55,7 +55,7 @@ class Checkpointer(StepCallback):
     def on_step_end(self, step, logs=None):
         """Saves where it is time; where the run is to stop, saves and leaves."""
         self._step = step
-        in_epoch = step - self._before
+        in_epoch = step - self.steps_before
         if in_epoch >= self._span.last and not self._partial:
             return
         stop = self._stop_signal()

@@ -26,7 +26,7 @@ class Profile(StepCallback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Starts before the first of the steps."""
-        if self._folder and not self._runs and self._first <= self._before + batch < self._last:
+        if self._folder and not self._runs and self._first <= self.steps_before + batch < self._last:
             self._runs = True
             tf.profiler.experimental.start(str(self._folder))
 

@@ -53,7 +53,7 @@ class Beats(StepCallback):
     def on_epoch_begin(self, epoch, logs=None):
         """The epoch's input is made."""
         super().on_epoch_begin(epoch, logs)
-        self._heartbeat.beat("input", self._before)
+        self._heartbeat.beat("input", self.steps_before)
 
     def on_train_batch_begin(self, batch, logs=None):
         """A call runs."""
@@ -100,12 +100,12 @@ class Strikes(StepCallback):
     def on_epoch_begin(self, epoch, logs=None):
         """Strikes before the first step."""
         super().on_epoch_begin(epoch, logs)
-        self._steps = self._before
+        self._steps = self.steps_before
         self._faults.strike("start", self._steps)
 
     def on_train_batch_begin(self, batch, logs=None):
         """Keeps the steps done before the call."""
-        self._steps = self._before + batch
+        self._steps = self.steps_before + batch
 
     def on_step_end(self, step, logs=None):
         """Strikes between two calls."""
