@@ -4,7 +4,7 @@ VENV ?= .venv
 OLDEST ?= .venv-oldest
 FLAGS ?=
 
-.PHONY: train test test-oldest lint ci equivalence clean
+.PHONY: train test test-oldest lint ci equivalence bench clean
 
 train: $(VENV)/ready
 	$(VENV)/bin/python -m tfdist.train --strategy=mirrored $(FLAGS)
@@ -36,6 +36,10 @@ $(OLDEST)/ready: setup.cfg pyproject.toml
 # Measures the table of EQUIVALENCE.md anew, with stock Keras beside it: about ten minutes.
 equivalence: $(VENV)/ready
 	$(VENV)/bin/python tests/equivalence/table.py
+
+# Measures what benchmarks/README.md promises, and says for each goal whether it is met: some minutes.
+bench: $(VENV)/ready
+	$(VENV)/bin/python benchmarks/goals.py $(FLAGS)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) build *.egg-info
