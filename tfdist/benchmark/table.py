@@ -84,7 +84,8 @@ peak memory: the largest of a worker's process, TensorFlow included."""
 SPLIT_NOTE = """From sampled loops, not from time stamps in the graph: after the rounds, the worker's parts run alone,
 each as one call of many steps. compute: gradients of one kept batch; reduce: the all-reduce of such gradients; update:
 what the whole step on that batch takes beyond both (optimizer, metrics); input: what reading each batch adds to it, for
-reading ahead hides the rest; host: what fit takes beyond that loop. A difference below zero is shown as 0."""
+reading ahead hides the rest; host: what fit takes beyond that loop. A difference below zero is
+shown as 0, so on a busy machine the parts need not add up to the whole."""
 
 
 def render(results, notes=()):
