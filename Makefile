@@ -4,7 +4,7 @@ VENV ?= .venv
 OLDEST ?= .venv-oldest
 FLAGS ?=
 
-.PHONY: train test test-oldest lint ci chaos equivalence clean
+.PHONY: train test test-oldest lint ci chaos equivalence bench clean
 
 train: $(VENV)/ready
 	$(VENV)/bin/python -m tfdist.train --strategy=mirrored $(FLAGS)
@@ -41,6 +41,10 @@ equivalence: $(VENV)/ready
 KILLS ?= 50
 chaos: $(VENV)/ready
 	KILLS=$(KILLS) $(VENV)/bin/python -m pytest tests/chaos/every_fault.py tests/chaos/random_kills.py
+
+# Measures what benchmarks/README.md promises, and says for each goal whether it is met: some minutes.
+bench: $(VENV)/ready
+	$(VENV)/bin/python benchmarks/goals.py $(FLAGS)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) build *.egg-info

@@ -28,6 +28,7 @@ CHANGES = {
     "learning_rate": ("0.5", {"learning_rate": 0.5}),
     "model": ("mlp", {"model": "mlp", "model_options": {}, "expected": {}}),
     "optimizer": ("sgd", {"optimizer": "sgd", "learning_rate": None}),
+    "profile_steps": ("100:110", {"profile_steps": "100:110"}),
     "precision": ("float64", {"precision": "float64"}),
     "replicas": ("2", {"replicas": 2}),
     "resume": ("never", {"resume": "never"}),
@@ -122,6 +123,11 @@ def test_a_flag_wins_over_the_recipe(write_recipe):
         (["--epochs=0"], "epochs is 0. Use a whole number from 1."),
         (["--epochs=2", "--steps=3"], "epochs is 2 and steps is 3: both say how long to train."),
         (["--resume=must"], "resume is 'must', but there is no run_dir to go on in."),
+        (
+            ["--profile_steps=110:100"],
+            "profile_steps is '110:100'. Use two steps, the first one below the",
+        ),
+        (["--profile_steps=5"], "profile_steps is '5'. Use two steps,"),
         (["--run_dir="], "run_dir is empty. Give a folder, or leave it out."),
     ],
 )

@@ -33,7 +33,7 @@ FLOORS = {
     ),
     "machine": ("collectives", "coordination", "hardware", "hashing", "internals", "strategy"),
     "parts": ("checkpoint", "data", "gradients", "models", "monitor", "optimizers"),
-    "loop": ("assemble", "callbacks", "equality", "health", "training"),
+    "loop": ("assemble", "benchmark", "callbacks", "equality", "health", "training"),
     "roof": ("bench", "doctor", "report", "train", "verify"),
 }
 # Floors whose modules know nothing of each other.
@@ -44,6 +44,7 @@ GROUND_NEEDS = {"flags": {"absl"}, "launch": {"absl"}, "order": {"numpy"}}
 LIGHT = (
     "tfdist.train",
     "tfdist.doctor",
+    "tfdist.bench",
     "tfdist.data",
     "tfdist.data.by_name",
     "tfdist.data.catalog",

@@ -10,11 +10,13 @@ import tensorflow as tf
 
 import tfdist
 from tfdist import checkpoint, data, models, order, rundir, training
+from tfdist.config import read_steps
 from tfdist.log import say
 from tfdist.monitor.throughput import Throughput
 from tfdist.monitor.writers import Lines, MetricsFile
 from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
 from tfdist.strategy import is_chief
+from tfdist.training.profile import Profile
 from tfdist.training.report import Report
 from tfdist.training.watch import Beats
 
@@ -128,8 +130,12 @@ def make_callbacks(run, config, source, strategy):
 
     throughput = Throughput(rows)
     report = Report(strategy, source.global_batch)
-    if not is_chief(strategy):
-        return [throughput, report], throughput, report, 0
+    writes = is_chief(strategy)
+    measuring = [throughput]
+    if config.profile_steps:
+        measuring.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))
+    if not writes:
+        return [*measuring, report], throughput, report, 0
     on_terminal = sys.stdout.isatty()
     # Before the report, for whose numbers they have no room: the end of the run tells them.
     screen = keras.callbacks.ProgbarLogger() if on_terminal else Lines()
@@ -138,7 +144,7 @@ def make_callbacks(run, config, source, strategy):
         MetricsFile(run.metrics, report.epoch),
         keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
     ]
-    return [throughput, screen, report, *files], throughput, report, int(on_terminal)
+    return [*measuring, screen, report, *files], throughput, report, int(on_terminal)
 
 
 def _at_the_beginning(write):

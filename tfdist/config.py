@@ -77,6 +77,8 @@ class RunConfig:
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
         resume: "auto", "never" or "must".
+        profile_steps: "first:last", the steps whose profile TensorFlow writes for TensorBoard: those after `first`, up
+            to and with `last`; None for no profile.
         start_seconds: how long workers wait for one another at the start, before the absent are named.
         preemption_notice: the cloud to ask whether it will take this machine away, "gce" or "azure"; then the run saves
             and leaves, as on SIGTERM.
@@ -114,6 +116,7 @@ class RunConfig:
     checkpoint_every_steps: int | None = None
     keep_checkpoints: int = 3
     resume: str = "auto"
+    profile_steps: str | None = None
     start_seconds: float = 120.0
     preemption_notice: str = "none"
     expected: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"accuracy": 0.98})
@@ -139,6 +142,8 @@ class RunConfig:
             raise ValueError(f"start_seconds is {self.start_seconds}. Use a number above 0.")
         if not 0 <= self.warmup_epochs < math.inf:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs}. Use a number from 0.")
+        if self.profile_steps is not None:
+            read_steps(self.profile_steps)
         for field in ("data_dir", "run_dir"):
             # As an unset variable of the shell leaves it: no wish for the default.
             if getattr(self, field) == "":
@@ -216,6 +221,18 @@ class RunConfig:
     def to_dict(self):
         """Gives the run as JSON types; a function is written as module:name."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+def read_steps(text):
+    """Reads "100:110" as (100, 110).
+
+    Raises:
+        ValueError: it is no range of steps.
+    """
+    first, colon, last = str(text).partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise ValueError(f"profile_steps is {text!r}. Use two steps, the first one below the other: 100:110.")
+    return int(first), int(last)
 
 
 def _is_whole(value):

@@ -69,6 +69,7 @@ def make_flags():
         RESUMES,
         "In a folder with checkpoints: go on, refuse, or insist on one.",
     )
+    add(flags.DEFINE_string, "profile_steps", "Steps to profile for TensorBoard, as 100:110.")
     add(flags.DEFINE_float, "start_seconds", "How long the workers wait for one another at the start.")
     add(flags.DEFINE_enum, "preemption_notice", PREEMPTION_NOTICES, "The cloud that may take this machine away.")
     add(flags.DEFINE_bool, "deterministic", "Ask for TensorFlow's deterministic kernels.")

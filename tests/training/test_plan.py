@@ -143,6 +143,11 @@ def test_a_span_is_cut_into_calls(span, steps_per_call, every, expected):
     assert cut_calls(span, steps_per_call, every) == expected
 
 
+def test_a_call_ends_at_a_single_step_that_somebody_waits_for():
+    assert cut_calls(Span(1, 0, 10, 10), 100, (4,), 1000) == [(0, 2), (2, 4), (6, 4)]
+    assert list(plan.calls(Span(1, 0, 10, 10), 100, (), (3, 10, 13, 17, 40))) == [(0, 3), (3, 4), (7, 3)]
+
+
 def test_where_nobody_knows_the_end_calls_go_on():
     span = Span(0, 0, math.inf, 0)
     assert cut_calls(span, 4, (6,), most=5) == [(0, 4), (4, 2), (6, 4), (10, 2), (12, 4)]

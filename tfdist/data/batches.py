@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfdist.data import delivery
 from tfdist.data.share import Form, Share, cut, is_absent_spec
 
 
@@ -47,7 +48,7 @@ class Batches:
         return Form(self._global_batch < replicas, may_end=True, padded=self._global_batch % replicas > 0)
 
     def iterator(self, strategy, epoch=0, step=0):
-        """Gives an iterator over a `Share` per replica, from the beginning of the data.
+        """Gives an iterator over a `Share` per replica, from the beginning of the data, for `delivery.take`.
 
         After the last batch come shares with `global_rows` 0, without end: each worker sees the end by itself, and none
         has to ask the others at each step, as `tf.distribute` does for finite data sets.
@@ -58,15 +59,13 @@ class Batches:
             step: batches to skip.
         """
 
-        def pipeline(context):
-            count = context.num_replicas_in_sync // context.num_input_pipelines
-            first = context.input_pipeline_id * count
-            return self.shares(self._dataset, context.num_replicas_in_sync, first, count, step)
+        def batches(replicas, first, count):
+            return self.shares(self._dataset, replicas, first, count, step)
 
-        return iter(strategy.distribute_datasets_from_function(pipeline))
+        return delivery.iterate(strategy, batches)
 
     def shares(self, dataset, replicas, first, count, step):
-        """Gives the endless `tf.data.Dataset` of a worker: a `Share` for each of its replicas in turn, batch by batch.
+        """Gives the endless `tf.data.Dataset` of a worker: in each element a `Share` for each of its replicas.
 
         Args:
             dataset: the batches to cut.
@@ -76,14 +75,14 @@ class Batches:
         """
         size = self._global_batch and -(-self._global_batch // replicas)
 
-        def slices(*batch):
+        def shares(*batch):
             whole = batch[0] if len(batch) == 1 and not isinstance(self.element_spec, tuple) else batch
-            return tf.data.Dataset.range(first, first + count).map(lambda replica: cut(whole, replicas, replica, size))
+            return tuple(cut(whole, replicas, first + place, size) for place in range(count))
 
-        shares = dataset.skip(step).flat_map(slices)
-        end = tf.data.Dataset.from_tensors(_empty_like(shares.element_spec)).repeat()
+        found = dataset.skip(step).map(shares)
+        end = tf.data.Dataset.from_tensors(tuple(map(_empty_like, found.element_spec))).repeat()
         return (
-            shares.concatenate(end)
+            found.concatenate(end)
             .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
             .prefetch(tf.data.AUTOTUNE)
         )

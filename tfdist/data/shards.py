@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfdist.data import delivery
 from tfdist.data.batches import Batches
 from tfdist.data.share import Form
 
@@ -42,11 +43,11 @@ class Shards(Batches):
             step: batches to skip.
         """
 
-        def pipeline(context):
-            count = context.num_replicas_in_sync // context.num_input_pipelines
+        def batches(replicas, first, count):
+            context = tf.distribute.InputContext(replicas // count, first // count, replicas)
             return self.shares(self._make_dataset(context), count, 0, count, step)
 
-        return iter(strategy.distribute_datasets_from_function(pipeline))
+        return delivery.iterate(strategy, batches)
 
 
 def from_function(make_dataset, *, name="data"):

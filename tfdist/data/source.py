@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import order
+from tfdist.data import delivery
 from tfdist.data.share import Form, cut, rows_that_count
 
 
@@ -130,7 +131,7 @@ class Source:
     def dataset(self, epoch=0):
         """Gives one epoch of global batches as a plain `tf.data.Dataset`, for one device or a look."""
         count = self.cardinality
-        batches = self.replica_batches(replicas=1, first=0, count=1, epoch=epoch, step=0)
+        batches = self.local_batches(replicas=1, first=0, count=1, epoch=epoch, step=0)
         return batches.take(count).map(lambda share: share.batch).apply(tf.data.experimental.assert_cardinality(count))
 
     def first_rows(self, count=8):
@@ -151,32 +152,28 @@ class Source:
             convolutions fail on none on CPUs: where the last batch has fewer rows than there are replicas, drop it.)
         """
         iterator = self.iterator(strategy, epoch, step)
-        take = tf.function(rows_that_count, reduce_retracing=True)
+        count_only = tf.function(rows_that_count, reduce_retracing=True)
         for _ in range(step, self.cardinality):
-            yield strategy.run(take, args=(next(iterator),))
+            yield strategy.run(count_only, args=(delivery.take(strategy, iterator),))
 
     def iterator(self, strategy, epoch=0, step=0):
-        """Gives an endless iterator over a `Share` per replica.
+        """Gives an endless iterator over a `Share` per replica, for `tfdist.data.delivery.take`.
 
         Endless, since finite data sets cost a vote among the workers at each step: the caller counts.
         """
 
-        def pipeline(context):
-            count = context.num_replicas_in_sync // context.num_input_pipelines
-            first = context.input_pipeline_id * count
-            return self.replica_batches(
-                replicas=context.num_replicas_in_sync,
-                first=first,
-                count=count,
-                epoch=epoch,
-                step=step,
-            )
+        def batches(replicas, first, count):
+            return self.local_batches(replicas=replicas, first=first, count=count, epoch=epoch, step=step)
 
-        return iter(strategy.distribute_datasets_from_function(pipeline))
+        return delivery.iterate(strategy, batches)
 
     def replica_batches(self, *, replicas, first, count, epoch, step):
-        """Gives the endless `tf.data.Dataset` of one worker: a `Share` for each of its replicas in turn, step after
-        step.
+        """Gives what `local_batches` gives, one `Share` an element: replica after replica, step after step."""
+        places = {"replicas": replicas, "first": first, "count": count, "epoch": epoch, "step": step}
+        return delivery.one_by_one(self.local_batches(**places))
+
+    def local_batches(self, *, replicas, first, count, epoch, step):
+        """Gives the endless `tf.data.Dataset` of one worker: in each element a `Share` for each of its replicas.
 
         Args:
             replicas: number of replicas in sync.
@@ -187,31 +184,25 @@ class Source:
 
         def one_epoch(e):
             start = tf.where(e == epoch, np.int64(step), np.int64(0))
-            return (
-                self.reader.global_batches(e, start, self.plan)
-                .take(self.cardinality - start)
-                .enumerate(start)
-                .flat_map(lambda s, items: slices(e, s, items))
-            )
+            batches = self.reader.global_batches(e, start, self.plan).take(self.cardinality - start)
+            return batches.enumerate(start).map(lambda s, items: (e, s, items))
 
         size = -(-self.global_batch // replicas) if self.static_shapes else None
 
-        def slices(e, s, items):
-            shares = tf.data.Dataset.range(first, first + count).map(lambda r: cut(items, replicas, r, size))
-            return shares.map(lambda share: with_seeds(e, s, share))
+        def shares(e, s, items):
+            return tuple(decode(e, s, cut(items, replicas, first + place, size)) for place in range(count))
 
-        def with_seeds(e, s, share):
-            low, high = share.first_row, share.first_row + (size or tf.maximum(share.replica_rows, 1))
-            return share, self.plan.row_seeds(e, s, low, high)
-
-        def decode(share, seeds):
+        def decode(e, s, share):
             batch = self.reader.decode(share.batch)
-            return share._replace(batch=self.transform(batch, seeds) if self.transform else batch)
+            if self.transform:
+                low, high = share.first_row, share.first_row + (size or tf.maximum(share.replica_rows, 1))
+                batch = self.transform(batch, self.plan.row_seeds(e, s, low, high))
+            return share._replace(batch=batch)
 
         return (
             tf.data.Dataset.range(epoch, np.iinfo(np.int64).max)
             .flat_map(one_epoch)
-            .map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .map(shares, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
             .prefetch(tf.data.AUTOTUNE)
         )

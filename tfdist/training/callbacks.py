@@ -104,9 +104,11 @@ class StepCallback(keras.callbacks.Callback):
     Attributes:
         steps_before: steps done before the epoch that runs.
         every_steps: None, or a number of steps after which a call must end, so that `on_step_end` sees that step.
+        at_steps: single steps after which a call must end likewise.
     """
 
     every_steps: int | None = None
+    at_steps: tuple[int, ...] = ()
     every_worker = True
     steps_before = 0
     _done = None

@@ -119,6 +119,7 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run):
     programs.in_call = run.in_call
     train = programs.train
     every = [number for item in callbacks.callbacks if (number := getattr(item, "every_steps", None))]
+    at = [step for item in callbacks.callbacks for step in getattr(item, "at_steps", ())]
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
@@ -128,7 +129,7 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run):
         model.reset_metrics()
         callbacks.on_epoch_begin(span.epoch)
         run.begin_epoch(span)
-        logs = _run_epoch(model, train, feed, span, callbacks, "train", every)
+        logs = _run_epoch(model, train, feed, span, callbacks, "train", every, at)
         logs = logs | validate(span.epoch, callbacks)
         callbacks.on_epoch_end(span.epoch, logs)
         if model.stop_training:
@@ -138,7 +139,7 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run):
     callbacks.on_train_end(logs)
 
 
-def _run_epoch(model, program, feed, span, callbacks, mode, every=()):
+def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
     """Runs the calls of one epoch of "train" or "test"; gives the logs."""
     begin, end = (getattr(callbacks, f"on_{mode}_batch_{when}") for when in ("begin", "end"))
     stopped = {"train": "stop_training", "test": "stop_evaluating"}[mode]
@@ -147,7 +148,7 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=()):
     ]
     iterator = feed.begin(span)
     logs, done, ended = {}, 0, False
-    for first, count in plan.calls(span, model.steps_per_execution, every):
+    for first, count in plan.calls(span, model.steps_per_execution, every, at):
         begin(first)
         call_logs, call_done, measured = program(iterator, count, feed.form)
         if call_done or not done:

@@ -55,13 +55,14 @@ def place(span, *, steps_per_epoch, batches):
     return number, epoch * steps_per_epoch + span.first
 
 
-def calls(span, steps_per_call, every=()):
-    """Cuts a span into calls, none longer than `steps_per_call`, none across a multiple of one of `every`.
+def calls(span, steps_per_call, every=(), at=()):
+    """Cuts a span into calls, none longer than `steps_per_call`, none across a multiple of `every` or a step of `at`.
 
     Args:
         span: a `Span`.
         steps_per_call: the most steps in a call.
         every: numbers of steps, counted from the run's beginning, after which somebody wants to look.
+        at: single steps, counted likewise, after which somebody does.
 
     Yields:
         (first step, number of steps), the first counted from the epoch's beginning.
@@ -69,7 +70,8 @@ def calls(span, steps_per_call, every=()):
     first = span.first
     while first < span.last:
         done = span.done + first - span.first
-        count = min(steps_per_call, span.last - first, *(number - done % number for number in every))
+        waited_for = [number - done % number for number in every] + [step - done for step in at if step > done]
+        count = min(steps_per_call, span.last - first, *waited_for)
         yield first, int(count)
         first += count
 

@@ -5,6 +5,7 @@ import time
 
 import tensorflow as tf
 
+from tfdist.data.delivery import take
 from tfdist.internals import models
 from tfdist.log import say
 from tfdist.training.meter import Measured, now, sums_of
@@ -68,10 +69,15 @@ class Programs:
     def _shares(self, iterator, steps, form):
         """Yields so many shares, fewer where the data end."""
         for _ in range(steps):
-            share = self._count_together(next(iterator)) if form.counted_together else next(iterator)
+            share = self._next(iterator, form)
             if form.may_end and not int(self._strategy.experimental_local_results(share.global_rows)[0]):
                 return
             yield share
+
+    def _next(self, iterator, form):
+        """Takes the next share, also in a function being traced."""
+        share = take(self._strategy, iterator)
+        return self._count_together(share) if form.counted_together else share
 
     @functools.cached_property
     def _count_together(self):
@@ -118,9 +124,7 @@ class Programs:
             sums = tf.constant(_NOTHING, tf.float64)
             for _ in tf.range(steps):
                 asked = now()
-                share = next(iterator)
-                if form.counted_together:
-                    share = self._step.count_together(share)
+                share = self._next(iterator, form)
                 if not form.may_end or self._strategy.experimental_local_results(share.global_rows)[0] > 0:
                     arrived = now(share)
                     if before:

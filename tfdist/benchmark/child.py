@@ -1,0 +1,118 @@
+"""One contender in one process: asks come as JSON lines on stdin, answers go as JSON lines to stdout.
+
+Usage: python -m tfdist.benchmark.child, with TF_CONFIG where there are several workers.
+"""
+
+import json
+import math
+import os
+import sys
+
+
+def main():
+    """Answers until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    # Whatever TensorFlow or the model prints is no answer.
+    os.dup2(2, 1)
+    child = None
+    for line in sys.stdin:
+        ask = json.loads(line)
+        try:
+            child = child or Child(ask)
+            answer = child.answer(ask)
+        # Whatever ends one contender is told in the table, and the others go on.
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {first_line(error)}"}
+        print(json.dumps(answer), file=answers, flush=True)
+    # Other workers may be gone: nothing is left to shut down in order.
+    os._exit(0)
+
+
+class Child:
+    """What this process holds: a task and a contender.
+
+    Args:
+        ask: {"contender": name, "replicas": number, "workers": number, "config": dict}.
+    """
+
+    def __init__(self, ask):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        import tensorflow as tf
+
+        from tfdist import strategy
+        from tfdist.benchmark.config import OURS, from_dict
+        from tfdist.benchmark.contenders import make_contender
+        from tfdist.benchmark.task import make_task
+
+        name = "multi_worker" if ask["workers"] > 1 else "mirrored" if ask["replicas"] > 1 else "one_device"
+        replicas = ask["replicas"] if name == "mirrored" else None
+        if name == "one_device" and ask["contender"] != OURS:
+            # Without tfdist nobody would put a strategy in the way of one device: stock Keras is slower with it.
+            self._strategy = tf.distribute.get_strategy()
+        else:
+            self._strategy = strategy.choose_strategy(name, replicas=replicas)
+        self._config = from_dict(ask["config"])
+        self._task = make_task(self._config, self._strategy)
+        self._contender = make_contender(ask["contender"], self._task)
+        self._multiple = self._contender.calls_of
+
+    def answer(self, ask):
+        """Does what is asked for; gives JSON types."""
+        return {"start": self._start, "run": self._run, "split": self._split, "profile": self._profile}[ask["do"]](ask)
+
+    def _start(self, ask):
+        """Trains a few steps from the common weights, traces on the way; says what it saw."""
+        from tfdist.benchmark.report import describe_devices
+
+        before = self._loss()
+        self._contender.run(ask["warm_up_steps"])
+        after = self._loss()
+        if not math.isfinite(after):
+            raise ValueError(f"the loss is {after} after {2 * ask['warm_up_steps']} steps")
+        variables = self._contender.model.trainable_variables
+        return {
+            "multiple": self._multiple,
+            "loss_before": before,
+            "loss_after": after,
+            "global_batch": self._task.global_batch,
+            "gradient_bytes": sum(math.prod(v.shape) * 4 for v in variables),
+            "devices": describe_devices(),
+        }
+
+    def _run(self, ask):
+        from tfdist.benchmark.memory import peak_bytes
+
+        seconds = self._contender.run(ask["steps"])
+        return {"seconds": seconds, "loss": self._contender.loss, "peak_bytes": peak_bytes()}
+
+    def _split(self, ask):
+        from tfdist.benchmark.split import split_step
+
+        return split_step(self._task, self._contender.model, ask["seconds_per_step"], ask["steps"])
+
+    def _profile(self, ask):
+        from tfdist.config import read_steps
+        from tfdist.strategy import is_chief
+        from tfdist.training.profile import Profile
+
+        first, last = read_steps(self._config.profile_steps)
+        folder = ask["folder"] if is_chief(self._strategy) else None
+        self._contender.run(-(-last // 2), [Profile(folder, (first, last))])
+        return {}
+
+    def _loss(self):
+        """Gives the loss on the first batch, as the weights are now."""
+        import keras
+
+        x, y = self._task.first_batch()
+        return float(keras.losses.SparseCategoricalCrossentropy()(y, self._contender.model(x, training=False)))
+
+
+def first_line(error):
+    """Gives the line of an error that says most: the first, or the last of what TensorFlow tells of a user's code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    return lines[-1 if lines[0] == "in user code:" else 0][:200]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""All contenders of a run: started one after the other, measured in turns, ended together."""
+
+import contextlib
+import dataclasses
+
+from tfdist.benchmark import report, rounds
+from tfdist.benchmark.config import OURS
+from tfdist.benchmark.processes import Ended, Group
+from tfdist.log import say
+
+# The same weights after the same batches: beyond this part of the loss somebody trains something else.
+SAME_LOSS = 0.02
+
+
+@dataclasses.dataclass
+class Line:
+    """One contender on one number of replicas: its processes, and what came of them."""
+
+    contender: str
+    workers: int
+    replicas: int
+    group: Group | None = None
+    about: dict | None = None
+    error: str | None = None
+    steps: int = 0
+    peak_bytes: int | None = None
+    split: dict | None = None
+
+    @property
+    def key(self):
+        """What tells it from the others."""
+        return self.contender, self.workers, self.replicas
+
+    def ask(self, do, **more):
+        """Asks its processes; gives their answer, or None where they cannot go on."""
+        if self.error:
+            return None
+        try:
+            return self.group.ask(do, **more)
+        except Ended as error:
+            self.error = str(error)
+            return None
+
+    def start(self, config):
+        """Starts the processes, and finds how many steps take long enough."""
+        self.group = Group(*self.key, dataclasses.asdict(config), config.timeout_seconds)
+        self.about = self.ask("start", warm_up_steps=config.warm_up_steps)
+        if self.error:
+            return
+        wanted = config.seconds
+        # One that cannot go on is given up, not measured for ever.
+        self.steps = rounds.calibrate(lambda steps: self._seconds(steps) or wanted, wanted, self.about["multiple"])
+
+    def _seconds(self, steps):
+        answer = self.ask("run", steps=steps)
+        if answer is None:
+            return None
+        self.peak_bytes = answer["peak_bytes"]
+        return answer["seconds"]
+
+    def measure(self):
+        """Gives seconds of a step, or None where it cannot go on."""
+        seconds = self._seconds(self.steps)
+        return None if seconds is None else seconds / self.steps
+
+
+def run(config, profile_folder=None):
+    """Measures all contenders.
+
+    Args:
+        config: a `BenchConfig`.
+        profile_folder: where a profile goes, if one is asked for.
+
+    Returns:
+        (results, devices, notes): as `report.make_report` takes them; and lines about what is odd.
+    """
+    lines = [Line(name, *point) for point in config.points for name in config.names]
+    with contextlib.ExitStack() as stack:
+        for line in lines:
+            line.start(config)
+            stack.callback(line.group.end)
+            say(f"bench: {line.contender} {line.workers}×{line.replicas} {line.error or 'is ready'}.")
+        samples = rounds.interleave({line.key: line.measure for line in lines}, config.rounds)
+        for line in lines:
+            if line.contender == OURS and samples[line.key]:
+                per_step = sorted(samples[line.key])[len(samples[line.key]) // 2]
+                line.split = line.ask("split", steps=line.steps, seconds_per_step=per_step)
+        if profile_folder is not None:
+            lines[0].ask("profile", folder=str(profile_folder))
+    devices = next((line.about["devices"] for line in lines if line.about), {"gpus": []})
+    return _results(lines, samples), devices, _odd(lines)
+
+
+def _results(lines, samples):
+    found = []
+    bases = {}
+    for line in lines:
+        more = {"about": line.about, "peak_bytes": line.peak_bytes, "split": line.split, "error": line.error}
+        base = bases.get(line.contender)
+        result = report.make_result(*line.key, samples[line.key], base=base, **more)
+        if (line.workers, line.replicas) == (1, 1) and not result["error"]:
+            bases[line.contender] = result["examples_per_second"]["median"]
+            result["efficiency"] = 1.0
+        found.append(result)
+    return found
+
+
+def _odd(lines):
+    """Says who did not learn, or learnt something else than tfdist from the same weights and batches."""
+    notes = []
+    for line in lines:
+        if line.about is None:
+            continue
+        before, after = line.about["loss_before"], line.about["loss_after"]
+        name = f"{line.contender} {line.workers}×{line.replicas}"
+        if not after < before:
+            notes.append(f"{name}: its loss did not fall in the warm-up ({before:.4g} → {after:.4g}).")
+        ours = next((x for x in lines if x.contender == OURS and x.key[1:] == line.key[1:] and x.about), None)
+        if ours and abs(after - ours.about["loss_after"]) > SAME_LOSS * ours.about["loss_after"]:
+            expected = ours.about["loss_after"]
+            notes.append(f"{name}: its loss after the warm-up is {after:.4g}, and {OURS}'s {expected:.4g}.")
+    return notes

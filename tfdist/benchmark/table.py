@@ -1,0 +1,159 @@
+"""Samples → figures → text; plain arithmetic."""
+
+import dataclasses
+import math
+import statistics
+
+# Makes the median absolute deviation of normal noise its standard deviation.
+MAD_TO_SIGMA = 1.4826
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What some samples of one figure say.
+
+    Attributes:
+        median, mean: of the samples.
+        error: the standard error of the mean.
+        jitter: 1.4826 × the median absolute deviation from the median.
+        samples: how many.
+    """
+
+    median: float
+    mean: float
+    error: float
+    jitter: float
+    samples: int
+
+
+def summarise(samples):
+    """Gives the `Summary` of at least one sample."""
+    median = statistics.median(samples)
+    count = len(samples)
+    return Summary(
+        median=median,
+        mean=statistics.fmean(samples),
+        error=statistics.stdev(samples) / math.sqrt(count) if count > 1 else 0.0,
+        jitter=MAD_TO_SIGMA * statistics.median(abs(sample - median) for sample in samples),
+        samples=count,
+    )
+
+
+def efficiency(rate, base_rate, replicas):
+    """Gives the rate of N replicas against N times that of one; None where there is no base."""
+    return rate / (replicas * base_rate) if base_rate else None
+
+
+def wire_bytes(gradient_bytes, workers):
+    """Gives what each worker sends in a step: a ring all-reduce passes each byte on 2 (N-1) / N times."""
+    return round(2 * (workers - 1) / workers * gradient_bytes)
+
+
+def time_ratio(other, ours):
+    """Gives how many times as long as ours another's step takes: both as median examples a second."""
+    return ours / other
+
+
+COLUMNS = (
+    ("contender", "<"),
+    ("workers×replicas", "<"),
+    ("examples/s", ">"),
+    ("mean ± error", ">"),
+    ("jitter", ">"),
+    ("µs/step", ">"),
+    ("time ÷ tfdist's", ">"),
+    ("efficiency", ">"),
+    ("wire/step", ">"),
+    ("peak memory", ">"),
+)
+SPLIT_COLUMNS = (
+    ("µs of a tfdist_fit step", "<"),
+    ("input", ">"),
+    ("compute", ">"),
+    ("reduce", ">"),
+    ("update", ">"),
+    ("host", ">"),
+    ("whole", ">"),
+)
+NOTES = """Each figure is of interleaved rounds, every contender in a process of its own, tracing and warm-up left out.
+mean ± error: the standard error of the mean; jitter: 1.4826 × the median absolute deviation.
+On one replica the others train without a strategy; compared is what a user would write.
+efficiency: against N × the same contender on one replica; a replica's batch is the same for all N.
+wire/step: computed, not measured: what a ring all-reduce of the gradients sends from each worker.
+peak memory: the largest of a worker's process, TensorFlow included."""
+SPLIT_NOTE = """From sampled loops, not from time stamps in the graph: after the rounds, the worker's parts run alone,
+each as one call of many steps. compute: gradients of one kept batch; reduce: the all-reduce of such gradients; update:
+what the whole step on that batch takes beyond both (optimizer, metrics); input: what reading each batch adds to it, for
+reading ahead hides the rest; host: what fit takes beyond that loop. A difference below zero is
+shown as 0, so on a busy machine the parts need not add up to the whole."""
+
+
+def render(results, notes=()):
+    """Gives the text of a report's results.
+
+    Args:
+        results: dicts as `report.make_result` makes them.
+        notes: further lines.
+    """
+    parts = [_lay_out(COLUMNS, [_row(result, results) for result in results]), "", NOTES]
+    if split := [result for result in results if result.get("split")]:
+        parts += ["", _lay_out(SPLIT_COLUMNS, [_split_row(result) for result in split]), "", SPLIT_NOTE]
+    errors = [f"{_name(result)}: {result['error']}" for result in results if result.get("error")]
+    return "\n".join([*parts, *([""] if errors or notes else []), *errors, *notes])
+
+
+def _name(result):
+    return f"{result['contender']} {result['workers']}×{result['replicas']}"
+
+
+def _row(result, results):
+    where = f"{result['workers']}×{result['replicas']}"
+    if result.get("error"):
+        return [result["contender"], where, "failed", *[""] * (len(COLUMNS) - 3)]
+    rate = result["examples_per_second"]
+    ours = _find(results, "tfdist_fit", result["workers"], result["replicas"])
+    ratio = time_ratio(rate["median"], ours["examples_per_second"]["median"]) if ours else None
+    return [
+        result["contender"],
+        where,
+        f"{rate['median']:.0f}",
+        f"{rate['mean']:.0f} ± {rate['error']:.0f}",
+        f"{rate['jitter']:.0f}",
+        f"{1e6 * result['seconds_per_step']:.0f}",
+        "" if ratio is None else f"{ratio:.2f}",
+        "" if result["efficiency"] is None else f"{result['efficiency']:.0%}",
+        _bytes(result["wire_bytes"]),
+        _bytes(result["peak_memory_bytes"]),
+    ]
+
+
+def _find(results, contender, workers, replicas):
+    for result in results:
+        same = (result["contender"], result["workers"], result["replicas"]) == (contender, workers, replicas)
+        if same and not result.get("error"):
+            return result
+    return None
+
+
+def _split_row(result):
+    parts = {name: 1e6 * seconds for name, seconds in result["split"].items()}
+    return [_name(result), *(f"{parts[name]:.0f}" for name, _ in SPLIT_COLUMNS[1:])]
+
+
+def _bytes(count):
+    if not count:
+        return "0" if count == 0 else ""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"
+
+
+def _lay_out(columns, rows):
+    cells = [[title for title, _ in columns], *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    sides = [side for _, side in columns]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in cells
+    )

@@ -1,0 +1,67 @@
+"""How the shares of one global batch reach the replicas of this worker."""
+
+import tensorflow as tf
+
+from tfdist.strategy import worker_count, worker_rank
+
+
+def iterate(strategy, make_batches):
+    """Gives an endless iterator for `take`.
+
+    Where all replicas of this worker are CPUs, nothing has to be moved: then the iterator is a plain one, for that of
+    `tf.distribute` costs 0.2 ms a step with one replica and 0.5 ms with two, more than a small step itself.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+        make_batches: a function (replicas, first, count) → the endless `tf.data.Dataset` of one worker: in each element
+            one `Share` for each of its replicas first..first+count-1.
+    """
+    if is_on_cpus(strategy):
+        replicas = strategy.num_replicas_in_sync
+        count = replicas // worker_count(strategy)
+        return iter(make_batches(replicas, worker_rank(strategy) * count, count))
+
+    def pipeline(context):
+        count = context.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * count
+        return one_by_one(make_batches(context.num_replicas_in_sync, first, count))
+
+    return iter(strategy.distribute_datasets_from_function(pipeline))
+
+
+def take(strategy, iterator):
+    """Takes the next global batch from an iterator of `iterate`, also in a function being traced.
+
+    Returns:
+        A `Share` for `strategy.run`: on several replicas its tensors are per-replica values.
+    """
+    element = next(iterator)
+    if not is_on_cpus(strategy):
+        return element
+    if len(element) == 1:
+        return element[0]
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: element[context.replica_id_in_sync_group % len(element)]
+    )
+
+
+def one_by_one(batches):
+    """Gives the same shares, one an element, as `tf.distribute` hands them to a worker's replicas in turn."""
+
+    def spread(*shares):
+        first, *others = map(tf.data.Dataset.from_tensors, shares)
+        for other in others:
+            first = first.concatenate(other)
+        return first
+
+    return batches.flat_map(spread).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def is_on_cpus(strategy):
+    """Says whether all replicas of this worker are CPUs, logical or not."""
+    try:
+        devices = strategy.extended.worker_devices
+    except RuntimeError:
+        # No strategy was chosen: TensorFlow's default one has no devices of its own, and moves nothing.
+        return True
+    return all("CPU" in device.upper() for device in devices)
