@@ -131,14 +131,21 @@ def test_promise_36_a_training_that_waits_for_input_is_told_once(make_strategy, 
     assert caplog.text.count("the training waits for input") == 1
 
 
-def test_a_second_fit_with_a_report_traces_nothing_anew(make_strategy, caplog):
+@pytest.mark.parametrize("listens", [False, True])
+def test_the_step_has_a_clock_where_somebody_listens_and_else_none(make_strategy, monkeypatch, listens):
+    read = []
+    timestamp = tf.timestamp
+    monkeypatch.setattr(tf, "timestamp", lambda: read.append("traced") or timestamp())
     strategy = make_strategy(2)
     with strategy.scope():
         model = make_model()
-    tfdist.fit(model, slow_batches(0.0), verbose=0)
-    train = vars(model)["_tfdist_programs"].train
-    tfdist.fit(model, slow_batches(0.0), verbose=0, callbacks=[Report(strategy)])
-    assert vars(model)["_tfdist_programs"].train is train
+    callbacks = [Report(strategy)] if listens else []
+    tfdist.fit(model, slow_batches(0.0), verbose=0, callbacks=callbacks)
+    assert bool(read) == listens
+    before = len(read)
+    # A second fit traces nothing anew.
+    tfdist.fit(model, slow_batches(0.0), verbose=0, callbacks=callbacks)
+    assert len(read) == before
 
 
 def test_files_and_tensorboard_have_the_numbers(make_strategy, tmp_path):

@@ -136,7 +136,8 @@ def describe(timings):
     ]
     if sent := numbers.get("bytes_reduced_per_step"):
         parts.append(f"{_bytes(sent)} a replica to reduce")
-    if found := slowest(timings):
+    found = slowest(timings)
+    if found and found[1] > _SLOW_RATIO:
         worker, ratio = found
         parts.append(f"slowest: worker {worker}, {ratio:.2g} times {_the_others(timings)}")
     return count + ", ".join(parts)

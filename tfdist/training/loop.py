@@ -117,7 +117,7 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run):
     if programs.are_new:
         say(f"training: {xla.describe(model)}")
     programs.in_call = run.in_call
-    train = programs.train
+    train = programs.train(measured=bool(_ears(callbacks, "train")))
     every = [number for item in callbacks.callbacks if (number := getattr(item, "every_steps", None))]
     at = [step for item in callbacks.callbacks for step in getattr(item, "at_steps", ())]
     logs = {}
@@ -163,6 +163,12 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
             break
     feed.end(span, done, ended=ended)
     return _numbers(logs)
+
+
+def _ears(callbacks, mode):
+    """Lists what of callbacks wants to hear (steps, `meter.Measured`) after each call, before its end is told."""
+    name = f"on_{mode}_measured"
+    return [getattr(item, name) for item in callbacks.callbacks if hasattr(item, name)]
 
 
 def _validator(model, data, frequency, *, batch_size, steps):

@@ -12,17 +12,12 @@ class Work(NamedTuple):
     """What a step tells of itself.
 
     Attributes:
-        ready: float64 scalar, the time at which this worker's gradients were there, before their reduction.
-        bytes_reduced: float64 scalar, how many bytes each replica gave to the reduction.
+        ready: the time at which this worker's gradients were there, before their reduction: a float64 scalar or NaN.
+        bytes_reduced: how many bytes each replica gave to the reduction: a number or a float64 scalar.
     """
 
     ready: object
     bytes_reduced: object
-
-    @classmethod
-    def made(cls, ready, bytes_reduced):
-        """Makes one of numbers or tensors."""
-        return cls(*(tf.convert_to_tensor(value, tf.float64) for value in (ready, bytes_reduced)))
 
 
 class Measured(NamedTuple):
@@ -38,31 +33,55 @@ class Measured(NamedTuple):
     sparse: tuple[str, ...]
 
 
-def now(after=()):
-    """Gives the time in seconds, float64, once (nested, per-replica) values are there."""
-    # Under tf.function nothing but a dependency orders the clock, which is no resource.
-    with tf.control_dependencies(tf.nest.flatten(after, expand_composites=True)), tf.device("CPU:0"):
-        return tf.timestamp()
+class Clock:
+    """Reads the time inside the step. On the smallest of models, that takes some hundredths of the step."""
+
+    def now(self, after=()):
+        """Gives the time in seconds, float64, once (nested, per-replica) values are there."""
+        # Under tf.function nothing but a dependency orders the clock, which is no resource.
+        with tf.control_dependencies(tf.nest.flatten(after, expand_composites=True)), tf.device("CPU:0"):
+            return tf.timestamp()
+
+    def ready(self, gradients):
+        """Gives the time at which the gradients of this worker's replicas are there; NaN on GPUs.
+
+        Nothing waits for the clock, so it delays no reduction. The host of a GPU hands work on and runs ahead: it does
+        not know when gradients are there, and what it would say is no measure of anything.
+
+        Args:
+            gradients: list of per-replica values or None.
+        """
+        parts = tf.nest.flatten([gradient for gradient in gradients if gradient is not None], expand_composites=True)
+        return UNKNOWN if not parts or any("GPU" in part.device for part in parts) else self.now(parts)
+
+    def add(self, sums, asked, arrived, work):
+        """Gives `Measured.sums` with a step more."""
+        seconds = [arrived - asked, work.ready - arrived, work.bytes_reduced]
+        return sums + tf.stack([tf.convert_to_tensor(value, tf.float64) for value in seconds])
+
+    def total(self, sums, more):
+        """Adds what a step measured; it is not read, for a device may still be at work on it."""
+        return sums + more
 
 
-def when_ready(gradients):
-    """Gives the time at which the gradients of this worker's replicas are there; NaN on GPUs.
+class NoClock:
+    """Stands in for a `Clock` where nobody listens: it leaves nothing in the step."""
 
-    Nothing waits for the clock, so it delays no reduction. The host of a GPU hands work on and runs ahead: it does not
-    know when gradients are there, and what it would say is no measure of anything.
+    def now(self, after=()):
+        """Gives no time."""
+        return UNKNOWN
 
-    Args:
-        gradients: list of per-replica values or None.
-    """
-    parts = tf.nest.flatten([gradient for gradient in gradients if gradient is not None], expand_composites=True)
-    if not parts or any("GPU" in part.device for part in parts):
-        return tf.constant(UNKNOWN, tf.float64)
-    return now(parts)
+    def ready(self, gradients):
+        """Gives no time."""
+        return UNKNOWN
 
+    def add(self, sums, asked, arrived, work):
+        """Gives the sums as they are."""
+        return sums
 
-def sums_of(asked, arrived, work):
-    """Gives what a step adds to `Measured.sums`."""
-    return tf.stack([arrived - asked, work.ready - arrived, work.bytes_reduced])
+    def total(self, sums, more):
+        """Gives the sums as they are."""
+        return sums
 
 
 class Traffic:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfdist.data.delivery import take
 from tfdist.internals import models
 from tfdist.log import say
-from tfdist.training.meter import Measured, now, sums_of
+from tfdist.training.meter import Clock, Measured, NoClock
 from tfdist.training.step import Step
 
 _ATTRIBUTE = "_tfdist_programs"
@@ -20,7 +20,7 @@ class Programs:
     """A model's functions: many steps in one call, with no work of Python's between them.
 
     `train` and `test` take (iterator, steps, form), `form` what `Source.form` gives, and give (logs, steps done, a
-    `meter.Measured`): fewer steps than asked for where the data end.
+    `meter.Measured`): fewer steps than asked for where the data end. What is not measured is zero.
     """
 
     def __init__(self, model, strategy):
@@ -29,13 +29,14 @@ class Programs:
         self._step = Step(model, strategy)
         self._version = _version(model)
         self._announced = False
+        self._training = {}
         # None, or a function (steps done in the call) that each step of training runs on this worker, for rehearsals.
         self.in_call = None
 
     @property
     def are_new(self):
         """Whether nothing was trained with them yet."""
-        return "train" not in vars(self)
+        return not self._training
 
     @classmethod
     def of(cls, model):
@@ -46,15 +47,18 @@ class Programs:
             setattr(model, _ATTRIBUTE, programs)
         return programs
 
-    @functools.cached_property
-    def train(self):
-        """Trains on the next batches."""
-        return self._program(self._step.train, models.has_own(self._model, "train_step"), self.in_call)
+    def train(self, measured=False):
+        """Gives the function that trains on the next batches; with `measured`, one that measures itself as it does."""
+        if measured not in self._training:
+            own = models.has_own(self._model, "train_step")
+            clock = Clock() if measured else NoClock()
+            self._training[measured] = self._program(self._step.train, own, clock, self.in_call)
+        return self._training[measured]
 
     @functools.cached_property
     def test(self):
         """Evaluates on the next batches."""
-        return self._program(self._step.test, models.has_own(self._model, "test_step"))
+        return self._program(self._step.test, models.has_own(self._model, "test_step"), NoClock())
 
     @functools.cached_property
     def predict(self):
@@ -83,16 +87,16 @@ class Programs:
     def _count_together(self):
         return tf.function(self._step.count_together, reduce_retracing=True)
 
-    def _program(self, step, own, before=None):
+    def _program(self, step, own, clock, before=None):
         # A step of the user's own gives logs of a form that nobody knows before: it stays outside loop and branch.
-        return (self._step_by_step if own or self._model.run_eagerly else self._many_steps)(step, before)
+        return (self._step_by_step if own or self._model.run_eagerly else self._many_steps)(step, clock, before)
 
-    def _step_by_step(self, step, before):
+    def _step_by_step(self, step, clock, before):
         @self._compiled
         def one_step(share, form):
-            arrived = now(share)
-            logs, work = step(share, form)
-            return logs, sums_of(arrived, arrived, work)
+            arrived = clock.now(share)
+            logs, work = step(share, form, clock)
+            return logs, clock.add(tf.constant(_NOTHING, tf.float64), arrived, arrived, work)
 
         @self._compiled
         def end():
@@ -109,28 +113,27 @@ class Programs:
                 last, work = one_step(share, form)
                 self._announce_retracing(one_step)
                 done += 1
-                # Added, not read: a device may still be at work on them.
-                sums += work
+                sums = clock.total(sums, work)
                 asked = time.perf_counter()
             metrics = end() if done else {}
             return _logs_of_call(last, metrics), done, self._measured(tf.add(sums, (waiting, 0.0, 0.0)))
 
         return call
 
-    def _many_steps(self, step, before):
+    def _many_steps(self, step, clock, before):
         @tf.function(reduce_retracing=True)
         def many_steps(iterator, steps, form):
             done = tf.constant(0, tf.int64)
             sums = tf.constant(_NOTHING, tf.float64)
             for _ in tf.range(steps):
-                asked = now()
+                asked = clock.now()
                 share = self._next(iterator, form)
                 if not form.may_end or self._strategy.experimental_local_results(share.global_rows)[0] > 0:
-                    arrived = now(share)
+                    arrived = clock.now(share)
                     if before:
                         tf.py_function(before, [done], [])
-                    _, work = step(share, form)
-                    sums += sums_of(asked, arrived, work)
+                    _, work = step(share, form, clock)
+                    sums = clock.add(sums, asked, arrived, work)
                     done += 1
             self._step.end_call()
             return self._step.logs(), done, sums

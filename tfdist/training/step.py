@@ -27,7 +27,7 @@ class Step:
     """One step of training, evaluation or prediction of a model over all replicas.
 
     The `share` of its methods is a per-replica `tfdist.data.share.Share`: a batch, and which of its rows count; `form`
-    is the `Form` that all shares of the source have.
+    is the `Form` that all shares of the source have, `clock` a `meter.Clock` or none.
     """
 
     def __init__(self, model, strategy):
@@ -36,7 +36,7 @@ class Step:
         self._local = LocalStatistics(model, strategy)
         self.traffic = meter.Traffic(strategy.num_replicas_in_sync)
 
-    def train(self, share, form):
+    def train(self, share, form, clock):
         """Updates the weights once, as one device would on the whole global batch.
 
         Returns:
@@ -48,12 +48,12 @@ class Step:
         variables = list(self._model.trainable_variables)
         with _keras_over_all_replicas(self._model, form):
             gradients = self._strategy.run(replica_gradients, args=(self._model, variables, share, form, self._local))
-        ready = meter.when_ready(gradients)
+        ready = clock.ready(gradients)
         if not variables:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-            return None, meter.Work.made(ready, 0.0)
+            return None, meter.Work(ready, 0.0)
         of_one = [None if item is None else self._strategy.experimental_local_results(item)[0] for item in gradients]
-        work = meter.Work.made(ready, self.traffic.of(of_one, variables, self._model.optimizer))
+        work = meter.Work(ready, self.traffic.of(of_one, variables, self._model.optimizer))
         update(self._strategy, self._model.optimizer, gradients, variables)
         return None, work
 
@@ -62,11 +62,11 @@ class Step:
         with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
             logs = self._run(replica_own_step, self._model.train_step, share, form, self._local)
         # Nobody sees from outside when its gradients are ready.
-        return logs, meter.Work.made(meter.UNKNOWN, self.traffic.noted)
+        return logs, meter.Work(meter.UNKNOWN, self.traffic.noted)
 
-    def test(self, share, form):
+    def test(self, share, form, clock):
         """Adds a global batch to the loss and the metrics; returns as `train` does."""
-        idle = meter.Work.made(meter.UNKNOWN, 0.0)
+        idle = meter.Work(meter.UNKNOWN, 0.0)
         with _keras_over_all_replicas(self._model, form):
             if models.has_own(self._model, "test_step"):
                 return self._run(replica_own_step, self._model.test_step, share, form), idle
