@@ -192,3 +192,13 @@ def test_promise_36_among_workers_the_slow_one_is_named(kind):
     assert ended[0].err.count("worker 1 is the slowest") == 1
     assert ("worker 1 waits for input" in ended[0].err) == (kind == "input")
     assert "is the slowest" not in ended[1].err
+
+
+def test_batches_without_weights_are_measured_too(make_strategy):
+    def batches():
+        for _ in range(6):
+            x, y = jobs.make_rows(8, "float32")
+            yield x, y, None
+
+    report, history = report_of(make_strategy(2), batches())
+    assert history["step_seconds"][0] > 0

@@ -38,8 +38,10 @@ class Clock:
 
     def now(self, after=()):
         """Gives the time in seconds, float64, once (nested, per-replica) values are there."""
+        # A batch may lack something, such as its weights.
+        there = [part for part in tf.nest.flatten(after, expand_composites=True) if part is not None]
         # Under tf.function nothing but a dependency orders the clock, which is no resource.
-        with tf.control_dependencies(tf.nest.flatten(after, expand_composites=True)), tf.device("CPU:0"):
+        with tf.control_dependencies(there), tf.device("CPU:0"):
             return tf.timestamp()
 
     def ready(self, gradients):
