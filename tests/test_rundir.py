@@ -297,3 +297,12 @@ def test_lines_are_appended(tmp_path):
     for epoch in (1, 2):
         rundir.append_line(path, {"epoch": epoch, "name": "a\nb"})
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    run = RunDir(tmp_path / "run")
+    message = rf"another process trains in it \(process {os.getpid()} on "
+    with rundir.locked(run), pytest.raises(ValueError, match=message), rundir.locked(run):
+        pass
+    with rundir.locked(run):
+        assert rundir.open_run(run, "never") is None

@@ -47,6 +47,11 @@ CASES = {
         "flag --strategy=gpus: value should be one of <auto|one_device|mirrored|multi_worker|tpu>",
     ),
     "a word too many": (["train"], None, "'train' is not a flag. Write --name=value;"),
+    "two kinds of batch": (
+        ["--global_batch=64", "--replica_batch=16"],
+        None,
+        "--global_batch and --replica_batch: each says how many rows a step has. Give one of them.",
+    ),
     "epochs and steps": (["--epochs=1", "--steps=2"], None, "epochs is 1 and steps is 2: both"),
     "a recipe that is not there": (["--recipe=x.py"], None, "--recipe=x.py: there is no such file"),
     "an unknown model": (
@@ -204,5 +209,7 @@ def test_a_run_dir_that_cannot_be_made_is_refused_before_training(folder):
     )
     assert (ended.code, ended.out) == (2, "")
     last = ended.err.splitlines()[-1]
-    assert last == "tfdist.train: [Errno 20] Not a directory: 'full/notes.txt/deeper'"
+    assert last.startswith(
+        "tfdist.train: run_dir full/notes.txt/deeper cannot be made (Not a directory). Give a folder"
+    )
     assert "Traceback" not in ended.err

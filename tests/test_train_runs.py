@@ -57,6 +57,28 @@ def test_a_finished_run_is_not_trained_again_and_a_longer_one_goes_on(tmp_path, 
     assert read_summary(tmp_path)["weights_sha256"] == read_summary(straight)["weights_sha256"]
 
 
+def test_a_folder_of_another_run_is_refused_by_the_first_difference(tmp_path, capsys):
+    assert train.main(["--model=mlp", "--strategy=one_device", "--steps=2", f"--run_dir={tmp_path}"]) == 0
+    for flag, difference in (
+        ("--seed=9", "seed is 0 there, and 9 here"),
+        ("--learning_rate=0.5", "learning_rate is 0.002 there, and 0.5 here"),
+        ("--model=cnn", "model is 'mlp' there, and 'cnn' here"),
+        ("--global_batch=32", "global_batch is 64 there, and 32 here"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            train.main(["--model=mlp", "--strategy=one_device", "--steps=2", f"--run_dir={tmp_path}", flag])
+        assert f"holds another run: {difference}. Use the flags of that run" in capsys.readouterr().err
+
+
+def test_a_summary_that_is_torn_is_one_message(tmp_path, capsys):
+    flags = ["--model=mlp", "--strategy=one_device", "--steps=2", f"--run_dir={tmp_path}"]
+    assert train.main(flags) == 0
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(SystemExit, match="2"):
+        train.main(flags)
+    assert "summary.json: not JSON" in capsys.readouterr().err
+
+
 def test_a_folder_of_images_is_trained_end_to_end(tmp_path):
     write_images(tmp_path / "images")
     recipe = tmp_path / "ants.py"

@@ -77,6 +77,7 @@ def test_what_one_device_cannot_repeat_is_called_random_and_not_wrong(make_strat
 MISTAKES = {
     "returns_a_model": "build_fn() returned Sequential. Return (model, data): a compiled keras.Model, and",
     "not_compiled": "build_fn() returned a model that is not compiled. Call model.compile(optimizer, loss) in it.",
+    "raises": "build_fn() raised ZeroDivisionError: division by zero (",
     "no_data": "build_fn() returned ndarray for the data. Return (model, data)",
     "cannot_train": "Keras itself cannot train the model on one device: ",
     "A_NUMBER": "verified_models has no function 'A_NUMBER'. Define one that returns (model, data).",

@@ -236,3 +236,8 @@ def cannot_train():
 
 
 A_NUMBER = 3
+
+
+def raises():
+    """Fails by itself."""
+    return 1 / 0

@@ -223,6 +223,43 @@ class RunConfig:
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
+# What makes a run the run that it is: with another of these, a folder's checkpoints and results are of another one.
+_IDENTITY = (
+    "model",
+    "model_options",
+    "dataset",
+    "dataset_options",
+    "global_batch",
+    "seed",
+    "optimizer",
+    "optimizer_options",
+    "learning_rate",
+    "base_batch",
+    "scaling",
+    "warmup_epochs",
+    "loss",
+    "precision",
+)
+
+
+def first_difference(there, here):
+    """Finds where two runs are not the same.
+
+    Args:
+        there: a `RunConfig` as JSON types, of an earlier version of tfdist perhaps.
+        here: the same of another run.
+
+    Returns:
+        A text such as "seed is 0 there, and 9 here", or None.
+    """
+    for field in _IDENTITY:
+        # How many rows `replica_batch` makes, nobody knows before the strategy.
+        known = field in there and field in here and not (field == "global_batch" and here.get("replica_batch"))
+        if known and there[field] != here[field]:
+            return f"{field} is {there[field]!r} there, and {here[field]!r} here"
+    return None
+
+
 def read_steps(text):
     """Reads "100:110" as (100, 110).
 

@@ -10,6 +10,7 @@ import time
 FAULTS = "TFDIST_FAULTS"
 ATTEMPT = "TFDIST_ATTEMPT"
 
+# The launcher knows one kind more: "lose", a kill whose worker stays away.
 # SIGKILL, SIGTERM, SIGSTOP, an exception, exit code 0 too early, a pause, a damaged checkpoint.
 KINDS = ("kill", "term", "hang", "exception", "exit", "slow", "torn_checkpoint")
 # Before the first step; between two calls; within a call, while the others wait for this worker; three places of a
@@ -60,7 +61,7 @@ def parse(text):
 def _parse_one(text):
     kind, _, rest = text.partition(":")
     if kind not in KINDS:
-        raise ValueError(f"chaos {text!r}: {kind!r} is no kind of fault. Use one of {', '.join(KINDS)}.")
+        raise ValueError(f"chaos {text!r}: {kind!r} is no kind of fault. Use one of {', '.join(KINDS)}, lose.")
     values = {"point": "save_end"} if kind == "torn_checkpoint" else {}
     readers = {"worker": int, "step": int, "attempt": int, "seconds": float, "point": str}
     for item in filter(None, rest.split(",")):

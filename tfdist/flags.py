@@ -90,6 +90,8 @@ def read_config(arguments):
         ValueError: a flag, a value or the recipe is wrong; the message says which and what to do.
     """
     given = _given(arguments)
+    if {"global_batch", "replica_batch"} <= given.keys():
+        raise ValueError("--global_batch and --replica_batch: each says how many rows a step has. Give one of them.")
     recipe = given.pop("recipe", None)
     config = RunConfig() if recipe is None else load_recipe(recipe)
     return config.replace(**given)

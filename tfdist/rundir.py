@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 import pathlib
 import re
 import shutil
+import socket
 
 # The launcher sets it: the file in which it keeps its attempts.
 RESTARTS = "TFDIST_RESTARTS_FILE"
@@ -58,6 +60,11 @@ class RunDir:
     def logs(self):
         """The folder of the launcher's logs, there before the run begins."""
         return self.path / "logs"
+
+    @property
+    def lock(self):
+        """The file that says who trains in the folder."""
+        return self.path / ".lock"
 
     def checkpoint(self, step):
         """Gives the folder of the checkpoint at a step."""
@@ -122,7 +129,7 @@ def open_run(run_dir, resume):
     if run_dir.path.exists() and not run_dir.path.is_dir():
         raise NotADirectoryError(f"run_dir {run_dir.path} is a file. Give a folder.")
     steps = run_dir.checkpoint_steps()
-    if resume == "never" and run_dir.path.is_dir() and set(run_dir.path.iterdir()) - {run_dir.logs}:
+    if resume == "never" and run_dir.path.is_dir() and set(run_dir.path.iterdir()) - {run_dir.logs, run_dir.lock}:
         raise FileExistsError(
             f"run_dir {run_dir.path} is not empty, but resume is 'never'. Use an empty folder, or resume='auto'."
         )
@@ -131,6 +138,46 @@ def open_run(run_dir, resume):
             f"run_dir {run_dir.path} has no checkpoint, but resume is 'must'. Check the folder, or use resume='auto'."
         )
     return steps[-1] if steps else None
+
+
+def make_folder(path):
+    """Makes a run's folder, if it is not there.
+
+    Raises:
+        ValueError: it cannot be made; says why, and what to do.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"run_dir {path} cannot be made ({error.strerror}). Give a folder that you may write."
+        ) from None
+
+
+@contextlib.contextmanager
+def locked(run_dir):
+    """Keeps every other process from training in a run's folder while it is entered; a kill ends that too.
+
+    Raises:
+        ValueError: another process trains in it; says which.
+    """
+    make_folder(run_dir.path)
+    with open(run_dir.lock, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"run_dir {run_dir.path}: another process trains in it ({file.read().strip() or 'unknown'}). Wait for "
+                "it, end it, or use another folder."
+            ) from None
+        except OSError:
+            # A file system without locks.
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 def finished_summary(run_dir, steps):

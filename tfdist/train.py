@@ -9,6 +9,7 @@ import threading
 
 from tfdist import data, faults, flags, models, preemption, rendezvous, rundir
 from tfdist.cluster import read_cluster
+from tfdist.config import first_difference
 from tfdist.exits import INTERRUPTED, MISTAKE, STOPPED
 from tfdist.fingerprint import fingerprint
 from tfdist.heartbeat import make_heartbeat
@@ -18,17 +19,19 @@ from tfdist.log import say
 def main(arguments=None):
     """Runs the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    with refusals():
-        config = flags.read_config(arguments)
-        cluster = read_cluster(os.environ)
-        check(config, cluster)
-        heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
-        run = agree_on_run(config, cluster, flags.read_files(arguments))
+    run = None
     try:
+        with refusals():
+            config = flags.read_config(arguments)
+            cluster = read_cluster(os.environ)
+            check(config, cluster)
+            heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
+            run = agree_on_run(config, cluster, flags.read_files(arguments))
         with sigterm_leaves(), preemption.watched(preemption.NOTICES.get(config.preemption_notice)):
             return train(config, cluster, run, heartbeat)
     except KeyboardInterrupt as interrupt:
-        print(f"tfdist.train: {interrupt or 'stopped'}. Go on with --run_dir={run.path}.")
+        again = f" Go on with --run_dir={run.path}." if run and run.checkpoint_steps() else ""
+        print(f"tfdist.train: {str(interrupt) or 'stopped'}.{again}")
         return INTERRUPTED
 
 
@@ -51,8 +54,9 @@ def train(config, cluster, run, heartbeat):
         steps = config.total_steps(source.cardinality)
         if writes:
             # Here, where a folder that cannot be made is still one message.
-            run.path.mkdir(parents=True, exist_ok=True)
-    if finished := rundir.finished_summary(run, steps):
+            rundir.make_folder(run.path)
+        finished = rundir.finished_summary(run, steps)
+    if finished:
         if writes:
             print(f"the run is finished; nothing to do.\n{assemble.last_lines(run, finished)}")
         return 0
@@ -138,6 +142,13 @@ def choose_run(config):
     # What was begun by an earlier start of the same launch is no folder of somebody else's.
     again = int(os.environ.get(faults.ATTEMPT, "0")) > 0
     rundir.open_run(run, "auto" if again else config.resume)
+    if run.config.is_file() and (run.checkpoint_steps() or run.summary.is_file()):
+        difference = first_difference(rundir.read_json(run.config), config.to_dict())
+        if difference:
+            raise ValueError(
+                f"run_dir {run.path} holds another run: {difference}. Use the flags of that run (more epochs, other "
+                "devices and other workers are fine), or another run_dir."
+            )
     return run
 
 

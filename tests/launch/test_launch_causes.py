@@ -38,6 +38,8 @@ LOST_PEER = "tensorflow.python.framework.errors_impl.UnavailableError: Socket cl
         ([ended(0, 76), ended(1, -15, asked=True)], ("failure", (0,), 76)),
         ([ended(1, 2), ended(0, 2)], ("mistake", (0,), 2)),
         ([ended(0, 76), ended(1, 2)], ("mistake", (1,), 2)),
+        # In a script of the user's own, an exception tells what a restart does not mend.
+        ([ended(1, 1, "tfdist.checkpoint.CheckpointError: x"), ended(0, 76)], ("mistake", (1,), 2)),
         ([ended(1, 75), ended(0, 75)], ("preempted", (), 75)),
         ([ended(0, 76), ended(1, 75)], ("preempted", (), 75)),
         ([ended(1, 1), ended(0, 75)], ("failure", (1,), 1)),

@@ -200,5 +200,5 @@ def test_batches_without_weights_are_measured_too(make_strategy):
             x, y = jobs.make_rows(8, "float32")
             yield x, y, None
 
-    report, history = report_of(make_strategy(2), batches())
+    _, history = report_of(make_strategy(2), batches())
     assert history["step_seconds"][0] > 0

@@ -116,8 +116,8 @@ def assert_same(mine, theirs):
     states = [state(one) if isinstance(one, keras.Model) else one for one, _ in (mine, theirs)]
     for one, other in zip(*states, strict=True):
         np.testing.assert_array_equal(one, other)
-    for name, values in mine[1].items():
-        assert values == theirs[1][name][-len(values) :], name
+    # Also of the epochs that an earlier process trained.
+    assert mine[1] == theirs[1]
 
 
 class Reused:
@@ -152,7 +152,6 @@ def test_promise_30_a_run_stopped_anywhere_ends_with_the_very_weights(make_strat
         for at, every in [(4, 2), (PER_EPOCH, 7), (12, 5)]:
             stop(run.new(), tmp_path / str(at), at=at, every=every)
             resumed = resume(run.odd(), tmp_path / str(at))
-            assert len(resumed[1]["loss"]) == (3 if at == 4 else 2)
             assert_same(resumed, whole)
 
 
@@ -173,7 +172,7 @@ def test_promise_30_another_number_of_replicas_goes_on(make_strategy, tmp_path, 
     resumed, rest = resume(make_strategy(second), tmp_path, make=make)
     np.testing.assert_allclose(jobs.weights_of(resumed), jobs.weights_of(model), rtol=0, atol=1e-9)
     for name, values in rest.items():
-        np.testing.assert_allclose(values, history[name][-2:], rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(values, history[name], rtol=1e-6, err_msg=name)
 
 
 def test_promise_30_a_run_of_so_many_steps_is_a_part_of_a_longer_one(make_strategy, tmp_path):
@@ -259,9 +258,7 @@ def test_promise_30_callbacks_decide_as_if_nothing_had_happened(make_strategy, t
     saved = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("whole", "parts")]
     assert saved[0] == saved[1] != []
     # It was over, and stays so.
-    model, history = resume(run.odd(), run_dir, callbacks=make_callbacks(tmp_path / "parts"), **arguments)
-    assert_same((model, history), whole)
-    assert history == {}
+    assert_same(resume(run.odd(), run_dir, callbacks=make_callbacks(tmp_path / "parts"), **arguments), whole)
 
 
 def test_promise_30_weights_swapped_for_their_averages_are_swapped_back(make_strategy, tmp_path):

@@ -1,5 +1,7 @@
 """One model in one place, one device or N replicas, trained from the same start as often as wished."""
 
+import traceback
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -34,7 +36,7 @@ class Trial:
         keras.utils.set_random_seed(seed)
         layer_calls.count_names_anew()
         with strategy.scope():
-            self.model, self.data = checked(build())
+            self.model, self.data = checked(call(build))
         self.random_layers = layer_calls.silence_random_layers(self.model)
 
     def watch_gradients(self):
@@ -100,6 +102,21 @@ class Trial:
         else:
             history = training.fit(self.model, dataset, verbose=0, sync_batchnorm=self._sync_batchnorm)
         return {name: float(np.mean(values[-1])) for name, values in history.history.items()}
+
+
+def call(build):
+    """Calls the user's function.
+
+    Raises:
+        NotComparable: it raised something: says what and where.
+    """
+    try:
+        return build()
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise NotComparable(
+            f"build_fn() raised {type(error).__name__}: {error} ({place.filename}:{place.lineno}). Mend it first."
+        ) from error
 
 
 def checked(built):

@@ -78,7 +78,9 @@ class Launcher:
         number = len(self._past)
         ports = None if self._config.hosts else plan.free_ports(len(slots))
         workers = plan.make_workers(self._config, self._folders, slots, number, ports)
-        self._screen.say(f"{len(workers)} workers, attempt {number}; logs in {self._folders.logs}")
+        self._screen.say(
+            f"{len(workers)} worker{'s' * (len(workers) > 1)}, attempt {number}; logs in {self._folders.logs}"
+        )
         began, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
         attempt = Watch(self._config, workers, number, self._events, self._screen).run()
         seconds = time.monotonic() - clock

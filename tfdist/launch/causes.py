@@ -14,6 +14,10 @@ _PEER_WORDS = re.compile(
 )
 
 
+# Exceptions of tfdist's that a script does not catch: what they tell, a restart does not mend.
+_MISTAKES = re.compile(r"tfdist\.(checkpoint\.CheckpointError|cluster\.ClusterError|slurm\.SlurmError)\b")
+
+
 @dataclass(frozen=True)
 class Exit:
     """How a worker ended.
@@ -139,6 +143,8 @@ def _judge_root(exits, own, root):
     if root.code == MISTAKE:
         root = min((item for item in own if item.code == MISTAKE), key=lambda item: item.worker.rank)
         return Verdict("mistake", MISTAKE, f"{root.worker} {root}", (root.worker.rank,))
+    if _MISTAKES.match(exception_of(root.tail) or ""):
+        return Verdict("mistake", MISTAKE, f"{root.worker} {root}{_at(root)}", (root.worker.rank,))
     alone = "; no other worker failed before" if root.code == PEER_LOST else ""
     cause = f"{root.worker} {root} after {root.seconds:.0f} s{_at(root)}{alone}"
     return Verdict("failure", shell_code(root.code), cause, (root.worker.rank,))

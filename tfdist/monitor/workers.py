@@ -11,6 +11,8 @@ _SLOW_RATIO = 1.2
 _SLOW_SHARE = 0.1
 _INPUT_SHARE = 0.2
 _BUSY_SHARE = 0.5
+# Nor is anything to be won below this, a step.
+_SHORT_SECONDS = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _slow_worker(timings):
     worker, ratio = found
     timing = timings[worker]
     lag = timing.late_seconds * (1 - 1 / ratio)
-    if ratio <= _SLOW_RATIO or lag < _SLOW_SHARE * timing.mean_seconds:
+    if ratio <= _SLOW_RATIO or lag < max(_SLOW_SHARE * timing.mean_seconds, _SHORT_SECONDS):
         return ""
     return (
         f"worker {worker} is the slowest: its gradients are ready {1e3 * timing.late_seconds:.3g} ms after a step "
@@ -193,7 +195,7 @@ def _slow_worker(timings):
 def _slow_input(timings):
     shares = [0.0 if math.isnan(timing.input_share) else timing.input_share for timing in timings]
     worker = max(range(len(shares)), key=shares.__getitem__)
-    if shares[worker] <= _INPUT_SHARE:
+    if shares[worker] <= _INPUT_SHARE or timings[worker].input_seconds < _SHORT_SECONDS:
         return ""
     who = f"worker {worker} waits" if len(timings) > 1 else "the training waits"
     return (

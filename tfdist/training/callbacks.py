@@ -72,8 +72,12 @@ def make_callback_list(model, callbacks, verbose, *, epochs, steps, more=(), his
             callbacks.append(callback)
         return callbacks
     verbose = (1 if verbose == "auto" else verbose) if is_chief(model.distribute_strategy) else 0
+    chosen = for_this_worker(keras.tree.flatten(callbacks or []), model.distribute_strategy)
+    if history and not any(isinstance(callback, keras.callbacks.History) for callback in chosen):
+        # Before those that save: Keras would put it last, and a checkpoint would lack the epoch that has just ended.
+        chosen.append(keras.callbacks.History())
     return keras.callbacks.CallbackList(
-        [*for_this_worker(keras.tree.flatten(callbacks or []), model.distribute_strategy), *more],
+        [*chosen, *more],
         add_history=history,
         add_progbar=verbose != 0,
         model=model,

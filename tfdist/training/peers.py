@@ -34,10 +34,11 @@ def peers_are_needed(strategy):
     except (*_KINDS, tf.errors.InternalError) as error:
         if worker_count(strategy) == 1 or not tells_a_loss(error):
             raise
-        first = str(error).strip().splitlines()[0][:200]
+        said = [line.strip() for line in str(error).splitlines() if any(word in line for word in _WORDS)]
+        why = f" ({said[0][:200]})" if said else ""
         warn(
             "another worker was lost: it ended, or the network to it broke; its own log says why. This worker cannot "
-            f"go on without it. Start all of them again to go on from the last checkpoint. ({first})"
+            f"go on without it. Start all of them again to go on from the last checkpoint.{why}"
         )
         raise PeerLostError(PEER_LOST) from error
 

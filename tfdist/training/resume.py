@@ -87,6 +87,8 @@ class GoingOn(FreshStart):
         for callback in callbacks:
             if isinstance(callback, StepCallback):
                 callback.go_on(place.step - place.step_in_epoch)
+        if self.steps_done >= self._steps:
+            say("the run has done its steps before; nothing is left to train.")
         self._over = any(map(callback_state.has_stopped, callbacks))
         if self._over:
             say("EarlyStopping has ended this run before; nothing is left to train.")
@@ -137,6 +139,13 @@ class Store:
         self.restored = None
         self.place = None
 
+    @contextlib.contextmanager
+    def owned(self):
+        """Keeps other processes out of the folder; the chief does so, and tells the others where it cannot."""
+        with contextlib.ExitStack() as stack:
+            self._chief_does(lambda: stack.enter_context(rundir.locked(self._run_dir)))
+            yield
+
     def restore(self, resume):
         """Restores the newest whole checkpoint, the chief's choice; every worker calls it.
 
@@ -158,17 +167,21 @@ class Store:
 
     def _agree_on_step(self, resume):
         """Gives the step that the chief has found, to all; None for a fresh start."""
+        return self._chief_does(lambda: self._find(resume))
+
+    def _chief_does(self, function):
+        """Calls a function on the chief; gives its number or None to all workers, and lets all fail where it fails."""
         strategy = self._model.distribute_strategy
         if worker_count(strategy) == 1:
-            return self._find(resume)
+            return function()
         broadcast = make_broadcast(strategy)
-        step = failure = None
+        number = failure = None
         if self._writes:
             try:
-                step = self._find(resume)
+                number = function()
             except (OSError, ValueError) as error:
                 failure = error
-        (answer,) = broadcast([_FAILED if failure else _NONE if step is None else float(step)])
+        (answer,) = broadcast([_FAILED if failure else _NONE if number is None else float(number)])
         if failure:
             raise failure
         if answer == _FAILED:
@@ -271,8 +284,8 @@ def going_on(model, data, feed, run_dir, resume, watch, *, every_steps=None, kee
         "replicas": strategy.num_replicas_in_sync,
     }
     store = Store(run_dir, model, feed, about, keep=keep, watch=watch)
-    store.restore(resume)
-    with stop_requests() as asked:
+    with store.owned(), stop_requests() as asked:
+        store.restore(resume)
         decisions = [Decisions(strategy, asked)] if several else []
         stop_signal = decisions[0].stop_signal if several else asked
         checkpointer = Checkpointer(store.save, every_steps=every_steps, stop_signal=stop_signal)
