@@ -13,6 +13,7 @@ import tfdist
 from tfdist import strategy as strategies
 from tfdist.data.arrays import from_arrays
 from tfdist.data.share import Form
+from tfdist.training.meter import NoClock
 from tfdist.training.step import Step
 
 ROWS = 45
@@ -121,7 +122,7 @@ def test_the_whole_padded_step_compiles_under_xla(make_strategy, float64):
 
     @tf.function(jit_compile=True)
     def compiled(share):
-        step.test(share, static.form(1))
+        step.test(share, static.form(1), NoClock())
 
     compiled(share)
     logs = {name: float(value) for name, value in step.logs().items()}

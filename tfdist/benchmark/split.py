@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfdist.collectives import sum_over_replicas
 from tfdist.data import delivery
 from tfdist.training.local_statistics import LocalStatistics
+from tfdist.training.meter import NoClock
 from tfdist.training.step import Step, replica_gradients
 
 
@@ -70,7 +71,7 @@ class Parts:
             return strategy.run(self._replica_reduce, args=(share,))
 
         def whole(share):
-            self._step.train(share, self._form)
+            self._step.train(share, self._form, NoClock())
             return tf.zeros([])
 
         for part in (compute, reduce, whole):
