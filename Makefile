@@ -37,7 +37,7 @@ $(OLDEST)/ready: setup.cfg pyproject.toml
 equivalence: $(VENV)/ready
 	$(VENV)/bin/python tests/equivalence/table.py
 
-# Every fault at every point of a run, on two and three workers, then KILLS random kills: about 40 minutes.
+# Every fault at every point of a run, on two and three workers, then KILLS random kills: about an hour.
 KILLS ?= 50
 chaos: $(VENV)/ready
 	KILLS=$(KILLS) $(VENV)/bin/python -m pytest tests/chaos/every_fault.py tests/chaos/random_kills.py

@@ -1,5 +1,6 @@
 """What every test may count on: four logical CPU devices, and no word from TensorFlow."""
 
+import gc
 import os
 import sys
 
@@ -43,3 +44,10 @@ def float64():
 
     with double_precision():
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settled_heap():
+    """Spares what lives already the garbage collector's rounds: of all that TensorFlow and Keras keep, one takes seconds."""
+    gc.collect()
+    gc.freeze()

@@ -16,6 +16,7 @@ FLOORS = {
     "ground": (
         "__init__",
         "cluster",
+        "command_line",
         "config",
         "exits",
         "faults",
@@ -39,7 +40,7 @@ FLOORS = {
 # Floors whose modules know nothing of each other.
 STRANGERS = ("parts", "roof")
 # What the ground may import beside the standard library.
-GROUND_NEEDS = {"flags": {"absl"}, "launch": {"absl"}, "order": {"numpy"}}
+GROUND_NEEDS = {"command_line": {"absl"}, "flags": {"absl"}, "launch": {"absl"}, "order": {"numpy"}}
 # What the command line reads before TensorFlow is loaded, though it stands higher.
 LIGHT = (
     "tfdist.train",

@@ -18,6 +18,26 @@ def replica_context(caller):
     return context
 
 
+def gather_over_replicas(values, caller="tfdist"):
+    """Gathers tensors from all replicas, in few packed collectives: zeros in the others' places, then one sum.
+
+    Args:
+        values: list of tensors of any shape, the same shapes on every replica.
+        caller: who asks, for messages.
+
+    Returns:
+        The list of tensors (replicas, ...), the same on every replica.
+    """
+    context = replica_context(caller)
+    places = tf.range(context.num_replicas_in_sync) == context.replica_id_in_sync_group
+    parts = []
+    for value in values:
+        row = tf.convert_to_tensor(value)[tf.newaxis]
+        # Chosen, not multiplied: an infinite value of one replica stays one replica's.
+        parts.append(tf.where(tf.reshape(places, [-1, *[1] * (row.shape.rank - 1)]), row, tf.zeros_like(row)))
+    return sum_over_replicas(parts, caller)
+
+
 def sum_over_replicas(values, caller="tfdist"):
     """Sums tensors over the replicas, in few packed collectives.
 

@@ -7,6 +7,7 @@ import sys
 
 from absl import flags
 
+from tfdist.command_line import read_given
 from tfdist.config import (
     JIT_COMPILES,
     OPTIMIZERS,
@@ -105,17 +106,7 @@ def read_files(arguments):
 
 def _given(arguments):
     """Maps each flag that is given to its value."""
-    values = make_flags()
-    if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in arguments):
-        print(USAGE + values.module_help(__name__).split("\n", 2)[2])
-        raise SystemExit(0)
-    try:
-        rest = values(["tfdist.train", *arguments])[1:]
-    except flags.Error as error:
-        raise ValueError(f"{error} See python -m tfdist.train --help.") from None
-    if rest:
-        raise ValueError(f"{rest[0]!r} is not a flag. Write --name=value; see python -m tfdist.train --help.")
-    return {name: values[name].value for name in values if values[name].present}
+    return read_given(make_flags(), arguments, command="tfdist.train", usage=USAGE, module=__name__)
 
 
 def load_recipe(path):

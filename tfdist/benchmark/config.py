@@ -6,6 +6,7 @@ import pathlib
 from absl import flags
 
 from tfdist import data, models
+from tfdist.command_line import read_given
 from tfdist.config import read_steps
 
 # Name → what it is, for the help and the table's footnotes.
@@ -186,18 +187,9 @@ def read_config(arguments):
         SystemExit: help was asked for, and printed.
         ValueError: a flag or a value is wrong; the message says which and what to do.
     """
-    values = make_flags()
-    if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in arguments):
-        contenders = "\n".join(f"  {name:20} {what}" for name, what in CONTENDERS.items())
-        print(USAGE.format(contenders) + values.module_help(__name__).split("\n", 2)[2])
-        raise SystemExit(0)
-    try:
-        rest = values(["tfdist.bench", *arguments])[1:]
-    except flags.Error as error:
-        raise ValueError(f"{error} See python -m tfdist.bench --help.") from None
-    if rest:
-        raise ValueError(f"{rest[0]!r} is not a flag. Write --name=value; see python -m tfdist.bench --help.")
-    given = {name: values[name].value for name in values if values[name].present}
+    contenders = "\n".join(f"  {name:20} {what}" for name, what in CONTENDERS.items())
+    usage = USAGE.format(contenders)
+    given = read_given(make_flags(), arguments, command="tfdist.bench", usage=usage, module=__name__)
     given |= {name: _whole_numbers(name, given[name]) for name in ("scale", "replicas", "input_shape") if name in given}
     if "versus" in given:
         given["versus"] = tuple(given["versus"])

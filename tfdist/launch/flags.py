@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from tfdist.command_line import read_given
 from tfdist.launch.config import LaunchConfig
 
 USAGE = """Starts the workers of a run, here or over ssh, and watches, stops and restarts them together.
@@ -17,8 +18,6 @@ still, 75 and 130 where the launcher itself was asked to stop and the workers ha
 
 Flags:
 """
-
-_HELP = ("--help", "-h", "-help", "--helpfull")
 
 
 def make_flags():
@@ -67,16 +66,10 @@ def read_config(arguments):
     arguments = list(arguments)
     split = arguments.index("--") if "--" in arguments else len(arguments)
     own, command = arguments[:split], arguments[split + 1 :]
-    values = make_flags()
-    if any(argument in _HELP for argument in own):
-        print(USAGE + values.module_help(__name__).split("\n", 2)[2])
-        raise SystemExit(0)
-    try:
-        rest = values(["tfdist.launch", *own])[1:]
-    except flags.Error as error:
-        raise ValueError(f"{error} See python -m tfdist.launch --help.") from None
-    if rest:
-        raise ValueError(f"{rest[0]!r} is not a flag. Put what is to run after ` -- `: … -- {' '.join(rest)}")
-    given = {name: values[name].value for name in values if values[name].present}
+    given = read_given(make_flags(), own, command="tfdist.launch", usage=USAGE, module=__name__, cure=_what_to_do_with)
     given |= {name: tuple(given[name]) for name in ("hosts", "env") if name in given}
     return LaunchConfig(command=tuple(command), **given)
+
+
+def _what_to_do_with(rest):
+    return f"Put what is to run after ` -- `: … -- {' '.join(rest)}"

@@ -143,9 +143,7 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
     """Runs the calls of one epoch of "train" or "test"; gives the logs."""
     begin, end = (getattr(callbacks, f"on_{mode}_batch_{when}") for when in ("begin", "end"))
     stopped = {"train": "stop_training", "test": "stop_evaluating"}[mode]
-    ears = [
-        hear for item in getattr(callbacks, "callbacks", ()) if (hear := getattr(item, f"on_{mode}_measured", None))
-    ]
+    ears = _ears(callbacks, mode)
     iterator = feed.begin(span)
     logs, done, ended = {}, 0, False
     for first, count in plan.calls(span, model.steps_per_execution, every, at):
@@ -168,7 +166,7 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
 def _ears(callbacks, mode):
     """Lists what of callbacks wants to hear (steps, `meter.Measured`) after each call, before its end is told."""
     name = f"on_{mode}_measured"
-    return [getattr(item, name) for item in callbacks.callbacks if hasattr(item, name)]
+    return [getattr(item, name) for item in getattr(callbacks, "callbacks", ()) if hasattr(item, name)]
 
 
 def _validator(model, data, frequency, *, batch_size, steps):

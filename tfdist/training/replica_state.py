@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfdist.collectives import sum_over_replicas
+from tfdist.collectives import gather_over_replicas
 from tfdist.internals import models, optimizers
 
 METRICS, GRADIENTS = "metric", "gradient"
@@ -56,7 +56,7 @@ class ReplicaState:
 
             @tf.function
             def collect():
-                results = self._strategy.run(_replica_collect, args=(variables,))
+                results = self._strategy.run(gather_over_replicas, args=(variables, "collect"))
                 return [self._strategy.experimental_local_results(result)[0] for result in results]
 
             self._collectors[kind] = collect
@@ -93,19 +93,6 @@ class ReplicaState:
         shared = np.zeros((count, *values.shape[1:]), values.dtype)
         shared[0] = values.sum(axis=0, dtype=values.dtype)
         return shared
-
-
-def _replica_collect(variables):
-    """Gives each variable of all replicas, (replicas, ...): zeros in the others' places, then one sum."""
-    context = tf.distribute.get_replica_context()
-    places = tf.range(context.num_replicas_in_sync) == context.replica_id_in_sync_group
-    parts = []
-    for variable in variables:
-        value = tf.convert_to_tensor(variable)
-        mine = tf.reshape(places, [-1, *[1] * value.shape.rank])
-        # Chosen, not multiplied: an infinite metric of one replica stays one replica's.
-        parts.append(tf.where(mine, value[tf.newaxis], tf.zeros_like(value[tf.newaxis])))
-    return sum_over_replicas(parts, "collect")
 
 
 def _replica_pick(values):

@@ -133,6 +133,7 @@ class Store:
         self._watch = watch
         self._writes = is_chief(model.distribute_strategy)
         self._replicas = ReplicaState(model)
+        self._broadcast = make_broadcast(model.distribute_strategy)
         self._damaged = ()
         self._best = {}
         self.callbacks = ()
@@ -152,7 +153,7 @@ class Store:
         Raises:
             CheckpointError, FileExistsError, FileNotFoundError: as `rundir.open_run` and `checkpoint.restore`.
         """
-        step = self._agree_on_step(resume)
+        step = self._chief_does(lambda: self._find(resume))
         if step is None:
             return
         self.restored = checkpoint.restore(self._run_dir, self._model, step, self._about)
@@ -165,23 +166,17 @@ class Store:
         if manifest.best_step(self._run_dir) in self._run_dir.checkpoint_steps():
             self._best = rundir.read_json(self._run_dir.best)
 
-    def _agree_on_step(self, resume):
-        """Gives the step that the chief has found, to all; None for a fresh start."""
-        return self._chief_does(lambda: self._find(resume))
-
     def _chief_does(self, function):
         """Calls a function on the chief; gives its number or None to all workers, and lets all fail where it fails."""
-        strategy = self._model.distribute_strategy
-        if worker_count(strategy) == 1:
+        if worker_count(self._model.distribute_strategy) == 1:
             return function()
-        broadcast = make_broadcast(strategy)
         number = failure = None
         if self._writes:
             try:
                 number = function()
             except (OSError, ValueError) as error:
                 failure = error
-        (answer,) = broadcast([_FAILED if failure else _NONE if number is None else float(number)])
+        (answer,) = self._broadcast([_FAILED if failure else _NONE if number is None else float(number)])
         if failure:
             raise failure
         if answer == _FAILED:

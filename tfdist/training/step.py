@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import order
-from tfdist.collectives import sum_over_replicas
+from tfdist.collectives import gather_over_replicas, sum_over_replicas
 from tfdist.data.share import rows_that_count, slice_rows
 from tfdist.gradients import apply_gradients, update
 from tfdist.internals import models, optimizers, randomness, statistics
@@ -177,10 +177,8 @@ def _update_metrics(model, loss, x, y, y_pred, sample_weight):
 
 def replica_count(rows):
     """Gives (rows of all replicas, rows of those before this one)."""
-    context = tf.distribute.get_replica_context()
-    replica, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
-    (counts,) = sum_over_replicas([tf.one_hot(replica, replicas, rows, tf.zeros_like(rows))])
-    return tf.reduce_sum(counts), tf.reduce_sum(counts[:replica])
+    (counts,) = gather_over_replicas([rows])
+    return tf.reduce_sum(counts), tf.reduce_sum(counts[: tf.distribute.get_replica_context().replica_id_in_sync_group])
 
 
 def replica_own_step(model, step, share, form, local=None):
