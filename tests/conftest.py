@@ -48,6 +48,6 @@ def float64():
 
 @pytest.fixture(scope="module", autouse=True)
 def _settled_heap():
-    """Spares what lives already the garbage collector's rounds: of all that TensorFlow and Keras keep, one takes seconds."""
+    """Spares what lives already the garbage collector's rounds, which take seconds in so large a process."""
     gc.collect()
     gc.freeze()
