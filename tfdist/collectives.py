@@ -4,6 +4,8 @@ import tensorflow as tf
 
 # Collectives of a few MiB overlap; one a tensor waits for the network each time.
 BYTES_PER_PACK = 4 * 2**20
+# TensorFlow packs small tensors together, but never cuts a large one; between processes, parts overlap too.
+BYTES_PER_PIECE = 2**20
 
 
 def replica_context(caller):
@@ -38,6 +40,20 @@ def gather_over_replicas(values, caller="tfdist"):
     return sum_over_replicas(parts, caller)
 
 
+def gather_rows(values, caller="tfdist"):
+    """Gathers matrices from all replicas, one below the other.
+
+    Args:
+        values: list of tensors (rows, columns); the columns are known, the rows may differ between replicas.
+        caller: who asks, for messages.
+
+    Returns:
+        The list of tensors (rows of all replicas, columns), the same on every replica.
+    """
+    context = replica_context(caller)
+    return [tf.ensure_shape(context.all_gather(value, axis=0), [None, value.shape[1]]) for value in values]
+
+
 def sum_over_replicas(values, caller="tfdist"):
     """Sums tensors over the replicas, in few packed collectives.
 
@@ -56,6 +72,27 @@ def sum_over_replicas(values, caller="tfdist"):
         chosen = [index for index, value in enumerate(values) if value.dtype == dtype]
         # A tensor read from a variable carries no device, and that strategy refuses it: give it this one.
         placed = [tf.identity(v) if isinstance(v, tf.Tensor) else v for v in (values[index] for index in chosen)]
-        for index, total in zip(chosen, context.all_reduce(tf.distribute.ReduceOp.SUM, placed, options), strict=True):
-            sums[index] = total
+        pieces = [_pieces(value) if _between_processes(context) else [value] for value in placed]
+        flat = [piece for some in pieces for piece in some]
+        totals = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, flat, options))
+        for index, value, some in zip(chosen, placed, pieces, strict=True):
+            together = [next(totals) for _ in some]
+            sums[index] = together[0] if len(some) == 1 else tf.reshape(tf.concat(together, 0), value.shape)
     return sums
+
+
+def _between_processes(context):
+    """Says whether the replicas meet over a network of CPUs; NCCL cuts and overlaps by itself."""
+    several = isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return several and not tf.config.list_physical_devices("GPU")
+
+
+def _pieces(value):
+    """Cuts a large tensor into flat pieces; gives others as they are."""
+    if not isinstance(value, tf.Tensor) or not value.shape.is_fully_defined():
+        return [value]
+    elements, most = value.shape.num_elements(), BYTES_PER_PIECE // value.dtype.size
+    if elements <= most:
+        return [value]
+    sizes = [min(most, elements - first) for first in range(0, elements, most)]
+    return tf.split(tf.reshape(value, [-1]), sizes)

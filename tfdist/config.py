@@ -9,6 +9,8 @@ STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "float64", "mixed_float16", "mixed_bfloat16")
 RESUMES = ("auto", "never", "must")
 PREEMPTION_NOTICES = ("none", "gce", "azure")
+COMPRESSIONS = ("none", "bfloat16")
+EXCHANGES = ("auto", "all_reduce", "factors")
 JIT_COMPILES = ("auto", "true", "false")
 SCALINGS = ("linear", "square_root")
 OPTIMIZERS = (
@@ -71,6 +73,8 @@ class RunConfig:
         strategy, replicas: as in `tfdist.choose_strategy`.
         seed: of weights, order and random layers.
         steps_per_execution: steps in one call; callbacks for batches run between calls.
+        compression: "bfloat16", in which gradients cross the replicas rounded to half the bytes, or "none".
+        exchange: how gradients cross the replicas: "all_reduce", some by "factors", or "auto" for what costs less.
         jit_compile: "true", "false", or "auto" to compile the gradients with XLA where that was seen to help.
         deterministic: asks for TensorFlow's deterministic kernels, where they differ.
         run_dir: the run's folder; None for the next free runs/<name>-<n>.
@@ -110,6 +114,8 @@ class RunConfig:
     replicas: int | None = None
     seed: int = 0
     steps_per_execution: int = 1
+    compression: str = "none"
+    exchange: str = "auto"
     jit_compile: str = "auto"
     deterministic: bool = False
     run_dir: str | None = None
@@ -125,6 +131,8 @@ class RunConfig:
         self._check_name("strategy", STRATEGIES)
         self._check_name("precision", PRECISIONS)
         self._check_name("resume", RESUMES)
+        self._check_name("compression", COMPRESSIONS)
+        self._check_name("exchange", EXCHANGES)
         self._check_name("jit_compile", JIT_COMPILES)
         self._check_name("preemption_notice", PREEMPTION_NOTICES)
         self._check_name("scaling", SCALINGS)

@@ -1,5 +1,7 @@
 """Among workers: what the chief decides, and what any of them wants, reaches all of them on the same step."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,6 +9,8 @@ from tfdist.collectives import sum_over_replicas
 from tfdist.strategy import worker_count, worker_rank
 
 
+# What is compiled is kept for the next `fit`: tracing takes longer than a short run.
+@functools.lru_cache(maxsize=2)
 def make_vote(strategy):
     """Gives a function by which all workers hear the chief's numbers, and whether any of them raises a flag.
 
@@ -46,6 +50,7 @@ def make_broadcast(strategy):
     return lambda numbers: vote(numbers, [])[0]
 
 
+@functools.lru_cache(maxsize=2)
 def make_gather(strategy):
     """Gives a function by which all workers hear each worker's numbers.
 

@@ -9,6 +9,8 @@ from absl import flags
 
 from tfdist.command_line import read_given
 from tfdist.config import (
+    COMPRESSIONS,
+    EXCHANGES,
     JIT_COMPILES,
     OPTIMIZERS,
     PRECISIONS,
@@ -56,6 +58,8 @@ def make_flags():
     add(flags.DEFINE_enum, "precision", PRECISIONS, "Keras' dtype policy.")
     add(flags.DEFINE_integer, "seed", "Of weights, order and random layers.")
     add(flags.DEFINE_integer, "steps_per_execution", "Steps in one call of the compiled program.")
+    add(flags.DEFINE_enum, "compression", COMPRESSIONS, "Gradients cross the replicas in this type: half the bytes.")
+    add(flags.DEFINE_enum, "exchange", EXCHANGES, "How gradients cross the replicas; auto: the cheaper for each.")
     add(flags.DEFINE_enum, "jit_compile", JIT_COMPILES, "Compile the gradients with XLA; auto: where it helps.")
     add(
         flags.DEFINE_string,

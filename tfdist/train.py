@@ -72,6 +72,8 @@ def train(config, cluster, run, heartbeat):
             run_dir=run,
             checkpoint_every_steps=config.checkpoint_every_steps,
             keep_checkpoints=config.keep_checkpoints,
+            exchange=config.exchange,
+            compression=config.compression,
             jit_compile={"true": True, "false": False}.get(config.jit_compile, "auto"),
             validation_data=test_source,
             callbacks=callbacks,

@@ -19,9 +19,9 @@ def run_plain(name):
     return _train(CASES[name], keras.Model.fit)
 
 
-def run_tfdist(name, strategy):
-    """Trains with `tfdist.fit`; gives (weights before, weights after, history)."""
-    return _train(CASES[name], tfdist.fit, strategy.scope())
+def run_tfdist(name, strategy, **more):
+    """Trains with `tfdist.fit`, and arguments of its own; gives (weights before, weights after, history)."""
+    return _train(CASES[name], functools.partial(tfdist.fit, **more), strategy.scope())
 
 
 def run_stock(name, strategy):

@@ -1,5 +1,6 @@
 """N replicas give what one device gives: the table of cases.py, row by row, against plain Keras on one device."""
 
+import os
 import pickle
 
 import numpy as np
@@ -11,6 +12,9 @@ from tfdist.internals import optimizers, replica
 
 ROWS = list(CASES)
 ON_WORKERS = [name for name, case in CASES.items() if case.workers]
+# With gradients exchanged by their factors, a part of the rows; EXCHANGE=all runs them all.
+STEP = 1 if os.environ.get("EXCHANGE") == "all" else 6
+BY_FACTORS, BY_FACTORS_ON_WORKERS = ROWS[::STEP], ON_WORKERS[::STEP]
 
 
 def parameters(names):
@@ -54,11 +58,19 @@ def test_replicas_give_what_one_device_gives(strategies, name):
     assert distance(name, run_tfdist(name, strategies[case.replicas])) < case.tolerance
 
 
+@pytest.mark.parametrize("name", BY_FACTORS)
+def test_factors_give_what_one_device_gives(strategies, name):
+    case = CASES[name]
+    assert distance(name, run_tfdist(name, strategies[case.replicas], exchange="factors")) < case.tolerance
+
+
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
     """The rows' results on two real workers."""
     folder = tmp_path_factory.mktemp("workers")
-    ended = run_workers(REPOSITORY / "tests" / "equivalence" / "worker.py", folder, *ON_WORKERS, deadline_seconds=420)
+    rows = [*ON_WORKERS, *(f"{name} by factors" for name in BY_FACTORS_ON_WORKERS)]
+    script = REPOSITORY / "tests" / "equivalence" / "worker.py"
+    ended = run_workers(script, folder, *rows, deadline_seconds=420 if STEP > 1 else 900)
     assert [worker.code for worker in ended] == [0, 0], ended[0].err[-3000:]
     return [pickle.loads((folder / f"worker-{rank}.pickle").read_bytes()) for rank in range(2)]
 
@@ -66,7 +78,13 @@ def workers(tmp_path_factory):
 @pytest.mark.parametrize("name", ON_WORKERS)
 def test_two_workers_give_what_one_device_gives(workers, name):
     for results in workers:
-        assert distance(name, results[name]) < CASES[name].tolerance
+        assert distance(name, results[name, ""]) < CASES[name].tolerance
+
+
+@pytest.mark.parametrize("name", BY_FACTORS_ON_WORKERS)
+def test_two_workers_that_exchange_factors_give_what_one_device_gives(workers, name):
+    for results in workers:
+        assert distance(name, results[name, "factors"]) < CASES[name].tolerance
 
 
 # Each fault, planted, is to be found in these rows by ten times the tolerance.
@@ -91,7 +109,7 @@ def test_clipping_before_the_reduction_would_be_found(strategies, monkeypatch, c
     name = f"optimizer: SGD + {clip}"
     reduce = updates.reduce_gradients
     clipper = keras.optimizers.SGD(**{clip: {"clipnorm": 0.1, "global_clipnorm": 0.1, "clipvalue": 0.02}[clip]})
-    monkeypatch.setattr(updates, "reduce_gradients", lambda mine: reduce(clipper._clip_gradients(mine)))
+    monkeypatch.setattr(updates, "reduce_gradients", lambda mine, **more: reduce(clipper._clip_gradients(mine)))
     _, planted, _ = run_tfdist(name, strategies[CASES[name].replicas])
     assert np.abs(planted - run_plain(name)[1]).max() > 10 * CASES[name].tolerance
 
@@ -100,7 +118,7 @@ def test_updating_without_the_other_replicas_would_be_found(strategies, monkeypa
     from tfdist.gradients import updates
 
     name = "optimizer: SGD + accumulation"
-    monkeypatch.setattr(updates, "reduce_gradients", lambda gradients: gradients)
+    monkeypatch.setattr(updates, "reduce_gradients", lambda gradients, *more: gradients)
     with pytest.raises(RuntimeError, match="weights: replica 1 differs from replica 0"):
         run_tfdist(name, strategies[CASES[name].replicas])
 

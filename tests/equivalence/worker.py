@@ -1,6 +1,6 @@
 """What each worker of `test_equivalence.py` runs: rows of the table, one after the other.
 
-Usage: python worker.py FOLDER ROW..., with TF_CONFIG set.
+Usage: python worker.py FOLDER ROW..., with TF_CONFIG set; a row may end with " by factors".
 """
 
 import os
@@ -21,9 +21,10 @@ def main(folder, *names):
     cluster = tfdist.read_cluster(os.environ)
     strategy = tfdist.choose_strategy("multi_worker", cluster=cluster)
     results = {}
-    for name in names:
-        print(name, flush=True)
-        results[name] = run_tfdist(name, strategy)
+    for wanted in names:
+        print(wanted, flush=True)
+        name, _, exchange = wanted.partition(" by ")
+        results[name, exchange] = run_tfdist(name, strategy, exchange=exchange or "auto")
     path = pathlib.Path(folder) / f"worker-{cluster.rank}.pickle"
     path.write_bytes(pickle.dumps(results))
 

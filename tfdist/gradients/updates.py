@@ -1,27 +1,46 @@
 """One reduction over the replicas, then the optimizer."""
 
+import functools
+
 import tensorflow as tf
 
 from tfdist.collectives import replica_context, sum_over_replicas
+from tfdist.gradients.factors import Factors, narrowed, reduce_factors, tensors_of
 from tfdist.internals import optimizers
 from tfdist.internals.replica import rows_are
 
 
-def reduce_gradients(gradients):
+def reduce_gradients(gradients, variables=None, wire=None):
     """Sums gradients over the replicas, in few packed collectives; call it in replica context.
 
     Args:
-        gradients: list of tensors, `tf.IndexedSlices` or None; None stays None.
+        gradients: list of tensors, `tf.IndexedSlices` or None; None stays None. From tfdist's own loop, also `Factors`.
+        variables: the variables, in the same order; only `Factors` need them.
+        wire: None, or the floating type in which wider ones cross the replicas: each sum is rounded to it.
 
     Returns:
         The list of sums, the same on every replica.
     """
-    present = [gradient for gradient in gradients if gradient is not None]
-    sums = iter(sum_over_replicas(present, "reduce_gradients"))
-    return [None if gradient is None else next(sums) for gradient in gradients]
+    sums = [None] * len(gradients)
+    factors = [place for place, gradient in enumerate(gradients) if isinstance(gradient, Factors)]
+    plain = [place for place, gradient in enumerate(gradients) if gradient is not None and place not in factors]
+    narrow = [_with_values(gradients[place], lambda part: narrowed(part, wire)) for place in plain]
+    for place, total in zip(plain, sum_over_replicas(narrow, "reduce_gradients"), strict=True):
+        sums[place] = _with_values(total, functools.partial(tf.cast, dtype=gradients[place].dtype))
+    own = [gradients[place] for place in factors], [variables[place] for place in factors]
+    for place, total in zip(factors, reduce_factors(*own, wire, "reduce_gradients"), strict=True):
+        sums[place] = total
+    return sums
 
 
-def apply_gradients(optimizer, gradients, variables):
+def _with_values(gradient, change):
+    """Changes a gradient's numbers, and leaves where they belong."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(change(gradient.values), gradient.indices, gradient.dense_shape)
+    return change(gradient)
+
+
+def apply_gradients(optimizer, gradients, variables, wire=None):
     """Sums the gradients over the replicas, then lets the optimizer clip and update; call it in replica context.
 
     So clipping sees the gradient of the run, not of one replica, and every replica makes the same update.
@@ -30,6 +49,7 @@ def apply_gradients(optimizer, gradients, variables):
         optimizer: a Keras optimizer, built in the strategy's scope (`optimizer.build(variables)`).
         gradients: one tensor, `tf.IndexedSlices` or None a variable: this replica's share, as `global_mean` gives it.
         variables: the trainable variables, in the same order.
+        wire: as in `reduce_gradients`.
 
     Raises:
         ValueError: the lists differ in length, or the optimizer is not built.
@@ -47,12 +67,12 @@ def apply_gradients(optimizer, gradients, variables):
     def merged(strategy, gradients):
         # On one device this runs in the replica's own thread, where `optimizer.apply` would come back to here.
         with rows_are(None):
-            update(strategy, optimizer, gradients, variables)
+            update(strategy, optimizer, gradients, variables, wire)
 
     replica_context("apply_gradients").merge_call(merged, args=(gradients,))
 
 
-def update(strategy, optimizer, gradients, variables):
+def update(strategy, optimizer, gradients, variables, wire=None):
     """Reduces and updates, from cross-replica context: only there may a branch hold a collective.
 
     Args:
@@ -60,14 +80,15 @@ def update(strategy, optimizer, gradients, variables):
         optimizer: a Keras optimizer that is built.
         gradients: list of per-replica values, as `strategy.run` returns them.
         variables: the trainable variables, in the same order.
+        wire: as in `reduce_gradients`.
     """
     if not optimizers.is_loss_scaling(optimizer):
-        _update(strategy, optimizer, gradients, variables)
+        _update(strategy, optimizer, gradients, variables, wire)
         return
 
     def apply():
-        unscaled = strategy.run(optimizers.unscale, args=(optimizer, gradients))
-        _update(strategy, optimizer.inner_optimizer, unscaled, variables)
+        unscaled = strategy.run(_unscale, args=(optimizer, gradients))
+        _update(strategy, optimizer.inner_optimizer, unscaled, variables, wire)
         optimizers.count_finite_step(optimizer)
 
     # One replica's overflow is everybody's: all skip the step, or their weights and scales would part.
@@ -75,19 +96,31 @@ def update(strategy, optimizer, gradients, variables):
     tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: optimizers.skip_step(optimizer))
 
 
-def _update(strategy, optimizer, gradients, variables):
+def _unscale(optimizer, gradients):
+    """Divides gradients by the dynamic loss scale: factors once they are multiplied, for half precision is small."""
+    plain = [None if isinstance(gradient, Factors) else gradient for gradient in gradients]
+    unscaled = optimizers.unscale(optimizer, plain)
+    inverse = 1.0 / tf.convert_to_tensor(optimizer.dynamic_scale)
+    return [
+        gradient._replace(factor=inverse) if isinstance(gradient, Factors) else divided
+        for gradient, divided in zip(gradients, unscaled, strict=True)
+    ]
+
+
+def _update(strategy, optimizer, gradients, variables, wire):
     overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
     overwrite_is_due = optimizers.overwrite_is_due(optimizer) if overwrites else None
     with optimizers.gradients_already_reduced():
         if optimizer.gradient_accumulation_steps:
-            _accumulate_or_apply(strategy, optimizer, gradients, variables)
+            _accumulate_or_apply(strategy, optimizer, gradients, variables, wire)
         else:
-            strategy.run(lambda mine: optimizer.apply(reduce_gradients(mine), variables), args=(gradients,))
+            reduce = functools.partial(reduce_gradients, variables=variables, wire=wire)
+            strategy.run(lambda mine: optimizer.apply(reduce(mine), variables), args=(gradients,))
         if overwrites:
             tf.cond(overwrite_is_due, lambda: _overwrite(strategy, optimizer, variables), lambda: None)
 
 
-def _accumulate_or_apply(strategy, optimizer, gradients, variables):
+def _accumulate_or_apply(strategy, optimizer, gradients, variables, wire):
     """Keeps each replica's gradients to itself until it is time to reduce what has come together."""
     pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     accumulators = optimizers.accumulators_of(optimizer, [variable for _, variable in pairs])
@@ -100,7 +133,8 @@ def _accumulate_or_apply(strategy, optimizer, gradients, variables):
 
     def apply():
         def replica_apply(mine):
-            sums = reduce_gradients([tf.convert_to_tensor(g) + a for g, a in zip(mine, accumulators, strict=True)])
+            own = [tf.convert_to_tensor(g) + a for g, a in zip(mine, accumulators, strict=True)]
+            sums = reduce_gradients(own, updated, wire)
             optimizer.apply([total / optimizer.gradient_accumulation_steps for total in sums], updated)
 
         strategy.run(replica_apply, args=([gradient for gradient, _ in pairs],))
@@ -117,6 +151,6 @@ def _overwrite(strategy, optimizer, variables):
 
 def _all_finite(gradients):
     """Says whether all gradients of all replicas are finite; in replica context."""
-    values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients if g is not None]
+    values = [part for gradient in gradients for part in tensors_of(gradient) if part.dtype.is_floating]
     bad = tf.add_n([tf.cast(tf.reduce_any(~tf.math.is_finite(value)), tf.float32) for value in values])
     return sum_over_replicas([bad])[0] == 0

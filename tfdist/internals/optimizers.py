@@ -59,6 +59,11 @@ def overwrite_is_due(optimizer):
     return (tf.convert_to_tensor(optimizer.iterations) + 1) % optimizer.ema_overwrite_frequency == 0
 
 
+def accumulates(optimizer):
+    """Says whether an optimizer, or the one that it wraps, applies the gradients of several steps at once."""
+    return bool(getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None))
+
+
 def is_loss_scaling(optimizer):
     """Says whether it is a `LossScaleOptimizer`."""
     return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)

@@ -1,5 +1,7 @@
 """Replicas, compared while they train: every one must hold the same weights, and one that departed is named."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -25,7 +27,7 @@ class DesyncCheck(keras.callbacks.Callback):
     def __init__(self, strategy):
         super().__init__()
         self._strategy = strategy
-        self._gather = make_gather(strategy)
+        self._gather = compiled_gather(strategy)
         self._batch = self._unchecked = 0
 
     def on_train_begin(self, logs=None):
@@ -53,7 +55,9 @@ class DesyncCheck(keras.callbacks.Callback):
         check_replicas(self._strategy, models.weights_alike(self.model), when, self._gather)
 
 
-def make_gather(strategy):
+# Kept for the next `fit`: tracing takes longer than a short run.
+@functools.lru_cache(maxsize=2)
+def compiled_gather(strategy):
     """Gives a function per-replica values → all of them, compiled: by itself TensorFlow would trace it at each call."""
     return tf.function(lambda values: strategy.gather(values, axis=0), reduce_retracing=True)
 
@@ -65,14 +69,14 @@ def check_replicas(strategy, variables, when="", gather=None):
         strategy: the `tf.distribute.Strategy`.
         variables: `keras.Variable`s, in the same order on every worker.
         when: for the message.
-        gather: what `make_gather` gave, where it is called again and again.
+        gather: what `compiled_gather` gave, where it is called again and again.
 
     Raises:
         RuntimeError: names the first replica that differs by more than rounding, and the variable.
     """
     if strategy.num_replicas_in_sync == 1 or not variables:
         return
-    gather = gather or make_gather(strategy)
+    gather = gather or compiled_gather(strategy)
     digests = _of_all_replicas(
         strategy, gather, [_digests(parts) for parts in zip(*map(_components, variables), strict=True)]
     )

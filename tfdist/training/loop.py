@@ -10,6 +10,7 @@ from tfdist import strategy as strategies
 from tfdist.internals import data_adapters, models
 from tfdist.log import say
 from tfdist.training import checks, plan, xla
+from tfdist.training import exchange as exchanges
 from tfdist.training.callbacks import make_callback_list
 from tfdist.training.desync import DesyncCheck
 from tfdist.training.feed import Feed
@@ -48,6 +49,8 @@ def fit(
     keep_checkpoints=3,
     sync_batchnorm=True,
     jit_compile=None,
+    exchange=None,
+    compression=None,
 ):
     """Trains a compiled model on its strategy's replicas, as `keras.Model.fit` does on one device.
 
@@ -67,6 +70,9 @@ def fit(
         sync_batchnorm: takes the statistics of BatchNormalization over the rows of all replicas.
         jit_compile: None for what `compile` said; True, False, or "auto" to compile the gradients with XLA where that
             was seen to help.
+        exchange: how gradients cross the replicas: "all_reduce"; those of dense layers by their "factors"; "auto" for
+            what costs less; None for what an earlier call said, at first "auto".
+        compression: "bfloat16" to round gradients to it while they cross the replicas; "none"; None as for `exchange`.
 
     Returns:
         A `keras.callbacks.History`.
@@ -90,6 +96,7 @@ def fit(
     feed = Feed(for_strategy(data, model, "train_step"), strategy)
     models.build(model, feed.spec)
     xla.settle(model, jit_compile)
+    exchanges.settle(model, exchange, compression)
     checks.check_training(model, strategy)
     valid_batch = validation_batch_size or batch_size
     validate = _validator(model, validation_data, validation_freq, batch_size=valid_batch, steps=validation_steps)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfdist.gradients.factors import narrowed_type, tensors_of
+
 UNKNOWN = math.nan
 
 
@@ -53,7 +55,7 @@ class Clock:
         Args:
             gradients: list of per-replica values or None.
         """
-        parts = tf.nest.flatten([gradient for gradient in gradients if gradient is not None], expand_composites=True)
+        parts = [part for gradient in gradients for part in tensors_of(gradient)]
         return UNKNOWN if not parts or any("GPU" in part.device for part in parts) else self.now(parts)
 
     def add(self, sums, asked, arrived, work):
@@ -91,13 +93,15 @@ class Traffic:
 
     Args:
         replicas: how many there are; one alone reduces nothing.
+        wire: None, or the floating type in which wider ones cross the replicas.
 
     Attributes:
         sparse: the variables whose gradients are `tf.IndexedSlices`, by path, once the step is traced.
     """
 
-    def __init__(self, replicas):
+    def __init__(self, replicas, wire=None):
         self._replicas = replicas
+        self._wire = wire
         self._noted = {}
         self.sparse = ()
 
@@ -115,10 +119,14 @@ class Traffic:
         steps = getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None)
         pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
         if steps:
-            return sum(math.prod(variable.shape) * gradient.dtype.size for gradient, variable in pairs) / steps
+            return sum(math.prod(variable.shape) * self._itemsize(gradient) for gradient, variable in pairs) / steps
         sparse = [variable.path for gradient, variable in pairs if isinstance(gradient, tf.IndexedSlices)]
         self.sparse = tuple(dict.fromkeys([*self.sparse, *sparse]))
-        return sum((_bytes(gradient) for gradient, _ in pairs), 0.0)
+        parts = [part for gradient, _ in pairs for part in tensors_of(gradient)]
+        return sum((_elements(part) * self._itemsize(part) for part in parts), 0.0)
+
+    def _itemsize(self, tensor):
+        return narrowed_type(tensor.dtype, self._wire).size
 
     def note(self, gradients, variables, optimizer):
         """Notes what a `train_step` of the user's own gives to an optimizer; each replica notes the same."""
@@ -132,8 +140,6 @@ class Traffic:
         return sum(self._noted.values(), 0.0)
 
 
-def _bytes(gradient):
-    if isinstance(gradient, tf.IndexedSlices):
-        return _bytes(gradient.values) + _bytes(gradient.indices)
-    known = gradient.shape.num_elements()
-    return (tf.cast(tf.size(gradient, tf.int64), tf.float64) if known is None else float(known)) * gradient.dtype.size
+def _elements(tensor):
+    known = tensor.shape.num_elements()
+    return tf.cast(tf.size(tensor, tf.int64), tf.float64) if known is None else float(known)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfdist.data.delivery import take
 from tfdist.internals import models
 from tfdist.log import say
+from tfdist.training import exchange
 from tfdist.training.meter import Clock, Measured, NoClock
 from tfdist.training.step import Step
 
@@ -176,5 +177,6 @@ def _version(model):
         models.compile_token(model),
         model.run_eagerly,
         model.jit_compile,
+        exchange.wish_of(model),
         tuple(layer.synchronized for layer in models.batch_norms(model)),
     )

@@ -17,9 +17,10 @@ from tfdist import order
 from tfdist.collectives import gather_over_replicas, sum_over_replicas
 from tfdist.data.share import rows_that_count, slice_rows
 from tfdist.gradients import apply_gradients, update
-from tfdist.internals import models, optimizers, randomness, statistics
+from tfdist.internals import models, optimizers, products, randomness, statistics
 from tfdist.internals.replica import Rows, compiled_by_xla, current_rows, rows_are
 from tfdist.training import checks, meter
+from tfdist.training.exchange import Exchange
 from tfdist.training.local_statistics import LocalStatistics
 
 
@@ -34,7 +35,8 @@ class Step:
         self._model = model
         self._strategy = strategy
         self._local = LocalStatistics(model, strategy)
-        self.traffic = meter.Traffic(strategy.num_replicas_in_sync)
+        self._exchange = Exchange(model, strategy)
+        self.traffic = meter.Traffic(strategy.num_replicas_in_sync, self._exchange.wire)
 
     def train(self, share, form, clock):
         """Updates the weights once, as one device would on the whole global batch.
@@ -46,19 +48,22 @@ class Step:
         if models.has_own(self._model, "train_step"):
             return self._own_train(share, form)
         variables = list(self._model.trainable_variables)
-        with _keras_over_all_replicas(self._model, form):
-            gradients = self._strategy.run(replica_gradients, args=(self._model, variables, share, form, self._local))
+        audible = products.audible() if self._exchange.listens else contextlib.nullcontext()
+        with _keras_over_all_replicas(self._model, form), audible:
+            arguments = (self._model, variables, share, form, self._local, self._exchange)
+            gradients = self._strategy.run(replica_gradients, args=arguments)
         ready = clock.ready(gradients)
         if not variables:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
             return None, meter.Work(ready, 0.0)
-        of_one = [None if item is None else self._strategy.experimental_local_results(item)[0] for item in gradients]
+        self._exchange.announce(gradients, variables)
+        of_one = tf.nest.map_structure(lambda part: self._strategy.experimental_local_results(part)[0], gradients)
         work = meter.Work(ready, self.traffic.of(of_one, variables, self._model.optimizer))
-        update(self._strategy, self._model.optimizer, gradients, variables)
+        update(self._strategy, self._model.optimizer, gradients, variables, self._exchange.wire)
         return None, work
 
     def _own_train(self, share, form):
-        apply = functools.partial(_apply_by_rows, self.traffic)
+        apply = functools.partial(_apply_by_rows, self.traffic, self._exchange.wire)
         with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
             logs = self._run(replica_own_step, self._model.train_step, share, form, self._local)
         # Nobody sees from outside when its gradients are ready.
@@ -128,12 +133,14 @@ def _keras_over_all_replicas(model, form):
         yield
 
 
-def replica_gradients(model, variables, share, form, local):
-    """Gives this replica's part of the gradient of the global loss: one tensor (or None) a variable."""
+def replica_gradients(model, variables, share, form, local, exchange):
+    """Gives this replica's part of the gradient of the global loss: a tensor, `Factors` or None a variable."""
     rows = _rows_of(share, form)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
     with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
-        compute = functools.partial(_differentiate, model, variables)
+        # Made inside: factors are kept in the function in which they are computed.
+        make_listener = functools.partial(exchange.listener, variables, form.global_batch)
+        compute = functools.partial(_differentiate, model, variables, make_listener)
         if model.jit_compile:
             compute = _compiled_by_xla(compute)
         gradients, loss, y_pred = compute(x, y, sample_weight)
@@ -151,13 +158,15 @@ def _compiled_by_xla(function):
     return tf.function(call, jit_compile=True)
 
 
-def _differentiate(model, variables, x, y, sample_weight):
-    with tf.GradientTape() as tape:
+def _differentiate(model, variables, make_listener, x, y, sample_weight):
+    listener = make_listener()
+    with tf.GradientTape() as tape, listener.listening() if listener else contextlib.nullcontext():
         y_pred = models.call(model, x, training=True)
         loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=True)
         part = tf.math.multiply_no_nan(loss, current_rows().share(loss.dtype))
         scaled_part = model.optimizer.scale_loss(part)
-    return tape.gradient(scaled_part, variables), loss, y_pred
+    gradients = listener.gradients(tape, scaled_part) if listener else tape.gradient(scaled_part, variables)
+    return gradients, loss, y_pred
 
 
 def replica_test(model, share, form):
@@ -213,7 +222,7 @@ def _as_float(value):
     return tensor if tensor.dtype.is_floating else tf.cast(tensor, keras.config.floatx())
 
 
-def _apply_by_rows(traffic, optimizer, gradients, variables):
+def _apply_by_rows(traffic, wire, optimizer, gradients, variables):
     """Stands in for `optimizer.apply` in a `train_step` of the user's own: gradients count by this replica's rows."""
     rows = current_rows()
 
@@ -224,7 +233,7 @@ def _apply_by_rows(traffic, optimizer, gradients, variables):
 
     parts = [None if gradient is None else weigh(gradient) for gradient in gradients]
     traffic.note(parts, variables, optimizer)
-    apply_gradients(optimizer, parts, variables)
+    apply_gradients(optimizer, parts, variables, wire)
 
 
 def replica_predict(model, share, form):
