@@ -72,6 +72,7 @@ def train(config, cluster, run, heartbeat):
             run_dir=run,
             checkpoint_every_steps=config.checkpoint_every_steps,
             keep_checkpoints=config.keep_checkpoints,
+            steps_per_execution=config.steps_per_execution,
             jit_compile={"true": True, "false": False}.get(config.jit_compile, "auto"),
             validation_data=test_source,
             callbacks=callbacks,
