@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import tfdist
 from tfdist.data.arrays import from_arrays
+from tfdist.training.callbacks import StepCallback
 
 ROWS, WIDTH, CLASSES = 103, 4, 3
 
@@ -178,6 +179,18 @@ def train_with_callbacks(strategy, callbacks, *, fit=tfdist.fit, epochs=8):
     except StopIteration:
         return model, {}
     return model, history.history
+
+
+class StepsSeen(StepCallback):
+    """Keeps the steps after which calls end."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_step_end(self, step, logs=None):
+        """Notes the step."""
+        self.seen.append(step)
 
 
 class Interrupting(keras.callbacks.Callback):

@@ -73,6 +73,10 @@ def test_a_flag_changes_its_field_and_no_other(name):
     assert given[name] != getattr(RunConfig(), name)
 
 
+def test_calls_may_be_as_long_as_measuring_finds():
+    assert flags.read_config(["--steps_per_execution=auto"]) == RunConfig(steps_per_execution="auto")
+
+
 def test_every_row_of_the_table_is_a_flag():
     assert CHANGES.keys() | {"recipe"} == {*flags.make_flags()}
 
@@ -114,6 +118,9 @@ def test_a_flag_wins_over_the_recipe(write_recipe):
         ),
         (["--epochs=x"], "flag --epochs=x: invalid literal for int() with base 10: 'x' See python"),
         (["--epochs=1.5"], "flag --epochs=1.5: invalid literal for int()"),
+        (["--steps_per_execution=x"], "flag --steps_per_execution=x: value should be a whole number, or auto"),
+        (["--steps_per_execution=1.5"], "flag --steps_per_execution=1.5: value should be a whole number, or auto"),
+        (["--steps_per_execution=0"], "steps_per_execution is 0. Use a whole number from 1, or 'auto'."),
         (["--learning_rate=fast"], "flag --learning_rate=fast: could not convert string to float"),
         (["--strategy=gpu"], "flag --strategy=gpu: value should be one of <auto|one_device|"),
         (["--deterministic=perhaps"], "flag --deterministic=perhaps: "),

@@ -43,14 +43,17 @@ def test_the_default_run_reaches_98_percent_on_two_replicas(tmp_path, monkeypatc
     assert out[-1] == "runs/digits_cnn-1"
 
 
-def test_a_finished_run_is_not_trained_again_and_a_longer_one_goes_on(tmp_path, capsys):
+def test_a_finished_run_is_not_trained_again_and_a_longer_one_goes_on_also_with_other_calls(tmp_path, capsys, caplog):
     flags = [*SMALL, f"--run_dir={tmp_path}"]
     assert train.main(flags) == 0
     first = read_summary(tmp_path)
     assert train.main(flags) == 0
     assert read_summary(tmp_path) == first
     assert "the run is finished; nothing to do." in capsys.readouterr().out
-    assert train.main([*SMALL[:2], "--epochs=3", f"--run_dir={tmp_path}"]) == 0
+    with caplog.at_level("INFO", "tfdist"):
+        assert train.main([*SMALL[:2], "--epochs=3", "--steps_per_execution=auto", f"--run_dir={tmp_path}"]) == 0
+    assert "steps_per_execution: auto chose up to " in caplog.text
+    assert json.loads((tmp_path / "config.json").read_text())["steps_per_execution"] == "auto"
     assert capsys.readouterr().out.startswith("epoch 3/3")
     straight = tmp_path / "straight"
     assert train.main([*SMALL[:2], "--epochs=3", f"--run_dir={straight}"]) == 0

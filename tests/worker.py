@@ -3,15 +3,19 @@
 Usage: python worker.py FOLDER, with TF_CONFIG set.
 """
 
+import functools
+import itertools
 import os
 import pathlib
 import sys
+import unittest.mock
 
 import jobs
 import keras
 import numpy as np
 
 import tfdist
+from tfdist.training import call_length
 
 
 def main(folder):
@@ -20,6 +24,7 @@ def main(folder):
     with jobs.double_precision():
         results = train_jobs(strategy)
         results |= callback_jobs(strategy, folder)
+        results |= call_length_jobs(strategy)
     results |= half_precision_jobs(strategy)
     for name, source in jobs.file_sources(folder).items():
         results[f"rows of {name}"] = jobs.rows_seen(strategy, source)
@@ -90,6 +95,31 @@ def callback_jobs(strategy, folder):
     model, history = jobs.train_with_callbacks(strategy, jobs.backup(folder))
     results["backup and restore"] = jobs.weights_of(model)
     results["epochs after restoring"] = len(history["loss"])
+    return results
+
+
+def call_length_jobs(strategy):
+    """Measures with clocks that disagree: by the chief's, calls may grow; by the other's, each takes a minute."""
+    readings = itertools.count(step=60 * strategy.cluster_resolver.task_id)
+    clock = functools.partial(call_length.MeasuredLength, clock=lambda: next(readings))
+    results = {}
+    with strategy.scope():
+        model = jobs.make_mlp()
+    # This one is unknown to tfdist, and runs on the chief alone.
+    by_batch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    for name, callbacks in (("auto", []), ("auto by batch", [by_batch])):
+        steps = jobs.StepsSeen()
+        with unittest.mock.patch.object(call_length, "MeasuredLength", clock):
+            tfdist.fit(
+                model,
+                jobs.small_source(20),
+                epochs=2,
+                steps_per_execution="auto",
+                callbacks=[*callbacks, steps],
+                validation_data=jobs.make_rows(),
+                verbose=0,
+            )
+        results[f"calls: {name}"], results[f"weights: {name}"] = steps.seen, jobs.weights_of(model)
     return results
 
 

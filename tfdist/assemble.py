@@ -81,7 +81,8 @@ def make_model(config, source):
         make_optimizer(config, source),
         loss=config.loss,
         metrics=list(config.metrics),
-        steps_per_execution=config.steps_per_execution,
+        # What "auto" finds is `fit`'s alone.
+        steps_per_execution=1 if config.steps_per_execution == "auto" else config.steps_per_execution,
     )
     return model
 

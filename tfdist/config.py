@@ -72,7 +72,8 @@ class RunConfig:
         precision: Keras' dtype policy.
         strategy, replicas: as in `tfdist.choose_strategy`.
         seed: of weights, order and random layers.
-        steps_per_execution: steps in one call; callbacks for batches run between calls.
+        steps_per_execution: steps in one call, or "auto" for as many as take about a second; callbacks for batches run
+            between calls.
         compression: "bfloat16", in which gradients cross the replicas rounded to half the bytes, or "none".
         exchange: how gradients cross the replicas: "all_reduce", some by "factors", or "auto" for what costs less.
         jit_compile: "true", "false", or "auto" to compile the gradients with XLA where that was seen to help.
@@ -113,7 +114,7 @@ class RunConfig:
     strategy: str = "auto"
     replicas: int | None = None
     seed: int = 0
-    steps_per_execution: int = 1
+    steps_per_execution: int | str = 1
     compression: str = "none"
     exchange: str = "auto"
     jit_compile: str = "auto"
@@ -140,8 +141,10 @@ class RunConfig:
             self._check_name("optimizer", OPTIMIZERS)
         for field in ("epochs", "steps", "replicas", "replica_batch", "base_batch", "checkpoint_every_steps"):
             self._check_positive(field, optional=True)
-        for field in ("global_batch", "steps_per_execution", "keep_checkpoints"):
+        for field in ("global_batch", "keep_checkpoints"):
             self._check_positive(field)
+        if self.steps_per_execution != "auto":
+            self._check_positive("steps_per_execution", alternative=", or 'auto'")
         if not _is_whole(self.seed) or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed!r}. Use a whole number from 0 to {2**32 - 1}.")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
@@ -163,12 +166,12 @@ class RunConfig:
         if value not in allowed:
             raise ValueError(f"{field} is {value!r}. Use one of {', '.join(allowed)}.")
 
-    def _check_positive(self, field, *, optional=False):
+    def _check_positive(self, field, *, optional=False, alternative=""):
         value = getattr(self, field)
         if optional and value is None:
             return
         if not _is_whole(value) or value < 1:
-            raise ValueError(f"{field} is {value!r}. Use a whole number from 1.")
+            raise ValueError(f"{field} is {value!r}. Use a whole number from 1{alternative}.")
 
     def _check_together(self):
         if self.epochs is not None and self.steps is not None:

@@ -1,6 +1,7 @@
 """The command line of `tfdist.train` → a `RunConfig`, without TensorFlow."""
 
 import contextlib
+import functools
 import importlib.util
 import pathlib
 import sys
@@ -32,6 +33,19 @@ Flags (one on the command line wins over the recipe):
 """
 
 
+class _StepsParser(flags.ArgumentParser):
+    """Reads a whole number, or "auto"."""
+
+    syntactic_help = "a whole number, or auto"
+
+    def parse(self, argument):
+        """Gives the number or the word."""
+        try:
+            return argument if argument == "auto" else int(argument)
+        except ValueError:
+            raise ValueError("value should be a whole number, or auto") from None
+
+
 def make_flags():
     """Makes the flags of `tfdist.train`, each None where it is not given: only those given change the recipe."""
     values = flags.FlagValues()
@@ -57,7 +71,8 @@ def make_flags():
     add(flags.DEFINE_float, "warmup_epochs", "Epochs in which the learning rate rises from 0.")
     add(flags.DEFINE_enum, "precision", PRECISIONS, "Keras' dtype policy.")
     add(flags.DEFINE_integer, "seed", "Of weights, order and random layers.")
-    add(flags.DEFINE_integer, "steps_per_execution", "Steps in one call of the compiled program.")
+    steps = functools.partial(flags.DEFINE, _StepsParser())
+    add(steps, "steps_per_execution", "Steps in one call of the compiled program; auto: what takes about a second.")
     add(flags.DEFINE_enum, "compression", COMPRESSIONS, "Gradients cross the replicas in this type: half the bytes.")
     add(flags.DEFINE_enum, "exchange", EXCHANGES, "How gradients cross the replicas; auto: the cheaper for each.")
     add(flags.DEFINE_enum, "jit_compile", JIT_COMPILES, "Compile the gradients with XLA; auto: where it helps.")

@@ -74,6 +74,7 @@ def train(config, cluster, run, heartbeat):
             keep_checkpoints=config.keep_checkpoints,
             exchange=config.exchange,
             compression=config.compression,
+            steps_per_execution=config.steps_per_execution,
             jit_compile={"true": True, "false": False}.get(config.jit_compile, "auto"),
             validation_data=test_source,
             callbacks=callbacks,

@@ -9,6 +9,7 @@ from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.losses import loss as keras_losses
 
 from tfdist.internals import models, optimizers, statistics
+from tfdist.internals.callbacks import looks_at_batches, saves_every, steps_until_saving
 from tfdist.internals.replica import Rows, rows_are
 
 pytestmark = pytest.mark.core
@@ -168,3 +169,26 @@ def test_promise_37_a_scalar_counts_by_its_rows(make_strategy):
     # As on one device, where each batch's scalar counts once.
     assert float(strategy.reduce("SUM", metric.count.value, axis=None)) == pytest.approx(2)
     metric.update_state(1.0)
+
+
+def test_promise_37_the_steps_until_keras_saves_are_those_until_keras_saves():
+    callback = keras.callbacks.ModelCheckpoint("unused.keras", save_freq=5)
+    saved = []
+    callback._save_model = lambda batch, **_: saved.append(batch)
+    callback.on_epoch_begin(0)
+    assert (saves_every(callback), steps_until_saving(callback)) == (5, 5)
+    for batch in range(9):
+        left = steps_until_saving(callback)
+        callback.on_train_batch_end(batch)
+        assert (saved[-1:] == [batch]) == (left == 1)
+    assert saved == [4]
+    assert saves_every(keras.callbacks.ModelCheckpoint("unused.keras")) is None
+    assert saves_every(keras.callbacks.BackupAndRestore("unused", save_freq=4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "looks"),
+    [({}, False), ({"update_freq": 3}, True), ({"profile_batch": 2}, True), ({"profile_batch": (2, 4)}, True)],
+)
+def test_promise_37_keras_tensorboard_tells_whether_it_looks_at_batches(options, looks, tmp_path):
+    assert looks_at_batches(keras.callbacks.TensorBoard(str(tmp_path), **options)) is looks

@@ -22,7 +22,7 @@ def cut_spans(done, total, steps_per_epoch):
 
 
 def cut_calls(span, steps_per_call, every=(), most=1000):
-    return list(itertools.islice(plan.calls(span, steps_per_call, every), most))
+    return list(itertools.islice(plan.calls(span, lambda: steps_per_call, every), most))
 
 
 @quick
@@ -145,7 +145,12 @@ def test_a_span_is_cut_into_calls(span, steps_per_call, every, expected):
 
 def test_a_call_ends_at_a_single_step_that_somebody_waits_for():
     assert cut_calls(Span(1, 0, 10, 10), 100, (4,), 1000) == [(0, 2), (2, 4), (6, 4)]
-    assert list(plan.calls(Span(1, 0, 10, 10), 100, (), (3, 10, 13, 17, 40))) == [(0, 3), (3, 4), (7, 3)]
+    assert list(plan.calls(Span(1, 0, 10, 10), lambda: 100, (), (3, 10, 13, 17, 40))) == [(0, 3), (3, 4), (7, 3)]
+
+
+def test_each_call_may_have_another_number_of_steps():
+    lengths = iter([1, 2, 4, 8])
+    assert list(plan.calls(Span(0, 0, 12, 0), lambda: next(lengths))) == [(0, 1), (1, 2), (3, 4), (7, 5)]
 
 
 def test_where_nobody_knows_the_end_calls_go_on():

@@ -46,7 +46,7 @@ def stop_requests():
 
 
 class Decisions(keras.callbacks.Callback):
-    """Gives every worker the chief's `stop_training` and learning rate, and a stop that any worker was asked for.
+    """Gives every worker the chief's `stop_training`, learning rate and `steps_per_execution`, and any worker's stop.
 
     It comes behind the callbacks that decide, and before those that act on it.
 
@@ -86,11 +86,13 @@ class Decisions(keras.callbacks.Callback):
     def _settle(self):
         rate = models.settable_learning_rate(self.model)
         mine = self._mine()
-        (stop, chiefs_rate), asked = self._vote(
-            [float(bool(self.model.stop_training)), 0.0 if rate is None else rate],
+        (stop, chiefs_rate, steps), asked = self._vote(
+            [float(bool(self.model.stop_training)), 0.0 if rate is None else rate, self.model.steps_per_execution],
             [mine == signum for signum in _STOPS],
         )
         self._agreed = next((signum for signum, by_any in zip(_STOPS, asked, strict=True) if by_any), 0)
         self.model.stop_training = bool(stop)
+        # A call is a collective: workers with another number of steps in it would wait for each other for ever.
+        self.model.steps_per_execution = int(steps)
         if rate is not None and rate != chiefs_rate:
             self.model.optimizer.learning_rate = chiefs_rate

@@ -11,6 +11,7 @@ from tfdist.internals import data_adapters, models
 from tfdist.log import say
 from tfdist.training import checks, plan, xla
 from tfdist.training import exchange as exchanges
+from tfdist.training.call_length import set_call_length
 from tfdist.training.callbacks import make_callback_list
 from tfdist.training.desync import DesyncCheck
 from tfdist.training.feed import Feed
@@ -51,6 +52,7 @@ def fit(
     jit_compile=None,
     exchange=None,
     compression=None,
+    steps_per_execution=None,
 ):
     """Trains a compiled model on its strategy's replicas, as `keras.Model.fit` does on one device.
 
@@ -73,6 +75,10 @@ def fit(
         exchange: how gradients cross the replicas: "all_reduce"; those of dense layers by their "factors"; "auto" for
             what costs less; None for what an earlier call said, at first "auto".
         compression: "bfloat16" to round gradients to it while they cross the replicas; "none"; None as for `exchange`.
+        steps_per_execution: steps in one call of the compiled program, within this `fit`: None for what `compile` said,
+            a number, or "auto" to measure, and let calls grow until they take about a second. A callback of yours with
+            methods for batches keeps "auto" at one step a call, `ModelCheckpoint(save_freq=n)` at n; with a number it
+            is called once a call, with that call's last step, as in Keras.
 
     Returns:
         A `keras.callbacks.History`.
@@ -101,30 +107,30 @@ def fit(
     valid_batch = validation_batch_size or batch_size
     validate = _validator(model, validation_data, validation_freq, batch_size=valid_batch, steps=validation_steps)
     warn_where_workers_differ(data, strategy)
-    watch = make_watch(strategy)
     saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints, "steps": steps}
     with (
+        set_call_length(model, steps_per_execution) as call_length,
         peers_are_needed(strategy),
-        going_on(model, data, feed, run_dir, resume, watch, **saving) as run,
+        going_on(model, data, feed, run_dir, resume, make_watch(strategy), **saving) as run,
         contextlib.closing(feed),
     ):
         per_epoch = feed.steps_per_epoch
-        if steps and per_epoch:
-            epochs = -(-steps // per_epoch)
-        more = [DesyncCheck(strategy), *run.callbacks]
+        epochs = -(-steps // per_epoch) if steps and per_epoch else epochs
+        more = [DesyncCheck(strategy), call_length, *run.callbacks]
         shown = {"epochs": epochs, "steps": per_epoch}
         callbacks = make_callback_list(model, callbacks, verbose, **shown, more=more, history=True)
         spans = functools.partial(feed.spans, run.steps_done, epochs=epochs, steps=steps)
-        _train(model, feed, spans, initial_epoch, callbacks, validate, run)
+        _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_length)
     return model.history
 
 
-def _train(model, feed, spans, initial_epoch, callbacks, validate, run):
+def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_length):
     programs = Programs.of(model)
+    call_length.listen(callbacks.callbacks)
     if programs.are_new:
-        say(f"training: {xla.describe(model)}")
+        say(f"training: {call_length.describe()}, {xla.describe(model)}")
     programs.in_call = run.in_call
-    train = programs.train(measured=bool(_ears(callbacks, "train")))
+    train = call_length.timed(programs.train(measured=bool(_ears(callbacks, "train"))))
     every = [number for item in callbacks.callbacks if (number := getattr(item, "every_steps", None))]
     at = [step for item in callbacks.callbacks for step in getattr(item, "at_steps", ())]
     logs = {}
@@ -153,7 +159,7 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
     ears = _ears(callbacks, mode)
     iterator = feed.begin(span)
     logs, done, ended = {}, 0, False
-    for first, count in plan.calls(span, model.steps_per_execution, every, at):
+    for first, count in plan.calls(span, lambda: model.steps_per_execution, every, at):
         begin(first)
         call_logs, call_done, measured = program(iterator, count, feed.form)
         if call_done or not done:

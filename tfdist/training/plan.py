@@ -56,11 +56,11 @@ def place(span, *, steps_per_epoch, batches):
 
 
 def calls(span, steps_per_call, every=(), at=()):
-    """Cuts a span into calls, none longer than `steps_per_call`, none across a multiple of `every` or a step of `at`.
+    """Cuts a span into calls, none longer than `steps_per_call()`, none across a multiple of `every` or a step of `at`.
 
     Args:
         span: a `Span`.
-        steps_per_call: the most steps in a call.
+        steps_per_call: a function, asked before each call, that gives the most steps in it.
         every: numbers of steps, counted from the run's beginning, after which somebody wants to look.
         at: single steps, counted likewise, after which somebody does.
 
@@ -71,7 +71,7 @@ def calls(span, steps_per_call, every=(), at=()):
     while first < span.last:
         done = span.done + first - span.first
         waited_for = [number - done % number for number in every] + [step - done for step in at if step > done]
-        count = min(steps_per_call, span.last - first, *waited_for)
+        count = min(steps_per_call(), span.last - first, *waited_for)
         yield first, int(count)
         first += count
 

@@ -55,7 +55,7 @@ def _calls(model, feed, callbacks, *, own_rows):
         iterator = feed.begin(span)
         done = rows_before = 0
         ended = False
-        for first, count in plan.calls(span, model.steps_per_execution):
+        for first, count in plan.calls(span, lambda: model.steps_per_execution):
             callbacks.on_predict_batch_begin(first)
             parts = []
             for outputs, places, global_rows in program(iterator, count, feed.form, own_rows):

@@ -62,15 +62,11 @@ def _why_not_on_cpus(layers):
 
 
 def describe(model):
-    """Gives the line that says what is on."""
-    steps = model.steps_per_execution
-    calls = "one step a call" if steps == 1 else f"{steps} steps a call"
+    """Gives the words that say what is on."""
     if model.run_eagerly:
-        return f"{calls}, run eagerly."
+        return "run eagerly."
     if not model.jit_compile:
-        return f"{calls}, without XLA."
+        return "without XLA."
     if models.has_own(model, "train_step"):
-        return (
-            f"{calls}, without XLA: jit_compile does not reach into the model's own train_step, whose update is shared."
-        )
-    return f"{calls}, gradients compiled by XLA."
+        return "without XLA: jit_compile does not reach into the model's own train_step, whose update is shared."
+    return "gradients compiled by XLA."
