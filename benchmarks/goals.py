@@ -1,57 +1,171 @@
 """What tfdist promises to be as fast as, measured: `make bench` says for each goal whether it is met.
 
-Usage: python benchmarks/goals.py [--rounds=N and other flags of tfdist.bench]; exit code 1 where one is not met.
+Usage: python benchmarks/goals.py [--rounds=N]; exit code 1 where one is not met.
 """
 
+import argparse
+import dataclasses
 import pathlib
+import subprocess
 import sys
+from collections.abc import Callable
 
 from tfdist import bench, rundir
-from tfdist.benchmark.table import time_ratio
+from tfdist.benchmark.script import median
+from tfdist.benchmark.table import added_growth, time_ratio
 
-RESULTS = pathlib.Path(__file__).parent / "results"
-# Report → the flags of the measurement.
-MEASUREMENTS = {
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results"
+# Report → the flags of `tfdist.bench`.
+BENCHES = {
     "mlp": ("--model=mlp", "--input_shape=64", "--replica_batch=64", "--steps_per_execution=200"),
     "cnn_mirrored": (
         *("--model=cnn", "--dataset=digits", "--replicas=2", "--replica_batch=32"),
         "--versus=keras_fit,plain_loop",
     ),
+    "growth": (
+        *("--model=mlp", "--input_shape=8", "--replica_batch=16", "--steps_per_execution=200", "--scale=1,2,4"),
+        "--versus=plain_loop,plain_multi_worker",
+    ),
 }
-# (report, other contender, least time of its step as a multiple of tfdist's).
+# Report → a script of its own, of the same name.
+SCRIPTS = ("input", "shuffle", "start")
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """One line of what is promised.
+
+    Attributes:
+        report: the folder below RESULTS that holds what was measured.
+        text: what the figure is.
+        figure: a function report → the figure.
+        least, most: what it may be; one of them is given.
+    """
+
+    report: str
+    text: str
+    figure: Callable[[dict], float]
+    least: float | None = None
+    most: float | None = None
+
+    def is_met(self, value):
+        """Says whether a figure is as promised."""
+        return value >= self.least if self.most is None else value <= self.most
+
+    def line(self, value):
+        """Gives the line that says so."""
+        bound = f"at least {self.least:.3g}" if self.most is None else f"at most {self.most:.3g}"
+        verdict = "met    " if self.is_met(value) else "NOT MET"
+        return f"{verdict}  {self.report}: {self.text}: {value:.3g} (goal: {bound})"
+
+
+def slower(report, other, least):
+    """Makes the goal that another's step takes so many times as long as tfdist's."""
+    return Goal(report, f"step of {other} ÷ of tfdist_fit", lambda found: time_against(found, other), least=least)
+
+
+def lighter(report, other):
+    """Makes the goal that tfdist's process holds hardly more memory than another's."""
+    text = f"peak memory of tfdist_fit ÷ of {other}"
+    return Goal(report, text, lambda found: memory_against(found, other), most=1.1)
+
+
+def constant(workers):
+    """Makes the goal that what tfdist adds to a step does not grow with the workers."""
+    text = f"growth of tfdist_fit - plain_loop from 1 to {workers} workers ÷ step of plain_loop"
+    return Goal("growth", text, lambda found: growth(found, "plain_loop", workers), most=0.1)
+
+
 GOALS = (
-    ("mlp", "plain_loop_xla", 1 / 1.05),
-    ("mlp", "keras_fit", 3.0),
-    ("mlp", "keras_fit_k50", 2.0),
-    ("cnn_mirrored", "keras_fit", 1.5),
+    slower("mlp", "plain_loop_xla", 1 / 1.05),
+    slower("mlp", "keras_fit", 3.0),
+    slower("mlp", "keras_fit_k50", 2.0),
+    slower("cnn_mirrored", "keras_fit", 1.5),
+    Goal(
+        "input",
+        "images/s of tfdist ÷ of tf.data by hand",
+        lambda found: _ratio(found, "images/s per core", "tfdist", "tf.data by hand"),
+        least=0.9,
+    ),
+    Goal(
+        "shuffle",
+        "order of an epoch ÷ epoch of digits",
+        lambda found: (
+            median(found, "digits, shuffled", "ms for its order") / median(found, "digits, shuffled", "ms an epoch")
+        ),
+        most=0.02,
+    ),
+    Goal(
+        "start",
+        "s to the first step - s to import TensorFlow",
+        lambda found: (
+            median(found, "tfdist.train", "s to the first step") - median(found, "import tensorflow", "s to the end")
+        ),
+        most=3.0,
+    ),
+    lighter("mlp", "plain_loop"),
+    lighter("cnn_mirrored", "plain_loop"),
+    constant(2),
+    constant(4),
 )
 
 
-def main(flags):
+def main(arguments):
     """Measures and checks; gives the exit code."""
-    for name, own in MEASUREMENTS.items():
-        folder = RESULTS / name
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, help="how often each contender is measured")
+    rounds = parser.parse_args(arguments).rounds
+    flags = [] if rounds is None else [f"--rounds={rounds}"]
+    for name, own in BENCHES.items():
         print(f"\n{name}: python -m tfdist.bench {' '.join(own)}\n", flush=True)
-        if code := bench.main([*own, f"--out_dir={folder}", *flags]):
+        if code := bench.main([*own, f"--out_dir={RESULTS / name}", *flags]):
             return code
-    met = [check(*goal) for goal in GOALS]
-    return 0 if all(met) else 1
+    for name in SCRIPTS:
+        print(f"\n{name}: python benchmarks/{name}.py\n", flush=True)
+        if code := subprocess.call([sys.executable, str(HERE / f"{name}.py"), *flags]):
+            return code
+    print()
+    return 0 if all([check(goal) for goal in GOALS]) else 1
 
 
-def check(name, other, least):
+def check(goal):
     """Prints whether a goal is met; gives it."""
-    ratio = measured_ratio(rundir.read_json(RESULTS / name / "bench.json"), other)
-    met = ratio >= least
-    print(
-        f"{'met    ' if met else 'NOT MET'}  {name}: {other} takes {ratio:.2f} × tfdist_fit's time (goal {least:.2f})"
-    )
-    return met
+    (path,) = (RESULTS / goal.report).glob("*.json")
+    value = goal.figure(rundir.read_json(path))
+    print(goal.line(value))
+    return goal.is_met(value)
 
 
-def measured_ratio(report, other):
+def time_against(report, other):
     """Gives how many times as long as tfdist's another's step takes, as a ratio of medians; 0 where it failed."""
-    rates = {result["contender"]: result.get("examples_per_second") for result in report["results"]}
-    return time_ratio(rates[other]["median"], rates["tfdist_fit"]["median"]) if rates[other] else 0.0
+    theirs, ours = _line(report, other), _line(report, "tfdist_fit")
+    if theirs["error"]:
+        return 0.0
+    return time_ratio(theirs["examples_per_second"]["median"], ours["examples_per_second"]["median"])
+
+
+def memory_against(report, other):
+    """Gives tfdist's peak memory as a multiple of another's."""
+    return _line(report, "tfdist_fit")["peak_memory_bytes"] / _line(report, other)["peak_memory_bytes"]
+
+
+def growth(report, other, workers):
+    """Gives `table.added_growth` of tfdist against another, from one worker to so many."""
+    seconds = [
+        _line(report, name, count)["seconds_per_step"] for count in (1, workers) for name in ("tfdist_fit", other)
+    ]
+    return added_growth(*seconds)
+
+
+def _line(report, contender, workers=None):
+    """Gives the first line of a contender, on so many workers where that is said."""
+    found = (line for line in report["results"] if line["contender"] == contender)
+    return next(line for line in found if workers in (None, line["workers"]))
+
+
+def _ratio(report, figure, ours, other):
+    return median(report, ours, figure) / median(report, other, figure)
 
 
 if __name__ == "__main__":

@@ -116,3 +116,48 @@ def test_on_images_leaves_labels_and_weights_alone():
     assert (y, w) == ("labels", "weights")
     np.testing.assert_array_equal(x, np.full((5, 2, 2, 1), 0.25))
     np.testing.assert_array_equal(transform(tf.ones((5, 2, 2, 1)), SEEDS), x)
+
+
+def jpegs(count=5, height=40, width=60):
+    """Gives smooth images, encoded."""
+    ramp = np.linspace(0, 200, height * width * 3).reshape(height, width, 3)
+    return tf.stack([tf.io.encode_jpeg(np.uint8(ramp + 10 * i), quality=95) for i in range(count)])
+
+
+def windows(height, width, area=(0.08, 1.0)):
+    """Gives (top, left, height, width) of each row of SEEDS, in NumPy."""
+    share, proportion, top, left = numpy_uniforms(4, stream=13).T
+    share = area[0] + share * (area[1] - area[0])
+    proportion = (3 / 4) * (16 / 9) ** proportion
+    tall = np.clip(np.sqrt(share / proportion * height * width), 1, height).astype(int)
+    wide = np.clip(np.sqrt(share * proportion * height * width), 1, width).astype(int)
+    return np.stack([top * (height - tall + 1), left * (width - wide + 1), tall, wide], 1).astype(int)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_decoded_crop_is_the_same_part_of_the_whole_image_resized(flip):
+    images = jpegs()
+    coin = numpy_uniforms(1, stream=11)[:, 0] < 0.5
+    expected = []
+    for data, mirrored, (top, left, tall, wide) in zip(images, coin, windows(40, 60), strict=True):
+        part = tf.io.decode_jpeg(data).numpy()[top : top + tall, left : left + wide]
+        expected.append(tf.image.resize(part[:, ::-1] if flip and mirrored else part, (8, 8)) / 255)
+    ours = augment.decode_resized_crop((8, 8), flip=flip)(images, SEEDS)
+    np.testing.assert_allclose(ours, np.stack(expected), atol=1e-6)
+
+
+def test_a_decoded_crop_takes_other_formats_too_and_no_rows_at_all():
+    noise = np.random.default_rng(0).integers(0, 255, (5, 40, 60, 3), np.uint8)
+    pngs = tf.stack([tf.io.encode_png(image) for image in noise])
+    top, left, tall, wide = windows(40, 60)[0]
+    ours = augment.decode_resized_crop((8, 8))(pngs, SEEDS)
+    expected = tf.image.resize(noise[0, top : top + tall, left : left + wide], (8, 8)) / 255
+    np.testing.assert_allclose(ours[0], expected, atol=1e-6)
+    assert augment.decode_resized_crop((8, 8))(pngs[:0], SEEDS[:0]).shape == (0, 8, 8, 3)
+
+
+def test_a_decoded_crop_of_one_row_is_the_one_that_it_has_among_others():
+    crop = augment.decode_resized_crop((8, 8), flip=True, area=(0.2, 0.5))
+    together = crop(jpegs(), SEEDS)
+    for row in range(5):
+        np.testing.assert_array_equal(crop(jpegs()[row : row + 1], SEEDS[row : row + 1])[0], together[row])

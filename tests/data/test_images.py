@@ -134,3 +134,12 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "class").mkdir()
     with pytest.raises(ValueError, match="holds no images"):
         load(tmp_path)
+
+
+def test_encoded_images_are_the_bytes_of_their_files(image_folder):
+    images, labels = next(load(image_folder, image_size=None, encoded=True).dataset().as_numpy_iterator())
+    files = sorted((image_folder / "train").glob("*/*.png"))
+    assert images.tolist() == [file.read_bytes() for file in files]
+    np.testing.assert_array_equal(labels, [0] * 9 + [1] * 14)
+    with pytest.raises(ValueError, match="encoded leaves no meaning to image_size, channels and keep_aspect"):
+        load(image_folder, encoded=True)

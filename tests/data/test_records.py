@@ -189,3 +189,27 @@ def test_contradicting_options_are_refused(record_folder):
         load(data_dir=record_folder, features=None, parse=lambda example: example)
     with pytest.raises(ValueError, match=r"shuffle_buffer is 0\. Use 1 or more"):
         load(data_dir=record_folder, shuffle_buffer=0)
+
+
+def test_encoded_images_are_given_as_they_are_stored_and_cut_while_they_are_decoded(tmp_path):
+    image = tf.io.encode_jpeg(np.full((20, 30, 3), 100, np.uint8)).numpy()
+    write_image_record(tmp_path / "train.tfrecord", "image/encoded", "image/class/label", image)
+    source = data.load("records", data_dir=tmp_path, encoded=True)
+    images, labels = next(source.dataset().as_numpy_iterator())
+    assert (images.tolist(), labels.tolist()) == ([image], [7])
+    cut = source.map(data.augment.on_images(data.augment.decode_resized_crop((6, 8))))
+    np.testing.assert_allclose(next(iter(cut.dataset()))[0], np.full((1, 6, 8, 3), 100 / 255), atol=1e-2)
+
+
+def test_both_image_layouts_may_be_mixed(tmp_path):
+    write_image_record(tmp_path / "train-00000-of-00002", "image", "label", b"a")
+    write_image_record(tmp_path / "train-00001-of-00002", "image/encoded", "image/class/label", b"b")
+    source = data.load("records", data_dir=tmp_path, encoded=True, shuffle=False)
+    images, labels = next(source.dataset().as_numpy_iterator())
+    assert (images.tolist(), labels.tolist()) == ([b"a", b"b"], [7, 7])
+
+
+@pytest.mark.parametrize("options", [{"image_size": (4, 4)}, {"features": FEATURES}])
+def test_what_encoded_leaves_no_meaning_is_refused(options, record_folder):
+    with pytest.raises(ValueError, match="encoded is for images without features and without image_size"):
+        load(data_dir=record_folder, **{"features": None, "encoded": True, **options})

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import tfdist
 from tfdist.data.arrays import from_arrays
+from tfdist.data.source import Source
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64")]
 
@@ -126,6 +127,14 @@ def test_a_second_fit_does_not_trace_again(make_strategy):
         model.compile("sgd", loss="sparse_categorical_crossentropy")
     tfdist.fit(model, source, verbose=0)
     assert Counting.traces > first
+
+
+def test_all_epochs_share_one_pipeline(make_strategy, monkeypatch):
+    made = []
+    iterator = Source.iterator
+    monkeypatch.setattr(Source, "iterator", lambda self, *place: made.append(place) or iterator(self, *place))
+    jobs.train(make_strategy(1), jobs.small_source(20), epochs=3)
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("stopped_at", [4, 6, 9])

@@ -54,6 +54,16 @@ def time_ratio(other, ours):
     return ours / other
 
 
+def added_growth(ours_one, other_one, ours_many, other_many):
+    """Gives by how much what ours takes longer than another grows from one worker to many, as a part of its step there.
+
+    Args:
+        ours_one, other_one: seconds of a step on one worker.
+        ours_many, other_many: on many.
+    """
+    return ((ours_many - other_many) - (ours_one - other_one)) / other_many
+
+
 COLUMNS = (
     ("contender", "<"),
     ("workers×replicas", "<"),
@@ -95,9 +105,9 @@ def render(results, notes=()):
         results: dicts as `report.make_result` makes them.
         notes: further lines.
     """
-    parts = [_lay_out(COLUMNS, [_row(result, results) for result in results]), "", NOTES]
+    parts = [lay_out(COLUMNS, [_row(result, results) for result in results]), "", NOTES]
     if split := [result for result in results if result.get("split")]:
-        parts += ["", _lay_out(SPLIT_COLUMNS, [_split_row(result) for result in split]), "", SPLIT_NOTE]
+        parts += ["", lay_out(SPLIT_COLUMNS, [_split_row(result) for result in split]), "", SPLIT_NOTE]
     errors = [f"{_name(result)}: {result['error']}" for result in results if result.get("error")]
     return "\n".join([*parts, *([""] if errors or notes else []), *errors, *notes])
 
@@ -149,7 +159,13 @@ def _bytes(count):
     return f"{count} B"
 
 
-def _lay_out(columns, rows):
+def lay_out(columns, rows):
+    """Gives a table as text.
+
+    Args:
+        columns: (title, "<" or ">" for the side on which its cells stand) each.
+        rows: lists of as many cells, text all of them.
+    """
     cells = [[title for title, _ in columns], *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     sides = [side for _, side in columns]

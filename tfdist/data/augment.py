@@ -3,13 +3,16 @@
     train = train.map(augment.on_images(augment.flip(), augment.pad_crop(4)))
 
 Each function here makes a function (images float32 (B, H, W, C), seeds int64 (B, 2)) → images; B
-may be 0.
+may be 0. The first one may take encoded images, of a source loaded with `encoded=True`:
+
+    train = train.map(augment.on_images(augment.decode_resized_crop((224, 224), flip=True)))
 """
 
 import numpy as np
 import tensorflow as tf
 
 from tfdist import hashing
+from tfdist.data import pixels
 
 # One stream a kind: else a row's flip would tell its crop.
 _FLIP, _CROP, _RESIZED_CROP = 11, 12, 13
@@ -31,10 +34,18 @@ def flip():
     """Mirrors left and right every second image, by chance."""
 
     def apply(images, seeds):
-        coin = hashing.uniforms(seeds, 1, stream=_FLIP)[:, :, tf.newaxis, tf.newaxis] < 0.5
-        return tf.where(coin, tf.reverse(images, [2]), images)
+        coin = _coin(seeds)
+        # Of three dimensions, and choosing whole rows: TensorFlow has quick kernels for these two alone.
+        lines = tf.reshape(images, tf.concat([[-1], tf.shape(images)[2:]], axis=0))
+        mirrored = tf.reshape(tf.reverse(lines, [1]), tf.shape(images))
+        return tf.ensure_shape(tf.compat.v1.where(coin, mirrored, images), images.shape)
 
     return apply
+
+
+def _coin(seeds):
+    """Says which images are mirrored: bool (B,)."""
+    return hashing.uniforms(seeds, 1, stream=_FLIP)[:, 0] < 0.5
 
 
 def pad_crop(padding):
@@ -76,6 +87,62 @@ def resized_crop(size, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
     return apply
 
 
+def decode_resized_crop(size, *, flip=False, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+    """Decodes a part of random area and proportion, and resizes it bilinearly: `resized_crop` of encoded images.
+
+    Of a JPEG, only the blocks of that part are decoded. The part has whole pixels. An image that cannot be decoded ends
+    the run with TensorFlow's message, which does not say where it lay; loaded without `encoded`, it is named.
+
+    Args:
+        size: (height, width) of the result.
+        flip: mirror the parts that `flip()` would mirror, but before they are resized, which is quicker.
+        area: least and greatest share of the image.
+        ratio: least and greatest width / height.
+
+    Returns:
+        A function (images string (B,), seeds) → float32 (B, *size, 3) in 0..1.
+    """
+
+    def apply(images, seeds):
+        draws = hashing.uniforms(seeds, 4, stream=_RESIZED_CROP)
+        share = area[0] + draws[:, 0] * (area[1] - area[0])
+        low, high = np.log(ratio)
+        proportion = tf.exp(low + draws[:, 1] * (high - low))
+        sides = tf.sqrt(tf.stack([share / proportion, share * proportion], axis=1))
+
+        coin = _coin(seeds) if flip else tf.zeros(tf.shape(share), tf.bool)
+
+        def one(row):
+            data, mirrored, sides, place = row
+            part = pixels.decode_part(data, lambda shape: _window(sides, place, shape))
+            if flip:
+                part = tf.cond(mirrored, lambda: tf.reverse(part, [1]), lambda: part)
+            return tf.image.resize(part, size)
+
+        rows = (images, coin, sides, draws[:, 2:])
+        return tf.map_fn(one, rows, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32)) / 255
+
+    return apply
+
+
+def _window(sides, place, shape):
+    """Gives the part of an image to cut out, in whole pixels.
+
+    Args:
+        sides: float32 (2,), (height, width) for an image of area 1.
+        place: float32 (2,) in [0, 1), where in the room that is left.
+        shape: int32 (2,), (height, width) of the image.
+
+    Returns:
+        int32 (4,): top, left, height, width.
+    """
+    whole = tf.cast(shape, tf.float32)
+    part = tf.minimum(sides * tf.sqrt(tf.reduce_prod(whole)), whole)
+    part = tf.cast(tf.maximum(part, 1.0), tf.int32)
+    corner = tf.cast(place * tf.cast(shape - part + 1, tf.float32), tf.int32)
+    return tf.concat([corner, part], axis=0)
+
+
 def _boxes(draws, images, area, ratio):
     """Gives random boxes for `tf.image.crop_and_resize`, float32 (B, 4)."""
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
@@ -93,6 +160,13 @@ def normalise(mean, std):
 
     def apply(images, seeds):
         del seeds  # nothing random here
-        return (images - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
+        _, _, width, channels = tf.unstack(tf.shape(images))
+
+        # A whole line of pixels: a dimension as short as the channels makes TensorFlow's broadcasting slow.
+        def line(values):
+            return tf.tile(tf.broadcast_to(tf.constant(values, tf.float32), [channels]), [width])
+
+        lines = tf.reshape(images, [-1, width * channels])
+        return tf.ensure_shape(tf.reshape((lines - line(mean)) / line(std), tf.shape(images)), images.shape)
 
     return apply

@@ -19,9 +19,10 @@ def from_images(
     data_dir,
     *,
     split="train",
-    image_size=(224, 224),
+    image_size=None,
     channels=3,
     keep_aspect=False,
+    encoded=False,
     global_batch=64,
     **order,
 ):
@@ -34,9 +35,10 @@ def from_images(
     Args:
         data_dir: the folder.
         split: name of the sub-folder.
-        image_size: (height, width) to resize to.
+        image_size: (height, width) to resize to; (224, 224) if None.
         channels: 3 for RGB, 1 for grey.
         keep_aspect: cut the sides off instead of distorting.
+        encoded: give images as they are stored, string (B,), for `augment.decode_resized_crop`.
         global_batch: rows of a step, over all replicas.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
 
@@ -45,15 +47,18 @@ def from_images(
 
     Raises:
         FileNotFoundError: no such folder or split.
-        ValueError: no images, a class that "train" lacks, or other channels.
+        ValueError: no images, a class that "train" lacks, other channels, or what `encoded` leaves no meaning.
     """
     if channels not in (1, 3):
         raise ValueError(f"images: channels is {channels}. Use 3 for RGB or 1 for grey.")
+    if encoded and (image_size is not None or channels != 3 or keep_aspect):
+        raise ValueError("images: encoded leaves no meaning to image_size, channels and keep_aspect. Leave these out.")
     folder = find_split(data_dir, split)
     train = os.path.join(data_dir, "train")
     names = class_names(train if os.path.isdir(train) else folder)
     paths, labels = list_images(folder, names)
-    reader = ImageReader(paths, labels, tuple(image_size), channels, keep_aspect)
+    size = None if encoded else tuple(image_size or (224, 224))
+    reader = ImageReader(paths, labels, size, channels, keep_aspect)
     order = {"shuffle": split == "train", "classes": len(names), **order}
     return make_source(folder, reader, global_batch=global_batch, **order)
 
@@ -113,7 +118,13 @@ def _files(folder):
 
 
 class ImageReader(MemoryReader):
-    """Image files, decoded by the worker that needs them; paths and labels lie in memory."""
+    """Image files, decoded by the worker that needs them; paths and labels lie in memory.
+
+    Args:
+        paths, labels: of all images.
+        image_size: (height, width), or None to leave them encoded.
+        channels, keep_aspect: see `pixels.decode`.
+    """
 
     def __init__(self, paths, labels, image_size, channels=3, keep_aspect=False):
         arrays = np.array([os.fsencode(path) for path in paths], object), np.array(labels, np.int32)
@@ -122,6 +133,8 @@ class ImageReader(MemoryReader):
 
     def _load_rows(self, batch):
         paths, labels = batch
+        if self._size is None:
+            return tf.map_fn(tf.io.read_file, paths), labels
         spec = tf.TensorSpec((*self._size, self._channels), tf.float32)
         return tf.map_fn(self._load, paths, fn_output_signature=spec), labels
 

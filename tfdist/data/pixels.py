@@ -32,6 +32,30 @@ def _centre(images, size):
     return images[..., top : top + kept_height, left : left + kept_width, :]
 
 
+def decode_part(data, window):
+    """Decodes a part of one PNG, JPEG, BMP or GIF (its first frame); of a JPEG no more than that part.
+
+    Args:
+        data: string (), the encoded image.
+        window: a function from the image's (height, width), int32 (2,), to int32 (4,): top, left, height, width.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+
+    def part_of_jpeg():
+        part = window(tf.io.extract_jpeg_shape(data)[:2])
+        return tf.ensure_shape(tf.io.decode_and_crop_jpeg(data, part, channels=3), (None, None, 3))
+
+    def part_of_other():
+        image = tf.io.decode_image(data, channels=3, expand_animations=False)
+        image = tf.ensure_shape(image, (None, None, 3))
+        top, left, height, width = tf.unstack(window(tf.shape(image)[:2]))
+        return image[top : top + height, left : left + width]
+
+    return tf.cond(tf.io.is_jpeg(data), part_of_jpeg, part_of_other)
+
+
 def decode(data, size, *, where, channels=3, keep_aspect=False):
     """Decodes one PNG, JPEG, BMP or GIF (its first frame).
 

@@ -20,6 +20,7 @@ def from_records(
     features=None,
     parse=None,
     image_size=None,
+    encoded=False,
     classes=None,
     compression=None,
     rows=None,
@@ -40,6 +41,7 @@ def from_records(
         parse: function from one parsed example to a row, as (x, y); without it a batch is the dict
             of features.
         image_size: (height, width) of the image layout; (224, 224) if None.
+        encoded: give images of that layout as they are stored, string (B,), for `augment.decode_resized_crop`.
         classes: number of classes, where there are any.
         compression: "", "GZIP" or "ZLIB"; None for GZIP where names end in .gz.
         rows: number of records, if known: spares counting them.
@@ -53,7 +55,7 @@ def from_records(
     name = f"records/{split}"
     if (data_dir is None) == (files is None):
         raise ValueError(f"{name}: data_dir is {data_dir!r} and files is {files!r}. Give one of them.")
-    decode = _decoder(name, features, parse, image_size)
+    decode = _decoder(name, features, parse, image_size, encoded)
     paths = record_files.find_files(data_dir, split) if files is None else record_files.expand(files)
     compression = record_files.compression_of(paths, compression)
     if rows is None:
@@ -64,13 +66,16 @@ def from_records(
     return make_source(name, reader, global_batch=global_batch, **order)
 
 
-def _decoder(name, features, parse, image_size):
+def _decoder(name, features, parse, image_size, encoded):
     """Gives the function from serialized records (B,) to a batch."""
+    if encoded and (features is not None or image_size is not None):
+        raise ValueError(f"{name}: encoded is for images without features and without image_size. Leave these out.")
+    if encoded:
+        return lambda records: parse_images(name, records)
     if features is None:
         if parse is not None:
             raise ValueError(f"{name}: parse needs features, the specification of what it is given.")
-        size = tuple(image_size or (224, 224))
-        return by_row(name, lambda record: parse_image(name, record, size))
+        return lambda records: decode_images(name, records, tuple(image_size or (224, 224)))
     if image_size is not None:
         raise ValueError(f"{name}: image_size is for records without features. Resize in parse.")
     if parse is None:
@@ -78,19 +83,34 @@ def _decoder(name, features, parse, image_size):
     return by_row(name, lambda record: parse(tf.io.parse_single_example(record, features)))
 
 
-def parse_image(name, record, size):
-    """Parses a record of the image layout: (float32 (*size, 3), int64 ())."""
+def parse_images(name, records):
+    """Parses records (B,) of the image layout: encoded images string (B,), labels int64 (B,)."""
     text, number = tf.io.FixedLenFeature((), tf.string, ""), tf.io.FixedLenFeature((), tf.int64, -1)
     images, labels = ("image", "image/encoded"), ("label", "image/class/label")
-    example = tf.io.parse_single_example(record, {key: text for key in images} | {key: number for key in labels})
-    # Whichever is there: the other is empty, or -1.
-    data = tf.strings.join([example[key] for key in images])
-    label = tf.reduce_max([example[key] for key in labels])
+    example = tf.io.parse_example(records, {key: text for key in images} | {key: number for key in labels})
+    # Whichever is there: the other is empty, or -1. Joined only where they are mixed, for that copies every image.
+    first, second = (example[key] for key in images)
+    data = tf.case(
+        [(_none(second), lambda: first), (_none(first), lambda: second)],
+        default=lambda: tf.strings.join([first, second]),
+    )
+    label = tf.reduce_max([example[key] for key in labels], axis=0)
     message = f"{name}: a record lacks {' or '.join(images)}, or {' or '.join(labels)}. Give features."
     complete = tf.logical_and(tf.strings.length(data) > 0, label >= 0)
-    with tf.control_dependencies([tf.debugging.Assert(complete, [message])]):
-        label = tf.identity(label)
-    return pixels.decode(data, size, where=tf.constant(f"{name}: a record")), label
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(complete), [message])]):
+        return tf.identity(data), tf.identity(label)
+
+
+def _none(strings):
+    return tf.reduce_all(tf.strings.length(strings) == 0)
+
+
+def decode_images(name, records, size):
+    """Decodes records (B,) of the image layout: images float32 (B, *size, 3) in 0..1, labels int64 (B,)."""
+    data, labels = parse_images(name, records)
+    where = tf.constant(f"{name}: a record")
+    spec = tf.TensorSpec((*size, 3), tf.float32)
+    return tf.map_fn(lambda image: pixels.decode(image, size, where=where), data, fn_output_signature=spec), labels
 
 
 def by_row(name, function):

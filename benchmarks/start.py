@@ -1,0 +1,78 @@
+"""How long a run takes to its first step: `python -m tfdist.train` on the digits, against importing TensorFlow alone.
+
+Usage: python benchmarks/start.py [--rounds=N] [--out_dir=FOLDER]
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from tfdist import heartbeat
+from tfdist.benchmark import script
+
+IMPORT, TRAIN = "import tensorflow", "tfdist.train"
+HELP, LAUNCH_HELP = "tfdist.train --help", "tfdist.launch --help"
+FIRST_STEP, EXIT = "s to the first step", "s to the end"
+TIMEOUT_SECONDS = 300
+
+
+def main(arguments):
+    """Measures, prints and writes."""
+    out_dir = pathlib.Path(__file__).parent / "results" / "start"
+    given = script.read_flags(arguments, text=__doc__, out_dir=out_dir, default_rounds=9)
+    measures = {
+        IMPORT: lambda: {EXIT: seconds_to_exit("-c", "import tensorflow")},
+        TRAIN: first_step,
+        HELP: lambda: {EXIT: seconds_to_exit("-m", "tfdist.train", "--help")},
+        LAUNCH_HELP: lambda: {EXIT: seconds_to_exit("-m", "tfdist.launch", "--help")},
+    }
+    for measure in measures.values():
+        # The first start of all reads files that the later ones find in memory.
+        measure()
+    script.run(measures, given, measured={"command": "python -m tfdist.train --dataset=digits --steps=1"})
+
+
+def seconds_to_exit(*arguments):
+    """Runs `python *arguments`; gives the seconds until it has ended."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
+    return time.perf_counter() - begin
+
+
+def first_step():
+    """Runs a training of one step in a new folder; gives the seconds until it is done, and until the run has ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ("--dataset=digits", "--steps=1", f"--run_dir={folder}/run")
+        environ = os.environ | {heartbeat.FOLDER: f"{folder}/beats"}
+        begin = time.time()
+        with subprocess.Popen(
+            [sys.executable, "-m", "tfdist.train", *flags],
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                step = wait_for_step(process, f"{folder}/beats", begin + TIMEOUT_SECONDS)
+                code = process.wait(TIMEOUT_SECONDS)
+            finally:
+                process.kill()
+        if code:
+            raise RuntimeError(f"tfdist.train ended with code {code}. Run it by hand: {' '.join(flags)}")
+        return {FIRST_STEP: step - begin, EXIT: time.time() - begin}
+
+
+def wait_for_step(process, folder, deadline):
+    """Gives the time at which the run said that its first step was done."""
+    while time.time() < deadline and process.poll() is None:
+        for beat in heartbeat.read_beats(folder).values():
+            if beat.step >= 1:
+                return beat.time
+        time.sleep(0.002)
+    raise RuntimeError("tfdist.train ended, or stood still, before its first step was done.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
