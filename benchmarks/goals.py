@@ -28,6 +28,20 @@ BENCHES = {
         "--versus=plain_loop,plain_multi_worker",
     ),
 }
+EXCHANGES = {
+    "exchange_dense": (1024, 64, "dense"),
+    "exchange_transformer": (64 * 512, 8, "transformer"),
+    "exchange_mobilenet": ("96,96,3", 32, "mobilenet"),
+}
+BENCHES |= {
+    name: (
+        f"--model=benchmarks.exchange_models:{model}",
+        *(f"--input_shape={shape}", f"--replica_batch={batch}", f"--rows={8 * batch}", "--scale=2"),
+        *("--steps_per_execution=4", "--optimizer=sgd", "--seconds=2"),
+        "--versus=plain_multi_worker,tfdist_all_reduce,tfdist_bfloat16",
+    )
+    for name, (shape, batch, model) in EXCHANGES.items()
+}
 # Report → a script of its own, of the same name.
 SCRIPTS = ("input", "shuffle", "start")
 
@@ -106,6 +120,7 @@ GOALS = (
     ),
     lighter("mlp", "plain_loop"),
     lighter("cnn_mirrored", "plain_loop"),
+    *(slower(name, "plain_multi_worker", 1.0) for name in EXCHANGES),
     constant(2),
     constant(4),
 )

@@ -12,6 +12,8 @@ from tfdist.config import DEFAULT_EPOCHS, OPTIMIZERS, RunConfig
 # Flag → (the value on the command line, every field of the default config that it changes).
 CHANGES = {
     "base_batch": ("256", {"base_batch": 256}),
+    "compression": ("bfloat16", {"compression": "bfloat16"}),
+    "exchange": ("factors", {"exchange": "factors"}),
     "jit_compile": ("true", {"jit_compile": "true"}),
     "preemption_notice": ("gce", {"preemption_notice": "gce"}),
     "replica_batch": ("16", {"replica_batch": 16}),

@@ -40,13 +40,13 @@ class Child:
         import tensorflow as tf
 
         from tfdist import strategy
-        from tfdist.benchmark.config import OURS, from_dict
+        from tfdist.benchmark.config import from_dict
         from tfdist.benchmark.contenders import make_contender
         from tfdist.benchmark.task import make_task
 
         name = "multi_worker" if ask["workers"] > 1 else "mirrored" if ask["replicas"] > 1 else "one_device"
         replicas = ask["replicas"] if name == "mirrored" else None
-        if name == "one_device" and ask["contender"] != OURS:
+        if name == "one_device" and not ask["contender"].startswith("tfdist_"):
             # Without tfdist nobody would put a strategy in the way of one device: stock Keras is slower with it.
             self._strategy = tf.distribute.get_strategy()
         else:

@@ -12,6 +12,8 @@ from tfdist.config import read_steps
 # Name → what it is, for the help and the table's footnotes.
 CONTENDERS = {
     "tfdist_fit": "tfdist.fit, --steps_per_execution steps a call",
+    "tfdist_all_reduce": "the same, with every gradient reduced (several workers)",
+    "tfdist_bfloat16": "the same, with gradients rounded to bfloat16 between the workers",
     "keras_fit": "stock model.fit, as it comes",
     "keras_fit_k50": "stock model.fit with steps_per_execution=50",
     "plain_loop": "a hand-written tf.function over tf.range, strategy.run on several replicas",

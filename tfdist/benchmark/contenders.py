@@ -31,14 +31,19 @@ class SecondEpoch(keras.callbacks.Callback):
 class TfdistFit:
     """`tfdist.fit`.
 
+    Args:
+        task: a `Task`.
+        arguments: more for `fit`.
+
     Attributes:
         model: what it trains.
         loss: what it read last.
         calls_of: how many steps one call has.
     """
 
-    def __init__(self, task):
+    def __init__(self, task, **arguments):
         self._task = task
+        self._arguments = arguments
         self.calls_of = task.config.steps_per_execution
         self.model = task.make_model(steps_per_execution=self.calls_of)
         self.loss = None
@@ -47,7 +52,7 @@ class TfdistFit:
         """Trains; gives the seconds of the second half."""
         jit = {"true": True, "false": False}.get(self._task.config.jit_compile, "auto")
         clock = SecondEpoch()
-        more = {"steps_per_epoch": steps, "epochs": 2, "verbose": 0, "jit_compile": jit}
+        more = {"steps_per_epoch": steps, "epochs": 2, "verbose": 0, "jit_compile": jit, **self._arguments}
         fit(self.model, self._task.source, callbacks=[clock, *callbacks], **more)
         self.loss = clock.loss
         return clock.seconds
@@ -145,6 +150,8 @@ def _make_step(model, strategy, xla):
 
 _MAKERS = {
     OURS: TfdistFit,
+    "tfdist_all_reduce": lambda task: TfdistFit(task, exchange="all_reduce"),
+    "tfdist_bfloat16": lambda task: TfdistFit(task, compression="bfloat16"),
     "keras_fit": KerasFit,
     "keras_fit_k50": lambda task: KerasFit(task, steps_per_execution=50),
     "plain_loop": PlainLoop,

@@ -97,13 +97,8 @@ def fit(
         x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle, class_weight=class_weight
     )
     strategy = model.distribute_strategy
-    if sync_batchnorm and (strategy.num_replicas_in_sync > 1 or strategies.needs_static_shapes(strategy)):
-        models.synchronise_batchnorm(model)
-    feed = Feed(for_strategy(data, model, "train_step"), strategy)
-    models.build(model, feed.spec)
-    xla.settle(model, jit_compile)
-    exchanges.settle(model, exchange, compression)
-    checks.check_training(model, strategy)
+    making = {"jit_compile": jit_compile, "exchange": exchange, "compression": compression}
+    feed = _prepare(model, data, strategy, sync_batchnorm=sync_batchnorm, **making)
     valid_batch = validation_batch_size or batch_size
     validate = _validator(model, validation_data, validation_freq, batch_size=valid_batch, steps=validation_steps)
     warn_where_workers_differ(data, strategy)
@@ -122,6 +117,18 @@ def fit(
         spans = functools.partial(feed.spans, run.steps_done, epochs=epochs, steps=steps)
         _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_length)
     return model.history
+
+
+def _prepare(model, data, strategy, *, sync_batchnorm, jit_compile, exchange, compression):
+    """Builds a model, and settles how its step is made; gives the `Feed` of the data."""
+    if sync_batchnorm and (strategy.num_replicas_in_sync > 1 or strategies.needs_static_shapes(strategy)):
+        models.synchronise_batchnorm(model)
+    feed = Feed(for_strategy(data, model, "train_step"), strategy)
+    models.build(model, feed.spec)
+    xla.settle(model, jit_compile)
+    exchanges.settle(model, exchange, compression)
+    checks.check_training(model, strategy)
+    return feed
 
 
 def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_length):
