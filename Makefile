@@ -9,12 +9,13 @@ FLAGS ?=
 train: $(VENV)/ready
 	$(VENV)/bin/python -m tfdist.train --strategy=mirrored $(FLAGS)
 
+# Two processes share the files of tests: most of the time goes into tracing, on one core.
 test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile
 
 # The core of the suite on the oldest versions that are promised to work.
 test-oldest: $(OLDEST)/ready
-	$(OLDEST)/bin/python -m pytest -m core
+	$(OLDEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile -m core
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

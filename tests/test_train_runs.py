@@ -13,7 +13,7 @@ import pytest
 from data.small_files import write_images
 from processes import REPOSITORY
 
-from tfdist import train
+from tfdist import exits, train
 
 SMALL = ["--model=mlp", "--strategy=one_device", "--epochs=2"]
 
@@ -159,6 +159,26 @@ def test_ctrl_c_leaves_a_run_that_can_go_on(tmp_path, presses):
     done = max(steps)
     assert train.main(["--strategy=one_device", f"--steps={done + 1}", f"--run_dir={tmp_path}", "--resume=must"]) == 0
     assert read_summary(tmp_path)["steps"] == done + 1
+
+
+def test_promise_22_sigterm_in_the_last_evaluation_asks_for_another_start(tmp_path, monkeypatch):
+    from tfdist import assemble
+
+    evaluate = assemble.evaluate
+
+    def evaluate_when_stopped(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments)
+
+    flags = [*SMALL, f"--run_dir={tmp_path}"]
+    monkeypatch.setattr(assemble, "evaluate", evaluate_when_stopped)
+    with pytest.raises(SystemExit) as left:
+        train.main(flags)
+    assert left.value.code == exits.STOPPED
+    assert not (tmp_path / "summary.json").exists()
+    monkeypatch.setattr(assemble, "evaluate", evaluate)
+    assert train.main(flags) == 0
+    assert read_summary(tmp_path)["steps"] == 2 * 23
 
 
 def test_promise_38_the_learning_rate_is_derived_from_the_replicas_and_printed(tmp_path, monkeypatch, caplog):

@@ -10,6 +10,7 @@ from tfdist.training import plan
 from tfdist.training.callbacks import make_callback_list
 from tfdist.training.feed import Feed
 from tfdist.training.inputs import make_input
+from tfdist.training.peers import peers_are_needed
 from tfdist.training.programs import Programs
 from tfdist.training.static_shapes import for_strategy
 
@@ -51,7 +52,7 @@ def _calls(model, feed, callbacks, *, own_rows):
     (span,) = feed.spans(0, epochs=1)
     model.stop_predicting = False
     callbacks.on_predict_begin()
-    with contextlib.closing(feed):
+    with contextlib.closing(feed), peers_are_needed(model.distribute_strategy):
         iterator = feed.begin(span)
         done = rows_before = 0
         ended = False
