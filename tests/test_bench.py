@@ -96,7 +96,7 @@ def test_without_matplotlib_it_says_so(planted, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--versus=kerasfit"], "--versus names 'kerasfit'. Use some of keras_fit, "),
+        (["--versus=kerasfit"], "--versus names 'kerasfit'. Use some of tfdist_all_reduce, "),
         (["--versus=tfdist_fit"], "tfdist_fit takes part anyway."),
         (["--scale=1,x"], "--scale is 1,x. Use whole numbers from 1, with commas between."),
         (["--replicas=0"], "--replicas is 0. Use whole numbers from 1."),

@@ -155,6 +155,13 @@ def _at_the_beginning(write):
     return callback
 
 
+def making_of_the_step(config):
+    """Gives the arguments of `fit` that say how a step is made, and how many run in one call."""
+    jit_compile = {"true": True, "false": False}.get(config.jit_compile, "auto")
+    same = {name: getattr(config, name) for name in ("compression", "exchange", "steps_per_execution")}
+    return {"jit_compile": jit_compile, **same}
+
+
 def evaluate(model, source, heartbeat):
     """Evaluates a trained model; gives the metrics by name."""
     return training.evaluate(model, source, verbose=0, return_dict=True, callbacks=[Beats(heartbeat)])

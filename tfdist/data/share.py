@@ -33,14 +33,12 @@ class Form(NamedTuple):
         counted_together: each worker knows of its own rows alone: `global_rows` and `first_row` are within the worker,
             until all have counted together.
         padded: shares may have rows that do not count, behind those that do.
-        global_batch: rows of a whole batch over all replicas; 0 where nobody knows.
     """
 
     may_be_empty: bool
     may_end: bool
     padded: bool = False
     counted_together: bool = False
-    global_batch: int = 0
 
 
 def cut(batch, replicas, replica, size=None):

@@ -112,7 +112,6 @@ class Source:
             may_be_empty=min(self.global_batch, stop - start) < replicas,
             may_end=False,
             padded=self.static_shapes and uneven,
-            global_batch=self.global_batch,
         )
 
     @property

@@ -125,6 +125,6 @@ def _why_never(model):
         return "the model runs eagerly"
     if models.has_own(model, "train_step"):
         return "the model has a train_step of its own"
-    if optimizers.accumulates(model.optimizer):
+    if optimizers.accumulates(getattr(model, "optimizer", None)):
         return "the optimizer accumulates gradients"
     return None

@@ -43,6 +43,11 @@ class Feed:
         return self._data.source.form(self._strategy.num_replicas_in_sync)
 
     @property
+    def global_batch(self):
+        """Rows of a whole batch over all replicas; 0 where nobody knows."""
+        return getattr(self._data.source, "global_batch", 0)
+
+    @property
     def spec(self):
         """Nested specs of a batch, with an open first dimension and None for what is absent."""
         return tf.nest.map_structure(_open_rows, self._data.source.element_spec)

@@ -137,7 +137,7 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_len
     if programs.are_new:
         say(f"training: {call_length.describe()}, {xla.describe(model)}")
     programs.in_call = run.in_call
-    train = call_length.timed(programs.train(measured=bool(_ears(callbacks, "train"))))
+    train = call_length.timed(programs.train(feed.global_batch, measured=bool(_ears(callbacks, "train"))))
     every = [number for item in callbacks.callbacks if (number := getattr(item, "every_steps", None))]
     at = [step for item in callbacks.callbacks for step in getattr(item, "at_steps", ())]
     logs = {}

@@ -55,7 +55,7 @@ class Clock:
         Args:
             gradients: list of per-replica values or None.
         """
-        parts = [part for gradient in gradients for part in tensors_of(gradient)]
+        parts = tf.nest.flatten([tensors_of(gradient) for gradient in gradients], expand_composites=True)
         return UNKNOWN if not parts or any("GPU" in part.device for part in parts) else self.now(parts)
 
     def add(self, sums, asked, arrived, work):

@@ -48,13 +48,21 @@ class Programs:
             setattr(model, _ATTRIBUTE, programs)
         return programs
 
-    def train(self, measured=False):
-        """Gives the function that trains on the next batches; with `measured`, one that measures itself as it does."""
-        if measured not in self._training:
+    def train(self, global_batch=0, *, measured=False):
+        """Gives the function that trains on the next batches.
+
+        Args:
+            global_batch: rows of a whole batch over all replicas; 0 where nobody knows.
+            measured: whether it measures itself as it does.
+        """
+        # Without a choice to make, batches of another size are no reason to trace anew.
+        key = measured, global_batch if self._step.exchange.listens else 0
+        if key not in self._training:
             own = models.has_own(self._model, "train_step")
             clock = Clock() if measured else NoClock()
-            self._training[measured] = self._program(self._step.train, own, clock, self.in_call)
-        return self._training[measured]
+            step = functools.partial(self._step.train, global_batch=global_batch)
+            self._training[key] = self._program(step, own, clock, self.in_call)
+        return self._training[key]
 
     @functools.cached_property
     def test(self):

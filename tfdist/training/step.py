@@ -35,11 +35,15 @@ class Step:
         self._model = model
         self._strategy = strategy
         self._local = LocalStatistics(model, strategy)
-        self._exchange = Exchange(model, strategy)
-        self.traffic = meter.Traffic(strategy.num_replicas_in_sync, self._exchange.wire)
+        self.exchange = Exchange(model, strategy)
+        self.traffic = meter.Traffic(strategy.num_replicas_in_sync, self.exchange.wire)
 
-    def train(self, share, form, clock):
+    def train(self, share, form, clock, global_batch=0):
         """Updates the weights once, as one device would on the whole global batch.
+
+        Args:
+            share, form, clock: as above.
+            global_batch: how many rows that has in general; 0 where nobody knows.
 
         Returns:
             (logs, work): what `replica_own_step` gives, for a `train_step` of the user's own, else None; a
@@ -48,22 +52,23 @@ class Step:
         if models.has_own(self._model, "train_step"):
             return self._own_train(share, form)
         variables = list(self._model.trainable_variables)
-        audible = products.audible() if self._exchange.listens else contextlib.nullcontext()
+        audible = products.audible() if self.exchange.listens else contextlib.nullcontext()
         with _keras_over_all_replicas(self._model, form), audible:
-            arguments = (self._model, variables, share, form, self._local, self._exchange)
+            make_listener = functools.partial(self.exchange.listener, variables, global_batch)
+            arguments = (self._model, variables, share, form, self._local, make_listener)
             gradients = self._strategy.run(replica_gradients, args=arguments)
         ready = clock.ready(gradients)
         if not variables:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
             return None, meter.Work(ready, 0.0)
-        self._exchange.announce(gradients, variables)
+        self.exchange.announce(gradients, variables)
         of_one = tf.nest.map_structure(lambda part: self._strategy.experimental_local_results(part)[0], gradients)
         work = meter.Work(ready, self.traffic.of(of_one, variables, self._model.optimizer))
-        update(self._strategy, self._model.optimizer, gradients, variables, self._exchange.wire)
+        update(self._strategy, self._model.optimizer, gradients, variables, self.exchange.wire)
         return None, work
 
     def _own_train(self, share, form):
-        apply = functools.partial(_apply_by_rows, self.traffic, self._exchange.wire)
+        apply = functools.partial(_apply_by_rows, self.traffic, self.exchange.wire)
         with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
             logs = self._run(replica_own_step, self._model.train_step, share, form, self._local)
         # Nobody sees from outside when its gradients are ready.
@@ -133,13 +138,11 @@ def _keras_over_all_replicas(model, form):
         yield
 
 
-def replica_gradients(model, variables, share, form, local, exchange):
+def replica_gradients(model, variables, share, form, local, make_listener=lambda: None):
     """Gives this replica's part of the gradient of the global loss: a tensor, `Factors` or None a variable."""
     rows = _rows_of(share, form)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
     with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
-        # Made inside: factors are kept in the function in which they are computed.
-        make_listener = functools.partial(exchange.listener, variables, form.global_batch)
         compute = functools.partial(_differentiate, model, variables, make_listener)
         if model.jit_compile:
             compute = _compiled_by_xla(compute)
@@ -159,6 +162,7 @@ def _compiled_by_xla(function):
 
 
 def _differentiate(model, variables, make_listener, x, y, sample_weight):
+    # Made here: factors are kept in the function in which they are computed.
     listener = make_listener()
     with tf.GradientTape() as tape, listener.listening() if listener else contextlib.nullcontext():
         y_pred = models.call(model, x, training=True)
