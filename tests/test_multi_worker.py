@@ -84,6 +84,15 @@ def test_promise_04_an_overflow_on_one_worker_skips_the_step_on_both(workers, fl
     assert_same(workers, "overflow", jobs.weights_of(plain))
 
 
+@pytest.mark.parametrize("exchange", ["factors", "all_reduce"])
+def test_what_two_workers_round_on_the_way_stays_within_its_digits(workers, float64, exchange):
+    plain, _ = jobs.train_plainly(jobs.small_source(34))
+    rounded = [worker[f"rounded {exchange}"] for worker in workers]
+    np.testing.assert_array_equal(*rounded)
+    # bfloat16 keeps 8 bits of each gradient; nothing else was rounded.
+    assert 1e-6 < np.abs(rounded[0] - jobs.weights_of(plain)).max() < 2e-2
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_two_workers_train_in_half_precision(workers, policy):
     for worker in workers:

@@ -53,6 +53,9 @@ def train_jobs(strategy):
     model, _ = jobs.train(strategy, jobs.overflowing_source(), make_model=jobs.make_loss_scaling_mlp)
     results["overflow"] = jobs.weights_of(model)
     source = jobs.small_source(34)
+    for exchange in ("factors", "all_reduce"):
+        wish = {"exchange": exchange, "compression": "bfloat16"}
+        results[f"rounded {exchange}"] = jobs.weights_of(jobs.train(strategy, source, **wish)[0])
     model, _ = jobs.train(strategy, source, make_model=jobs.make_batchnorm_mlp)
     results["batchnorm"] = jobs.weights_of(model)
     model, results["loss by hand"] = jobs.train_by_hand(strategy, source)

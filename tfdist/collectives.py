@@ -51,7 +51,14 @@ def gather_rows(values, caller="tfdist"):
         The list of tensors (rows of all replicas, columns), the same on every replica.
     """
     context = replica_context(caller)
-    return [tf.ensure_shape(context.all_gather(value, axis=0), [None, value.shape[1]]) for value in values]
+    return [tf.ensure_shape(_gather(context, value), [None, value.shape[1]]) for value in values]
+
+
+def _gather(context, value):
+    if value.dtype != tf.bfloat16:
+        return context.all_gather(value, axis=0)
+    # TensorFlow's gather does not know the type, but moves bits.
+    return tf.bitcast(context.all_gather(tf.bitcast(value, tf.float16), axis=0), tf.bfloat16)
 
 
 def sum_over_replicas(values, caller="tfdist"):
