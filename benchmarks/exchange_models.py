@@ -20,8 +20,3 @@ def transformer():
         hidden = layers.Dense(2048, activation="gelu")(layers.LayerNormalization()(x))
         x = x + layers.Dense(512)(hidden)
     return keras.Model(inputs, layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
-
-
-def mobilenet():
-    """Gives MobileNetV2 for images of 96 × 96."""
-    return keras.applications.MobileNetV2((96, 96, 3), weights=None, classes=10)

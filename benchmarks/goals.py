@@ -31,7 +31,6 @@ BENCHES = {
 EXCHANGES = {
     "exchange_dense": (1024, 64, "dense"),
     "exchange_transformer": (64 * 512, 8, "transformer"),
-    "exchange_mobilenet": ("96,96,3", 32, "mobilenet"),
 }
 BENCHES |= {
     name: (
