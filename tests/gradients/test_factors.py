@@ -230,6 +230,11 @@ def test_rounding_to_bfloat16_stays_within_its_digits(make_strategy, float64):
         assert 1e-6 < difference < 2e-2 * np.abs(exact - start).max()
 
 
+def test_one_replica_alone_rounds_nothing(make_strategy, float64):
+    weights, _ = train(make_strategy(1), "everything", compression="bfloat16")
+    np.testing.assert_allclose(weights, train_plainly("everything"), rtol=0, atol=1e-9)
+
+
 def test_digits_learn_as_well_with_bfloat16_on_the_wire(make_strategy):
     accuracy = {}
     for compression in ("none", "bfloat16"):

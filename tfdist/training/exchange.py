@@ -60,9 +60,10 @@ class Exchange:
     def __init__(self, model, strategy):
         wish = wish_of(model)
         self._wish = wish.exchange
-        # The type in which gradients cross the replicas; None for their own.
-        self.wire = tf.as_dtype(wish.compression) if wish.compression != "none" else None
         self._replicas = strategy.num_replicas_in_sync
+        # The type in which gradients cross the replicas; None for their own. One replica alone rounds nothing.
+        rounds = self._replicas > 1 and wish.compression != "none"
+        self.wire = tf.as_dtype(wish.compression) if rounds else None
         self._several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         self._refusal = _why_never(model)
         self._said = False
