@@ -81,3 +81,18 @@ def test_tfdists_own_callbacks_all_say_where_they_run(make_strategy, tmp_path):
     own = [callback for callback in callbacks if not isinstance(callback, known)]
     assert len(own) == 5
     assert all(isinstance(callback.every_worker, bool) for callback in own)
+
+
+def test_a_callback_list_of_the_users_own_is_used_and_left_as_it_is(make_strategy):
+    class Epochs(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(epoch)
+
+    seen = []
+    with make_strategy(2).scope():
+        model = jobs.make_mlp()
+    own = keras.callbacks.CallbackList([Epochs()], model=model)
+    for _ in range(2):
+        assert len(tfdist.fit(model, jobs.small_source(20), epochs=2, callbacks=own).history["loss"]) == 2
+    assert seen == [0, 1, 0, 1]
+    assert [type(callback) for callback in own.callbacks] == [Epochs]

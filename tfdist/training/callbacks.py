@@ -68,9 +68,10 @@ def make_callback_list(model, callbacks, verbose, *, epochs, steps, more=(), his
         history: whether a `keras.callbacks.History` is among them.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        for callback in more:
-            callbacks.append(callback)
-        return callbacks
+        if not more:
+            return callbacks
+        # A list of the user's own shows what it wants to, and stays as it is for the next `fit`.
+        callbacks, verbose = callbacks.callbacks, 0
     verbose = (1 if verbose == "auto" else verbose) if is_chief(model.distribute_strategy) else 0
     chosen = for_this_worker(keras.tree.flatten(callbacks or []), model.distribute_strategy)
     if history and not any(isinstance(callback, keras.callbacks.History) for callback in chosen):

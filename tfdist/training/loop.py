@@ -138,8 +138,11 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_len
         say(f"training: {call_length.describe()}, {xla.describe(model)}")
     programs.in_call = run.in_call
     train = call_length.timed(programs.train(feed.global_batch, measured=bool(_ears(callbacks, "train"))))
-    every = [number for item in callbacks.callbacks if (number := getattr(item, "every_steps", None))]
-    at = [step for item in callbacks.callbacks for step in getattr(item, "at_steps", ())]
+    # A call that ended on one worker alone would leave the others waiting for it.
+    alone = strategies.worker_count(model.distribute_strategy) == 1
+    cutting = [item for item in callbacks.callbacks if alone or getattr(item, "every_worker", False)]
+    every = [number for item in cutting if (number := getattr(item, "every_steps", None))]
+    at = [step for item in cutting for step in getattr(item, "at_steps", ())]
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
