@@ -67,6 +67,7 @@ def test_a_folder_of_another_run_is_refused_by_the_first_difference(tmp_path, ca
         ("--learning_rate=0.5", "learning_rate is 0.002 there, and 0.5 here"),
         ("--model=cnn", "model is 'mlp' there, and 'cnn' here"),
         ("--global_batch=32", "global_batch is 64 there, and 32 here"),
+        ("--compression=bfloat16", "compression is 'none' there, and 'bfloat16' here"),
     ):
         with pytest.raises(SystemExit, match="2"):
             train.main(["--model=mlp", "--strategy=one_device", "--steps=2", f"--run_dir={tmp_path}", flag])

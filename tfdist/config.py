@@ -250,6 +250,7 @@ _IDENTITY = (
     "warmup_epochs",
     "loss",
     "precision",
+    "compression",
 )
 
 

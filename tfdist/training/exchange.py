@@ -113,6 +113,10 @@ class Exchange:
         self._said = True
         sizes = [math.prod(variable.shape) for variable in variables]
         by_factors = [isinstance(gradient, Factors) for gradient in gradients]
+        if not any(by_factors):
+            reason = "cost less" if self._wish == "auto" else "were found"
+            say(f"exchange={self._wish}: every gradient is reduced; no factors {reason}.")
+            return
         share = sum(size for size, is_one in zip(sizes, by_factors, strict=True) if is_one) / sum(sizes)
         say(
             f"exchange={self._wish}: {sum(by_factors)} of {len(sizes)} gradients ({share:.0%} of their elements) go by "
