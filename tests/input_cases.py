@@ -80,12 +80,6 @@ def make_ragged():
     return model
 
 
-def make_eager():
-    model = jobs.make_mlp()
-    model.run_eagerly = True
-    return model
-
-
 class Batches(keras.utils.PyDataset):
     """The rows in batches of five."""
 
@@ -221,5 +215,5 @@ CASES = {
     ),
     "initial epoch": (mlp, lambda: {"x": X, "y": Y, "initial_epoch": 1, "epochs": 3}),
     "initial epoch, unknown": (mlp, lambda: {"x": unknown(), "initial_epoch": 1, "epochs": 3}),
-    "eager": (make_eager, lambda: {"x": X, "y": Y, "validation_data": VALID}),
+    "eager": (jobs.make_eager_mlp, lambda: {"x": X, "y": Y, "validation_data": VALID}),
 }

@@ -45,6 +45,13 @@ def make_batchnorm_mlp():
     return make_mlp(batch_norm=True)
 
 
+def make_eager_mlp():
+    """Gives the MLP, to be run without a compiled step."""
+    model = make_mlp()
+    model.run_eagerly = True
+    return model
+
+
 def make_loss_scaling_mlp():
     """Gives the MLP with a `LossScaleOptimizer`, accumulation left out."""
     return make_mlp(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.2, momentum=0.9)))

@@ -74,12 +74,13 @@ def sum_over_replicas(values, caller="tfdist"):
     context = replica_context(caller)
     options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=BYTES_PER_PACK)
     sums = [None] * len(values)
+    cut = _pieces if _between_processes(context) else lambda value: [value]
     # MultiWorkerMirroredStrategy packs what it is given into one tensor, and so wants one type.
     for dtype in dict.fromkeys(value.dtype for value in values):
         chosen = [index for index, value in enumerate(values) if value.dtype == dtype]
         # A tensor read from a variable carries no device, and that strategy refuses it: give it this one.
         placed = [tf.identity(v) if isinstance(v, tf.Tensor) else v for v in (values[index] for index in chosen)]
-        pieces = [_pieces(value) if _between_processes(context) else [value] for value in placed]
+        pieces = [cut(value) for value in placed]
         flat = [piece for some in pieces for piece in some]
         totals = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, flat, options))
         for index, value, some in zip(chosen, placed, pieces, strict=True):

@@ -180,14 +180,8 @@ def make_own():
     return model
 
 
-def make_eager():
-    model = jobs.make_mlp()
-    model.run_eagerly = True
-    return model
-
-
 @pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize("make_model", [make_own, make_eager])
+@pytest.mark.parametrize("make_model", [make_own, jobs.make_eager_mlp])
 def test_auto_reaches_models_that_run_step_by_step(make_strategy, make_model):
     model, ends, _ = train(make_strategy(2), make_model=make_model)
     assert ends == GROWING

@@ -59,9 +59,9 @@ def overwrite_is_due(optimizer):
     return (tf.convert_to_tensor(optimizer.iterations) + 1) % optimizer.ema_overwrite_frequency == 0
 
 
-def accumulates(optimizer):
-    """Says whether an optimizer, or the one that it wraps, applies the gradients of several steps at once."""
-    return bool(getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None))
+def accumulation_steps(optimizer):
+    """Gives of how many steps an optimizer, or the one that it wraps, applies the gradients at once; None for each."""
+    return getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None)
 
 
 def is_loss_scaling(optimizer):
@@ -77,7 +77,7 @@ def accumulators_of(optimizer, variables):
 def pending_accumulators(optimizer):
     """Gives the `tf.Variable`s of gradients that wait for their update; none between updates, when all are zero."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    steps = getattr(inner, "gradient_accumulation_steps", None)
+    steps = accumulation_steps(optimizer)
     if not steps or int(inner._iterations.numpy()) % steps == 0:
         return []
     return [accumulator.value for accumulator in inner._accumulated_gradients]

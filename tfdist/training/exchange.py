@@ -130,6 +130,6 @@ def _why_never(model):
         return "the model runs eagerly"
     if models.has_own(model, "train_step"):
         return "the model has a train_step of its own"
-    if optimizers.accumulates(getattr(model, "optimizer", None)):
+    if optimizers.accumulation_steps(getattr(model, "optimizer", None)):
         return "the optimizer accumulates gradients"
     return None

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdist.gradients.factors import narrowed_type, tensors_of
+from tfdist.internals.optimizers import accumulation_steps
 
 UNKNOWN = math.nan
 
@@ -115,8 +116,7 @@ class Traffic:
         """
         if self._replicas == 1:
             return 0.0
-        # A `LossScaleOptimizer` leaves it to the one that it wraps.
-        steps = getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None)
+        steps = accumulation_steps(optimizer)
         pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
         if steps:
             return sum(math.prod(variable.shape) * self._itemsize(gradient) for gradient, variable in pairs) / steps
