@@ -57,6 +57,21 @@ def make_loss_scaling_mlp():
     return make_mlp(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.2, momentum=0.9)))
 
 
+def make_wide_mlp():
+    """Gives a compiled MLP whose first weight is larger than its factors for `wide_source`."""
+    keras.utils.set_random_seed(7)
+    hidden = keras.layers.Dense(256, activation="tanh", kernel_regularizer=keras.regularizers.L2(1e-3))
+    model = keras.Sequential([keras.Input((128,)), hidden, keras.layers.Dense(CLASSES, activation="softmax")])
+    model.compile(keras.optimizers.SGD(0.2, momentum=0.9, global_clipnorm=0.5), "sparse_categorical_crossentropy")
+    return model
+
+
+def wide_source():
+    """Gives 43 rows of 128 numbers in batches of 10."""
+    x = np.random.RandomState(0).randn(43, 128)
+    return from_arrays(x, (x.sum(1) > 0).astype("int32"), global_batch=10)
+
+
 def overflowing_source():
     """Gives rows in their order, of which the 20th makes infinite gradients."""
     x, y = make_rows()
@@ -70,14 +85,20 @@ def tf_data(seed):
 
 
 @contextlib.contextmanager
-def warnings_of_tfdist():
-    """Keeps what tfdist warns of."""
+def lines_of_tfdist(level=logging.INFO):
+    """Keeps what tfdist says, from that level on."""
     said = []
-    handler = logging.Handler(logging.WARNING)
+    handler = logging.Handler(level)
     handler.emit = lambda record: said.append(record.getMessage())
-    logging.getLogger("tfdist").addHandler(handler)
-    yield said
-    logging.getLogger("tfdist").removeHandler(handler)
+    logger = logging.getLogger("tfdist")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def uneven_shards():

@@ -93,6 +93,24 @@ def test_what_two_workers_round_on_the_way_stays_within_its_digits(workers, floa
     assert 1e-6 < np.abs(rounded[0] - jobs.weights_of(plain)).max() < 2e-2
 
 
+def test_factors_of_uneven_batches_in_one_call_give_the_weights_of_one_process(workers, float64):
+    plain, _ = jobs.train_plainly(jobs.small_source(34))
+    assert_same(workers, "factors of uneven batches in one call", jobs.weights_of(plain))
+
+
+def test_two_workers_measure_their_exchange_once_and_keep_what_they_found(workers, folder, float64):
+    plain, _ = jobs.train_plainly(jobs.wide_source(), make_model=jobs.make_wide_mlp)
+    for again in ("measured", "kept"):
+        assert_same(workers, f"exchange {again}", jobs.weights_of(plain))
+    found = json.loads((folder / "measured" / "exchange.json").read_text())
+    assert found["how"] == "measured" and found["about"]["weights"][0]["shape"] == [128, 256]
+    assert all(0 < seconds < 10 for name, seconds in found["found"][0].items() if name.endswith("seconds"))
+    measured, kept = (workers[0][f"exchange {again}, said"] for again in ("measured", "kept"))
+    assert "measured: 1 of 128 × 256: all-reduce" in measured[0]
+    assert kept[0].endswith("exchange.json says.")
+    assert (folder / "kept" / "exchange.json").read_text() == (folder / "measured" / "exchange.json").read_text()
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_two_workers_train_in_half_precision(workers, policy):
     for worker in workers:

@@ -5,8 +5,10 @@ Usage: python worker.py FOLDER, with TF_CONFIG set.
 
 import functools
 import itertools
+import logging
 import os
 import pathlib
+import shutil
 import sys
 import unittest.mock
 
@@ -25,6 +27,7 @@ def main(folder):
         results = train_jobs(strategy)
         results |= callback_jobs(strategy, folder)
         results |= call_length_jobs(strategy)
+        results |= exchange_jobs(strategy, folder)
     results |= half_precision_jobs(strategy)
     for name, source in jobs.file_sources(folder).items():
         results[f"rows of {name}"] = jobs.rows_seen(strategy, source)
@@ -42,7 +45,7 @@ def train_jobs(strategy):
     results["evaluate"] = tfdist.evaluate(model, x[:31], y[:31], batch_size=10, verbose=0)
     results["predict"] = tfdist.predict(model, x[:31], batch_size=10, verbose=0)
     own = list(tfdist.predict(model, x[:31], batch_size=10, verbose=0, own_rows=True))
-    with jobs.warnings_of_tfdist() as said:
+    with jobs.lines_of_tfdist(logging.WARNING) as said:
         jobs.train(strategy, jobs.tf_data(seed=1), epochs=1)
         results["said of the same data"] = len(said)
         jobs.train(strategy, jobs.tf_data(seed=strategy.cluster_resolver.task_id), epochs=1)
@@ -56,12 +59,29 @@ def train_jobs(strategy):
     for exchange in ("factors", "all_reduce"):
         wish = {"exchange": exchange, "compression": "bfloat16"}
         results[f"rounded {exchange}"] = jobs.weights_of(jobs.train(strategy, source, **wish)[0])
+    # Batches of 34, 34, 34 and 1 rows in one call, on two workers: one has none of the last.
+    model, _ = jobs.train(strategy, source, exchange="factors", steps_per_execution=3)
+    results["factors of uneven batches in one call"] = jobs.weights_of(model)
     model, _ = jobs.train(strategy, source, make_model=jobs.make_batchnorm_mlp)
     results["batchnorm"] = jobs.weights_of(model)
     model, results["loss by hand"] = jobs.train_by_hand(strategy, source)
     results["by hand"] = jobs.weights_of(model)
     model, _ = jobs.train_by_hand(strategy, source, mean=jobs.mean_of_replica)
     results["planted"] = jobs.weights_of(model)
+    return results
+
+
+def exchange_jobs(strategy, folder):
+    """Trains with the exchange that is faster here, and once more with what the first run has found."""
+    results = {}
+    for again in ("measured", "kept"):
+        with jobs.lines_of_tfdist() as said:
+            model, _ = jobs.train(strategy, jobs.wide_source(), make_model=jobs.make_wide_mlp, run_dir=folder / again)
+        results[f"exchange {again}"] = jobs.weights_of(model)
+        results[f"exchange {again}, said"] = [line for line in said if line.startswith("exchange=auto")]
+        if again == "measured" and strategy.cluster_resolver.task_id == 0:
+            (folder / "kept").mkdir()
+            shutil.copy(folder / again / "exchange.json", folder / "kept")
     return results
 
 

@@ -75,7 +75,7 @@ class RunConfig:
         steps_per_execution: steps in one call, or "auto" for as many as take about a second; callbacks for batches run
             between calls.
         compression: "bfloat16", in which gradients cross the replicas rounded to half the bytes, or "none".
-        exchange: how gradients cross the replicas: "all_reduce", some by "factors", or "auto" for what costs less.
+        exchange: how gradients cross the replicas: "all_reduce", some by "factors", or "auto" for what is faster.
         jit_compile: "true", "false", or "auto" to compile the gradients with XLA where that was seen to help.
         deterministic: asks for TensorFlow's deterministic kernels, where they differ.
         run_dir: the run's folder; None for the next free runs/<name>-<n>.

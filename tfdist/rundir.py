@@ -27,6 +27,11 @@ class RunDir:
         return self.path / "config.json"
 
     @property
+    def exchange(self):
+        """How the gradients go between workers, and what was measured for it."""
+        return self.path / "exchange.json"
+
+    @property
     def metrics(self):
         """One JSON object a line: the metrics of an epoch."""
         return self.path / "metrics.jsonl"

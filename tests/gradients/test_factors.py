@@ -1,6 +1,5 @@
 """Gradients exchanged by their factors, or rounded on the way, against plain Keras on one device."""
 
-import contextlib
 import functools
 
 import jobs
@@ -13,7 +12,6 @@ import tfdist
 from tfdist.gradients import cost
 from tfdist.gradients.factors import Use
 from tfdist.internals import products
-from tfdist.training import exchange
 
 pytestmark = pytest.mark.core
 
@@ -124,23 +122,14 @@ def rows():
 FIT = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
 
 
-@contextlib.contextmanager
-def said():
-    lines = []
-    patch = pytest.MonkeyPatch()
-    patch.setattr(exchange, "say", lines.append)
-    yield lines
-    patch.undo()
-
-
 def train(strategy, name, **options):
     """Trains by factors; gives (weights, what was said of the exchange)."""
     wish = {key: options.pop(key) for key in ("exchange", "compression") if key in options}
     with strategy.scope():
         model = make_model(name, **options)
-    with said() as lines:
+    with jobs.lines_of_tfdist() as said:
         tfdist.fit(model, *rows(), **FIT, **{"exchange": "factors", **wish})
-    return jobs.weights_of(model), "\n".join(lines)
+    return jobs.weights_of(model), "\n".join(line for line in said if line.startswith("exchange"))
 
 
 def train_plainly(name, **options):
@@ -259,37 +248,18 @@ def test_an_unknown_wish_is_refused(make_strategy, name, value):
 
 
 # 100 rows a replica, 10 tokens each, a weight of (1000, 500) in float32; 3 replicas.
-USE = Use(rows_per_row=10, inputs=1000, outputs=500, itemsize=4)
+USE = Use(rows=1000, inputs=1000, outputs=500, dtype=tf.float32, itemsize=4)
 COSTS = cost.Costs(reduce=1e6, gather=2e6, latency=0.5, multiply=1e9)
 
 
 def test_the_cost_of_factors_is_what_a_hand_computes():
     # The rows of two others: 2 · 100 · 10; each receives 1500 numbers of 4 bytes a row at 2 MB/s.
+    assert cost.factor_bytes([USE], 3) == 2000 * 1500 * 4
     seconds = 2 * 0.5 + 2000 * 1500 * 4 / 2e6 + 2 * 2000 * 1000 * 500 / 1e9
-    assert cost.factor_seconds([USE], 100, 3, COSTS) == pytest.approx(seconds)
-    assert cost.factor_seconds([USE, USE], 100, 3, COSTS) == pytest.approx(2 * seconds)
+    assert cost.factor_seconds([USE], 3, COSTS) == pytest.approx(seconds)
+    assert cost.factor_seconds([USE, USE], 3, COSTS) == pytest.approx(2 * seconds)
+    assert cost.reduce_bytes(2e6, 3) == pytest.approx(2 * 2 / 3 * 2e6)
     assert cost.reduce_seconds(2e6, 3, COSTS) == pytest.approx(2 * 2 / 3 * 2e6 / 1e6)
-
-
-@pytest.mark.parametrize(
-    ("change", "by_factors"),
-    [
-        ({}, False),
-        ({"reduce": 1e5}, True),
-        ({"reduce": 1e5, "gather": 1e3}, False),
-        ({"reduce": 1e5, "multiply": 1e6}, False),
-    ],
-)
-def test_each_exchange_wins_where_it_costs_less(change, by_factors):
-    assert cost.cheaper_by_factors([USE], 2e6, 100, 3, COSTS._replace(**change)) == by_factors
-
-
-def test_what_is_not_known_is_not_chosen():
-    costs = COSTS._replace(reduce=1.0)
-    assert cost.cheaper_by_factors([USE], 2e6, 100, 3, costs)
-    assert not cost.cheaper_by_factors([USE], 2e6, 0, 3, costs)
-    assert not cost.cheaper_by_factors([USE], 2e6, 100, 1, costs)
-    assert not cost.cheaper_by_factors([USE._replace(rows_per_row=None)], 2e6, 100, 3, costs)
 
 
 @pytest.mark.parametrize(

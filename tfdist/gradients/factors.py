@@ -19,7 +19,8 @@ class Factors(NamedTuple):
     """One replica's part of the gradient of a weight, not yet multiplied.
 
     Attributes:
-        pairs: tuple of (x, dy), one a product: (rows, inputs) and (rows, outputs); rows may differ between replicas.
+        pairs: tuple of (x, dy), one a product: (rows, inputs) and (rows, outputs). Between processes, the rows must be
+            as many in every step of a call, for TensorFlow's collectives know each tensor by one shape.
         scaled: tuple of (scalar, tensor of the weight's shape), one a regularizer: the scalars are to be summed over
             the replicas, the tensors are the same on all of them.
         rest: what came to the weight by other ways, a tensor; or None.
@@ -33,18 +34,24 @@ class Factors(NamedTuple):
 
 
 class Use(NamedTuple):
-    """One product of a weight and its input: sizes as far as all workers know them alike.
+    """One product of a weight and its input.
 
     Attributes:
-        rows_per_row: how many rows of the product a row of the batch makes, such as tokens; None where it is unknown.
+        rows: of x, such as one a token; None where tracing does not tell.
         inputs, outputs: the columns of x and of dy.
+        dtype: the type of both.
         itemsize: bytes of a number while it crosses the replicas.
     """
 
-    rows_per_row: int | None
+    rows: int | None
     inputs: int
     outputs: int
+    dtype: tf.DType
     itemsize: int
+
+
+# In place of the weights that were chosen: all of them.
+EVERY = "every"
 
 
 class Listener:
@@ -53,17 +60,19 @@ class Listener:
     Args:
         variables: the trainable variables.
         wire: None, or the floating type in which wider ones cross the replicas.
-        choose: a function (dict: place of a variable → list of its `Use`s) → the places of those whose factors are
-            exchanged; called once, before the backward pass.
+        chosen: the weights whose factors are kept: tuple of (place, (rows of each product, ...)), to which fewer rows
+            are filled up with zeros, which add nothing; or `EVERY` weight, whatever its rows.
+
+    Attributes:
+        uses: dict: place of a variable → list of its `Use`s.
     """
 
-    def __init__(self, variables, wire, choose):
+    def __init__(self, variables, wire, chosen):
         self._places = {id(variable): place for place, variable in enumerate(variables)}
         self._variables = variables
         self._wire = wire
-        self._choose = choose
-        self._uses = {}
-        self._chosen = frozenset()
+        self._chosen = chosen if chosen == EVERY else dict(chosen)
+        self.uses = {}
         self._going_back = False
         self._pairs = {}
         self._scaled = {}
@@ -80,7 +89,6 @@ class Listener:
 
     def gradients(self, tape, target):
         """Gives what `tape.gradient` gives for the variables, and `Factors` for the chosen ones."""
-        self._chosen = frozenset(self._choose(self._uses))
         self._going_back = True
         found = tape.gradient(target, self._variables)
         self._going_back = False
@@ -101,20 +109,20 @@ class Listener:
         inputs, outputs = (
             math.prod(part) for part in (kernel.shape[: form.contracted], kernel.shape[form.contracted :])
         )
-        between = x.shape[1 : x.shape.rank - form.contracted]
-        rows_per_row = between.num_elements() if between.is_fully_defined() else None
-        self._uses.setdefault(place, []).append(
-            Use(rows_per_row, inputs, outputs, narrowed_type(x.dtype, self._wire).size)
-        )
+        own = self.uses.setdefault(place, [])
+        number = len(own)
+        rows = x.shape[: x.shape.rank - form.contracted].num_elements()
+        own.append(Use(rows, inputs, outputs, x.dtype, narrowed_type(x.dtype, self._wire).size))
 
         @tf.custom_gradient
         def multiply(x, kernel):
             def back(dy):
-                rows = tf.reshape(x, [-1, inputs]), tf.reshape(dy, [-1, outputs])
+                pair = tf.reshape(x, [-1, inputs]), tf.reshape(dy, [-1, outputs])
                 if self._keeps(place):
-                    self._pairs.setdefault(place, []).append(rows)
+                    rows = None if self._chosen == EVERY else self._chosen[place][number]
+                    self._pairs.setdefault(place, []).append(tuple(_filled(part, rows) for part in pair))
                     return form.back(dy, kernel), None
-                return form.back(dy, kernel), tf.reshape(tf.matmul(*rows, transpose_a=True), kernel.shape)
+                return form.back(dy, kernel), tf.reshape(tf.matmul(*pair, transpose_a=True), kernel.shape)
 
             return form.multiply(x, kernel), back
 
@@ -151,7 +159,17 @@ class Listener:
         return tf.compat.v1.get_default_graph() is self._graph
 
     def _keeps(self, place):
-        return self._going_back and place in self._chosen and self._is_here()
+        if not self._going_back or place not in self.uses or not self._is_here():
+            return False
+        # A weight with other products than when it was chosen is reduced, as long as all replicas see the same.
+        return self._chosen == EVERY or len(self._chosen.get(place, ())) == len(self.uses[place])
+
+
+def _filled(part, rows):
+    """Fills a matrix up to so many rows with zeros."""
+    if rows is None:
+        return part
+    return tf.ensure_shape(tf.pad(part, [[0, rows - tf.shape(part)[0]], [0, 0]]), [rows, part.shape[1]])
 
 
 def narrowed_type(dtype, wire):

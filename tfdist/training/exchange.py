@@ -6,8 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdist.config import COMPRESSIONS, EXCHANGES
-from tfdist.gradients import cost
-from tfdist.gradients.factors import Factors, Listener, narrowed_type
+from tfdist.gradients.factors import Factors, Listener
 from tfdist.internals import models, optimizers
 from tfdist.log import say
 
@@ -18,7 +17,7 @@ class Wish(NamedTuple):
     """What the user wants.
 
     Attributes:
-        exchange: "all_reduce", "factors" wherever they can be had, or "auto": where they cost less.
+        exchange: "all_reduce", "factors" wherever they can be had, or "auto": where they are faster.
         compression: "none", or "bfloat16": wider floats are rounded to it while they cross the replicas.
     """
 
@@ -50,24 +49,30 @@ def wish_of(model):
 
 
 class Exchange:
-    """Chooses, while a step is traced, the weights whose gradients are exchanged by their factors.
+    """How the gradients of a model's steps go.
 
     Args:
         model: a compiled `keras.Model`.
         strategy: the `tf.distribute.Strategy`.
+
+    Attributes:
+        wish: the `Wish`.
+        wire: the type in which gradients cross the replicas; None for their own.
+        between_workers: whether the replicas meet over a network.
+        chosen: dict for `exchange_choice`: what it has chosen before.
     """
 
     def __init__(self, model, strategy):
-        wish = wish_of(model)
-        self._wish = wish.exchange
+        self.wish = wish_of(model)
         self._replicas = strategy.num_replicas_in_sync
-        # The type in which gradients cross the replicas; None for their own. One replica alone rounds nothing.
-        rounds = self._replicas > 1 and wish.compression != "none"
-        self.wire = tf.as_dtype(wish.compression) if rounds else None
-        self._several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        # One replica alone rounds nothing.
+        rounds = self._replicas > 1 and self.wish.compression != "none"
+        self.wire = tf.as_dtype(self.wish.compression) if rounds else None
+        self.between_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        self.chosen = {}
         self._refusal = _why_never(model)
         self._said = False
-        if self._refusal and self._wish == "factors":
+        if self._refusal and self.wish.exchange == "factors":
             say(f"exchange=factors is left alone, for {self._refusal}: every gradient is reduced.")
 
     @property
@@ -76,36 +81,19 @@ class Exchange:
         if self._refusal or self._replicas == 1:
             return False
         # Within one machine nothing crosses a network: there the all-reduce is the cheaper one.
-        return self._wish == "factors" or (self._wish == "auto" and self._several_workers)
+        return self.wish.exchange == "factors" or (self.wish.exchange == "auto" and self.between_workers)
 
-    def listener(self, variables, global_rows):
-        """Gives the `Listener` of one replica for the trainable variables; None where factors are left alone.
-
-        Args:
-            variables: the trainable variables.
-            global_rows: rows of a global batch; 0 where nobody knows.
-        """
-        if not self.listens:
-            return None
-        return Listener(variables, self.wire, lambda uses: self.choose(variables, uses, global_rows))
-
-    def choose(self, variables, uses, global_rows):
-        """Gives the places of the weights that are exchanged by their factors; the same on every replica.
+    def listener(self, variables, chosen):
+        """Gives the `Listener` of one replica; None where factors are left alone.
 
         Args:
             variables: the trainable variables.
-            uses: dict: place of a variable → list of its `factors.Use`s.
-            global_rows: rows of a global batch; 0 where nobody knows.
+            chosen: as in `Listener`.
         """
-        rows = -(-global_rows // self._replicas)
-        chosen = []
-        for place, own in uses.items():
-            variable = variables[place]
-            size = math.prod(variable.shape) * narrowed_type(tf.as_dtype(variable.dtype), self.wire).size
-            if self._wish == "factors" or cost.cheaper_by_factors(own, size, rows, self._replicas, cost.USUAL):
-                chosen.append(place)
-        return chosen
+        return Listener(variables, self.wire, chosen) if self.listens else None
 
+    # It runs once, while Python traces: there is nothing in it, or in Python's logging, to convert.
+    @tf.autograph.experimental.do_not_convert
     def announce(self, gradients, variables):
         """Says once how the gradients of a step go: those that `Step.train` has, and their variables."""
         if self._said or not self.listens:
@@ -114,13 +102,13 @@ class Exchange:
         sizes = [math.prod(variable.shape) for variable in variables]
         by_factors = [isinstance(gradient, Factors) for gradient in gradients]
         if not any(by_factors):
-            reason = "cost less" if self._wish == "auto" else "were found"
-            say(f"exchange={self._wish}: every gradient is reduced; no factors {reason}.")
+            reason = "are faster" if self.wish.exchange == "auto" else "were found"
+            say(f"exchange={self.wish.exchange}: every gradient is reduced; no factors {reason}.")
             return
         share = sum(size for size, is_one in zip(sizes, by_factors, strict=True) if is_one) / sum(sizes)
         say(
-            f"exchange={self._wish}: {sum(by_factors)} of {len(sizes)} gradients ({share:.0%} of their elements) go by "
-            "their factors, the others are reduced."
+            f"exchange={self.wish.exchange}: {sum(by_factors)} of {len(sizes)} gradients ({share:.0%} of their "
+            "elements) go by their factors, the others are reduced."
         )
 
 

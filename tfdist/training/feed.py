@@ -1,5 +1,6 @@
 """The iterator of each epoch: goes on where the last epoch ended, begins anew, or begins in the middle."""
 
+import functools
 import itertools
 import warnings
 
@@ -43,14 +44,18 @@ class Feed:
         return self._data.source.form(self._strategy.num_replicas_in_sync)
 
     @property
-    def global_batch(self):
-        """Rows of a whole batch over all replicas; 0 where nobody knows."""
-        return getattr(self._data.source, "global_batch", 0)
+    def replica_spec(self):
+        """Nested specs of what a replica gets of a whole batch; None where nobody knows its rows before."""
+        known = getattr(self._data.source, "plan", None)
+        if known is None:
+            return None
+        rows = -(-min(known.global_batch, known.rows) // self._strategy.num_replicas_in_sync)
+        return tf.nest.map_structure(functools.partial(_with_rows, rows), self._data.source.element_spec)
 
     @property
     def spec(self):
         """Nested specs of a batch, with an open first dimension and None for what is absent."""
-        return tf.nest.map_structure(_open_rows, self._data.source.element_spec)
+        return tf.nest.map_structure(functools.partial(_with_rows, None), self._data.source.element_spec)
 
     def spans(self, done, *, epochs, steps=None, first_epoch=0):
         """Gives the `plan.Span`s of a run.
@@ -137,7 +142,7 @@ class Feed:
         self._data.hooks.stop()
 
 
-def _open_rows(spec):
+def _with_rows(rows, spec):
     if is_absent_spec(spec):
         return None
-    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype) if isinstance(spec, tf.TensorSpec) else spec
+    return tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) if isinstance(spec, tf.TensorSpec) else spec

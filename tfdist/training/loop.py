@@ -14,6 +14,7 @@ from tfdist.training import exchange as exchanges
 from tfdist.training.call_length import set_call_length
 from tfdist.training.callbacks import make_callback_list
 from tfdist.training.desync import DesyncCheck
+from tfdist.training.exchange_choice import choose
 from tfdist.training.feed import Feed
 from tfdist.training.inputs import make_input
 from tfdist.training.peers import peers_are_needed
@@ -73,7 +74,7 @@ def fit(
         jit_compile: None for what `compile` said; True, False, or "auto" to compile the gradients with XLA where that
             was seen to help.
         exchange: how gradients cross the replicas: "all_reduce"; those of dense layers by their "factors"; "auto" for
-            what costs less; None for what an earlier call said, at first "auto".
+            what is faster; None for what an earlier call said, at first "auto".
         compression: "bfloat16" to round gradients to it while they cross the replicas; "none"; None as for `exchange`.
         steps_per_execution: steps in one call of the compiled program, within this `fit`: None for what `compile` said,
             a number, or "auto" to measure, and let calls grow until they take about a second. A callback of yours with
@@ -137,7 +138,8 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_len
     if programs.are_new:
         say(f"training: {call_length.describe()}, {xla.describe(model)}")
     programs.in_call = run.in_call
-    train = call_length.timed(programs.train(feed.global_batch, measured=bool(_ears(callbacks, "train"))))
+    chosen = choose(model, programs.step, feed, run.folder)
+    train = call_length.timed(programs.train(chosen, measured=bool(_ears(callbacks, "train"))))
     # A call that ended on one worker alone would leave the others waiting for it.
     alone = strategies.worker_count(model.distribute_strategy) == 1
     cutting = [item for item in callbacks.callbacks if alone or getattr(item, "every_worker", False)]

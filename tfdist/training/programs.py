@@ -22,12 +22,15 @@ class Programs:
 
     `train` and `test` take (iterator, steps, form), `form` what `Source.form` gives, and give (logs, steps done, a
     `meter.Measured`): fewer steps than asked for where the data end. What is not measured is zero.
+
+    Attributes:
+        step: the `Step` that they run.
     """
 
     def __init__(self, model, strategy):
         self._model = model
         self._strategy = strategy
-        self._step = Step(model, strategy)
+        self.step = Step(model, strategy)
         self._version = _version(model)
         self._announced = False
         self._training = {}
@@ -48,31 +51,30 @@ class Programs:
             setattr(model, _ATTRIBUTE, programs)
         return programs
 
-    def train(self, global_batch=0, *, measured=False):
+    def train(self, chosen=(), *, measured=False):
         """Gives the function that trains on the next batches.
 
         Args:
-            global_batch: rows of a whole batch over all replicas; 0 where nobody knows.
+            chosen: the weights whose gradients are exchanged by their factors, as in `factors.Listener`.
             measured: whether it measures itself as it does.
         """
-        # Without a choice to make, batches of another size are no reason to trace anew.
-        key = measured, global_batch if self._step.exchange.listens else 0
+        key = measured, chosen
         if key not in self._training:
             own = models.has_own(self._model, "train_step")
             clock = Clock() if measured else NoClock()
-            step = functools.partial(self._step.train, global_batch=global_batch)
+            step = functools.partial(self.step.train, chosen=chosen)
             self._training[key] = self._program(step, own, clock, self.in_call)
         return self._training[key]
 
     @functools.cached_property
     def test(self):
         """Evaluates on the next batches."""
-        return self._program(self._step.test, models.has_own(self._model, "test_step"), NoClock())
+        return self._program(self.step.test, models.has_own(self._model, "test_step"), NoClock())
 
     @functools.cached_property
     def predict(self):
         """Gives (iterator, steps, form, own_rows) → what `Step.predict` gives of each batch, as many as there are."""
-        one_step = self._compiled(self._step.predict)
+        one_step = self._compiled(self.step.predict)
 
         def call(iterator, steps, form, own_rows):
             return [one_step(share, form, own_rows=own_rows) for share in self._shares(iterator, steps, form)]
@@ -94,7 +96,7 @@ class Programs:
 
     @functools.cached_property
     def _count_together(self):
-        return tf.function(self._step.count_together, reduce_retracing=True)
+        return tf.function(self.step.count_together, reduce_retracing=True)
 
     def _program(self, step, own, clock, before=None):
         # A step of the user's own gives logs of a form that nobody knows before: it stays outside loop and branch.
@@ -109,8 +111,8 @@ class Programs:
 
         @self._compiled
         def end():
-            self._step.end_call()
-            return self._step.logs()
+            self.step.end_call()
+            return self.step.logs()
 
         def call(iterator, steps, form):
             last, done, sums, waiting = None, 0, tf.constant(_NOTHING, tf.float64), 0.0
@@ -144,8 +146,8 @@ class Programs:
                     _, work = step(share, form, clock)
                     sums = clock.add(sums, asked, arrived, work)
                     done += 1
-            self._step.end_call()
-            return self._step.logs(), done, sums
+            self.step.end_call()
+            return self.step.logs(), done, sums
 
         def call(iterator, steps, form):
             logs, done, sums = many_steps(iterator, tf.constant(steps, tf.int64), form)
@@ -155,7 +157,7 @@ class Programs:
         return call
 
     def _measured(self, sums):
-        return Measured(sums, self._step.traffic.sparse)
+        return Measured(sums, self.step.traffic.sparse)
 
     def _announce_retracing(self, function):
         """Says once that a function was traced again: somebody may wonder where the time went."""

@@ -27,9 +27,11 @@ class FreshStart:
 
     Attributes:
         callbacks: the same.
+        folder: None, or the `RunDir` of the run.
         steps_done: steps done before, as `Feed.spans` counts them.
     """
 
+    folder = None
     steps_done = 0
 
     def __init__(self, callbacks=()):
@@ -55,15 +57,17 @@ class GoingOn(FreshStart):
     """A run with a folder.
 
     Args:
-        store: a `Store`.
+        folder: the `RunDir`.
+        store: its `Store`.
         checkpointer: the callback that says when to save.
         feed: the `Feed` that is trained on.
         steps: steps in all, where the user gave them.
         callbacks: tfdist's own that come before it.
     """
 
-    def __init__(self, store, checkpointer, feed, steps, callbacks=()):
+    def __init__(self, folder, store, checkpointer, feed, steps, callbacks=()):
         super().__init__((*callbacks, checkpointer))
+        self.folder = folder
         self._store = store
         self._checkpointer = checkpointer
         self._feed = feed
@@ -284,4 +288,4 @@ def going_on(model, data, feed, run_dir, resume, watch, *, every_steps=None, kee
         decisions = [Decisions(strategy, asked)] if several else []
         stop_signal = decisions[0].stop_signal if several else asked
         checkpointer = Checkpointer(store.save, every_steps=every_steps, stop_signal=stop_signal)
-        yield GoingOn(store, checkpointer, feed, steps, [*watch.callbacks, *decisions])
+        yield GoingOn(run_dir, store, checkpointer, feed, steps, [*watch.callbacks, *decisions])

@@ -38,12 +38,12 @@ class Step:
         self.exchange = Exchange(model, strategy)
         self.traffic = meter.Traffic(strategy.num_replicas_in_sync, self.exchange.wire)
 
-    def train(self, share, form, clock, global_batch=0):
+    def train(self, share, form, clock, chosen=()):
         """Updates the weights once, as one device would on the whole global batch.
 
         Args:
             share, form, clock: as above.
-            global_batch: how many rows that has in general; 0 where nobody knows.
+            chosen: the weights whose gradients are exchanged by their factors, as in `factors.Listener`.
 
         Returns:
             (logs, work): what `replica_own_step` gives, for a `train_step` of the user's own, else None; a
@@ -54,7 +54,7 @@ class Step:
         variables = list(self._model.trainable_variables)
         audible = products.audible() if self.exchange.listens else contextlib.nullcontext()
         with _keras_over_all_replicas(self._model, form), audible:
-            make_listener = functools.partial(self.exchange.listener, variables, global_batch)
+            make_listener = functools.partial(self.exchange.listener, variables, chosen)
             arguments = (self._model, variables, share, form, self._local, make_listener)
             gradients = self._strategy.run(replica_gradients, args=arguments)
         ready = clock.ready(gradients)
@@ -66,6 +66,35 @@ class Step:
         work = meter.Work(ready, self.traffic.of(of_one, variables, self._model.optimizer))
         update(self._strategy, self._model.optimizer, gradients, variables, self.exchange.wire)
         return None, work
+
+    def survey(self, spec, form):
+        """Traces a replica's loss, for what weights are multiplied with.
+
+        Args:
+            spec: nested specs of a replica's batch.
+            form: as above.
+
+        Returns:
+            dict: place of a trainable variable → list of its `factors.Use`s.
+        """
+        variables = list(self._model.trainable_variables)
+        heard = []
+
+        def replica_survey(batch):
+            listener = self.exchange.listener(variables, ())
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+            one = tf.constant(1, tf.int64)
+            with rows_are(Rows(one, one, one - one, form.padded)), listener.listening():
+                _loss(self._model, x, y, sample_weight)
+            heard.append(listener.uses)
+
+        @tf.function
+        def trace(batch):
+            with _keras_over_all_replicas(self._model, form), products.audible():
+                self._strategy.run(replica_survey, args=(batch,))
+
+        trace.get_concrete_function(spec)
+        return heard[0]
 
     def _own_train(self, share, form):
         apply = functools.partial(_apply_by_rows, self.traffic, self.exchange.wire)
@@ -165,12 +194,16 @@ def _differentiate(model, variables, make_listener, x, y, sample_weight):
     # Made here: factors are kept in the function in which they are computed.
     listener = make_listener()
     with tf.GradientTape() as tape, listener.listening() if listener else contextlib.nullcontext():
-        y_pred = models.call(model, x, training=True)
-        loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=True)
+        loss, y_pred = _loss(model, x, y, sample_weight)
         part = tf.math.multiply_no_nan(loss, current_rows().share(loss.dtype))
         scaled_part = model.optimizer.scale_loss(part)
     gradients = listener.gradients(tape, scaled_part) if listener else tape.gradient(scaled_part, variables)
     return gradients, loss, y_pred
+
+
+def _loss(model, x, y, sample_weight):
+    y_pred = models.call(model, x, training=True)
+    return models.compute_loss(model, x, y, y_pred, sample_weight, training=True), y_pred
 
 
 def replica_test(model, share, form):

@@ -1,0 +1,221 @@
+"""Which weights' gradients cross the network by their factors: what was measured to be faster, alike on all workers."""
+
+import math
+import statistics
+import time
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfdist import rundir
+from tfdist.coordination import make_broadcast
+from tfdist.gradients import cost
+from tfdist.gradients.factors import EVERY, Factors, Use, narrowed_type
+from tfdist.gradients.updates import reduce_gradients
+from tfdist.internals import models
+from tfdist.log import say, warn
+from tfdist.strategy import is_chief
+
+# Smaller weights go along with others in one collective, and take next to no time.
+_LEAST_BYTES = 2**16
+_ROUNDS = 5
+# Enough for a slow network: no further round begins after that.
+_LIMIT_SECONDS = 3.0
+
+
+class Kind(NamedTuple):
+    """Weights of one size that are used alike.
+
+    Attributes:
+        shape, dtype: of the weights.
+        uses: tuple of `factors.Use`: the products of each of them on one replica.
+        places: tuple of their places among the trainable variables.
+    """
+
+    shape: tuple[int, ...]
+    dtype: tf.DType
+    uses: tuple[Use, ...]
+    places: tuple[int, ...]
+
+
+class Verdict(NamedTuple):
+    """What was found about a `Kind`: seconds that its weights' gradients take together, and what is faster."""
+
+    reduce_seconds: float
+    factor_seconds: float
+
+    @property
+    def by_factors(self):
+        """Whether the factors are faster."""
+        return self.factor_seconds < self.reduce_seconds
+
+
+def choose(model, step, feed, folder):
+    """Chooses the weights whose gradients go by their factors; all workers call it together.
+
+    Between workers, "auto" measures both ways on tensors of the weights' sizes; the chief's clock decides. What was
+    found is kept in the run's folder, for either way rounds in its own way, and a restart must not change weights. With
+    deterministic kernels nothing is measured, but estimated with fixed costs.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        step: its `Step`.
+        feed: the `Feed` that is trained on.
+        folder: a `RunDir`, or None.
+
+    Returns:
+        The chosen weights, as in `factors.Listener`.
+    """
+    exchange, strategy = step.exchange, model.distribute_strategy
+    if not exchange.listens:
+        return ()
+    if not exchange.between_workers:
+        return EVERY
+    if feed.replica_spec is None:
+        say(f"exchange={exchange.wish.exchange}: nobody knows the batches' rows before, so every gradient is reduced.")
+        return ()
+    uses = {place: tuple(own) for place, own in step.survey(feed.replica_spec, feed.form).items()}
+    uses = {place: own for place, own in uses.items() if all(use.rows for use in own)}
+    by_factors = uses
+    if exchange.wish.exchange == "auto":
+        variables = list(model.trainable_variables)
+        kinds = tuple(_candidates(variables, uses, strategy.num_replicas_in_sync, exchange.wire))
+        if kinds not in exchange.chosen:
+            exchange.chosen[kinds] = _settle(kinds, model, exchange, folder)
+        by_factors = [place for kind in exchange.chosen[kinds] for place in kind.places]
+    return tuple((place, tuple(use.rows for use in uses[place])) for place in sorted(by_factors))
+
+
+def _candidates(variables, uses, replicas, wire):
+    """Yields the kinds of those weights whose factors have fewer bytes, the largest weights first."""
+    alike = {}
+    for place, own in uses.items():
+        variable = variables[place]
+        dtype = tf.as_dtype(variable.dtype)
+        size = _size(variable.shape, dtype, wire)
+        if size >= _LEAST_BYTES and cost.factor_bytes(own, replicas) < cost.reduce_bytes(size, replicas):
+            alike.setdefault((size, tuple(variable.shape), dtype, own), []).append(place)
+    for (_, shape, dtype, own), places in sorted(alike.items(), key=lambda item: -item[0][0]):
+        yield Kind(shape, dtype, own, tuple(places))
+
+
+def _size(shape, dtype, wire):
+    return math.prod(shape) * narrowed_type(dtype, wire).size
+
+
+def _settle(kinds, model, exchange, folder):
+    """Gives the kinds that go by their factors: as the folder says, else as is found now and written there."""
+    strategy = model.distribute_strategy
+    about = _about(kinds, strategy, exchange)
+    broadcast = make_broadcast(strategy)
+    kept = _read(folder, about) if is_chief(strategy) else None
+    is_kept, *flags = broadcast([kept is not None, *(kept or [False] * len(kinds))])
+    if is_kept:
+        if is_chief(strategy):
+            say(f"exchange=auto: as {folder.exchange} says.")
+        return [kind for kind, flag in zip(kinds, flags, strict=True) if flag]
+    find, how = (_estimate, "estimated") if models.is_deterministic() else (_measure, "measured")
+    verdicts = [find(strategy, kind, model.trainable_variables, exchange.wire) for kind in kinds]
+    numbers = iter(broadcast([seconds for verdict in verdicts for seconds in verdict]) if verdicts else [])
+    verdicts = [Verdict(next(numbers), next(numbers)) for _ in kinds]
+    if is_chief(strategy):
+        for kind, verdict in zip(kinds, verdicts, strict=True):
+            say(f"exchange=auto, {how}: {_line(kind, verdict, strategy.num_replicas_in_sync, exchange.wire)}.")
+        _write(folder, about, kinds, verdicts, how)
+    return [kind for kind, verdict in zip(kinds, verdicts, strict=True) if verdict.by_factors]
+
+
+def _about(kinds, strategy, exchange):
+    """Describes in JSON types what was to be chosen."""
+    return {
+        "replicas": strategy.num_replicas_in_sync,
+        "compression": exchange.wish.compression,
+        "weights": [
+            {
+                "shape": list(kind.shape),
+                "products": [[use.rows, use.inputs, use.outputs, use.dtype.name] for use in kind.uses],
+                "places": list(kind.places),
+            }
+            for kind in kinds
+        ],
+    }
+
+
+def _read(folder, about):
+    """Gives for each kind whether the folder says that it goes by its factors; None where it says nothing of these."""
+    if folder is None or not folder.exchange.is_file():
+        return None
+    try:
+        said = rundir.read_json(folder.exchange)
+        kept = [bool(line["by_factors"]) for line in said["found"]] if said["about"] == about else None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        warn(f"{folder.exchange} cannot be read ({error}): how gradients go is chosen anew, which may change rounding.")
+        return None
+    if kept is None:
+        say(f"exchange=auto: {folder.exchange} is of other workers, batches or weights; it is chosen anew.")
+    return kept
+
+
+def _write(folder, about, kinds, verdicts, how):
+    if folder is None or not kinds:
+        return
+    found = [{**verdict._asdict(), "by_factors": verdict.by_factors} for verdict in verdicts]
+    rundir.write_json(folder.exchange, {"about": about, "how": how, "found": found})
+
+
+def _line(kind, verdict, replicas, wire):
+    shape = " × ".join(map(str, kind.shape))
+    count = len(kind.places)
+    reduced = count * cost.reduce_bytes(_size(kind.shape, kind.dtype, wire), replicas)
+    gathered = count * cost.factor_bytes(kind.uses, replicas)
+    return (
+        f"{count} of {shape}: all-reduce {1e3 * verdict.reduce_seconds:.3g} ms ({reduced / 2**20:.3g} MiB), factors "
+        f"{1e3 * verdict.factor_seconds:.3g} ms ({gathered / 2**20:.3g} MiB): "
+        f"{'factors' if verdict.by_factors else 'all-reduce'}"
+    )
+
+
+def _estimate(strategy, kind, variables, wire):
+    """Gives the `Verdict` of the cost model with fixed costs."""
+    del variables
+    replicas, count = strategy.num_replicas_in_sync, len(kind.places)
+    reduce = cost.reduce_seconds(_size(kind.shape, kind.dtype, wire), replicas, cost.USUAL)
+    return Verdict(count * reduce, count * cost.factor_seconds(kind.uses, replicas, cost.USUAL))
+
+
+def _measure(strategy, kind, variables, wire):
+    """Gives the `Verdict` of the clock: from (x, dy) of all weights of a kind to the sums of their gradients."""
+    weights = [variables[place] for place in kind.places]
+    uses = [use for _ in weights for use in kind.uses]
+    factors = [
+        (tf.ones([use.rows, use.inputs], use.dtype), tf.ones([use.rows, use.outputs], use.dtype)) for use in uses
+    ]
+
+    def exchange(by_factors, factors):
+        pairs = iter(factors)
+        own = [Factors(tuple(next(pairs) for _ in kind.uses), (), None) for _ in weights]
+        gradients = own if by_factors else [_multiplied(gradient, kind) for gradient in own]
+        # One number of each sum: enough that all of it is computed.
+        return tf.add_n([tf.reshape(total, [-1])[0] for total in reduce_gradients(gradients, weights, wire)])
+
+    @tf.function
+    def run(by_factors, factors):
+        results = strategy.run(exchange, args=(by_factors, factors))
+        return strategy.experimental_local_results(results)[0]
+
+    seconds = {False: [], True: []}
+    for _ in range(_ROUNDS + 1):
+        for by_factors, samples in seconds.items():
+            begin = time.perf_counter()
+            float(run(by_factors, factors))
+            samples.append(time.perf_counter() - begin)
+        # All workers stop together; the first round traced, and does not count.
+        (spent,) = make_broadcast(strategy)([sum(map(sum, seconds.values()))])
+        if spent > _LIMIT_SECONDS and len(samples) > 1:
+            break
+    return Verdict(*(statistics.median(samples[1:]) for samples in seconds.values()))
+
+
+def _multiplied(gradient, kind):
+    products = [tf.matmul(x, dy, transpose_a=True) for x, dy in gradient.pairs]
+    return tf.cast(tf.reshape(tf.add_n(products), kind.shape), kind.dtype)
