@@ -72,6 +72,23 @@ def wide_source():
     return from_arrays(x, (x.sum(1) > 0).astype("int32"), global_batch=10)
 
 
+def make_embedding_mlp():
+    """Gives a compiled model that looks tokens up, with an optimizer to which a dense gradient would be another one."""
+    keras.utils.set_random_seed(7)
+    body = [keras.layers.Embedding(9, 4), keras.layers.GlobalAveragePooling1D()]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *body, keras.layers.Dense(CLASSES, "softmax")])
+    model.compile(keras.optimizers.Adam(0.05, global_clipnorm=0.5), "sparse_categorical_crossentropy")
+    return model
+
+
+def token_sources():
+    """Gives data by name: 103 rows of 5 tokens in batches of 34, and the same where nobody knows this before."""
+    x = np.random.RandomState(0).randint(0, 9, (ROWS, 5))
+    y = x[:, 0] % CLASSES
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(34)
+    return {"arrays": from_arrays(x, y, global_batch=34, shuffle=False), "tf.data": batches}
+
+
 def overflowing_source():
     """Gives rows in their order, of which the 20th makes infinite gradients."""
     x, y = make_rows()

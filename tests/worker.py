@@ -56,12 +56,15 @@ def train_jobs(strategy):
     model, _ = jobs.train(strategy, jobs.overflowing_source(), make_model=jobs.make_loss_scaling_mlp)
     results["overflow"] = jobs.weights_of(model)
     source = jobs.small_source(34)
-    for exchange in ("factors", "all_reduce"):
-        wish = {"exchange": exchange, "compression": "bfloat16"}
-        results[f"rounded {exchange}"] = jobs.weights_of(jobs.train(strategy, source, **wish)[0])
+    for exchange, compression in itertools.product(("factors", "all_reduce"), ("bfloat16", "float16")):
+        wish = {"exchange": exchange, "compression": compression}
+        results[f"{compression} {exchange}"] = jobs.weights_of(jobs.train(strategy, source, **wish)[0])
     # Batches of 34, 34, 34 and 1 rows in one call, on two workers: one has none of the last.
     model, _ = jobs.train(strategy, source, exchange="factors", steps_per_execution=3)
     results["factors of uneven batches in one call"] = jobs.weights_of(model)
+    for name, tokens in jobs.token_sources().items():
+        model, _ = jobs.train(strategy, tokens, make_model=jobs.make_embedding_mlp, steps_per_execution=3)
+        results[f"lookups of {name}"] = jobs.weights_of(model)
     model, _ = jobs.train(strategy, source, make_model=jobs.make_batchnorm_mlp)
     results["batchnorm"] = jobs.weights_of(model)
     model, results["loss by hand"] = jobs.train_by_hand(strategy, source)

@@ -44,14 +44,43 @@ def gather_rows(values, caller="tfdist"):
     """Gathers matrices from all replicas, one below the other.
 
     Args:
-        values: list of tensors (rows, columns); the columns are known, the rows may differ between replicas.
+        values: list of tensors (rows, columns); the columns are known. Where the rows are not, they may differ between
+            replicas; between processes those that are known go together in few packed collectives.
         caller: who asks, for messages.
 
     Returns:
         The list of tensors (rows of all replicas, columns), the same on every replica.
     """
     context = replica_context(caller)
-    return [tf.ensure_shape(_gather(context, value), [None, value.shape[1]]) for value in values]
+    gathered = [None] * len(values)
+    for pack in _packs(values) if _between_processes(context) else [[place] for place in range(len(values))]:
+        if len(pack) == 1:
+            (place,) = pack
+            whole = _gather(context, values[place])
+            gathered[place] = tf.ensure_shape(whole, [None, values[place].shape[1]])
+            continue
+        flat = tf.concat([tf.reshape(values[place], [1, -1]) for place in pack], axis=1)
+        whole = tf.ensure_shape(_gather(context, flat), [None, flat.shape[1]])
+        parts = tf.split(whole, [values[place].shape.num_elements() for place in pack], axis=1)
+        for place, part in zip(pack, parts, strict=True):
+            gathered[place] = tf.reshape(part, [-1, values[place].shape[1]])
+    return gathered
+
+
+def _packs(values):
+    """Yields places of values that go together, from the last to the first: gradients are ready in that order."""
+    pack, size = [], 0
+    for place in reversed(range(len(values))):
+        value = values[place]
+        known = value.shape.is_fully_defined()
+        more = value.shape.num_elements() * value.dtype.size if known else BYTES_PER_PACK
+        if pack and (size + more > BYTES_PER_PACK or value.dtype != values[pack[-1]].dtype):
+            yield pack
+            pack, size = [], 0
+        pack.append(place)
+        size += more
+    if pack:
+        yield pack
 
 
 def _gather(context, value):

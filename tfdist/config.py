@@ -9,7 +9,7 @@ STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "float64", "mixed_float16", "mixed_bfloat16")
 RESUMES = ("auto", "never", "must")
 PREEMPTION_NOTICES = ("none", "gce", "azure")
-COMPRESSIONS = ("none", "bfloat16")
+COMPRESSIONS = ("none", "bfloat16", "float16")
 EXCHANGES = ("auto", "all_reduce", "factors")
 JIT_COMPILES = ("auto", "true", "false")
 SCALINGS = ("linear", "square_root")
@@ -74,7 +74,7 @@ class RunConfig:
         seed: of weights, order and random layers.
         steps_per_execution: steps in one call, or "auto" for as many as take about a second; callbacks for batches run
             between calls.
-        compression: "bfloat16", in which gradients cross the replicas rounded to half the bytes, or "none".
+        compression: "bfloat16" or "float16", in which gradients cross the replicas in half the bytes, or "none".
         exchange: how gradients cross the replicas: "all_reduce", some by "factors", or "auto" for what is faster.
         jit_compile: "true", "false", or "auto" to compile the gradients with XLA where that was seen to help.
         deterministic: asks for TensorFlow's deterministic kernels, where they differ.

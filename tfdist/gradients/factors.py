@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdist.collectives import gather_rows, sum_over_replicas
+from tfdist.gradients.wire import narrowed_type, restored, rounded
 from tfdist.internals import products
 
 
@@ -172,16 +173,6 @@ def _filled(part, rows):
     return tf.ensure_shape(tf.pad(part, [[0, rows - tf.shape(part)[0]], [0, 0]]), [rows, part.shape[1]])
 
 
-def narrowed_type(dtype, wire):
-    """Gives the type in which numbers of a type cross the replicas: `wire`, unless that is None or no narrower."""
-    return wire if wire and dtype.is_floating and dtype.size > wire.size else dtype
-
-
-def narrowed(tensor, wire):
-    """Gives a tensor in the type in which it crosses the replicas."""
-    return tf.cast(tensor, narrowed_type(tensor.dtype, wire))
-
-
 def reduce_factors(gradients, variables, wire, caller):
     """Sums `Factors` over the replicas; call it in replica context.
 
@@ -194,19 +185,20 @@ def reduce_factors(gradients, variables, wire, caller):
     Returns:
         The list of sums, tensors of the weights' shapes, the same on every replica.
     """
-    pairs = [narrowed(tf.concat(pair, 1), wire) for gradient in gradients for pair in gradient.pairs]
-    gathered = iter(gather_rows(pairs, caller))
-    parts = [narrowed(part, wire) for gradient in gradients for part in _summed_parts(gradient)]
-    sums = iter(sum_over_replicas(parts, caller))
+    pairs = [pair for gradient in gradients for pair in gradient.pairs]
+    rows, scales = rounded([part for pair in pairs for part in pair], wire, caller)
+    gathered = gather_rows([tf.concat(pair, 1) for pair in _by_two(rows)], caller)
+    wanted = iter(zip(gathered, _by_two(scales), strict=True))
+    own = [part for gradient in gradients for part in _summed_parts(gradient)]
+    parts, scales = rounded(own, wire, caller)
+    sums = iter(zip(sum_over_replicas(parts, caller), scales, strict=True))
     results = []
     for gradient, variable in zip(gradients, variables, strict=True):
         # Half precision holds the factors, not the sums over their rows.
-        parts = [
-            tf.reshape(_multiply(next(gathered), x.shape[1], variable.dtype), variable.shape) for x, _ in gradient.pairs
-        ]
-        parts += [tf.cast(next(sums), variable.dtype) * direction for _, direction in gradient.scaled]
-        parts += [tf.cast(next(sums), variable.dtype)] if gradient.rest is not None else []
-        total = tf.add_n(parts)
+        terms = [_multiply(*next(wanted), x.shape[1], variable) for x, _ in gradient.pairs]
+        terms += [restored(*next(sums), variable.dtype) * direction for _, direction in gradient.scaled]
+        terms += [restored(*next(sums), variable.dtype)] if gradient.rest is not None else []
+        total = tf.add_n(terms)
         results.append(total if gradient.factor is None else total * tf.cast(gradient.factor, total.dtype))
     return results
 
@@ -215,9 +207,14 @@ def _summed_parts(gradient):
     return [scalar for scalar, _ in gradient.scaled] + ([] if gradient.rest is None else [gradient.rest])
 
 
-def _multiply(rows, inputs, dtype):
-    x, dy = tf.split(tf.cast(rows, dtype), [inputs, rows.shape[1] - inputs], axis=1)
-    return tf.matmul(x, dy, transpose_a=True)
+def _by_two(parts):
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _multiply(rows, scales, inputs, variable):
+    parts = tf.split(rows, [inputs, rows.shape[1] - inputs], axis=1)
+    x, dy = (restored(part, scale, variable.dtype) for part, scale in zip(parts, scales, strict=True))
+    return tf.reshape(tf.matmul(x, dy, transpose_a=True), variable.shape)
 
 
 def tensors_of(gradient):

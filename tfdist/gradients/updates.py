@@ -5,7 +5,8 @@ import functools
 import tensorflow as tf
 
 from tfdist.collectives import replica_context, sum_over_replicas
-from tfdist.gradients.factors import Factors, narrowed, reduce_factors, tensors_of
+from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
+from tfdist.gradients.wire import restored, rounded
 from tfdist.internals import optimizers
 from tfdist.internals.replica import rows_are
 
@@ -24,20 +25,27 @@ def reduce_gradients(gradients, variables=None, wire=None):
     sums = [None] * len(gradients)
     factors = [place for place, gradient in enumerate(gradients) if isinstance(gradient, Factors)]
     plain = [place for place, gradient in enumerate(gradients) if gradient is not None and place not in factors]
-    narrow = [_with_values(gradients[place], lambda part: narrowed(part, wire)) for place in plain]
-    for place, total in zip(plain, sum_over_replicas(narrow, "reduce_gradients"), strict=True):
-        sums[place] = _with_values(total, functools.partial(tf.cast, dtype=gradients[place].dtype))
+    # Dense layers come last in most models, and their gradients first.
     own = [gradients[place] for place in factors], [variables[place] for place in factors]
     for place, total in zip(factors, reduce_factors(*own, wire, "reduce_gradients"), strict=True):
         sums[place] = total
+    values, scales = rounded([_values(gradients[place]) for place in plain], wire, "reduce_gradients")
+    narrow = [_with_values(gradients[place], value) for place, value in zip(plain, values, strict=True)]
+    totals = sum_over_replicas(narrow, "reduce_gradients")
+    for place, total, scale in zip(plain, totals, scales, strict=True):
+        sums[place] = _with_values(total, restored(_values(total), scale, gradients[place].dtype))
     return sums
 
 
-def _with_values(gradient, change):
-    """Changes a gradient's numbers, and leaves where they belong."""
+def _values(gradient):
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else tf.convert_to_tensor(gradient)
+
+
+def _with_values(gradient, values):
+    """Gives a gradient other numbers, and leaves where they belong."""
     if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(change(gradient.values), gradient.indices, gradient.dense_shape)
-    return change(gradient)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return values
 
 
 def apply_gradients(optimizer, gradients, variables, wire=None):

@@ -18,11 +18,41 @@ class Wish(NamedTuple):
 
     Attributes:
         exchange: "all_reduce", "factors" wherever they can be had, or "auto": where they are faster.
-        compression: "none", or "bfloat16": wider floats are rounded to it while they cross the replicas.
+        compression: "none", "bfloat16" or "float16": wider floats are rounded to it while they cross the replicas.
     """
 
     exchange: str = "auto"
     compression: str = "none"
+
+
+class Choice(NamedTuple):
+    """What crosses the replicas in a step beside whole gradients.
+
+    Attributes:
+        factors: the weights whose gradients go by their factors, as in `factors.Listener`.
+        sparse: tuple of (place among the trainable variables, rows of its gradient), as in `sparse.filled`.
+        one_step: whether nobody knows before what sizes sparse gradients have, so that a call may have one step alone:
+            within one, TensorFlow's collectives between processes know a tensor by one shape.
+    """
+
+    factors: object = ()
+    sparse: tuple = ()
+    one_step: bool = False
+
+
+NOTHING = Choice()
+
+
+class Survey(NamedTuple):
+    """What a replica's step would exchange.
+
+    Attributes:
+        uses: dict: place of a trainable variable → list of its `factors.Use`s.
+        sparse: dict: place of one whose gradient is sparse → the rows of that, None where tracing does not tell.
+    """
+
+    uses: dict
+    sparse: dict
 
 
 def settle(model, exchange, compression):
@@ -57,6 +87,7 @@ class Exchange:
 
     Attributes:
         wish: the `Wish`.
+        replicas: how many there are.
         wire: the type in which gradients cross the replicas; None for their own.
         between_workers: whether the replicas meet over a network.
         chosen: dict for `exchange_choice`: what it has chosen before.
@@ -64,9 +95,9 @@ class Exchange:
 
     def __init__(self, model, strategy):
         self.wish = wish_of(model)
-        self._replicas = strategy.num_replicas_in_sync
+        self.replicas = strategy.num_replicas_in_sync
         # One replica alone rounds nothing.
-        rounds = self._replicas > 1 and self.wish.compression != "none"
+        rounds = self.replicas > 1 and self.wish.compression != "none"
         self.wire = tf.as_dtype(self.wish.compression) if rounds else None
         self.between_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         self.chosen = {}
@@ -78,7 +109,7 @@ class Exchange:
     @property
     def listens(self):
         """Whether factors may be exchanged at all."""
-        if self._refusal or self._replicas == 1:
+        if self._refusal or self.replicas == 1:
             return False
         # Within one machine nothing crosses a network: there the all-reduce is the cheaper one.
         return self.wish.exchange == "factors" or (self.wish.exchange == "auto" and self.between_workers)

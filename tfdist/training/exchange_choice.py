@@ -1,4 +1,4 @@
-"""Which weights' gradients cross the network by their factors: what was measured to be faster, alike on all workers."""
+"""How gradients cross the network, settled before the first step: sizes, and what was measured to be faster."""
 
 import math
 import statistics
@@ -10,11 +10,13 @@ import tensorflow as tf
 from tfdist import rundir
 from tfdist.coordination import make_broadcast
 from tfdist.gradients import cost
-from tfdist.gradients.factors import EVERY, Factors, Use, narrowed_type
+from tfdist.gradients.factors import EVERY, Factors, Use
 from tfdist.gradients.updates import reduce_gradients
+from tfdist.gradients.wire import narrowed_type
 from tfdist.internals import models
 from tfdist.log import say, warn
 from tfdist.strategy import is_chief
+from tfdist.training.exchange import NOTHING, Choice
 
 # Smaller weights go along with others in one collective, and take next to no time.
 _LEAST_BYTES = 2**16
@@ -51,11 +53,12 @@ class Verdict(NamedTuple):
 
 
 def choose(model, step, feed, folder):
-    """Chooses the weights whose gradients go by their factors; all workers call it together.
+    """Chooses how the gradients of a run go; all workers call it together, and get the same.
 
-    Between workers, "auto" measures both ways on tensors of the weights' sizes; the chief's clock decides. What was
-    found is kept in the run's folder, for either way rounds in its own way, and a restart must not change weights. With
-    deterministic kernels nothing is measured, but estimated with fixed costs.
+    Between workers, sizes that vary with the batch must be known before: the most that a step may have. "auto" measures
+    both ways on tensors of the weights' sizes; the chief's clock decides. What was found is kept in the run's folder,
+    for either way rounds in its own way, and a restart must not change weights. With deterministic kernels nothing is
+    measured, but estimated with fixed costs.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -64,36 +67,46 @@ def choose(model, step, feed, folder):
         folder: a `RunDir`, or None.
 
     Returns:
-        The chosen weights, as in `factors.Listener`.
+        A `Choice`.
     """
-    exchange, strategy = step.exchange, model.distribute_strategy
-    if not exchange.listens:
-        return ()
+    exchange = step.exchange
     if not exchange.between_workers:
-        return EVERY
-    if feed.replica_spec is None:
-        say(f"exchange={exchange.wish.exchange}: nobody knows the batches' rows before, so every gradient is reduced.")
-        return ()
-    uses = {place: tuple(own) for place, own in step.survey(feed.replica_spec, feed.form).items()}
-    uses = {place: own for place, own in uses.items() if all(use.rows for use in own)}
-    by_factors = uses
+        return Choice(EVERY if exchange.listens else ())
+    if models.has_own(model, "train_step") or model.run_eagerly:
+        return NOTHING
+    survey = step.survey(feed.replica_spec or feed.spec, feed.form)
+    sparse = tuple(sorted(survey.sparse.items()))
+    one_step = not all(rows for _, rows in sparse)
+    if one_step and is_chief(model.distribute_strategy):
+        say("one step a call, for nobody knows before how many rows of its weights a batch looks up.")
+    return Choice(_choose_factors(survey.uses, model, exchange, folder), () if one_step else sparse, one_step)
+
+
+def _choose_factors(uses, model, exchange, folder):
+    known = {place: tuple(own) for place, own in uses.items() if all(use.rows for use in own)}
+    if len(known) < len(uses) and is_chief(model.distribute_strategy):
+        say(
+            f"exchange={exchange.wish.exchange}: the factors of {len(uses) - len(known)} gradients are left alone, for "
+            "nobody knows before how many rows they have. Arrays and sources of tfdist.data would say so."
+        )
+    by_factors = known
     if exchange.wish.exchange == "auto":
-        variables = list(model.trainable_variables)
-        kinds = tuple(_candidates(variables, uses, strategy.num_replicas_in_sync, exchange.wire))
+        kinds = tuple(_candidates(list(model.trainable_variables), known, exchange))
         if kinds not in exchange.chosen:
             exchange.chosen[kinds] = _settle(kinds, model, exchange, folder)
         by_factors = [place for kind in exchange.chosen[kinds] for place in kind.places]
-    return tuple((place, tuple(use.rows for use in uses[place])) for place in sorted(by_factors))
+    return tuple((place, tuple(use.rows for use in known[place])) for place in sorted(by_factors))
 
 
-def _candidates(variables, uses, replicas, wire):
+def _candidates(variables, uses, exchange):
     """Yields the kinds of those weights whose factors have fewer bytes, the largest weights first."""
     alike = {}
     for place, own in uses.items():
         variable = variables[place]
         dtype = tf.as_dtype(variable.dtype)
-        size = _size(variable.shape, dtype, wire)
-        if size >= _LEAST_BYTES and cost.factor_bytes(own, replicas) < cost.reduce_bytes(size, replicas):
+        size = _size(variable.shape, dtype, exchange.wire)
+        fewer = cost.factor_bytes(own, exchange.replicas) < cost.reduce_bytes(size, exchange.replicas)
+        if size >= _LEAST_BYTES and fewer:
             alike.setdefault((size, tuple(variable.shape), dtype, own), []).append(place)
     for (_, shape, dtype, own), places in sorted(alike.items(), key=lambda item: -item[0][0]):
         yield Kind(shape, dtype, own, tuple(places))

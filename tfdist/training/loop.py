@@ -75,7 +75,8 @@ def fit(
             was seen to help.
         exchange: how gradients cross the replicas: "all_reduce"; those of dense layers by their "factors"; "auto" for
             what is faster; None for what an earlier call said, at first "auto".
-        compression: "bfloat16" to round gradients to it while they cross the replicas; "none"; None as for `exchange`.
+        compression: "bfloat16" or "float16" (3 bits more, a small collective more) to round gradients to it while they
+            cross the replicas; "none"; None as for `exchange`.
         steps_per_execution: steps in one call of the compiled program, within this `fit`: None for what `compile` said,
             a number, or "auto" to measure, and let calls grow until they take about a second. A callback of yours with
             methods for batches keeps "auto" at one step a call, `ModelCheckpoint(save_freq=n)` at n; with a number it
@@ -138,12 +139,13 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_len
     if programs.are_new:
         say(f"training: {call_length.describe()}, {xla.describe(model)}")
     programs.in_call = run.in_call
-    chosen = choose(model, programs.step, feed, run.folder)
-    train = call_length.timed(programs.train(chosen, measured=bool(_ears(callbacks, "train"))))
+    choice = choose(model, programs.step, feed, run.folder)
+    train = call_length.timed(programs.train(choice, measured=bool(_ears(callbacks, "train"))))
     # A call that ended on one worker alone would leave the others waiting for it.
     alone = strategies.worker_count(model.distribute_strategy) == 1
     cutting = [item for item in callbacks.callbacks if alone or getattr(item, "every_worker", False)]
     every = [number for item in cutting if (number := getattr(item, "every_steps", None))]
+    every += [1] if choice.one_step else []
     at = [step for item in cutting for step in getattr(item, "at_steps", ())]
     logs = {}
     model.stop_training = False

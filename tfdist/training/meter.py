@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdist.gradients.factors import narrowed_type, tensors_of
+from tfdist.gradients.factors import tensors_of
+from tfdist.gradients.wire import narrowed_type
 from tfdist.internals.optimizers import accumulation_steps
 
 UNKNOWN = math.nan

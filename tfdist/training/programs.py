@@ -51,18 +51,18 @@ class Programs:
             setattr(model, _ATTRIBUTE, programs)
         return programs
 
-    def train(self, chosen=(), *, measured=False):
+    def train(self, choice=exchange.NOTHING, *, measured=False):
         """Gives the function that trains on the next batches.
 
         Args:
-            chosen: the weights whose gradients are exchanged by their factors, as in `factors.Listener`.
+            choice: an `exchange.Choice`.
             measured: whether it measures itself as it does.
         """
-        key = measured, chosen
+        key = measured, choice
         if key not in self._training:
             own = models.has_own(self._model, "train_step")
             clock = Clock() if measured else NoClock()
-            step = functools.partial(self.step.train, chosen=chosen)
+            step = functools.partial(self.step.train, choice=choice)
             self._training[key] = self._program(step, own, clock, self.in_call)
         return self._training[key]
 

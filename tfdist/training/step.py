@@ -17,10 +17,11 @@ from tfdist import order
 from tfdist.collectives import gather_over_replicas, sum_over_replicas
 from tfdist.data.share import rows_that_count, slice_rows
 from tfdist.gradients import apply_gradients, update
+from tfdist.gradients.sparse import filled
 from tfdist.internals import models, optimizers, products, randomness, statistics
 from tfdist.internals.replica import Rows, compiled_by_xla, current_rows, rows_are
 from tfdist.training import checks, meter
-from tfdist.training.exchange import Exchange
+from tfdist.training.exchange import NOTHING, Exchange, Survey
 from tfdist.training.local_statistics import LocalStatistics
 
 
@@ -38,12 +39,12 @@ class Step:
         self.exchange = Exchange(model, strategy)
         self.traffic = meter.Traffic(strategy.num_replicas_in_sync, self.exchange.wire)
 
-    def train(self, share, form, clock, chosen=()):
+    def train(self, share, form, clock, choice=NOTHING):
         """Updates the weights once, as one device would on the whole global batch.
 
         Args:
             share, form, clock: as above.
-            chosen: the weights whose gradients are exchanged by their factors, as in `factors.Listener`.
+            choice: a `Choice`.
 
         Returns:
             (logs, work): what `replica_own_step` gives, for a `train_step` of the user's own, else None; a
@@ -52,11 +53,7 @@ class Step:
         if models.has_own(self._model, "train_step"):
             return self._own_train(share, form)
         variables = list(self._model.trainable_variables)
-        audible = products.audible() if self.exchange.listens else contextlib.nullcontext()
-        with _keras_over_all_replicas(self._model, form), audible:
-            make_listener = functools.partial(self.exchange.listener, variables, chosen)
-            arguments = (self._model, variables, share, form, self._local, make_listener)
-            gradients = self._strategy.run(replica_gradients, args=arguments)
+        gradients = self.gradients(share, form, choice)
         ready = clock.ready(gradients)
         if not variables:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
@@ -67,34 +64,60 @@ class Step:
         update(self._strategy, self._model.optimizer, gradients, variables, self.exchange.wire)
         return None, work
 
+    def gradients(self, share, form, choice=NOTHING):
+        """Computes each replica's part of the gradient, and counts its rows in the loss and the metrics.
+
+        Args:
+            share, form, choice: as above.
+
+        Returns:
+            A list, one a trainable variable: per-replica tensors, `tf.IndexedSlices`, `Factors`, or None.
+        """
+        variables = list(self._model.trainable_variables)
+        with self._keras_for_gradients(form):
+            differentiate = functools.partial(_differentiate, self._model, variables, self.exchange, choice)
+            arguments = (self._model, differentiate, share, form, self._local)
+            return self._strategy.run(replica_gradients, args=arguments)
+
     def survey(self, spec, form):
-        """Traces a replica's loss, for what weights are multiplied with.
+        """Traces a replica's step without its update, for the sizes of what it would exchange.
 
         Args:
             spec: nested specs of a replica's batch.
             form: as above.
 
         Returns:
-            dict: place of a trainable variable → list of its `factors.Use`s.
+            A `Survey`.
         """
-        variables = list(self._model.trainable_variables)
-        heard = []
+        seen = {}
 
-        def replica_survey(batch):
-            listener = self.exchange.listener(variables, ())
-            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        def replica_survey(batch, *, backward):
             one = tf.constant(1, tf.int64)
-            with rows_are(Rows(one, one, one - one, form.padded)), listener.listening():
-                _loss(self._model, x, y, sample_weight)
-            heard.append(listener.uses)
+            variables = list(self._model.trainable_variables)
+            listener = self.exchange.listener(variables, ())
+            listening = listener.listening() if listener else contextlib.nullcontext()
+            with rows_are(Rows(one, one, one - one, form.padded)), tf.GradientTape() as tape, listening:
+                loss, _ = _loss(self._model, *keras.utils.unpack_x_y_sample_weight(batch))
+            gradients = tape.gradient(loss, variables) if backward else []
+            seen["sparse"] = {p: g for p, g in enumerate(gradients) if isinstance(g, tf.IndexedSlices)}
+            seen["uses"] = listener.uses if listener else {}
 
-        @tf.function
-        def trace(batch):
-            with _keras_over_all_replicas(self._model, form), products.audible():
-                self._strategy.run(replica_survey, args=(batch,))
+        def trace(backward):
+            replica = functools.partial(replica_survey, backward=backward)
+            with self._keras_for_gradients(form):
+                return tf.function(lambda batch: self._strategy.run(replica, args=(batch,))).get_concrete_function(spec)
 
-        trace.get_concrete_function(spec)
-        return heard[0]
+        # Rows of a weight that are looked up have sparse gradients. Most models look nothing up.
+        if _looks_up(trace(backward=False).graph):
+            trace(backward=True)
+        return Survey(seen["uses"], {place: gradient.indices.shape[0] for place, gradient in seen["sparse"].items()})
+
+    def _keras_for_gradients(self, form):
+        stack = contextlib.ExitStack()
+        stack.enter_context(_keras_over_all_replicas(self._model, form))
+        if self.exchange.listens:
+            stack.enter_context(products.audible())
+        return stack
 
     def _own_train(self, share, form):
         apply = functools.partial(_apply_by_rows, self.traffic, self.exchange.wire)
@@ -159,6 +182,13 @@ class Step:
         return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], results)
 
 
+def _looks_up(graph):
+    """Says whether rows are gathered in a graph or in a function of it."""
+    operations = [*graph.as_graph_def().node]
+    operations += [node for function in graph.as_graph_def().library.function for node in function.node_def]
+    return any("Gather" in node.op and "Collective" not in node.op for node in operations)
+
+
 @contextlib.contextmanager
 def _keras_over_all_replicas(model, form):
     activities = statistics.activities_counted_by_rows(models.layers(model))
@@ -167,12 +197,11 @@ def _keras_over_all_replicas(model, form):
         yield
 
 
-def replica_gradients(model, variables, share, form, local, make_listener=lambda: None):
+def replica_gradients(model, compute, share, form, local):
     """Gives this replica's part of the gradient of the global loss: a tensor, `Factors` or None a variable."""
     rows = _rows_of(share, form)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
     with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
-        compute = functools.partial(_differentiate, model, variables, make_listener)
         if model.jit_compile:
             compute = _compiled_by_xla(compute)
         gradients, loss, y_pred = compute(x, y, sample_weight)
@@ -190,15 +219,16 @@ def _compiled_by_xla(function):
     return tf.function(call, jit_compile=True)
 
 
-def _differentiate(model, variables, make_listener, x, y, sample_weight):
+def _differentiate(model, variables, exchange, choice, x, y, sample_weight):
     # Made here: factors are kept in the function in which they are computed.
-    listener = make_listener()
-    with tf.GradientTape() as tape, listener.listening() if listener else contextlib.nullcontext():
+    listener = exchange.listener(variables, choice.factors)
+    listening = listener.listening() if listener else contextlib.nullcontext()
+    with tf.GradientTape() as tape, listening:
         loss, y_pred = _loss(model, x, y, sample_weight)
         part = tf.math.multiply_no_nan(loss, current_rows().share(loss.dtype))
         scaled_part = model.optimizer.scale_loss(part)
     gradients = listener.gradients(tape, scaled_part) if listener else tape.gradient(scaled_part, variables)
-    return gradients, loss, y_pred
+    return filled(gradients, choice.sparse), loss, y_pred
 
 
 def _loss(model, x, y, sample_weight):
