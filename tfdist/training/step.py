@@ -52,11 +52,7 @@ class Step:
         if models.has_own(self._model, "train_step"):
             return self._own_train(share, form)
         variables = list(self._model.trainable_variables)
-        audible = products.audible() if self.exchange.listens else contextlib.nullcontext()
-        with _keras_over_all_replicas(self._model, form), audible:
-            make_listener = functools.partial(self.exchange.listener, variables, global_batch)
-            arguments = (self._model, variables, share, form, self._local, make_listener)
-            gradients = self._strategy.run(replica_gradients, args=arguments)
+        gradients = self.gradients(share, form, global_batch)
         ready = clock.ready(gradients)
         if not variables:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
@@ -66,6 +62,23 @@ class Step:
         work = meter.Work(ready, self.traffic.of(of_one, variables, self._model.optimizer))
         update(self._strategy, self._model.optimizer, gradients, variables, self.exchange.wire)
         return None, work
+
+    def gradients(self, share, form, global_batch=0):
+        """Computes each replica's part of the gradient, and counts its rows in the loss and the metrics.
+
+        Args:
+            share, form: as above.
+            global_batch: as for `train`.
+
+        Returns:
+            A list, one a trainable variable: per-replica tensors, `Factors`, or None.
+        """
+        variables = list(self._model.trainable_variables)
+        audible = products.audible() if self.exchange.listens else contextlib.nullcontext()
+        with _keras_over_all_replicas(self._model, form), audible:
+            make_listener = functools.partial(self.exchange.listener, variables, global_batch)
+            arguments = (self._model, variables, share, form, self._local, make_listener)
+            return self._strategy.run(replica_gradients, args=arguments)
 
     def _own_train(self, share, form):
         apply = functools.partial(_apply_by_rows, self.traffic, self.exchange.wire)
