@@ -6,13 +6,15 @@ Usage: python benchmarks/goals.py [--rounds=N]; exit code 1 where one is not met
 import argparse
 import dataclasses
 import pathlib
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 
 from tfdist import bench, rundir
+from tfdist.benchmark.parts import part_of_step
 from tfdist.benchmark.script import median
-from tfdist.benchmark.table import added_growth, time_ratio
+from tfdist.benchmark.table import added_growth, sent_growth, time_ratio
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
@@ -26,6 +28,10 @@ BENCHES = {
     "growth": (
         *("--model=mlp", "--input_shape=8", "--replica_batch=16", "--steps_per_execution=200", "--scale=1,2,4"),
         "--versus=plain_loop,plain_multi_worker",
+    ),
+    "two_workers": (
+        *("--model=cnn", "--dataset=digits", "--scale=2", "--replica_batch=32", "--steps_per_execution=50"),
+        "--versus=plain_loop",
     ),
 }
 EXCHANGES = {
@@ -90,6 +96,12 @@ def constant(workers):
     return Goal("growth", text, lambda found: growth(found, "plain_loop", workers), most=0.1)
 
 
+def small(report, part):
+    """Makes the goal that a part of tfdist's step, as `parts.attribute` defines it, is at most 5 % of the step."""
+    text = f"{part} ÷ whole step of tfdist_fit"
+    return Goal(report, text, lambda found: part_of_step(_line(found, "tfdist_fit")["split"], part), most=0.05)
+
+
 GOALS = (
     slower("mlp", "plain_loop_xla", 1 / 1.05),
     slower("mlp", "keras_fit", 3.0),
@@ -122,6 +134,15 @@ GOALS = (
     *(slower(name, "plain_multi_worker", 1.0) for name in EXCHANGES),
     constant(2),
     constant(4),
+    Goal(
+        "growth",
+        "growth of the bytes that a worker sends from 2 to 4 workers ÷ a ring's",
+        lambda found: sent(found, "tfdist_fit", 2, 4),
+        # Whole bytes.
+        most=1.001,
+    ),
+    small("two_workers", "overhead"),
+    small("two_workers", "input"),
 )
 
 
@@ -165,11 +186,19 @@ def memory_against(report, other):
 
 
 def growth(report, other, workers):
-    """Gives `table.added_growth` of tfdist against another, from one worker to so many."""
-    seconds = [
-        _line(report, name, count)["seconds_per_step"] for count in (1, workers) for name in ("tfdist_fit", other)
-    ]
-    return added_growth(*seconds)
+    """Gives `table.added_growth` of tfdist against another, from one worker to so many: the median of the rounds.
+
+    Within a round all are measured close together, so that a drift of the machine meets them alike.
+    """
+    lines = [_line(report, name, count) for count in (1, workers) for name in ("tfdist_fit", other)]
+    rounds = zip(*(line["samples_seconds_per_step"] for line in lines), strict=True)
+    return statistics.median(added_growth(*seconds) for seconds in rounds)
+
+
+def sent(report, contender, few, many):
+    """Gives `table.sent_growth` of a contender, from few workers to many."""
+    few_bytes, many_bytes = (_line(report, contender, count)["wire_bytes"] for count in (few, many))
+    return sent_growth(few_bytes, few, many_bytes, many)
 
 
 def _line(report, contender, workers=None):

@@ -3,7 +3,7 @@
 from tfdist.benchmark.config import BenchConfig
 from tfdist.benchmark.report import make_result
 
-ABOUT = {"global_batch": 64, "gradient_bytes": 8, "loss_before": 2.0, "loss_after": 1.0}
+ABOUT = {"global_batch": 64, "summed_bytes": 8, "gathered_bytes": 0, "loss_before": 2.0, "loss_after": 1.0}
 
 
 def bench_report(samples, contender="tfdist_fit"):

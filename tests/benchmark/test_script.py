@@ -6,7 +6,7 @@ import pytest
 from bench_reports import ABOUT
 
 from benchmarks import goals
-from tfdist.benchmark import script, table
+from tfdist.benchmark import parts, script, table
 from tfdist.benchmark.report import make_result
 
 
@@ -59,8 +59,26 @@ def test_the_goals_of_a_bench_are_read_from_its_lines():
     report = bench_lines(tfdist_fit_1=10e-3, plain_loop_1=7e-3, tfdist_fit_4=25e-3, plain_loop_4=20e-3)
     assert goals.time_against(report, "plain_loop") == pytest.approx(0.7)
     assert goals.growth(report, "plain_loop", 4) == pytest.approx(0.1)
+    assert goals.sent(report | {"results": bench_lines(a_2=1.0, a_4=1.0)["results"]}, "a", 2, 4) == pytest.approx(1)
     report["results"][0]["peak_memory_bytes"] = 120
     assert goals.memory_against(report, "plain_loop") == pytest.approx(1.2)
+
+
+def test_the_growth_is_the_median_of_the_rounds_so_that_a_drift_leaves_it_alone():
+    report = bench_lines(tfdist_fit_1=10e-3, plain_loop_1=7e-3, tfdist_fit_4=25e-3, plain_loop_4=20e-3)
+    for line in report["results"]:
+        (seconds,) = line["samples_seconds_per_step"]
+        line["samples_seconds_per_step"] = [seconds, 3 * seconds, seconds]
+    assert goals.growth(report, "plain_loop", 4) == pytest.approx(0.1)
+
+
+def test_the_overhead_of_a_step_is_read_from_its_parts():
+    report = bench_lines(tfdist_fit_2=100.0)
+    loops = {"compute": [40.0], "alone": [50.0], "reduce": [44.0], "kept": [95.0], "read": [98.0], "fit": [100.0]}
+    report["results"][0]["split"] = parts.split(loops)
+    overhead, waiting = (goal for goal in goals.GOALS if goal.report == "two_workers")
+    assert (overhead.figure(report), waiting.figure(report)) == (pytest.approx(0.06), pytest.approx(0.03))
+    assert not overhead.is_met(0.06) and waiting.is_met(0.03)
 
 
 def test_one_that_failed_is_never_met():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tfdist.benchmark import rounds, table
+from tfdist.benchmark import parts, rounds, table
 from tfdist.benchmark.report import make_result
 
-ABOUT = {"global_batch": 100, "gradient_bytes": 3000, "loss_before": 2.0, "loss_after": 1.0}
+ABOUT = {"global_batch": 100, "summed_bytes": 3000, "gathered_bytes": 0, "loss_before": 2.0, "loss_after": 1.0}
 
 
 def test_a_summary_is_what_one_works_out_by_hand():
@@ -31,9 +31,48 @@ def test_a_ring_sends_each_byte_on_almost_twice(workers, sent):
     assert table.wire_bytes(1000, workers) == sent
 
 
+def test_what_is_gathered_goes_to_each_other_worker_once():
+    # 2 × 3/4 × 1000 of the sums, and 3 × 100.
+    assert table.wire_bytes(1000, 4, gathered=100) == 1800
+
+
+def test_bytes_that_grow_as_a_ring_s_do_have_grown_by_nothing_more():
+    assert table.sent_growth(1000, 2, 1500, 4) == pytest.approx(1)
+    assert table.sent_growth(1000, 2, 3000, 4) == pytest.approx(2)
+
+
+# Loop, or fit → seconds of a step in three rounds; the second one is twice as slow throughout.
+ROUNDS = {
+    "compute": [3.0, 6.0, 3.0],
+    "alone": [4.0, 8.0, 4.0],
+    "reduce": [2.0, 4.0, 2.0],
+    "kept": [7.0, 14.0, 7.5],
+    "read": [9.0, 18.0, 9.0],
+    "fit": [10.0, 20.0, 10.0],
+}
+
+
+def test_the_parts_of_a_step_are_differences_and_make_up_the_whole():
+    found = parts.attribute(**{name: values[0] for name, values in ROUNDS.items()})
+    # 10 in all, of which 4 are what one device does too, and 2 what the replicas reduce.
+    assert found.pop("overhead") == 4
+    assert found == {"input": 2, "compute": 3, "update": 1, "reduce": 2, "wait": 1, "host": 1, "whole": 10}
+    assert sum(found.values()) == 2 * found["whole"]
+    assert {*ROUNDS} == {*parts.LOOPS, "fit"}
+
+
+def test_the_parts_are_medians_of_differences_within_the_rounds():
+    found = parts.split(ROUNDS)
+    assert [found["input"][name] for name in ("median", "samples")] == [2, 3]
+    # 1, 2 and 1.5; their distances from the median are 0.5, 0.5 and 0.
+    assert (found["wait"]["median"], found["wait"]["jitter"]) == (1.5, pytest.approx(0.7413))
+    assert parts.part_of_step(found, "overhead") == pytest.approx(0.4)
+
+
 def lines():
     alone = make_result("tfdist_fit", 1, 1, [0.1, 0.2, 0.4], about=ABOUT, base=None, peak_bytes=3 * 2**20)
-    split = {"input": 1e-6, "compute": 2e-6, "reduce": 3e-6, "update": 4e-6, "host": 5e-6, "whole": 15e-6}
+    loops = {"compute": 2e-6, "alone": 5e-6, "reduce": 4e-6, "kept": 14e-6, "read": 15e-6, "fit": 21e-6}
+    split = parts.split({name: [seconds] for name, seconds in loops.items()})
     two = make_result("tfdist_fit", 2, 1, [0.25], about=ABOUT | {"global_batch": 200}, base=500, split=split)
     slower = make_result("keras_fit", 1, 1, [0.5], about=ABOUT)
     failed = make_result("keras_fit", 2, 1, [], about=None, error="ValueError: PerReplica")
@@ -55,9 +94,10 @@ def test_the_text_shows_the_figures_and_what_failed():
     assert ["tfdist_fit", "2×1", "800", "800", "±", "0", "0", "250000", "1.00", "80%", "2.93", "KiB"] in rows
     assert ["keras_fit", "1×1", "200", "200", "±", "0", "0", "500000", "2.50", "0"] in rows
     assert ["keras_fit", "2×1", "failed"] in rows
-    assert ["tfdist_fit", "2×1", "1", "2", "3", "4", "5", "15"] in rows
+    shown = [row for row in rows if row[:2] == ["tfdist_fit", "2×1"]][-1]
+    assert shown[2:] == ["1", "±", "0", *"2±0 3±0 4±0 5±0 6±0 12±0 21±0".replace("±", " ± ").split()]
     assert "keras_fit 2×1: ValueError: PerReplica\na note" in text
-    assert "From sampled loops, not from time stamps in the graph" in text
+    assert "from loops and not from time stamps in the graph" in text
 
 
 def test_every_second_round_goes_backwards_and_who_fails_is_left_out():

@@ -3,6 +3,7 @@
 Usage: python -m tfdist.benchmark.child, with TF_CONFIG where there are several workers.
 """
 
+import functools
 import json
 import math
 import os
@@ -58,7 +59,14 @@ class Child:
 
     def answer(self, ask):
         """Does what is asked for; gives JSON types."""
-        return {"start": self._start, "run": self._run, "split": self._split, "profile": self._profile}[ask["do"]](ask)
+        answers = {
+            "start": self._start,
+            "run": self._run,
+            "sent": self._sent,
+            "part": self._part,
+            "profile": self._profile,
+        }
+        return answers[ask["do"]](ask)
 
     def _start(self, ask):
         """Trains a few steps from the common weights, traces on the way; says what it saw."""
@@ -69,13 +77,12 @@ class Child:
         after = self._loss()
         if not math.isfinite(after):
             raise ValueError(f"the loss is {after} after {2 * ask['warm_up_steps']} steps")
-        variables = self._contender.model.trainable_variables
         return {
             "multiple": self._multiple,
             "loss_before": before,
             "loss_after": after,
             "global_batch": self._task.global_batch,
-            "gradient_bytes": sum(math.prod(v.shape) * 4 for v in variables),
+            "has_parts": self._parts is not None,
             "devices": describe_devices(),
         }
 
@@ -85,10 +92,25 @@ class Child:
         seconds = self._contender.run(ask["steps"])
         return {"seconds": seconds, "loss": self._contender.loss, "peak_bytes": peak_bytes()}
 
-    def _split(self, ask):
-        from tfdist.benchmark.split import split_step
+    @functools.cached_property
+    def _parts(self):
+        """The `Parts` of the step, where it is tfdist's own; else None."""
+        from tfdist.benchmark.contenders import TfdistFit
+        from tfdist.benchmark.split import Parts
 
-        return split_step(self._task, self._contender.model, ask["seconds_per_step"], ask["steps"])
+        ours = isinstance(self._contender, TfdistFit) and Parts.are_known(self._contender.model)
+        return Parts(self._task, self._contender.model) if ours else None
+
+    def _sent(self, ask):
+        """Says how many bytes of a step's gradients are summed over the replicas, and gathered from them."""
+        variables = self._contender.model.trainable_variables
+        summed, gathered = sum(math.prod(v.shape) * 4 for v in variables), 0
+        if self._parts:
+            summed, gathered = self._parts.sent()
+        return {"summed_bytes": summed, "gathered_bytes": gathered}
+
+    def _part(self, ask):
+        return {"seconds": self._parts.seconds(ask["loop"], ask["steps"])}
 
     def _profile(self, ask):
         from tfdist.config import read_steps

@@ -20,10 +20,10 @@ def make_result(contender, workers, replicas, samples, *, about, base=None, peak
         contender: its name.
         workers, replicas: on how many.
         samples: seconds of a step, round by round.
-        about: what its process said when it started, or None where it did not.
+        about: what its process said of itself, or None where it did not.
         base: median examples a second on one replica, or None.
         peak_bytes: the most memory of its process.
-        split: name → seconds of a step, or None.
+        split: what `parts.split` gives, or None.
         error: why it failed, or None.
     """
     result = {"contender": contender, "workers": workers, "replicas": replicas, "error": error}
@@ -37,7 +37,7 @@ def make_result(contender, workers, replicas, samples, *, about, base=None, peak
         "seconds_per_step": table.summarise(samples).median,
         "samples_seconds_per_step": samples,
         "efficiency": table.efficiency(rates.median, base, workers * replicas),
-        "wire_bytes": table.wire_bytes(about["gradient_bytes"], workers),
+        "wire_bytes": table.wire_bytes(about["summed_bytes"], workers, about["gathered_bytes"]),
         "peak_memory_bytes": peak_bytes,
         "split": split,
         "loss": {"first": about["loss_before"], "after_warm_up": about["loss_after"]},

@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 
-from tfdist.benchmark import report, rounds
+from tfdist.benchmark import parts, report, rounds
 from tfdist.benchmark.config import OURS
 from tfdist.benchmark.processes import Ended, Group
 from tfdist.log import say
@@ -63,6 +64,20 @@ class Line:
         seconds = self._seconds(self.steps)
         return None if seconds is None else seconds / self.steps
 
+    def measure_part(self, loop):
+        """Gives seconds of a step of one of `parts.LOOPS`, or None likewise."""
+        answer = self.ask("part", loop=loop, steps=self.steps)
+        return None if answer is None else answer["seconds"]
+
+    def take_apart(self, number):
+        """Measures the parts of a step, and `fit` beside them, in so many rounds."""
+        measures = {name: functools.partial(self.measure_part, name) for name in parts.LOOPS}
+        peak = self.peak_bytes
+        samples = rounds.interleave(measures | {"fit": self.measure}, number)
+        # What the parts' own programs take is no memory of `fit`'s.
+        self.peak_bytes = peak
+        self.split = None if self.error else parts.split(samples)
+
 
 def run(config, profile_folder=None):
     """Measures all contenders.
@@ -82,9 +97,12 @@ def run(config, profile_folder=None):
             say(f"bench: {line.contender} {line.workers}×{line.replicas} {line.error or 'is ready'}.")
         samples = rounds.interleave({line.key: line.measure for line in lines}, config.rounds)
         for line in lines:
-            if line.contender == OURS and samples[line.key]:
-                per_step = sorted(samples[line.key])[len(samples[line.key]) // 2]
-                line.split = line.ask("split", steps=line.steps, seconds_per_step=per_step)
+            if line.about is None:
+                continue
+            line.about |= line.ask("sent") or {}
+            if line.contender == OURS and line.about["has_parts"]:
+                say(f"bench: the parts of {line.contender} {line.workers}×{line.replicas}.")
+                line.take_apart(config.rounds)
         if profile_folder is not None:
             lines[0].ask("profile", folder=str(profile_folder))
     devices = next((line.about["devices"] for line in lines if line.about), {"gpus": []})

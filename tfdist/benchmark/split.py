@@ -1,54 +1,25 @@
-"""Where the time of a step goes: the parts of tfdist's step, each alone in a loop of one call."""
+"""The parts of tfdist's step, each in a loop of its own: what `tfdist.benchmark.parts` makes differences of."""
 
-import statistics
+import contextlib
 import time
 
 import tensorflow as tf
 
-from tfdist.collectives import sum_over_replicas
 from tfdist.data import delivery
-from tfdist.training.local_statistics import LocalStatistics
+from tfdist.gradients import reduce_gradients, update
+from tfdist.internals import models
 from tfdist.training.meter import NoClock
-from tfdist.training.step import Step, replica_gradients
-
-
-def split_step(task, model, fit_seconds, steps):
-    """Measures the parts.
-
-    Args:
-        task: a `Task`.
-        model: the model that `tfdist.fit` has trained.
-        fit_seconds: of one step of that `fit`.
-        steps: of a loop.
-
-    Returns:
-        name → seconds of a step: input, compute, reduce, update, host, and whole, their sum.
-    """
-    parts = Parts(task, model)
-    compute, reduce, kept, read = (_seconds(loop, steps) for loop in parts.loops())
-    return attribute(compute=compute, reduce=reduce, kept=kept, read=read, fit=fit_seconds)
-
-
-def attribute(*, compute, reduce, kept, read, fit):
-    """Gives each part what the loops that hold it take more than those that do not.
-
-    Args:
-        compute, reduce: seconds of the gradients and of the all-reduce alone.
-        kept: of the whole step on one kept batch.
-        read: of the whole step on batches that are read.
-        fit: of a step of `fit`.
-    """
-    differences = {"input": read - kept, "update": kept - compute - reduce, "host": fit - read}
-    parts = {"compute": compute, "reduce": reduce} | {name: max(0.0, s) for name, s in differences.items()}
-    return {name: parts[name] for name in ("input", "compute", "reduce", "update", "host")} | {"whole": fit}
+from tfdist.training.programs import Programs
 
 
 class Parts:
-    """The loops.
+    """The loops over parts of a step, each compiled at its first use.
+
+    They call what `fit` calls: `Step`, `reduce_gradients`, `update`. All workers must ask for the same ones.
 
     Args:
         task: a `Task`.
-        model: a built, compiled model of it.
+        model: a compiled model of it that `tfdist.fit` has trained.
     """
 
     def __init__(self, task, model):
@@ -56,79 +27,134 @@ class Parts:
         self._model = model
         self._source = task.source
         self._form = task.source.form(task.strategy.num_replicas_in_sync)
-        self._step = Step(model, task.strategy)
-        self._local = LocalStatistics(model, task.strategy)
+        programs = Programs.of(model)
+        self._step, self._choice = programs.step, programs.choice
         self._variables = list(model.trainable_variables)
+        self._computed = tf.Variable(0.0, trainable=False)
+        self._compiled = {}
 
-    def loops(self):
-        """Yields the functions (steps) → a scalar: compute, reduce, the step on a kept batch, on batches read."""
-        strategy = self._strategy
+    @staticmethod
+    def are_known(model):
+        """Says whether the parts of a model's step can be told apart: not those of a `train_step` of its own."""
+        return not models.has_own(model, "train_step") and not model.run_eagerly
 
-        def compute(share):
-            return strategy.run(self._replica_compute, args=(share,))
+    def seconds(self, name, steps):
+        """Measures a step of one of `parts.LOOPS`; the weights and the optimizer are afterwards what they were."""
+        loop, count = self.loop(name), tf.constant(steps)
+        with _unchanged([*models.weights_alike(self._model), *models.optimizer_variables(self._model)]):
+            float(loop(tf.constant(2)))
+            begin = time.perf_counter()
+            float(loop(count))
+            return (time.perf_counter() - begin) / steps
 
-        def reduce(share):
-            return strategy.run(self._replica_reduce, args=(share,))
+    def loop(self, name):
+        """Gives the function steps → a sum of what `_touch` gives of each step: whatever it is, it is all computed."""
+        if name not in self._compiled:
+            make = {"compute": self._compute, "alone": self._alone, "reduce": self._reduce, "kept": self._kept}
+            self._compiled[name] = self._on_read() if name == "read" else self._on_kept(make[name])
+        return self._compiled[name]
 
-        def whole(share):
-            self._step.train(share, self._form, NoClock())
+    def sent(self):
+        """Gives (bytes summed over the replicas, bytes gathered from them) that each replica gives in a step."""
+        iterator = self._source.iterator(self._strategy)
+
+        @tf.function
+        def measure():
+            gradients = self._gradients(delivery.take(self._strategy, iterator))
+            local = self._strategy.experimental_local_results
+            of_one = tf.nest.map_structure(lambda part: local(part)[0], gradients)
+            return [tf.cast(count, tf.float64) for count in self._step.traffic.ways(of_one)]
+
+        summed, gathered = measure()
+        return float(summed), float(gathered)
+
+    def _on_kept(self, make_part):
+        """Gives the loop of a part on one batch.
+
+        Args:
+            make_part: a function of the batch's share → the part, a function () → a scalar.
+        """
+        iterator = self._source.iterator(self._strategy)
+
+        @tf.function
+        def loop(steps):
+            part = make_part(delivery.take(self._strategy, iterator))
+            total = tf.zeros([])
+            for _ in tf.range(steps):
+                total += part()
+            return total
+
+        return loop
+
+    def _on_read(self):
+        iterator = self._source.iterator(self._strategy)
+
+        @tf.function
+        def loop(steps):
+            total = tf.zeros([])
+            for _ in tf.range(steps):
+                total += self._train(delivery.take(self._strategy, iterator))
+            return total
+
+        return loop
+
+    def _compute(self, share):
+        return lambda: _touch(self._gradients(share))
+
+    def _alone(self, share):
+        sums = self._summed(self._gradients(share))
+
+        def part():
+            # A control dependency on the gradients themselves would not keep them: TensorFlow drops what nobody reads.
+            with tf.control_dependencies([self._computed.assign(_touch(self._gradients(share)))]):
+                there = self._strategy.run(_identities, args=(sums,))
+            # The same sums on all replicas: their weights stay alike, though nothing is reduced here.
+            update(self._strategy, self._model.optimizer, there, self._variables, reduce=_as_they_are)
             return tf.zeros([])
 
-        for part in (compute, reduce, whole):
-            yield self._loop_on_kept(part)
-        yield self._loop_on_read(whole)
+        return part
 
-    def _loop_on_kept(self, part):
-        iterator = self._source.iterator(self._strategy)
+    def _reduce(self, share):
+        gradients = self._gradients(share)
+        return lambda: _touch(self._summed(gradients))
 
-        @tf.function
-        def loop(steps):
-            share = delivery.take(self._strategy, iterator)
-            total = tf.zeros([])
-            for _ in tf.range(steps):
-                # Kept alive by the sum, or nothing would be computed.
-                total += self._first(part(share))
-            return total
+    def _kept(self, share):
+        return lambda: self._train(share)
 
-        return loop
+    def _train(self, share):
+        self._step.train(share, self._form, NoClock(), self._choice)
+        return tf.zeros([])
 
-    def _loop_on_read(self, part):
-        iterator = self._source.iterator(self._strategy)
+    def _gradients(self, share):
+        return self._step.gradients(share, self._form, self._choice)
 
-        @tf.function
-        def loop(steps):
-            total = tf.zeros([])
-            for _ in tf.range(steps):
-                total += self._first(part(delivery.take(self._strategy, iterator)))
-            return total
+    def _summed(self, gradients):
+        def reduce(mine):
+            return reduce_gradients(mine, self._variables, self._step.exchange.wire)
 
-        return loop
-
-    def _first(self, value):
-        return self._strategy.experimental_local_results(value)[0]
-
-    def _replica_compute(self, share):
-        gradients = replica_gradients(self._model, self._variables, share, self._form, self._local)
-        return tf.add_n([_touch(gradient) for gradient in gradients if gradient is not None])
-
-    def _replica_reduce(self, share):
-        del share
-        sums = sum_over_replicas([tf.convert_to_tensor(variable) for variable in self._variables])
-        return tf.add_n([_touch(part) for part in sums])
+        return self._strategy.run(reduce, args=(gradients,))
 
 
-def _touch(gradient):
-    """Gives one element of a gradient: enough that all of it is computed."""
-    dense = tf.convert_to_tensor(gradient)
-    return tf.cast(tf.reshape(dense, [-1])[0], tf.float32)
+def _as_they_are(sums, variables, wire):
+    del variables, wire
+    return sums
 
 
-def _seconds(loop, steps):
-    count = tf.constant(steps)
-    float(loop(tf.constant(2)))
-    samples = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        float(loop(count))
-        samples.append((time.perf_counter() - begin) / steps)
-    return statistics.median(samples)
+def _identities(values):
+    return [
+        None if value is None else tf.nest.map_structure(tf.identity, value, expand_composites=True) for value in values
+    ]
+
+
+def _touch(values):
+    """Gives a sum of one element of each tensor of nested, per-replica values: enough that all of it is computed."""
+    parts = [part for part in tf.nest.flatten(values, expand_composites=True) if tf.is_tensor(part)]
+    return tf.add_n([tf.cast(part[(0,) * part.shape.rank], tf.float32) for part in parts])
+
+
+@contextlib.contextmanager
+def _unchanged(variables):
+    before = [variable.numpy() for variable in variables]
+    yield
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)

@@ -44,9 +44,25 @@ def efficiency(rate, base_rate, replicas):
     return rate / (replicas * base_rate) if base_rate else None
 
 
-def wire_bytes(gradient_bytes, workers):
-    """Gives what each worker sends in a step: a ring all-reduce passes each byte on 2 (N-1) / N times."""
-    return round(2 * (workers - 1) / workers * gradient_bytes)
+def wire_bytes(summed, workers, gathered=0):
+    """Gives what each worker sends in a step, in rings: sums pass each byte on 2 (N-1) / N times, gathers N-1 times.
+
+    Args:
+        summed: bytes of a worker that are summed over all.
+        workers: how many.
+        gathered: bytes of a worker that all get as they are.
+    """
+    return round(ring(workers) * summed + (workers - 1) * gathered)
+
+
+def ring(workers):
+    """Gives how often a ring all-reduce sends each byte."""
+    return 2 * (workers - 1) / workers
+
+
+def sent_growth(few_bytes, few, many_bytes, many):
+    """Gives by what the bytes that a worker sends grow from few workers to many, as a multiple of a ring's growth."""
+    return (many_bytes / few_bytes) / (ring(many) / ring(few))
 
 
 def time_ratio(other, ours):
@@ -80,22 +96,27 @@ SPLIT_COLUMNS = (
     ("µs of a tfdist_fit step", "<"),
     ("input", ">"),
     ("compute", ">"),
-    ("reduce", ">"),
     ("update", ">"),
+    ("reduce", ">"),
+    ("wait", ">"),
     ("host", ">"),
+    ("overhead", ">"),
     ("whole", ">"),
 )
 NOTES = """Each figure is of interleaved rounds, every contender in a process of its own, tracing and warm-up left out.
 mean ± error: the standard error of the mean; jitter: 1.4826 × the median absolute deviation.
 On one replica the others train without a strategy; compared is what a user would write.
 efficiency: against N × the same contender on one replica; a replica's batch is the same for all N.
-wire/step: computed, not measured: what a ring all-reduce of the gradients sends from each worker.
+wire/step: computed from what the step gives to its collectives: in rings, a sum sends each byte 2 (N-1) / N times from
+each worker, a gather of factors N-1 times; the others' gradients count whole.
 peak memory: the largest of a worker's process, TensorFlow included."""
-SPLIT_NOTE = """From sampled loops, not from time stamps in the graph: after the rounds, the worker's parts run alone,
-each as one call of many steps. compute: gradients of one kept batch; reduce: the all-reduce of such gradients; update:
-what the whole step on that batch takes beyond both (optimizer, metrics); input: what reading each batch adds to it, for
-reading ahead hides the rest; host: what fit takes beyond that loop. A difference below zero is
-shown as 0, so on a busy machine the parts need not add up to the whole."""
+SPLIT_NOTE = """Medians ± jitter, from loops and not from time stamps in the graph: after the rounds, in as many rounds
+of their own, fit and its parts run in turns, each as one call of many steps; differences are taken within a round.
+compute: the gradients of one kept batch; update: what the optimizer adds; reduce: the step's own reduction of such
+gradients alone, with rounding, and factors gathered and multiplied; wait: what the whole step on that batch takes
+beyond these, such as waiting for the slower worker; input: what reading each batch adds to it, for reading ahead hides
+the rest; host: what fit takes beyond that loop. overhead: input, wait and host. What is below zero is noise; medians
+need not add up."""
 
 
 def render(results, notes=()):
@@ -146,8 +167,8 @@ def _find(results, contender, workers, replicas):
 
 
 def _split_row(result):
-    parts = {name: 1e6 * seconds for name, seconds in result["split"].items()}
-    return [_name(result), *(f"{parts[name]:.0f}" for name, _ in SPLIT_COLUMNS[1:])]
+    parts = [result["split"][name] for name, _ in SPLIT_COLUMNS[1:]]
+    return [_name(result), *(f"{1e6 * part['median']:.0f} ± {1e6 * part['jitter']:.0f}" for part in parts)]
 
 
 def _bytes(count):

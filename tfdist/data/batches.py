@@ -21,6 +21,7 @@ class Batches:
         self.cardinality = cardinality
         self._dataset = dataset
         self._global_batch = global_batch
+        self._delivered = None, None
 
     def with_static_shapes(self):
         """Gives the same batches with the same number of rows in every share, though not all of them may count.
@@ -48,7 +49,11 @@ class Batches:
         return Form(self._global_batch < replicas, may_end=True, padded=self._global_batch % replicas > 0)
 
     def iterator(self, strategy, epoch=0, step=0):
-        """Gives an iterator over a `Share` per replica, from the beginning of the data, for `delivery.take`.
+        """Gives an iterator over a `Share` per replica, for `delivery.take`; arguments as for `deliver`."""
+        return iter(self.deliver(strategy, epoch, step))
+
+    def deliver(self, strategy, epoch=0, step=0):
+        """Gives what makes such iterators, each from the beginning of the data: the same one as long as `step` is.
 
         After the last batch come shares with `global_rows` 0, without end: each worker sees the end by itself, and none
         has to ask the others at each step, as `tf.distribute` does for finite data sets.
@@ -62,7 +67,10 @@ class Batches:
         def batches(replicas, first, count):
             return self.shares(self._dataset, replicas, first, count, step)
 
-        return delivery.iterate(strategy, batches)
+        # Each epoch begins anew, and tracing what cuts the batches takes longer than many an epoch.
+        if self._delivered[0] != (strategy, step):
+            self._delivered = (strategy, step), delivery.deliver(strategy, batches)
+        return self._delivered[1]
 
     def shares(self, dataset, replicas, first, count, step):
         """Gives the endless `tf.data.Dataset` of a worker: in each element a `Share` for each of its replicas.

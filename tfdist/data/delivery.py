@@ -5,8 +5,8 @@ import tensorflow as tf
 from tfdist.strategy import worker_count, worker_rank
 
 
-def iterate(strategy, make_batches):
-    """Gives an endless iterator for `take`.
+def deliver(strategy, make_batches):
+    """Gives what makes endless iterators for `take`: each `iter` of it begins anew, and traces nothing again.
 
     Where all replicas of this worker are CPUs, nothing has to be moved: then the iterator is a plain one, for that of
     `tf.distribute` costs 0.2 ms a step with one replica and 0.5 ms with two, more than a small step itself.
@@ -19,18 +19,18 @@ def iterate(strategy, make_batches):
     if is_on_cpus(strategy):
         replicas = strategy.num_replicas_in_sync
         count = replicas // worker_count(strategy)
-        return iter(make_batches(replicas, worker_rank(strategy) * count, count))
+        return make_batches(replicas, worker_rank(strategy) * count, count)
 
     def pipeline(context):
         count = context.num_replicas_in_sync // context.num_input_pipelines
         first = context.input_pipeline_id * count
         return one_by_one(make_batches(context.num_replicas_in_sync, first, count))
 
-    return iter(strategy.distribute_datasets_from_function(pipeline))
+    return strategy.distribute_datasets_from_function(pipeline)
 
 
 def take(strategy, iterator):
-    """Takes the next global batch from an iterator of `iterate`, also in a function being traced.
+    """Takes the next global batch from an iterator of what `deliver` gives, also in a function being traced.
 
     Returns:
         A `Share` for `strategy.run`: on several replicas its tensors are per-replica values.

@@ -34,8 +34,8 @@ class Shards(Batches):
             f"{self.name}: data.from_function is for workers with data of their own. On a TPU use a source."
         )
 
-    def iterator(self, strategy, epoch=0, step=0):
-        """Gives an iterator over a `Share` per replica, each counted within its worker alone.
+    def deliver(self, strategy, epoch=0, step=0):
+        """Gives what makes iterators over a `Share` per replica, each counted within its worker alone.
 
         Args:
             strategy: the `tf.distribute.Strategy`.
@@ -47,7 +47,7 @@ class Shards(Batches):
             context = tf.distribute.InputContext(replicas // count, first // count, replicas)
             return self.shares(self._make_dataset(context), count, 0, count, step)
 
-        return delivery.iterate(strategy, batches)
+        return delivery.deliver(strategy, batches)
 
 
 def from_function(make_dataset, *, name="data"):

@@ -157,7 +157,11 @@ class Source:
             yield strategy.run(count_only, args=(delivery.take(strategy, iterator),))
 
     def iterator(self, strategy, epoch=0, step=0):
-        """Gives an endless iterator over a `Share` per replica, for `tfdist.data.delivery.take`.
+        """Gives an endless iterator over a `Share` per replica, for `tfdist.data.delivery.take`."""
+        return iter(self.deliver(strategy, epoch, step))
+
+    def deliver(self, strategy, epoch=0, step=0):
+        """Gives what makes such iterators, each from the same place on: tracing it takes longer than a short epoch.
 
         Endless, since finite data sets cost a vote among the workers at each step: the caller counts.
         """
@@ -165,7 +169,7 @@ class Source:
         def batches(replicas, first, count):
             return self.local_batches(replicas=replicas, first=first, count=count, epoch=epoch, step=step)
 
-        return delivery.iterate(strategy, batches)
+        return delivery.deliver(strategy, batches)
 
     def replica_batches(self, *, replicas, first, count, epoch, step):
         """Gives what `local_batches` gives, one `Share` an element: replica after replica, step after step."""

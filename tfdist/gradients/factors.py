@@ -219,8 +219,18 @@ def _multiply(rows, scales, inputs, variable):
 
 def tensors_of(gradient):
     """Lists the tensors that make a gradient, of whatever form, and that differ between replicas."""
-    if gradient is None:
-        return []
+    return [*gathered_of(gradient), *summed_of(gradient)]
+
+
+def gathered_of(gradient):
+    """Lists those of them that every replica gets from each other one as they are."""
     if isinstance(gradient, Factors):
-        return [part for pair in gradient.pairs for part in pair] + _summed_parts(gradient)
-    return [gradient.values, gradient.indices] if isinstance(gradient, tf.IndexedSlices) else [gradient]
+        return [part for pair in gradient.pairs for part in pair]
+    return [gradient.values, gradient.indices] if isinstance(gradient, tf.IndexedSlices) else []
+
+
+def summed_of(gradient):
+    """Lists those of them that are summed over the replicas."""
+    if isinstance(gradient, Factors):
+        return _summed_parts(gradient)
+    return [] if gradient is None or isinstance(gradient, tf.IndexedSlices) else [gradient]

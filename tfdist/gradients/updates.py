@@ -80,7 +80,7 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
     replica_context("apply_gradients").merge_call(merged, args=(gradients,))
 
 
-def update(strategy, optimizer, gradients, variables, wire=None):
+def update(strategy, optimizer, gradients, variables, wire=None, reduce=reduce_gradients):
     """Reduces and updates, from cross-replica context: only there may a branch hold a collective.
 
     Args:
@@ -89,14 +89,16 @@ def update(strategy, optimizer, gradients, variables, wire=None):
         gradients: list of per-replica values, as `strategy.run` returns them.
         variables: the trainable variables, in the same order.
         wire: as in `reduce_gradients`.
+        reduce: what sums over the replicas; the bench puts something else in its place.
     """
+    reduce = functools.partial(reduce, wire=wire)
     if not optimizers.is_loss_scaling(optimizer):
-        _update(strategy, optimizer, gradients, variables, wire)
+        _update(strategy, optimizer, gradients, variables, reduce)
         return
 
     def apply():
         unscaled = strategy.run(_unscale, args=(optimizer, gradients))
-        _update(strategy, optimizer.inner_optimizer, unscaled, variables, wire)
+        _update(strategy, optimizer.inner_optimizer, unscaled, variables, reduce)
         optimizers.count_finite_step(optimizer)
 
     # One replica's overflow is everybody's: all skip the step, or their weights and scales would part.
@@ -115,20 +117,19 @@ def _unscale(optimizer, gradients):
     ]
 
 
-def _update(strategy, optimizer, gradients, variables, wire):
+def _update(strategy, optimizer, gradients, variables, reduce):
     overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
     overwrite_is_due = optimizers.overwrite_is_due(optimizer) if overwrites else None
     with optimizers.gradients_already_reduced():
         if optimizer.gradient_accumulation_steps:
-            _accumulate_or_apply(strategy, optimizer, gradients, variables, wire)
+            _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce)
         else:
-            reduce = functools.partial(reduce_gradients, variables=variables, wire=wire)
-            strategy.run(lambda mine: optimizer.apply(reduce(mine), variables), args=(gradients,))
+            strategy.run(lambda mine: optimizer.apply(reduce(mine, variables), variables), args=(gradients,))
         if overwrites:
             tf.cond(overwrite_is_due, lambda: _overwrite(strategy, optimizer, variables), lambda: None)
 
 
-def _accumulate_or_apply(strategy, optimizer, gradients, variables, wire):
+def _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce):
     """Keeps each replica's gradients to itself until it is time to reduce what has come together."""
     pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     accumulators = optimizers.accumulators_of(optimizer, [variable for _, variable in pairs])
@@ -142,7 +143,7 @@ def _accumulate_or_apply(strategy, optimizer, gradients, variables, wire):
     def apply():
         def replica_apply(mine):
             own = [tf.convert_to_tensor(g) + a for g, a in zip(mine, accumulators, strict=True)]
-            sums = reduce_gradients(own, updated, wire)
+            sums = reduce(own, updated)
             optimizer.apply([total / optimizer.gradient_accumulation_steps for total in sums], updated)
 
         strategy.run(replica_apply, args=([gradient for gradient, _ in pairs],))

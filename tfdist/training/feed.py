@@ -28,6 +28,7 @@ class Feed:
         self._data = data
         self._strategy = strategy
         self._iterator = None
+        self._delivered = None, None
         self._done = 0
         self.steps_per_epoch = data.steps or data.source.cardinality
         if self.steps_per_epoch is None and data.endless:
@@ -99,7 +100,10 @@ class Feed:
         """Begins an epoch; gives the iterator over its shares."""
         self._data.hooks.on_epoch_begin()
         if self._iterator is None:
-            self._iterator = self._data.source.iterator(self._strategy, *self._place(span))
+            place = self._place(span)
+            if self._delivered[0] != place:
+                self._delivered = place, self._data.source.deliver(self._strategy, *place)
+            self._iterator = iter(self._delivered[1])
         return self._iterator
 
     def _place(self, span):

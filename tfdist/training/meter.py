@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdist.gradients.factors import tensors_of
+from tfdist.gradients.factors import gathered_of, summed_of, tensors_of
 from tfdist.gradients.wire import narrowed_type
 from tfdist.internals.optimizers import accumulation_steps
 
@@ -123,8 +123,21 @@ class Traffic:
             return sum(math.prod(variable.shape) * self._itemsize(gradient) for gradient, variable in pairs) / steps
         sparse = [variable.path for gradient, variable in pairs if isinstance(gradient, tf.IndexedSlices)]
         self.sparse = tuple(dict.fromkeys([*self.sparse, *sparse]))
-        parts = [part for gradient, _ in pairs for part in tensors_of(gradient)]
-        return sum((_elements(part) * self._itemsize(part) for part in parts), 0.0)
+        return sum(self.ways([gradient for gradient, _ in pairs]))
+
+    def ways(self, gradients):
+        """Gives the bytes of a step by the way they go: numbers, or float64 scalars where they depend on the rows.
+
+        Args:
+            gradients: as for `of`.
+
+        Returns:
+            (bytes that are summed over the replicas, bytes that every replica gets as they are).
+        """
+        return self._bytes(map(summed_of, gradients)), self._bytes(map(gathered_of, gradients))
+
+    def _bytes(self, lists):
+        return sum((_elements(part) * self._itemsize(part) for parts in lists for part in parts), 0.0)
 
     def _itemsize(self, tensor):
         return narrowed_type(tensor.dtype, self._wire).size

@@ -25,6 +25,7 @@ class Programs:
 
     Attributes:
         step: the `Step` that they run.
+        choice: the `exchange.Choice` that training was asked for last.
     """
 
     def __init__(self, model, strategy):
@@ -32,6 +33,7 @@ class Programs:
         self._strategy = strategy
         self.step = Step(model, strategy)
         self._version = _version(model)
+        self.choice = exchange.NOTHING
         self._announced = False
         self._training = {}
         # None, or a function (steps done in the call) that each step of training runs on this worker, for rehearsals.
@@ -58,6 +60,7 @@ class Programs:
             choice: an `exchange.Choice`.
             measured: whether it measures itself as it does.
         """
+        self.choice = choice
         key = measured, choice
         if key not in self._training:
             own = models.has_own(self._model, "train_step")
