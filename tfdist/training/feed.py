@@ -1,5 +1,6 @@
 """The iterator of each epoch: goes on where the last epoch ended, begins anew, or begins in the middle."""
 
+import functools
 import itertools
 import warnings
 
@@ -48,7 +49,8 @@ class Feed:
         """Rows of a whole batch over all replicas; 0 where nobody knows."""
         return getattr(self._data.source, "global_batch", 0)
 
-    @property
+    # Kept, for a source makes a pipeline to know it.
+    @functools.cached_property
     def spec(self):
         """Nested specs of a batch, with an open first dimension and None for what is absent."""
         return tf.nest.map_structure(_open_rows, self._data.source.element_spec)
