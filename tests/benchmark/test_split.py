@@ -1,9 +1,12 @@
 """The loops over parts of a step run what the step runs, on two replicas, against Keras on the whole batch."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from processes import REPOSITORY, run_workers
 
 import tfdist
 from tfdist.benchmark import parts
@@ -129,6 +132,13 @@ def test_a_step_that_reduces_nothing_moves_all_replicas_alike():
 def test_the_bytes_that_each_replica_gives_are_counted(wishes, sent):
     found, _, _ = make_parts(**wishes)
     assert found.sent() == sent
+
+
+def test_a_step_of_two_workers_has_one_collective():
+    ended = run_workers(REPOSITORY / "tests" / "benchmark" / "collectives_worker.py")
+    assert [worker.code for worker in ended] == [0, 0], ended[0].err[-2000:]
+    # Loss and metrics wait for the end of the call; without factors all gradients go in one pack.
+    assert [json.loads(worker.out) for worker in ended] == [{"kept": 1, "reduce": 1, "compute": 0}] * 2
 
 
 def test_a_train_step_of_the_user_s_own_is_not_taken_apart():

@@ -53,7 +53,8 @@ class Feed:
         rows = -(-min(known.global_batch, known.rows) // self._strategy.num_replicas_in_sync)
         return tf.nest.map_structure(functools.partial(_with_rows, rows), self._data.source.element_spec)
 
-    @property
+    # Kept, for a source makes a pipeline to know it.
+    @functools.cached_property
     def spec(self):
         """Nested specs of a batch, with an open first dimension and None for what is absent."""
         return tf.nest.map_structure(functools.partial(_with_rows, None), self._data.source.element_spec)
