@@ -135,6 +135,7 @@ CHANGES = {
     "dataset": ("digits", "digits"),
     "input_shape": ("8,8,1", (8, 8, 1)),
     "jit_compile": ("true", "true"),
+    "least_steps": ("2", 2),
     "model": ("cnn", "cnn"),
     "optimizer": ("sgd", "sgd"),
     "out_dir": ("a", "a"),
@@ -147,6 +148,7 @@ CHANGES = {
     "seconds": ("0.5", 0.5),
     "seed": ("4", 4),
     "steps_per_execution": ("9", 9),
+    "sync_batchnorm": ("false", False),
     "timeout_seconds": ("9", 9.0),
     "versus": ("plain_loop", ("plain_loop",)),
 }
