@@ -19,9 +19,9 @@ _TIMEOUT_SECONDS = 30
 
 def missing():
     """Gives what keeps this process from making networks, as a sentence, or None."""
-    for tool in ("ip", "tc"):
+    for tool, package in (("ip", "iproute2"), ("tc", "iproute2"), ("unshare", "util-linux")):
         if shutil.which(tool) is None:
-            return f"`{tool}` is not installed: it comes with iproute2."
+            return f"`{tool}` is not installed: it comes with {package}."
     return None if os.geteuid() == 0 else "Only root may make network namespaces."
 
 
@@ -65,6 +65,13 @@ def address(rank):
     return f"10.77.0.{rank + 1}"
 
 
+def prefix_of(name, rank):
+    """Gives what goes before a worker's command, so that it stands in its namespace."""
+    # The address is the host's name too: Gloo looks that up, whatever interface it was told to take.
+    named = f'echo {address(rank)} > /proc/sys/kernel/hostname; exec "$@"'
+    return ("ip", "netns", "exec", space_of(name, rank), "unshare", "--uts", "sh", "-c", named, "sh")
+
+
 def _rise(space, interface):
     return ("ip", "-n", space, "link", "set", interface, "up")
 
@@ -94,7 +101,7 @@ def make(workers, rate):
     try:
         for command in up:
             _run(command)
-        yield [Place(address(rank), ("ip", "netns", "exec", space_of(name, rank))) for rank in range(workers)]
+        yield [Place(address(rank), prefix_of(name, rank)) for rank in range(workers)]
     finally:
         for command in down:
             subprocess.run(command, check=False, capture_output=True, timeout=_TIMEOUT_SECONDS)

@@ -156,6 +156,10 @@ for line in sys.stdin:
     ask = json.loads(line)
     if ask["do"] == "sleep":
         time.sleep(60)
+    if ask["do"] == "die" and sys.argv[1] == "1":
+        sys.exit("no such rank")
+    if ask["do"] == "die":
+        time.sleep(60)
     print(json.dumps({"count": count, "did": ask["do"], "workers": ask["workers"]}), flush=True)
 """
 
@@ -166,7 +170,7 @@ def make_fakes():
     groups = []
 
     def make(pause, timeout_seconds=60):
-        starts = [Start((sys.executable, "-c", FAKE), {})] * 2
+        starts = [Start((sys.executable, "-c", FAKE, str(rank)), {}) for rank in range(2)]
         groups.append(Group("fake", 2, 1, {}, timeout_seconds, starts=starts, pause=pause))
         return groups[-1]
 
@@ -190,6 +194,11 @@ def test_a_paused_group_that_is_late_is_ended(make_fakes):
     group = make_fakes(True, timeout_seconds=1)
     with pytest.raises(Ended, match=r"no answer within 1 s \(--timeout_seconds\)"):
         group.ask("sleep")
+
+
+def test_one_that_died_is_told_though_the_other_waits(make_fakes):
+    with pytest.raises(Ended, match="its process ended with code 1: no such rank"):
+        make_fakes(False).ask("die")
 
 
 def test_a_group_that_is_paused_can_be_ended(make_fakes):

@@ -16,6 +16,8 @@ from tfdist.cluster import Cluster, Task
 from tfdist.launch.plan import free_ports
 from tfdist.rendezvous.proxies import plan_bypass
 
+_POLL_SECONDS = 0.05
+
 
 class Ended(Exception):
     """A contender cannot go on: the message says why."""
@@ -85,12 +87,23 @@ class Group:
             self._signal(signal.SIGCONT)
             for member in self._members:
                 member.tell(question)
-            answers = [member.answer(deadline, self._timeout) for member in self._members]
+            answers = self._gather(deadline)
         except Ended:
             self.end()
             raise
         self._signal(signal.SIGSTOP)
         return answers[0]
+
+    def _gather(self, deadline):
+        answers = [None] * len(self._members)
+        while None in answers:
+            if time.monotonic() > deadline:
+                raise Ended(f"no answer within {self._timeout:g} s (--timeout_seconds)")
+            # All in turns: where one has died, the others may wait for it for ever.
+            for rank, member in enumerate(self._members):
+                if answers[rank] is None:
+                    answers[rank] = member.poll()
+        return answers
 
     def _signal(self, number):
         for member in self._members if self._pause else ():
@@ -128,11 +141,11 @@ class _Member:
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(question), file=self._process.stdin, flush=True)
 
-    def answer(self, deadline, timeout):
+    def poll(self):
         try:
-            line = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            line = self._answers.get(timeout=_POLL_SECONDS)
         except queue.Empty:
-            raise Ended(f"no answer within {timeout:g} s (--timeout_seconds)") from None
+            return None
         if line is None:
             raise Ended(f"its process ended with code {self._process.wait()}: {self._last_words()}")
         answer = json.loads(line)
