@@ -10,6 +10,7 @@ report below benchmarks/results. Exit code 1: a goal is not met; 2: it could not
 
 import argparse
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -21,11 +22,13 @@ from benchmarks.peers import horovod_group
 from tfdist import rundir
 from tfdist.benchmark import report, session
 from tfdist.benchmark.config import BenchConfig
-from tfdist.benchmark.processes import Group, Place, child_starts
+from tfdist.benchmark.processes import Ended, Group, Place, child_starts
 from tfdist.exits import INTERRUPTED, MISTAKE
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NOT_MET = 1
+# What a worker of the largest model holds, and some more.
+PROCESS_GIB = 1.8
 TFDIST = ("tfdist_fit", "tfdist_all_reduce", "tfdist_bfloat16")
 STOCK = ("plain_multi_worker", "keras_fit")
 # What one worker runs, so that no version of TensorFlow is mistaken for an exchange.
@@ -161,11 +164,12 @@ def make_lines(given, places, python, interface):
 
     def group_of(name, where):
         if name in horovod_group.CONTENDERS:
-            return horovod_group.make_group(python, where, interface)
-        return lambda *about: Group(*about, starts=child_starts(where))
+            return ranks[len(where)].make
+        return functools.partial(start_children, where)
 
     # On the cores of the first worker, and on no network.
     alone = [Place(prefix=_pinning(places[0].prefix))]
+    ranks = {len(where): horovod_group.SharedGroup(python, where, interface, check_memory) for where in (alone, places)}
     taking_part = [name for name in given.contenders if python or name not in horovod_group.CONTENDERS]
     return [
         session.Line(name, len(where), 1, group_of(name, where))
@@ -173,6 +177,30 @@ def make_lines(given, places, python, interface):
         for name in taking_part
         if name in names
     ]
+
+
+def start_children(places, *about):
+    """Starts a `Group` of tfdist's children on these places."""
+    check_memory(len(places))
+    return Group(*about, starts=child_starts(places))
+
+
+def check_memory(processes):
+    """Refuses where memory is short: better a contender less than one that is killed, or kills another.
+
+    Raises:
+        Ended: says how much there is.
+    """
+    free, needed = read_free_bytes() / 2**30, processes * PROCESS_GIB
+    if free < needed:
+        raise Ended(f"{free:.1f} GiB of memory are free, and {needed:.1f} are needed. Use fewer --contenders.")
+
+
+def read_free_bytes():
+    """Gives the memory that is free, or could be."""
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    (kib,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return int(kib) * 1024
 
 
 def share_cores(cores, workers):

@@ -4,7 +4,7 @@ Horovod's environment has Keras 2: what is here must mean the same there.
 """
 
 import keras
-from keras import layers
+from keras import applications, layers
 
 
 def dense():
@@ -27,14 +27,14 @@ def transformer():
 
 def vgg16():
     """Gives VGG-16 for images of 64 × 64 pixels: 39.9M parameters."""
-    return keras.applications.VGG16(weights=None, classes=10, input_shape=(64, 64, 3))
+    return applications.VGG16(weights=None, classes=10, input_shape=(64, 64, 3))
 
 
 def resnet50():
     """Gives ResNet-50 for images of 64 × 64 pixels: 23.6M parameters."""
-    return keras.applications.ResNet50(weights=None, classes=10, input_shape=(64, 64, 3))
+    return applications.ResNet50(weights=None, classes=10, input_shape=(64, 64, 3))
 
 
 def mobilenet():
     """Gives MobileNetV2 for images of 96 × 96 pixels: 2.3M parameters."""
-    return keras.applications.MobileNetV2(weights=None, classes=10, input_shape=(96, 96, 3))
+    return applications.MobileNetV2(weights=None, classes=10, input_shape=(96, 96, 3))

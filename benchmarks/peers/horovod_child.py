@@ -37,7 +37,7 @@ def main():
 
 
 class Child:
-    """What this process holds: model, rows and step.
+    """What this process holds: a model, rows, and a step for each contender that was asked for.
 
     Args:
         ask: {"contender": name, "workers": number, "config": dict of a `BenchConfig`}.
@@ -45,11 +45,10 @@ class Child:
 
     def __init__(self, ask):
         import keras
-        import tensorflow as tf
 
         self._config = config = ask["config"]
         self._workers = ask["workers"]
-        hvd = join(self._workers) if self._workers > 1 else None
+        self._hvd = hvd = join(self._workers) if self._workers > 1 else None
         keras.utils.set_random_seed(config["seed"])
         module, _, function = config["model"].partition(":")
         self._model = getattr(importlib.import_module(module), function)()
@@ -60,15 +59,20 @@ class Child:
             hvd.broadcast_variables(self._model.variables, root_rank=0)
         self._rows = make_rows(config, rank=hvd.rank() if hvd else 0, workers=self._workers)
         self._iterator = iter(self._rows.batch(config["replica_batch"], drop_remainder=True).repeat().prefetch(-1))
-        self._step = tf.function(make_step(self._model, self._optimizer, self._rows_loss, wrap(ask["contender"], hvd)))
+        self._first_weights = self._model.get_weights()
+        self._steps = {}
 
     def start(self, ask):
-        """Trains a few steps, traces on the way; says what it saw."""
+        """Trains a few steps from the first weights, traces on the way; says what it saw."""
         import keras
         import tensorflow as tf
 
+        name = ask["contender"]
+        wrapped = wrap(name, self._hvd)
+        self._steps[name] = tf.function(make_step(self._model, self._optimizer, self._rows_loss, wrapped))
+        self._model.set_weights(self._first_weights)
         before = self._loss()
-        self.run({"steps": ask["warm_up_steps"]})
+        self.run({"contender": name, "steps": ask["warm_up_steps"]})
         after = self._loss()
         if not math.isfinite(after):
             raise ValueError(f"the loss is {after} after {2 * ask['warm_up_steps']} steps")
@@ -89,10 +93,11 @@ class Child:
 
     def run(self, ask):
         """Trains twice as many steps as are asked for; times the second half, until its loss is read."""
+        step = self._steps[ask["contender"]]
         for _ in range(2):
             begin = time.perf_counter()
             for _ in range(ask["steps"]):
-                loss = self._step(*next(self._iterator))
+                loss = step(*next(self._iterator))
             value = float(loss)
             seconds = time.perf_counter() - begin
         # Linux counts KiB.

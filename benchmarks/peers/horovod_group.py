@@ -30,19 +30,39 @@ def read_python(venv):
     return str(python)
 
 
-def make_group(python, places, interface):
-    """Gives what starts a group of ranks, called as `Group` is.
+class SharedGroup:
+    """Ranks that all of Horovod's contenders share, for memory's sake: `make` is called as `Group` is.
 
     Args:
         python: of Horovod's environment.
         places: a `Place` each rank.
         interface: the network interface that reaches the others.
+        check: called with the number of ranks before they are started.
     """
 
-    def start(*about):
-        return Group(*about, starts=rank_starts(python, places, interface, free_ports(1)[0], os.environ), pause=True)
+    def __init__(self, python, places, interface, check):
+        self._where = (python, places, interface)
+        self._check = check
+        self._group = None
 
-    return start
+    def make(self, contender, *about):
+        """Starts the ranks unless they are there; gives one contender's part in them."""
+        if self._group is None or self._group.has_ended:
+            self._check(len(self._where[1]))
+            starts = rank_starts(*self._where, free_ports(1)[0], os.environ)
+            self._group = Group(contender, *about, starts=starts, pause=True)
+        return _Part(self._group, contender)
+
+
+class _Part:
+    def __init__(self, group, contender):
+        self._group, self._contender = group, contender
+
+    def ask(self, do, **more):
+        return self._group.ask(do, contender=self._contender, **more)
+
+    def end(self):
+        self._group.end()
 
 
 def rank_starts(python, places, interface, port, environ):

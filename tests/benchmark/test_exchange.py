@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pathlib
 import signal
 import sys
 import time
@@ -97,6 +98,7 @@ def test_one_worker_has_the_cores_of_one_and_no_network(monkeypatch):
     started = []
     monkeypatch.setattr(exchange, "child_starts", lambda where: started.append(where) or [])
     monkeypatch.setattr(exchange, "Group", lambda *about, starts: None)
+    monkeypatch.setattr(exchange, "read_free_bytes", lambda: 2**35)
     one, many = exchange.make_lines(read("--contenders=tfdist_fit"), places, None, "lo")
     one.make_group(), many.make_group()
     assert (one.workers, many.workers) == (1, 2)
@@ -144,29 +146,20 @@ def test_a_rank_of_horovod_is_told_where_it_stands(hosts, expected):
 
 
 FAKE = """
-import json, sys, threading, time
-count = 0
-def work():
-    global count
-    while True:
-        count += 1
-        time.sleep(0.001)
-threading.Thread(target=work, daemon=True).start()
+import json, os, sys, time
 for line in sys.stdin:
     ask = json.loads(line)
-    if ask["do"] == "sleep":
-        time.sleep(60)
     if ask["do"] == "die" and sys.argv[1] == "1":
         sys.exit("no such rank")
-    if ask["do"] == "die":
+    if ask["do"] in ("die", "sleep"):
         time.sleep(60)
-    print(json.dumps({"count": count, "did": ask["do"], "workers": ask["workers"]}), flush=True)
+    print(json.dumps(ask | {"pid": os.getpid()}), flush=True)
 """
 
 
 @pytest.fixture
 def make_fakes():
-    """Gives a function (pause, timeout) → a `Group` of two processes that count, also when they are not asked."""
+    """Gives a function (pause, timeout) → a `Group` of two processes that repeat what they are asked."""
     groups = []
 
     def make(pause, timeout_seconds=60):
@@ -179,15 +172,21 @@ def make_fakes():
         group.end()
 
 
+def is_stopped(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/stat").exists(), reason="states are read from /proc")
 @pytest.mark.parametrize("pause", [True, False])
-def test_a_group_that_is_paused_rests_between_its_questions(make_fakes, pause):
+def test_a_group_that_is_paused_is_stopped_between_its_questions(make_fakes, pause):
     group = make_fakes(pause)
-    first = group.ask("a")
-    assert (first["did"], first["workers"]) == ("a", 2)
-    time.sleep(0.5)
-    grown = group.ask("b")["count"] - first["count"]
-    # Half a second has some hundred counts; how many is the machine's affair.
-    assert grown < 20 if pause else grown >= 20
+    for question in ("a", "b"):
+        answer = group.ask(question)
+        assert (answer["do"], answer["workers"]) == (question, 2)
+        deadline = time.monotonic() + 5
+        while pause and not is_stopped(answer["pid"]) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert is_stopped(answer["pid"]) == pause
 
 
 def test_a_paused_group_that_is_late_is_ended(make_fakes):
@@ -209,6 +208,37 @@ def test_a_group_that_is_paused_can_be_ended(make_fakes):
     assert time.monotonic() - begin < 10
 
 
+def test_horovods_contenders_share_their_ranks_and_a_new_set_is_started_where_one_ended(monkeypatch):
+    starts = [Start((sys.executable, "-c", FAKE, "0"), {})]
+    monkeypatch.setattr(horovod_group, "rank_starts", lambda *where: starts)
+    checked = []
+    shared = horovod_group.SharedGroup("python", [Place()], "lo", checked.append)
+    plain, grouped = (shared.make(name, 1, 1, {}, 60) for name in horovod_group.CONTENDERS[:2])
+    try:
+        assert [part.ask("a")["contender"] for part in (plain, grouped, plain)] == [
+            "horovod",
+            "horovod_grouped",
+            "horovod",
+        ]
+        grouped.end()
+        with pytest.raises(Ended, match="its processes have ended with another of its contenders"):
+            plain.ask("a")
+        last = shared.make("horovod_fp16", 1, 1, {}, 60)
+        assert last.ask("a")["contender"] == "horovod_fp16"
+        assert checked == [1, 1]
+    finally:
+        last.end()
+
+
+def test_where_memory_is_short_nothing_is_started(monkeypatch):
+    monkeypatch.setattr(exchange, "read_free_bytes", lambda: 3 * 2**30)
+    with pytest.raises(Ended, match=r"3\.0 GiB of memory are free, and 3\.6 are needed\. Use fewer --contenders\."):
+        exchange.start_children([Place()] * 2)
+    exchange.check_memory(1)
+    monkeypatch.undo()
+    assert exchange.read_free_bytes() > 2**20
+
+
 TINY = {"model": "bench_models:tiny", "input_shape": [4], "classes": 3, "rows": 64, "replica_batch": 8}
 
 
@@ -216,12 +246,15 @@ def test_one_rank_alone_trains_the_step_that_the_others_train(monkeypatch):
     monkeypatch.syspath_prepend(REPOSITORY / "tests" / "benchmark")
     ask = {"contender": "horovod", "workers": 1, "config": TINY | {"optimizer": "sgd", "seed": 0}}
     child = horovod_child.Child(ask)
-    about = child.start({"warm_up_steps": 20})
+    about = child.start(ask | {"warm_up_steps": 20})
+    again = child.start(ask | {"contender": "horovod_grouped", "warm_up_steps": 20})
+    # The same weights at first; the rows go on.
+    assert again["loss_before"] == about["loss_before"]
     assert about["loss_after"] < about["loss_before"]
     # 4 × 3 weights and 3 biases of 4 bytes.
     assert (about["global_batch"], about["gradient_bytes"], about["multiple"]) == (8, 60, 1)
     assert about["versions"].keys() == {"tensorflow", "keras"}
-    ran = child.run({"steps": 2})
+    ran = child.run(ask | {"steps": 2})
     assert ran.keys() == {"seconds", "loss", "peak_bytes"} and ran["seconds"] > 0
 
 

@@ -67,12 +67,16 @@ class Group:
         timeout_seconds: for each answer.
         starts: a `Start` each worker; without, they all run on this machine.
         pause: stops the processes while nothing is asked of them, for those that would not rest.
+
+    Attributes:
+        has_ended: whether its processes are gone.
     """
 
     def __init__(self, contender, workers, replicas, config, timeout_seconds, *, starts=None, pause=False):
         self._about = {"contender": contender, "workers": workers, "replicas": replicas, "config": config}
         self._timeout = timeout_seconds
         self._pause = pause
+        self.has_ended = False
         self._members = [_Member(start) for start in starts or child_starts([Place()] * workers)]
 
     def ask(self, do, **more):
@@ -81,6 +85,8 @@ class Group:
         Raises:
             Ended: one failed, or did not answer in time; the group has been ended.
         """
+        if self.has_ended:
+            raise Ended("its processes have ended with another of its contenders")
         question = self._about | {"do": do} | more
         deadline = time.monotonic() + self._timeout
         try:
@@ -111,6 +117,7 @@ class Group:
 
     def end(self):
         """Ends the processes; they hold nothing that must be saved."""
+        self.has_ended = True
         for member in self._members:
             member.end()
 

@@ -49,7 +49,10 @@ class Line:
 
     def start(self, config):
         """Starts the processes, and finds how many steps take long enough."""
-        self.group = self.make_group(*self.key, dataclasses.asdict(config), config.timeout_seconds)
+        try:
+            self.group = self.make_group(*self.key, dataclasses.asdict(config), config.timeout_seconds)
+        except Ended as error:
+            self.error = str(error)
         self.about = self.ask("start", warm_up_steps=config.warm_up_steps)
         if self.error:
             return
