@@ -232,7 +232,7 @@ def test_horovods_contenders_share_their_ranks_and_a_new_set_is_started_where_on
 
 def test_where_memory_is_short_nothing_is_started(monkeypatch):
     monkeypatch.setattr(exchange, "read_free_bytes", lambda: 3 * 2**30)
-    with pytest.raises(Ended, match=r"3\.0 GiB of memory are free, and 3\.6 are needed\. Use fewer --contenders\."):
+    with pytest.raises(Ended, match=r"3\.0 GiB of memory are free, and 4\.4 are needed\. Use fewer --contenders\."):
         exchange.start_children([Place()] * 2)
     exchange.check_memory(1)
     monkeypatch.undo()
