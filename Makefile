@@ -45,7 +45,7 @@ chaos: $(VENV)/ready
 
 # Measures what benchmarks/README.md promises, and says for each goal whether it is met: some minutes.
 bench: $(VENV)/ready
-	$(VENV)/bin/python benchmarks/goals.py $(FLAGS)
+	$(VENV)/bin/python -m benchmarks.goals $(FLAGS)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) build *.egg-info

@@ -1,7 +1,10 @@
-"""Models whose gradients weigh much: for `python -m tfdist.bench --model=benchmarks.exchange_models:NAME --scale=2`."""
+"""Models for `python -m benchmarks.exchange`, and for `tfdist.bench --model=benchmarks.exchange_models:NAME --scale=2`.
+
+Horovod's environment has Keras 2: what is here must mean the same there.
+"""
 
 import keras
-from keras import layers
+from keras import applications, layers
 
 
 def dense():
@@ -20,3 +23,18 @@ def transformer():
         hidden = layers.Dense(2048, activation="gelu")(layers.LayerNormalization()(x))
         x = x + layers.Dense(512)(hidden)
     return keras.Model(inputs, layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
+
+
+def vgg16():
+    """Gives VGG-16 for images of 64 × 64 pixels: 39.9M parameters."""
+    return applications.VGG16(weights=None, classes=10, input_shape=(64, 64, 3))
+
+
+def resnet50():
+    """Gives ResNet-50 for images of 64 × 64 pixels: 23.6M parameters."""
+    return applications.ResNet50(weights=None, classes=10, input_shape=(64, 64, 3))
+
+
+def mobilenet():
+    """Gives MobileNetV2 for images of 96 × 96 pixels: 2.3M parameters."""
+    return applications.MobileNetV2(weights=None, classes=10, input_shape=(96, 96, 3))

@@ -1,20 +1,21 @@
 """What tfdist promises to be as fast as, measured: `make bench` says for each goal whether it is met.
 
-Usage: python benchmarks/goals.py [--rounds=N]; exit code 1 where one is not met.
+Usage: python -m benchmarks.goals [--rounds=N]; exit code 1 where one is not met.
 """
 
 import argparse
-import dataclasses
 import pathlib
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 
+from benchmarks import exchange, exchange_table
+from benchmarks.goal import Goal
 from tfdist import bench, rundir
 from tfdist.benchmark.parts import part_of_step
 from tfdist.benchmark.script import median
 from tfdist.benchmark.table import added_growth, sent_growth, time_ratio
+from tfdist.exits import INTERRUPTED, MISTAKE
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
@@ -34,49 +35,10 @@ BENCHES = {
         "--versus=plain_loop",
     ),
 }
-EXCHANGES = {
-    "exchange_dense": (1024, 64, "dense"),
-    "exchange_transformer": (64 * 512, 8, "transformer"),
-}
-BENCHES |= {
-    name: (
-        f"--model=benchmarks.exchange_models:{model}",
-        *(f"--input_shape={shape}", f"--replica_batch={batch}", f"--rows={8 * batch}", "--scale=2"),
-        *("--steps_per_execution=4", "--optimizer=sgd", "--seconds=2"),
-        "--versus=plain_multi_worker,tfdist_all_reduce,tfdist_bfloat16",
-    )
-    for name, (shape, batch, model) in EXCHANGES.items()
-}
+# Models that two workers on loopback train; `python -m benchmarks.exchange` measures more, also against Horovod.
+EXCHANGED = ("dense", "transformer")
 # Report → a script of its own, of the same name.
 SCRIPTS = ("input", "shuffle", "start")
-
-
-@dataclasses.dataclass(frozen=True)
-class Goal:
-    """One line of what is promised.
-
-    Attributes:
-        report: the folder below RESULTS that holds what was measured.
-        text: what the figure is.
-        figure: a function report → the figure.
-        least, most: what it may be; one of them is given.
-    """
-
-    report: str
-    text: str
-    figure: Callable[[dict], float]
-    least: float | None = None
-    most: float | None = None
-
-    def is_met(self, value):
-        """Says whether a figure is as promised."""
-        return value >= self.least if self.most is None else value <= self.most
-
-    def line(self, value):
-        """Gives the line that says so."""
-        bound = f"at least {self.least:.3g}" if self.most is None else f"at most {self.most:.3g}"
-        verdict = "met    " if self.is_met(value) else "NOT MET"
-        return f"{verdict}  {self.report}: {self.text}: {value:.3g} (goal: {bound})"
 
 
 def slower(report, other, least):
@@ -131,7 +93,7 @@ GOALS = (
     ),
     lighter("mlp", "plain_loop"),
     lighter("cnn_mirrored", "plain_loop"),
-    *(slower(name, "plain_multi_worker", 1.0) for name in EXCHANGES),
+    *(goal for model in EXCHANGED for goal in exchange_table.goals(model, "loopback", 2)),
     constant(2),
     constant(4),
     Goal(
@@ -156,6 +118,10 @@ def main(arguments):
         print(f"\n{name}: python -m tfdist.bench {' '.join(own)}\n", flush=True)
         if code := bench.main([*own, f"--out_dir={RESULTS / name}", *flags]):
             return code
+    command = [f"--models={','.join(EXCHANGED)}", *flags]
+    print(f"\nexchange: python -m benchmarks.exchange {' '.join(command)}\n", flush=True)
+    if (code := exchange.main(command)) in (MISTAKE, INTERRUPTED):
+        return code
     for name in SCRIPTS:
         print(f"\n{name}: python benchmarks/{name}.py\n", flush=True)
         if code := subprocess.call([sys.executable, str(HERE / f"{name}.py"), *flags]):

@@ -126,7 +126,7 @@ def test_help_names_every_flag_and_contender(capsys):
         bench.main(["--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    assert all(f"--{name}:" in shown for name in config.make_flags())
+    assert all(f"--{name}:" in shown or f"--[no]{name}:" in shown for name in config.make_flags())
     assert all(f"  {name} " in shown for name in config.CONTENDERS)
 
 
@@ -138,6 +138,7 @@ CHANGES = {
     "dataset": ("digits", "digits"),
     "input_shape": ("8,8,1", (8, 8, 1)),
     "jit_compile": ("true", "true"),
+    "least_steps": ("2", 2),
     "model": ("cnn", "cnn"),
     "optimizer": ("sgd", "sgd"),
     "out_dir": ("a", "a"),
@@ -150,6 +151,7 @@ CHANGES = {
     "seconds": ("0.5", 0.5),
     "seed": ("4", 4),
     "steps_per_execution": ("9", 9),
+    "sync_batchnorm": ("false", False),
     "timeout_seconds": ("9", 9.0),
     "versus": ("plain_loop", ("plain_loop",)),
 }

@@ -71,6 +71,7 @@ class Child:
     def _start(self, ask):
         """Trains a few steps from the common weights, traces on the way; says what it saw."""
         from tfdist.benchmark.report import describe_devices
+        from tfdist.fingerprint import read_versions
 
         before = self._loss()
         self._contender.run(ask["warm_up_steps"])
@@ -84,6 +85,7 @@ class Child:
             "global_batch": self._task.global_batch,
             "has_parts": self._parts is not None,
             "devices": describe_devices(),
+            "versions": {name: version for name, version in read_versions().items() if name in ("tensorflow", "keras")},
         }
 
     def _run(self, ask):

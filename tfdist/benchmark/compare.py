@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from tfdist.benchmark.config import OURS
+from tfdist.benchmark.config import OURS, BenchConfig
 
 # Both must be passed: so many standard errors, so that noise is none; and so large a part, so that it matters.
 ERRORS = 3.0
@@ -56,11 +56,12 @@ def check_same_task(old, new):
     for report in (old, new):
         if not isinstance(report, dict) or report.get("format") != 1:
             raise ValueError("--against: the file is no report of tfdist.bench. Give a bench.json.")
+    # A report from before a flag was there is of its default.
+    before = BenchConfig().measured() | old["measured"]
     for name, value in new["measured"].items():
-        if old["measured"].get(name) != value:
+        if before[name] != value:
             raise ValueError(
-                f"--against: the older report is of --{name}={old['measured'].get(name)}, this one of {value}. Measure "
-                "the same."
+                f"--against: the older report is of --{name}={before[name]}, this one of {value}. Measure the same."
             )
 
 

@@ -6,6 +6,7 @@ import pathlib
 from absl import flags
 
 from tfdist import data, models
+from tfdist.benchmark.rounds import LEAST_STEPS
 from tfdist.command_line import read_given
 from tfdist.config import read_steps
 
@@ -23,7 +24,7 @@ CONTENDERS = {
 OURS = "tfdist_fit"
 # Of two reports that can be compared.
 _MAY_DIFFER = (
-    *("versus", "scale", "replicas", "rounds", "seconds"),
+    *("versus", "scale", "replicas", "rounds", "seconds", "least_steps"),
     *("against", "out_dir", "data_dir", "profile_steps", "timeout_seconds"),
 )
 
@@ -61,8 +62,10 @@ class BenchConfig:
         replicas: numbers of replicas in one process.
         steps_per_execution: steps of one call of tfdist's.
         jit_compile: of tfdist: "true", "false" or "auto".
+        sync_batchnorm: of tfdist: False leaves BatchNormalization to each replica, as the others do.
         rounds: how often each contender is measured.
         seconds: how long each measurement is to take, at least.
+        least_steps: of the shortest measurement, and of half the warm-up: fewer where a step takes long.
         seed: of weights and data.
         against: an older bench.json, or None.
         out_dir: where to write; None for the next free runs/bench-<n>.
@@ -83,8 +86,10 @@ class BenchConfig:
     replicas: tuple[int, ...] = (1,)
     steps_per_execution: int = 50
     jit_compile: str = "auto"
+    sync_batchnorm: bool = True
     rounds: int = 7
     seconds: float = 0.3
+    least_steps: int = LEAST_STEPS
     seed: int = 0
     against: str | None = None
     out_dir: str | None = None
@@ -92,7 +97,7 @@ class BenchConfig:
     timeout_seconds: float = 300.0
 
     def __post_init__(self):
-        for name in ("classes", "rows", "replica_batch", "steps_per_execution", "rounds"):
+        for name in ("classes", "rows", "replica_batch", "steps_per_execution", "rounds", "least_steps"):
             self._check_whole(name, (getattr(self, name),))
         for name in ("input_shape", "scale", "replicas"):
             self._check_whole(name, getattr(self, name))
@@ -138,7 +143,7 @@ class BenchConfig:
     @property
     def warm_up_steps(self):
         """Half of the steps after which all must have the same loss: whole calls, for stock Keras runs no others."""
-        return 50 if "keras_fit_k50" in self.versus else 8
+        return 50 if "keras_fit_k50" in self.versus else self.least_steps
 
     def measured(self):
         """Gives, as JSON types, what two reports must share to be compared."""
@@ -166,8 +171,10 @@ def make_flags():
     add(flags.DEFINE_list, "replicas", "Numbers of replicas in one process (1).")
     add(flags.DEFINE_integer, "steps_per_execution", "Steps of one call of tfdist's (50).")
     add(flags.DEFINE_string, "jit_compile", "Of tfdist: true, false or auto (auto).")
+    add(flags.DEFINE_boolean, "sync_batchnorm", "Of tfdist: BatchNormalization over all replicas' rows (true).")
     add(flags.DEFINE_integer, "rounds", "How often each contender is measured (7).")
     add(flags.DEFINE_float, "seconds", "How long each measurement takes, at least (0.3).")
+    add(flags.DEFINE_integer, "least_steps", "Steps of the shortest measurement (8).")
     add(flags.DEFINE_integer, "seed", "Of weights and data (0).")
     add(flags.DEFINE_string, "against", "An older bench.json: exit code 1 where tfdist is slower now.")
     add(flags.DEFINE_string, "out_dir", "Where to write (the next free runs/bench-<n>).")

@@ -43,7 +43,7 @@ class TfdistFit:
 
     def __init__(self, task, **arguments):
         self._task = task
-        self._arguments = arguments
+        self._arguments = {"sync_batchnorm": task.config.sync_batchnorm, **arguments}
         self.calls_of = task.config.steps_per_execution
         self.model = task.make_model(steps_per_execution=self.calls_of)
         self.loss = None

@@ -1,6 +1,7 @@
 """The processes of one contender: started, asked, and ended, each by a deadline."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import queue
@@ -13,10 +14,47 @@ import time
 
 from tfdist.cluster import Cluster, Task
 from tfdist.launch.plan import free_ports
+from tfdist.rendezvous.proxies import plan_bypass
+
+_POLL_SECONDS = 0.05
 
 
 class Ended(Exception):
     """A contender cannot go on: the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a worker runs.
+
+    Attributes:
+        host: where the others reach it.
+        prefix: what goes before its command, as `taskset` or `ip netns exec` do.
+    """
+
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """How a worker starts: its command, and its whole environment."""
+
+    command: tuple[str, ...]
+    environ: dict[str, str]
+
+
+def child_starts(places):
+    """Gives the `Start` of a `tfdist.benchmark.child` on each `Place`, with TF_CONFIG where there are several."""
+    addresses = tuple(f"{place.host}:{port}" for place, port in zip(places, free_ports(len(places)), strict=True))
+    inherited = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    starts = []
+    for rank, place in enumerate(places):
+        environ = inherited | plan_bypass(inherited, addresses)
+        if len(places) > 1:
+            environ |= Cluster({"worker": addresses}, Task("worker", rank), "bench").environment()
+        starts.append(Start((*place.prefix, sys.executable, "-m", "tfdist.benchmark.child"), environ))
+    return starts
 
 
 class Group:
@@ -27,13 +65,19 @@ class Group:
         workers, replicas: on how many.
         config: the `BenchConfig` as a dict.
         timeout_seconds: for each answer.
+        starts: a `Start` each worker; without, they all run on this machine.
+        pause: stops the processes while nothing is asked of them, for those that would not rest.
+
+    Attributes:
+        has_ended: whether its processes are gone.
     """
 
-    def __init__(self, contender, workers, replicas, config, timeout_seconds):
+    def __init__(self, contender, workers, replicas, config, timeout_seconds, *, starts=None, pause=False):
         self._about = {"contender": contender, "workers": workers, "replicas": replicas, "config": config}
         self._timeout = timeout_seconds
-        addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(workers)) if workers > 1 else ()
-        self._members = [_Member(rank, addresses) for rank in range(workers)]
+        self._pause = pause
+        self.has_ended = False
+        self._members = [_Member(start) for start in starts or child_starts([Place()] * workers)]
 
     def ask(self, do, **more):
         """Asks all workers the same; gives the chief's answer.
@@ -41,33 +85,50 @@ class Group:
         Raises:
             Ended: one failed, or did not answer in time; the group has been ended.
         """
+        if self.has_ended:
+            raise Ended("its processes have ended with another of its contenders")
         question = self._about | {"do": do} | more
         deadline = time.monotonic() + self._timeout
         try:
+            self._signal(signal.SIGCONT)
             for member in self._members:
                 member.tell(question)
-            answers = [member.answer(deadline, self._timeout) for member in self._members]
+            answers = self._gather(deadline)
         except Ended:
             self.end()
             raise
+        self._signal(signal.SIGSTOP)
         return answers[0]
+
+    def _gather(self, deadline):
+        answers = [None] * len(self._members)
+        while None in answers:
+            if time.monotonic() > deadline:
+                raise Ended(f"no answer within {self._timeout:g} s (--timeout_seconds)")
+            # All in turns: where one has died, the others may wait for it for ever.
+            for rank, member in enumerate(self._members):
+                if answers[rank] is None:
+                    answers[rank] = member.poll()
+        return answers
+
+    def _signal(self, number):
+        for member in self._members if self._pause else ():
+            member.signal(number)
 
     def end(self):
         """Ends the processes; they hold nothing that must be saved."""
+        self.has_ended = True
         for member in self._members:
             member.end()
 
 
 class _Member:
-    def __init__(self, rank, addresses):
-        environ = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-        if addresses:
-            environ |= Cluster({"worker": addresses}, Task("worker", rank), "bench").environment()
+    def __init__(self, start):
         # A file, not a pipe: nobody reads it unless the process ends.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tfdist.benchmark.child"],
-            env=environ,
+            start.command,
+            env=start.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -78,19 +139,20 @@ class _Member:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self):
-        for line in self._process.stdout:
-            self._answers.put(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self._answers.put(line)
         self._answers.put(None)
 
     def tell(self, question):
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(question), file=self._process.stdin, flush=True)
 
-    def answer(self, deadline, timeout):
+    def poll(self):
         try:
-            line = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            line = self._answers.get(timeout=_POLL_SECONDS)
         except queue.Empty:
-            raise Ended(f"no answer within {timeout:g} s (--timeout_seconds)") from None
+            return None
         if line is None:
             raise Ended(f"its process ended with code {self._process.wait()}: {self._last_words()}")
         answer = json.loads(line)
@@ -103,9 +165,12 @@ class _Member:
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:200] if lines else "no word"
 
-    def end(self):
+    def signal(self, number):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, number)
+
+    def end(self):
+        self.signal(signal.SIGKILL)
         self._process.wait()
         self._process.stdin.close()
         self._errors.close()

@@ -40,6 +40,7 @@ def make_result(contender, workers, replicas, samples, *, about, base=None, peak
         "wire_bytes": table.wire_bytes(about["summed_bytes"], workers, about["gathered_bytes"]),
         "peak_memory_bytes": peak_bytes,
         "split": split,
+        "versions": about.get("versions"),
         "loss": {"first": about["loss_before"], "after_warm_up": about["loss_after"]},
     }
 

@@ -8,7 +8,7 @@ def order(names, number):
     return list(names) if number % 2 == 0 else list(names)[::-1]
 
 
-def more_steps(steps, measured_seconds, wanted_seconds, multiple=1):
+def more_steps(steps, measured_seconds, wanted_seconds, multiple=1, least=LEAST_STEPS):
     """Gives how many steps make a call long enough, or no more than ten times as many as before.
 
     Args:
@@ -16,23 +16,25 @@ def more_steps(steps, measured_seconds, wanted_seconds, multiple=1):
         measured_seconds: how long it took.
         wanted_seconds: how long it is to take.
         multiple: of which the number must be one.
+        least: how many at least.
     """
     factor = min(10.0, 1.1 * wanted_seconds / max(measured_seconds, 1e-9))
-    wanted = max(LEAST_STEPS, int(steps * factor) + 1)
+    wanted = max(least, int(steps * factor) + 1)
     return -(-wanted // multiple) * multiple
 
 
-def calibrate(measure, wanted_seconds, multiple=1):
+def calibrate(measure, wanted_seconds, multiple=1, least=LEAST_STEPS):
     """Finds the number of steps that take so long.
 
     Args:
         measure: a function (steps) → seconds.
         wanted_seconds: how long a measurement is to take.
         multiple: of which the number of steps is to be one: calls that are cut short would count as slow.
+        least: how many steps at least.
     """
-    steps = more_steps(1, 1.0, 1e-9, multiple)
+    steps = more_steps(1, 1.0, 1e-9, multiple, least)
     while (seconds := measure(steps)) < wanted_seconds:
-        steps = more_steps(steps, seconds, wanted_seconds, multiple)
+        steps = more_steps(steps, seconds, wanted_seconds, multiple, least)
     return steps
 
 

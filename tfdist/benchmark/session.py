@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
 
 from tfdist.benchmark import parts, report, rounds
 from tfdist.benchmark.config import OURS
@@ -15,11 +16,16 @@ SAME_LOSS = 0.02
 
 @dataclasses.dataclass
 class Line:
-    """One contender on one number of replicas: its processes, and what came of them."""
+    """One contender on one number of replicas: its processes, and what came of them.
+
+    Attributes:
+        make_group: starts its processes; called as `Group` is.
+    """
 
     contender: str
     workers: int
     replicas: int
+    make_group: Callable[..., Group] = Group
     group: Group | None = None
     about: dict | None = None
     error: str | None = None
@@ -44,13 +50,23 @@ class Line:
 
     def start(self, config):
         """Starts the processes, and finds how many steps take long enough."""
-        self.group = Group(*self.key, dataclasses.asdict(config), config.timeout_seconds)
+        try:
+            self.group = self.make_group(*self.key, dataclasses.asdict(config), config.timeout_seconds)
+        except Ended as error:
+            self.error = str(error)
         self.about = self.ask("start", warm_up_steps=config.warm_up_steps)
         if self.error:
             return
         wanted = config.seconds
         # One that cannot go on is given up, not measured for ever.
-        self.steps = rounds.calibrate(lambda steps: self._seconds(steps) or wanted, wanted, self.about["multiple"])
+        self.steps = rounds.calibrate(
+            lambda steps: self._seconds(steps) or wanted, wanted, self.about["multiple"], config.least_steps
+        )
+
+    def end(self):
+        """Ends the processes, where there are any."""
+        if self.group:
+            self.group.end()
 
     def _seconds(self, steps):
         answer = self.ask("run", steps=steps)
@@ -90,12 +106,8 @@ def run(config, profile_folder=None):
         (results, devices, notes): as `report.make_report` takes them; and lines about what is odd.
     """
     lines = [Line(name, *point) for point in config.points for name in config.names]
-    with contextlib.ExitStack() as stack:
-        for line in lines:
-            line.start(config)
-            stack.callback(line.group.end)
-            say(f"bench: {line.contender} {line.workers}×{line.replicas} {line.error or 'is ready'}.")
-        samples = rounds.interleave({line.key: line.measure for line in lines}, config.rounds)
+
+    def look_closer(samples):
         for line in lines:
             if line.about is None:
                 continue
@@ -105,6 +117,28 @@ def run(config, profile_folder=None):
                 line.take_apart(config.rounds)
         if profile_folder is not None:
             lines[0].ask("profile", folder=str(profile_folder))
+
+    return measure(lines, config, look_closer)
+
+
+def measure(lines, config, after=lambda samples: None):
+    """Starts lines one after the other, measures them in turns, and ends them.
+
+    Args:
+        lines: `Line`s.
+        config: a `BenchConfig`.
+        after: called with `Line.key` → samples, while the processes are still there.
+
+    Returns:
+        (results, devices, notes), as `run`.
+    """
+    with contextlib.ExitStack() as stack:
+        for line in lines:
+            stack.callback(line.end)
+            line.start(config)
+            say(f"bench: {line.contender} {line.workers}×{line.replicas} {line.error or 'is ready'}.")
+        samples = rounds.interleave({line.key: line.measure for line in lines}, config.rounds)
+        after(samples)
     devices = next((line.about["devices"] for line in lines if line.about), {"gpus": []})
     return _results(lines, samples), devices, _odd(lines)
 
@@ -124,7 +158,10 @@ def _results(lines, samples):
 
 
 def _odd(lines):
-    """Says who did not learn, or learnt something else than tfdist from the same weights and batches."""
+    """Says who did not learn, or learnt something else than tfdist from the same weights and batches.
+
+    Another TensorFlow draws other weights: of one the loss must fall, no more.
+    """
     notes = []
     for line in lines:
         if line.about is None:
@@ -134,7 +171,9 @@ def _odd(lines):
         if not after < before:
             notes.append(f"{name}: its loss did not fall in the warm-up ({before:.4g} → {after:.4g}).")
         ours = next((x for x in lines if x.contender == OURS and x.key[1:] == line.key[1:] and x.about), None)
-        if ours and abs(after - ours.about["loss_after"]) > SAME_LOSS * ours.about["loss_after"]:
-            expected = ours.about["loss_after"]
+        if ours is None or line.about["versions"] != ours.about["versions"]:
+            continue
+        expected = ours.about["loss_after"]
+        if abs(after - expected) > SAME_LOSS * expected:
             notes.append(f"{name}: its loss after the warm-up is {after:.4g}, and {OURS}'s {expected:.4g}.")
     return notes

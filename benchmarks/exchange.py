@@ -1,0 +1,242 @@
+"""The exchange between workers, measured: tfdist, plain MultiWorkerMirrored, stock Keras and Horovod, the same step.
+
+  python -m benchmarks.exchange --models=dense,transformer
+  python -m benchmarks.exchange --horovod=VENV                       an environment of benchmarks/peers/make_horovod.sh
+  sudo python -m benchmarks.exchange --network=1gbit --workers=2     each worker behind a link of 1 Gbit/s; root only
+
+From the repository's root. A model at a time: all contenders in interleaved rounds, then the table, its goals, and a
+report below benchmarks/results. Exit code 1: a goal is not met; 2: it could not be measured.
+"""
+
+import argparse
+import dataclasses
+import functools
+import os
+import pathlib
+import shutil
+import signal
+import sys
+
+from benchmarks import exchange_table, networks
+from benchmarks.peers import horovod_group
+from tfdist import rundir
+from tfdist.benchmark import report, session
+from tfdist.benchmark.config import BenchConfig
+from tfdist.benchmark.processes import Ended, Group, Place, child_starts
+from tfdist.exits import INTERRUPTED, MISTAKE
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+NOT_MET = 1
+# What a worker of the largest model holds, and some more.
+PROCESS_GIB = 2.2
+# What one worker runs, so that no version of TensorFlow is mistaken for an exchange.
+ALONE = ("tfdist_fit", "plain_multi_worker", "keras_fit", "horovod")
+# Those that the goals name first: where memory is short, the last are not started.
+CONTENDERS = (
+    *("tfdist_fit", "plain_multi_worker", *horovod_group.CONTENDERS),
+    *("tfdist_bfloat16", "tfdist_all_reduce", "keras_fit"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is trained.
+
+    Attributes:
+        shape: of one row.
+        batch: rows of a worker's step.
+        least_steps: of the shortest measurement: few where a step takes seconds.
+    """
+
+    shape: tuple[int, ...]
+    batch: int
+    least_steps: int
+
+
+MODELS = {
+    "dense": Model((1024,), 64, 8),
+    "vgg16": Model((64, 64, 3), 16, 2),
+    "resnet50": Model((64, 64, 3), 16, 2),
+    "mobilenet": Model((96, 96, 3), 32, 2),
+    "transformer": Model((64 * 512,), 8, 8),
+}
+
+
+def main(arguments=None):
+    """Measures, prints and writes; gives the exit code."""
+    # As Ctrl-C, so that processes and networks are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        given = read_flags(sys.argv[1:] if arguments is None else arguments)
+        met = [measure(model, given) for model in given.models]
+    except (ValueError, OSError) as error:
+        print(f"benchmarks.exchange: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0 if all(met) else NOT_MET
+
+
+def read_flags(arguments):
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.exchange", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = ",".join
+    parser.add_argument("--models", type=_some_of(MODELS), default=(*MODELS,), help=f"some of {names(MODELS)}")
+    parser.add_argument("--network", choices=networks.RATES, default="loopback", help="what lies between the workers")
+    parser.add_argument("--workers", type=_whole, default=2, help="how many, from 2")
+    parser.add_argument("--horovod", metavar="VENV", help="the environment with Horovod; without, it is left out")
+    more = {"type": _some_of(CONTENDERS), "default": CONTENDERS}
+    parser.add_argument("--contenders", help=f"some of {names(CONTENDERS)}", **more)
+    parser.add_argument("--rounds", type=_whole, default=3, help="how often each contender is measured, from 2")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each measurement takes, at least")
+    parser.add_argument("--timeout_seconds", type=float, default=900.0, help="for a start or a measurement")
+    parser.add_argument("--out_dir", type=pathlib.Path, default=RESULTS, help="where the reports' folders go")
+    return parser.parse_args(arguments)
+
+
+def _some_of(known):
+    def read(text):
+        if unknown := [name for name in text.split(",") if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown. Use some of {','.join(known)}.")
+        return tuple(text.split(","))
+
+    return read
+
+
+def _whole(text):
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 2.")
+    return int(text)
+
+
+def measure(name, given):
+    """Measures one model; says whether every goal that was measured is met."""
+    config = make_config(name, given)
+    python = horovod_group.read_python(given.horovod) if given.horovod else None
+    cores = share_cores(sorted(os.sched_getaffinity(0)), given.workers)
+    with networks.make(given.workers, networks.RATES[given.network]) as places:
+        interface = "lo" if given.network == "loopback" else networks.INTERFACE
+        lines = make_lines(given, pin(places, cores), python, interface)
+        results, devices, notes = session.measure(lines, config)
+    new = report.make_report(config, results, devices)
+    new["place"] = describe(given, cores)
+    folder = given.out_dir / exchange_table.report_name(name, given.network, given.workers)
+    folder.mkdir(parents=True, exist_ok=True)
+    rundir.write_json(folder / "bench.json", new)
+    where = f"{name}, {config.replica_batch} rows a worker, {given.workers} workers on {given.network}"
+    print(f"\n{where}\n\n{exchange_table.render(new, notes)}\n")
+    print(f"report: {folder / 'bench.json'}\n{report.draw(new, folder / 'bench.png')}\n")
+    goals = exchange_table.goals(name, given.network, given.workers)
+    found = [(goal, goal.figure(new)) for goal in goals]
+    print(*(goal.line(value) for goal, value in found), sep="\n", flush=True)
+    return all(goal.is_met(value) for goal, value in found)
+
+
+def make_config(name, given):
+    """Gives the `BenchConfig` of a model: the same batches and optimizer for all, and no contender's own extras."""
+    model = MODELS[name]
+    return BenchConfig(
+        model=f"benchmarks.exchange_models:{name}",
+        input_shape=model.shape,
+        replica_batch=model.batch,
+        rows=4 * given.workers * model.batch,
+        optimizer="sgd",
+        scale=(given.workers,),
+        steps_per_execution=min(4, model.least_steps),
+        least_steps=model.least_steps,
+        # The others take the statistics of each worker's rows.
+        sync_batchnorm=False,
+        rounds=given.rounds,
+        seconds=given.seconds,
+        timeout_seconds=given.timeout_seconds,
+    )
+
+
+def make_lines(given, places, python, interface):
+    """Gives the `session.Line`s of a run: one worker first, then all.
+
+    Args:
+        given: the flags.
+        places: a `Place` each worker.
+        python: of Horovod's environment, or None.
+        interface: the network interface between the workers.
+    """
+
+    def group_of(name, where):
+        if name in horovod_group.CONTENDERS:
+            return ranks[len(where)].make
+        return functools.partial(start_children, where)
+
+    # On the cores of the first worker, and on no network.
+    alone = [Place(prefix=_pinning(places[0].prefix))]
+    ranks = {len(where): horovod_group.SharedGroup(python, where, interface, check_memory) for where in (alone, places)}
+    taking_part = [name for name in given.contenders if python or name not in horovod_group.CONTENDERS]
+    return [
+        session.Line(name, len(where), 1, group_of(name, where))
+        for where, names in ((alone, ALONE), (places, CONTENDERS))
+        for name in taking_part
+        if name in names
+    ]
+
+
+def start_children(places, *about):
+    """Starts a `Group` of tfdist's children on these places."""
+    check_memory(len(places))
+    return Group(*about, starts=child_starts(places))
+
+
+def check_memory(processes):
+    """Refuses where memory is short: better a contender less than one that is killed, or kills another.
+
+    Raises:
+        Ended: says how much there is.
+    """
+    free, needed = read_free_bytes() / 2**30, processes * PROCESS_GIB
+    if free < needed:
+        raise Ended(f"{free:.1f} GiB of memory are free, and {needed:.1f} are needed. Use fewer --contenders.")
+
+
+def read_free_bytes():
+    """Gives the memory that is free, or could be."""
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    (kib,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return int(kib) * 1024
+
+
+def share_cores(cores, workers):
+    """Gives each worker as many of the cores as every other; None where there are fewer cores than workers."""
+    each = len(cores) // workers
+    return [cores[rank * each : (rank + 1) * each] for rank in range(workers)] if each else None
+
+
+def pin(places, cores):
+    """Gives the places with each worker kept to its cores; None leaves them to all."""
+    if cores is None or shutil.which("taskset") is None:
+        return list(places)
+    return [
+        Place(place.host, (*place.prefix, "taskset", "--cpu-list", ",".join(map(str, own))))
+        for place, own in zip(places, cores, strict=True)
+    ]
+
+
+def _pinning(prefix):
+    return prefix[prefix.index("taskset") :] if "taskset" in prefix else ()
+
+
+def describe(given, cores):
+    """Gives, as JSON types, where the workers ran."""
+    is_pinned = cores is not None and shutil.which("taskset") is not None
+    told = "There are fewer cores than workers: nobody is kept to a core, and one worker alone has all."
+    if is_pinned:
+        told = f"Each worker is kept to {len(cores[0])} of the cores, also one worker alone."
+    elif cores is not None:
+        told = "`taskset` is not installed: nobody is kept to a core, and one worker alone has all."
+    without = "" if given.horovod else "Horovod was not measured: --horovod=VENV, see benchmarks/peers/make_horovod.sh."
+    fields = {"network": given.network, "rate": networks.RATES[given.network], "workers": given.workers}
+    return fields | {"is_pinned": is_pinned, "cores": told, "horovod": without}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
