@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import tfdist
 from tfdist.data.arrays import from_arrays
+from tfdist.data.batches import Batches
 from tfdist.data.source import Source
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64")]
@@ -129,12 +130,42 @@ def test_a_second_fit_does_not_trace_again(make_strategy):
     assert Counting.traces > first
 
 
-def test_all_epochs_share_one_pipeline(make_strategy, monkeypatch):
-    made = []
-    iterator = Source.iterator
-    monkeypatch.setattr(Source, "iterator", lambda self, *place: made.append(place) or iterator(self, *place))
+@pytest.fixture
+def made(monkeypatch):
+    """Gives a list of (kind of data, place) to which each pipeline is added that is made."""
+    found = []
+
+    def listen(kind, method):
+        make = getattr(kind, method)
+        monkeypatch.setattr(kind, method, lambda self, *rest: found.append((kind, *rest[-2:])) or make(self, *rest))
+
+    listen(Source, "deliver")
+    listen(Batches, "shares")
+    return found
+
+
+def test_all_epochs_share_one_pipeline(make_strategy, made):
     jobs.train(make_strategy(1), jobs.small_source(20), epochs=3)
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_data_that_begin_anew_do_so_in_one_pipeline(make_strategy, made, replicas):
+    rows = jobs.small_source(20)
+    jobs.train(make_strategy(replicas), rows.dataset(), epochs=3, validation_data=rows.dataset())
+    assert [kind for kind, *_ in made] == [Batches] * 2
+    made.clear()
+    jobs.train(make_strategy(replicas), rows, epochs=3, validation_data=jobs.small_source(20))
+    assert made == [(Source, 0, 0)] * 2
+
+
+def test_a_pipeline_that_begins_anew_shuffles_anew(make_strategy):
+    strategy = make_strategy(1)
+    numbers = tf.data.Dataset.range(100).shuffle(100, seed=3).batch(100)
+    batches = Batches("numbers", numbers).deliver(strategy)
+    one, other = (next(iter(batches))[0].batch.numpy() for _ in range(2))
+    assert sorted(one) == sorted(other) == list(range(100))
+    assert list(one) != list(other)
 
 
 @pytest.mark.parametrize("stopped_at", [4, 6, 9])
