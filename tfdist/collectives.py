@@ -84,10 +84,11 @@ def _packs(values):
 
 
 def _gather(context, value):
-    if value.dtype != tf.bfloat16:
-        return context.all_gather(value, axis=0)
-    # TensorFlow's gather does not know the type, but moves bits.
-    return tf.bitcast(context.all_gather(tf.bitcast(value, tf.float16), axis=0), tf.bfloat16)
+    is_bfloat16 = value.dtype == tf.bfloat16
+    # TensorFlow's gather does not know bfloat16, but moves bits; and it refuses what carries no device.
+    bits = tf.bitcast(value, tf.float16) if is_bfloat16 else tf.identity(value)
+    gathered = context.all_gather(bits, axis=0)
+    return tf.bitcast(gathered, tf.bfloat16) if is_bfloat16 else gathered
 
 
 def sum_over_replicas(values, caller="tfdist"):

@@ -76,6 +76,7 @@ class Child:
         after = self._loss()
         if not math.isfinite(after):
             raise ValueError(f"the loss is {after} after {2 * ask['warm_up_steps']} steps")
+        itemsize = 2 if name == "horovod_fp16" else 4
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
         if self._workers > 1:
             import horovod
@@ -86,7 +87,8 @@ class Child:
             "loss_before": before,
             "loss_after": after,
             "global_batch": self._config["replica_batch"] * self._workers,
-            "gradient_bytes": sum(math.prod(v.shape) * 4 for v in self._model.trainable_variables),
+            "summed_bytes": sum(math.prod(v.shape) * itemsize for v in self._model.trainable_variables),
+            "gathered_bytes": 0,
             "devices": {"gpus": []},
             "versions": versions,
         }

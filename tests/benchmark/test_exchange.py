@@ -252,7 +252,7 @@ def test_one_rank_alone_trains_the_step_that_the_others_train(monkeypatch):
     assert again["loss_before"] == about["loss_before"]
     assert about["loss_after"] < about["loss_before"]
     # 4 × 3 weights and 3 biases of 4 bytes.
-    assert (about["global_batch"], about["gradient_bytes"], about["multiple"]) == (8, 60, 1)
+    assert (about["global_batch"], about["summed_bytes"], about["multiple"]) == (8, 60, 1)
     assert about["versions"].keys() == {"tensorflow", "keras"}
     ran = child.run(ask | {"steps": 2})
     assert ran.keys() == {"seconds", "loss", "peak_bytes"} and ran["seconds"] > 0

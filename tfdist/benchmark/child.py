@@ -107,7 +107,7 @@ class Child:
         """Says how many bytes of a step's gradients are summed over the replicas, and gathered from them."""
         variables = self._contender.model.trainable_variables
         summed, gathered = sum(math.prod(v.shape) * 4 for v in variables), 0
-        if self._parts:
+        if self._parts and self._strategy.num_replicas_in_sync > 1:
             summed, gathered = self._parts.sent()
         return {"summed_bytes": summed, "gathered_bytes": gathered}
 

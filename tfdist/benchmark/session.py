@@ -109,10 +109,7 @@ def run(config, profile_folder=None):
 
     def look_closer(samples):
         for line in lines:
-            if line.about is None:
-                continue
-            line.about |= line.ask("sent") or {}
-            if line.contender == OURS and line.about["has_parts"]:
+            if line.about is not None and line.contender == OURS and line.about["has_parts"]:
                 say(f"bench: the parts of {line.contender} {line.workers}×{line.replicas}.")
                 line.take_apart(config.rounds)
         if profile_folder is not None:
@@ -138,6 +135,9 @@ def measure(lines, config, after=lambda samples: None):
             line.start(config)
             say(f"bench: {line.contender} {line.workers}×{line.replicas} {line.error or 'is ready'}.")
         samples = rounds.interleave({line.key: line.measure for line in lines}, config.rounds)
+        for line in lines:
+            if line.about is not None and "summed_bytes" not in line.about:
+                line.about |= line.ask("sent") or {}
         after(samples)
     devices = next((line.about["devices"] for line in lines if line.about), {"gpus": []})
     return _results(lines, samples), devices, _odd(lines)

@@ -63,16 +63,18 @@ class Listener:
         wire: None, or the floating type in which wider ones cross the replicas.
         chosen: the weights whose factors are kept: tuple of (place, (rows of each product, ...)), to which fewer rows
             are filled up with zeros, which add nothing; or `EVERY` weight, whatever its rows.
+        alike: whether all products have as many rows already.
 
     Attributes:
         uses: dict: place of a variable → list of its `Use`s.
     """
 
-    def __init__(self, variables, wire, chosen):
+    def __init__(self, variables, wire, chosen, alike=False):
         self._places = {id(variable): place for place, variable in enumerate(variables)}
         self._variables = variables
         self._wire = wire
         self._chosen = chosen if chosen == EVERY else dict(chosen)
+        self._alike = alike
         self.uses = {}
         self._going_back = False
         self._pairs = {}
@@ -121,7 +123,7 @@ class Listener:
                 pair = tf.reshape(x, [-1, inputs]), tf.reshape(dy, [-1, outputs])
                 if self._keeps(place):
                     rows = None if self._chosen == EVERY else self._chosen[place][number]
-                    self._pairs.setdefault(place, []).append(tuple(_filled(part, rows) for part in pair))
+                    self._pairs.setdefault(place, []).append(tuple(self._filled(part, rows) for part in pair))
                     return form.back(dy, kernel), None
                 return form.back(dy, kernel), tf.reshape(tf.matmul(*pair, transpose_a=True), kernel.shape)
 
@@ -155,6 +157,12 @@ class Listener:
 
         return regularize
 
+    def _filled(self, part, rows):
+        if rows is None:
+            return part
+        whole = part if self._alike else tf.pad(part, [[0, rows - tf.shape(part)[0]], [0, 0]])
+        return tf.ensure_shape(whole, [rows, part.shape[1]])
+
     def _is_here(self):
         # What is made inside a loop, a branch or a function of its own cannot be taken out of it.
         return tf.compat.v1.get_default_graph() is self._graph
@@ -164,13 +172,6 @@ class Listener:
             return False
         # A weight with other products than when it was chosen is reduced, as long as all replicas see the same.
         return self._chosen == EVERY or len(self._chosen.get(place, ())) == len(self.uses[place])
-
-
-def _filled(part, rows):
-    """Fills a matrix up to so many rows with zeros."""
-    if rows is None:
-        return part
-    return tf.ensure_shape(tf.pad(part, [[0, rows - tf.shape(part)[0]], [0, 0]]), [rows, part.shape[1]])
 
 
 def reduce_factors(gradients, variables, wire, caller):
@@ -187,15 +188,14 @@ def reduce_factors(gradients, variables, wire, caller):
     """
     pairs = [pair for gradient in gradients for pair in gradient.pairs]
     rows, scales = rounded([part for pair in pairs for part in pair], wire, caller)
-    gathered = gather_rows([tf.concat(pair, 1) for pair in _by_two(rows)], caller)
-    wanted = iter(zip(gathered, _by_two(scales), strict=True))
+    gathered = iter(zip(gather_rows(rows, caller), scales, strict=True))
     own = [part for gradient in gradients for part in _summed_parts(gradient)]
     parts, scales = rounded(own, wire, caller)
     sums = iter(zip(sum_over_replicas(parts, caller), scales, strict=True))
     results = []
     for gradient, variable in zip(gradients, variables, strict=True):
         # Half precision holds the factors, not the sums over their rows.
-        terms = [_multiply(*next(wanted), x.shape[1], variable) for x, _ in gradient.pairs]
+        terms = [_multiply(next(gathered), next(gathered), variable) for _ in gradient.pairs]
         terms += [restored(*next(sums), variable.dtype) * direction for _, direction in gradient.scaled]
         terms += [restored(*next(sums), variable.dtype)] if gradient.rest is not None else []
         total = tf.add_n(terms)
@@ -207,13 +207,9 @@ def _summed_parts(gradient):
     return [scalar for scalar, _ in gradient.scaled] + ([] if gradient.rest is None else [gradient.rest])
 
 
-def _by_two(parts):
-    return list(zip(parts[::2], parts[1::2], strict=True))
-
-
-def _multiply(rows, scales, inputs, variable):
-    parts = tf.split(rows, [inputs, rows.shape[1] - inputs], axis=1)
-    x, dy = (restored(part, scale, variable.dtype) for part, scale in zip(parts, scales, strict=True))
+def _multiply(x, dy, variable):
+    """Multiplies what `restored` takes of both, but for the type."""
+    x, dy = (restored(*part, variable.dtype) for part in (x, dy))
     return tf.reshape(tf.matmul(x, dy, transpose_a=True), variable.shape)
 
 

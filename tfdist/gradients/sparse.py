@@ -7,7 +7,7 @@ them before they are added up, so that their dense sum would give other weights 
 import tensorflow as tf
 
 
-def filled(gradients, rows):
+def filled(gradients, rows, alike=False):
     """Fills sparse gradients up with zeros for a row that they have already.
 
     Between processes TensorFlow's collectives know a tensor by one shape within a call, and batches differ in size.
@@ -15,15 +15,20 @@ def filled(gradients, rows):
     Args:
         gradients: list of tensors, `tf.IndexedSlices` or others.
         rows: tuple of (place in the list, rows to fill up to).
+        alike: whether all have as many rows already.
     """
     wanted = dict(rows)
     return [
-        _filled(gradient, wanted[place]) if place in wanted and isinstance(gradient, tf.IndexedSlices) else gradient
+        _filled(gradient, wanted[place], alike)
+        if place in wanted and isinstance(gradient, tf.IndexedSlices)
+        else gradient
         for place, gradient in enumerate(gradients)
     ]
 
 
-def _filled(gradient, rows):
+def _filled(gradient, rows, alike):
+    if alike:
+        return gradient
     missing = rows - tf.shape(gradient.indices)[0]
     indices = tf.concat([gradient.indices, tf.repeat(gradient.indices[:1], missing)], axis=0)
     values = tf.pad(gradient.values, [[0, missing], *[[0, 0]] * (gradient.values.shape.rank - 1)])

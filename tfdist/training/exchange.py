@@ -33,11 +33,13 @@ class Choice(NamedTuple):
         sparse: tuple of (place among the trainable variables, rows of its gradient), as in `sparse.filled`.
         one_step: whether nobody knows before what sizes sparse gradients have, so that a call may have one step alone:
             within one, TensorFlow's collectives between processes know a tensor by one shape.
+        alike: whether all batches have as many rows on every replica, so that nothing needs to be filled up.
     """
 
     factors: object = ()
     sparse: tuple = ()
     one_step: bool = False
+    alike: bool = False
 
 
 NOTHING = Choice()
@@ -114,14 +116,14 @@ class Exchange:
         # Within one machine nothing crosses a network: there the all-reduce is the cheaper one.
         return self.wish.exchange == "factors" or (self.wish.exchange == "auto" and self.between_workers)
 
-    def listener(self, variables, chosen):
+    def listener(self, variables, choice):
         """Gives the `Listener` of one replica; None where factors are left alone.
 
         Args:
             variables: the trainable variables.
-            chosen: as in `Listener`.
+            choice: a `Choice`.
         """
-        return Listener(variables, self.wire, chosen) if self.listens else None
+        return Listener(variables, self.wire, choice.factors, choice.alike) if self.listens else None
 
     # It runs once, while Python traces: there is nothing in it, or in Python's logging, to convert.
     @tf.autograph.experimental.do_not_convert

@@ -79,7 +79,8 @@ def choose(model, step, feed, folder):
     one_step = not all(rows for _, rows in sparse)
     if one_step and is_chief(model.distribute_strategy):
         say("one step a call, for nobody knows before how many rows of its weights a batch looks up.")
-    return Choice(_choose_factors(survey.uses, model, exchange, folder), () if one_step else sparse, one_step)
+    factors = _choose_factors(survey.uses, model, exchange, folder)
+    return Choice(factors, () if one_step else sparse, one_step, feed.batches_are_alike)
 
 
 def _choose_factors(uses, model, exchange, folder):

@@ -53,6 +53,14 @@ class Feed:
         rows = -(-min(known.global_batch, known.rows) // self._strategy.num_replicas_in_sync)
         return tf.nest.map_structure(functools.partial(_with_rows, rows), self._data.source.element_spec)
 
+    @property
+    def batches_are_alike(self):
+        """Whether every replica has as many rows in every step."""
+        known = getattr(self._data.source, "plan", None)
+        if known is None or known.global_batch % self._strategy.num_replicas_in_sync:
+            return False
+        return known.global_batch <= known.rows and (known.drop_remainder or not known.rows % known.global_batch)
+
     # Kept, for a source makes a pipeline to know it.
     @functools.cached_property
     def spec(self):

@@ -99,6 +99,7 @@ class Traffic:
 
     Attributes:
         sparse: the variables whose gradients are `tf.IndexedSlices`, by path, once the step is traced.
+        known: what `ways` gave of it; None where that depends on the rows.
     """
 
     def __init__(self, replicas, wire=None):
@@ -106,6 +107,7 @@ class Traffic:
         self._wire = wire
         self._noted = {}
         self.sparse = ()
+        self.known = None
 
     def of(self, gradients, variables, optimizer):
         """Gives the bytes of a step: a float, or a float64 scalar where it depends on the rows.
@@ -123,7 +125,9 @@ class Traffic:
             return sum(math.prod(variable.shape) * self._itemsize(gradient) for gradient, variable in pairs) / steps
         sparse = [variable.path for gradient, variable in pairs if isinstance(gradient, tf.IndexedSlices)]
         self.sparse = tuple(dict.fromkeys([*self.sparse, *sparse]))
-        return sum(self.ways([gradient for gradient, _ in pairs]))
+        ways = self.ways([gradient for gradient, _ in pairs])
+        self.known = None if any(map(tf.is_tensor, ways)) else ways
+        return sum(ways)
 
     def ways(self, gradients):
         """Gives the bytes of a step by the way they go: numbers, or float64 scalars where they depend on the rows.

@@ -94,7 +94,7 @@ class Step:
         def replica_survey(batch, *, backward):
             one = tf.constant(1, tf.int64)
             variables = list(self._model.trainable_variables)
-            listener = self.exchange.listener(variables, ())
+            listener = self.exchange.listener(variables, NOTHING)
             listening = listener.listening() if listener else contextlib.nullcontext()
             with rows_are(Rows(one, one, one - one, form.padded)), tf.GradientTape() as tape, listening:
                 loss, _ = _loss(self._model, *keras.utils.unpack_x_y_sample_weight(batch))
@@ -221,14 +221,14 @@ def _compiled_by_xla(function):
 
 def _differentiate(model, variables, exchange, choice, x, y, sample_weight):
     # Made here: factors are kept in the function in which they are computed.
-    listener = exchange.listener(variables, choice.factors)
+    listener = exchange.listener(variables, choice)
     listening = listener.listening() if listener else contextlib.nullcontext()
     with tf.GradientTape() as tape, listening:
         loss, y_pred = _loss(model, x, y, sample_weight)
         part = tf.math.multiply_no_nan(loss, current_rows().share(loss.dtype))
         scaled_part = model.optimizer.scale_loss(part)
     gradients = listener.gradients(tape, scaled_part) if listener else tape.gradient(scaled_part, variables)
-    return filled(gradients, choice.sparse), loss, y_pred
+    return filled(gradients, choice.sparse, choice.alike), loss, y_pred
 
 
 def _loss(model, x, y, sample_weight):
