@@ -45,18 +45,6 @@ class Choice(NamedTuple):
 NOTHING = Choice()
 
 
-class Survey(NamedTuple):
-    """What a replica's step would exchange.
-
-    Attributes:
-        uses: dict: place of a trainable variable → list of its `factors.Use`s.
-        sparse: dict: place of one whose gradient is sparse → the rows of that, None where tracing does not tell.
-    """
-
-    uses: dict
-    sparse: dict
-
-
 def settle(model, exchange, compression):
     """Keeps with the model how its gradients are exchanged.
 
@@ -92,7 +80,7 @@ class Exchange:
         replicas: how many there are.
         wire: the type in which gradients cross the replicas; None for their own.
         between_workers: whether the replicas meet over a network.
-        chosen: dict for `exchange_choice`: what it has chosen before.
+        surveys, chosen: dicts for `exchange_choice`: what it has found and chosen before.
     """
 
     def __init__(self, model, strategy):
@@ -102,6 +90,7 @@ class Exchange:
         rounds = self.replicas > 1 and self.wish.compression != "none"
         self.wire = tf.as_dtype(self.wish.compression) if rounds else None
         self.between_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        self.surveys = {}
         self.chosen = {}
         self._refusal = _why_never(model)
         self._said = False

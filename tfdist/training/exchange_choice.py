@@ -17,6 +17,7 @@ from tfdist.internals import models
 from tfdist.log import say, warn
 from tfdist.strategy import is_chief
 from tfdist.training.exchange import NOTHING, Choice
+from tfdist.training.survey import survey
 
 # Smaller weights go along with others in one collective, and take next to no time.
 _LEAST_BYTES = 2**16
@@ -52,7 +53,7 @@ class Verdict(NamedTuple):
         return self.factor_seconds < self.reduce_seconds
 
 
-def choose(model, step, feed, folder):
+def choose(model, exchange, feed, folder):
     """Chooses how the gradients of a run go; all workers call it together, and get the same.
 
     Between workers, sizes that vary with the batch must be known before: the most that a step may have. "auto" measures
@@ -62,25 +63,32 @@ def choose(model, step, feed, folder):
 
     Args:
         model: a compiled, built `keras.Model`.
-        step: its `Step`.
+        exchange: its `Exchange`.
         feed: the `Feed` that is trained on.
         folder: a `RunDir`, or None.
 
     Returns:
         A `Choice`.
     """
-    exchange = step.exchange
     if not exchange.between_workers:
         return Choice(EVERY if exchange.listens else ())
     if models.has_own(model, "train_step") or model.run_eagerly:
         return NOTHING
-    survey = step.survey(feed.replica_spec or feed.spec, feed.form)
-    sparse = tuple(sorted(survey.sparse.items()))
+    found = _survey(model, exchange, feed.replica_spec or feed.spec, feed.form)
+    sparse = tuple(sorted(found.sparse.items()))
     one_step = not all(rows for _, rows in sparse)
     if one_step and is_chief(model.distribute_strategy):
         say("one step a call, for nobody knows before how many rows of its weights a batch looks up.")
-    factors = _choose_factors(survey.uses, model, exchange, folder)
+    factors = _choose_factors(found.uses, model, exchange, folder)
     return Choice(factors, () if one_step else sparse, one_step, feed.batches_are_alike)
+
+
+def _survey(model, exchange, spec, form):
+    # Kept for the next `fit`, for tracing takes long.
+    key = tuple(tf.nest.flatten(spec)), form
+    if key not in exchange.surveys:
+        exchange.surveys[key] = survey(model, exchange, spec, form)
+    return exchange.surveys[key]
 
 
 def _choose_factors(uses, model, exchange, folder):
@@ -93,9 +101,11 @@ def _choose_factors(uses, model, exchange, folder):
     by_factors = known
     if exchange.wish.exchange == "auto":
         kinds = tuple(_candidates(list(model.trainable_variables), known, exchange))
-        if kinds not in exchange.chosen:
-            exchange.chosen[kinds] = _settle(kinds, model, exchange, folder)
-        by_factors = [place for kind in exchange.chosen[kinds] for place in kind.places]
+        # Another run's folder is to say it too.
+        key = kinds, folder and folder.path
+        if key not in exchange.chosen:
+            exchange.chosen[key] = _settle(kinds, model, exchange, folder)
+        by_factors = [place for kind in exchange.chosen[key] for place in kind.places]
     return tuple((place, tuple(use.rows for use in known[place])) for place in sorted(by_factors))
 
 

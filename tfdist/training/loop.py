@@ -139,7 +139,7 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_len
     if programs.are_new:
         say(f"training: {call_length.describe()}, {xla.describe(model)}")
     programs.in_call = run.in_call
-    choice = choose(model, programs.step, feed, run.folder)
+    choice = choose(model, programs.step.exchange, feed, run.folder)
     train = call_length.timed(programs.train(choice, measured=bool(_ears(callbacks, "train"))))
     # A call that ended on one worker alone would leave the others waiting for it.
     alone = strategies.worker_count(model.distribute_strategy) == 1

@@ -21,7 +21,7 @@ from tfdist.gradients.sparse import filled
 from tfdist.internals import models, optimizers, products, randomness, statistics
 from tfdist.internals.replica import Rows, compiled_by_xla, current_rows, rows_are
 from tfdist.training import checks, meter
-from tfdist.training.exchange import NOTHING, Exchange, Survey
+from tfdist.training.exchange import NOTHING, Exchange
 from tfdist.training.local_statistics import LocalStatistics
 
 
@@ -74,50 +74,10 @@ class Step:
             A list, one a trainable variable: per-replica tensors, `tf.IndexedSlices`, `Factors`, or None.
         """
         variables = list(self._model.trainable_variables)
-        with self._keras_for_gradients(form):
+        with keras_for_gradients(self._model, self.exchange, form):
             differentiate = functools.partial(_differentiate, self._model, variables, self.exchange, choice)
             arguments = (self._model, differentiate, share, form, self._local)
             return self._strategy.run(replica_gradients, args=arguments)
-
-    def survey(self, spec, form):
-        """Traces a replica's step without its update, for the sizes of what it would exchange.
-
-        Args:
-            spec: nested specs of a replica's batch.
-            form: as above.
-
-        Returns:
-            A `Survey`.
-        """
-        seen = {}
-
-        def replica_survey(batch, *, backward):
-            one = tf.constant(1, tf.int64)
-            variables = list(self._model.trainable_variables)
-            listener = self.exchange.listener(variables, NOTHING)
-            listening = listener.listening() if listener else contextlib.nullcontext()
-            with rows_are(Rows(one, one, one - one, form.padded)), tf.GradientTape() as tape, listening:
-                loss, _ = _loss(self._model, *keras.utils.unpack_x_y_sample_weight(batch))
-            gradients = tape.gradient(loss, variables) if backward else []
-            seen["sparse"] = {p: g for p, g in enumerate(gradients) if isinstance(g, tf.IndexedSlices)}
-            seen["uses"] = listener.uses if listener else {}
-
-        def trace(backward):
-            replica = functools.partial(replica_survey, backward=backward)
-            with self._keras_for_gradients(form):
-                return tf.function(lambda batch: self._strategy.run(replica, args=(batch,))).get_concrete_function(spec)
-
-        # Rows of a weight that are looked up have sparse gradients. Most models look nothing up.
-        if _looks_up(trace(backward=False).graph):
-            trace(backward=True)
-        return Survey(seen["uses"], {place: gradient.indices.shape[0] for place, gradient in seen["sparse"].items()})
-
-    def _keras_for_gradients(self, form):
-        stack = contextlib.ExitStack()
-        stack.enter_context(_keras_over_all_replicas(self._model, form))
-        if self.exchange.listens:
-            stack.enter_context(products.audible())
-        return stack
 
     def _own_train(self, share, form):
         apply = functools.partial(_apply_by_rows, self.traffic, self.exchange.wire)
@@ -182,11 +142,12 @@ class Step:
         return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], results)
 
 
-def _looks_up(graph):
-    """Says whether rows are gathered in a graph or in a function of it."""
-    operations = [*graph.as_graph_def().node]
-    operations += [node for function in graph.as_graph_def().library.function for node in function.node_def]
-    return any("Gather" in node.op and "Collective" not in node.op for node in operations)
+@contextlib.contextmanager
+def keras_for_gradients(model, exchange, form):
+    """Lets Keras compute over all replicas, and where factors may be exchanged, be listened to."""
+    audible = products.audible() if exchange.listens else contextlib.nullcontext()
+    with _keras_over_all_replicas(model, form), audible:
+        yield
 
 
 @contextlib.contextmanager
@@ -224,14 +185,15 @@ def _differentiate(model, variables, exchange, choice, x, y, sample_weight):
     listener = exchange.listener(variables, choice)
     listening = listener.listening() if listener else contextlib.nullcontext()
     with tf.GradientTape() as tape, listening:
-        loss, y_pred = _loss(model, x, y, sample_weight)
+        loss, y_pred = loss_of(model, x, y, sample_weight)
         part = tf.math.multiply_no_nan(loss, current_rows().share(loss.dtype))
         scaled_part = model.optimizer.scale_loss(part)
     gradients = listener.gradients(tape, scaled_part) if listener else tape.gradient(scaled_part, variables)
     return filled(gradients, choice.sparse, choice.alike), loss, y_pred
 
 
-def _loss(model, x, y, sample_weight):
+def loss_of(model, x, y, sample_weight):
+    """Gives (the loss of a replica's rows, the model's outputs)."""
     y_pred = models.call(model, x, training=True)
     return models.compute_loss(model, x, y, y_pred, sample_weight, training=True), y_pred
 
