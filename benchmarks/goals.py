@@ -31,8 +31,8 @@ BENCHES = {
         "--versus=plain_loop,plain_multi_worker",
     ),
     "two_workers": (
-        *("--model=cnn", "--dataset=digits", "--scale=2", "--replica_batch=32", "--steps_per_execution=50"),
-        "--versus=plain_loop",
+        *("--model=resnet20", "--input_shape=32,32,3", "--scale=2", "--replica_batch=32", "--rows=512"),
+        *("--steps_per_execution=8", "--versus=plain_loop"),
     ),
 }
 # Models that two workers on loopback train; `python -m benchmarks.exchange` measures more, also against Horovod.
