@@ -171,7 +171,9 @@ def _read(folder, about):
         return None
     try:
         said = rundir.read_json(folder.exchange)
-        kept = [bool(line["by_factors"]) for line in said["found"]] if said["about"] == about else None
+        # What was cut short fails here, on the chief, and not in the broadcast.
+        lines = zip(about["weights"], said["found"], strict=True)
+        kept = [bool(line["by_factors"]) for _, line in lines] if said["about"] == about else None
     except (OSError, ValueError, LookupError, TypeError) as error:
         warn(f"{folder.exchange} cannot be read ({error}): how gradients go is chosen anew, which may change rounding.")
         return None
