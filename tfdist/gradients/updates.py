@@ -80,7 +80,7 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
     replica_context("apply_gradients").merge_call(merged, args=(gradients,))
 
 
-def update(strategy, optimizer, gradients, variables, wire=None, reduce=reduce_gradients):
+def update(strategy, optimizer, gradients, variables, wire=None, reduce=None):
     """Reduces and updates, from cross-replica context: only there may a branch hold a collective.
 
     Args:
@@ -89,9 +89,9 @@ def update(strategy, optimizer, gradients, variables, wire=None, reduce=reduce_g
         gradients: list of per-replica values, as `strategy.run` returns them.
         variables: the trainable variables, in the same order.
         wire: as in `reduce_gradients`.
-        reduce: what sums over the replicas; the bench puts something else in its place.
+        reduce: what sums over the replicas in place of `reduce_gradients`, for the bench.
     """
-    reduce = functools.partial(reduce, wire=wire)
+    reduce = functools.partial(reduce or reduce_gradients, wire=wire)
     if not optimizers.is_loss_scaling(optimizer):
         _update(strategy, optimizer, gradients, variables, reduce)
         return
