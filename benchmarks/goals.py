@@ -30,6 +30,10 @@ BENCHES = {
         *("--model=mlp", "--input_shape=8", "--replica_batch=16", "--steps_per_execution=200", "--scale=1,2,4"),
         "--versus=plain_loop,plain_multi_worker",
     ),
+    "two_workers_cnn": (
+        *("--model=cnn", "--dataset=digits", "--scale=2", "--replica_batch=32", "--steps_per_execution=50"),
+        "--versus=plain_loop",
+    ),
     "two_workers": (
         *("--model=resnet20", "--input_shape=32,32,3", "--scale=2", "--replica_batch=32", "--rows=512"),
         *("--steps_per_execution=8", "--versus=plain_loop"),
@@ -103,6 +107,7 @@ GOALS = (
         # Whole bytes.
         most=1.001,
     ),
+    small("two_workers_cnn", "overhead"),
     small("two_workers", "overhead"),
     small("two_workers", "input"),
 )
