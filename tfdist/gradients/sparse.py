@@ -17,18 +17,16 @@ def filled(gradients, rows, alike=False):
         rows: tuple of (place in the list, rows to fill up to).
         alike: whether all have as many rows already.
     """
+    if alike:
+        return gradients
     wanted = dict(rows)
     return [
-        _filled(gradient, wanted[place], alike)
-        if place in wanted and isinstance(gradient, tf.IndexedSlices)
-        else gradient
+        _filled(gradient, wanted[place]) if place in wanted and isinstance(gradient, tf.IndexedSlices) else gradient
         for place, gradient in enumerate(gradients)
     ]
 
 
-def _filled(gradient, rows, alike):
-    if alike:
-        return gradient
+def _filled(gradient, rows):
     missing = rows - tf.shape(gradient.indices)[0]
     indices = tf.concat([gradient.indices, tf.repeat(gradient.indices[:1], missing)], axis=0)
     values = tf.pad(gradient.values, [[0, missing], *[[0, 0]] * (gradient.values.shape.rank - 1)])

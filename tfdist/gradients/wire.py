@@ -31,8 +31,11 @@ def rounded(tensors, wire, caller):
         found = _scales([tensors[place] for place in places], caller)
         for place, scale in zip(places, tf.unstack(found, num=len(places)), strict=True):
             scales[place] = scale
-            tensors = [*tensors[:place], tensors[place] * tf.cast(scale, tensors[place].dtype), *tensors[place + 1 :]]
-    return [tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, types, strict=True)], scales
+    scaled = [
+        tensor if scale is None else tensor * tf.cast(scale, tensor.dtype)
+        for tensor, scale in zip(tensors, scales, strict=True)
+    ]
+    return [tf.cast(tensor, dtype) for tensor, dtype in zip(scaled, types, strict=True)], scales
 
 
 def restored(total, scale, dtype):

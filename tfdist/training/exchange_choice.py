@@ -79,8 +79,10 @@ def choose(model, exchange, feed, folder):
     one_step = not all(rows for _, rows in sparse)
     if one_step and is_chief(model.distribute_strategy):
         say("one step a call, for nobody knows before how many rows of its weights a batch looks up.")
+    known = () if one_step else sparse
     factors = _choose_factors(found.uses, model, exchange, folder)
-    return Choice(factors, () if one_step else sparse, one_step, feed.batches_are_alike)
+    # Where nothing is filled up, batches of another size are no reason to trace anew.
+    return Choice(factors, known, one_step, bool(factors or known) and feed.batches_are_alike)
 
 
 def _survey(model, exchange, spec, form):

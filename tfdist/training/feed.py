@@ -47,7 +47,7 @@ class Feed:
     @property
     def replica_spec(self):
         """Nested specs of what a replica gets of a whole batch; None where nobody knows its rows before."""
-        known = getattr(self._data.source, "plan", None)
+        known = self._known
         if known is None:
             return None
         rows = -(-min(known.global_batch, known.rows) // self._strategy.num_replicas_in_sync)
@@ -56,10 +56,15 @@ class Feed:
     @property
     def batches_are_alike(self):
         """Whether every replica has as many rows in every step."""
-        known = getattr(self._data.source, "plan", None)
+        known = self._known
         if known is None or known.global_batch % self._strategy.num_replicas_in_sync:
             return False
         return known.global_batch <= known.rows and (known.drop_remainder or not known.rows % known.global_batch)
+
+    @property
+    def _known(self):
+        """The plan of a `Source`, which says its rows before; None for other data."""
+        return getattr(self._data.source, "plan", None)
 
     # Kept, for a source makes a pipeline to know it.
     @functools.cached_property
