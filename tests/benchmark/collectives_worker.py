@@ -16,11 +16,12 @@ from tfdist.benchmark.config import BenchConfig
 from tfdist.benchmark.contenders import TfdistFit
 from tfdist.benchmark.split import Parts
 from tfdist.benchmark.task import make_task
+from tfdist.data import delivery
 
 
-def collectives(function):
+def collectives(function, batches):
     """Counts the collectives in the body of a compiled loop, where the step is."""
-    graph = function.get_concrete_function(tf.constant(1)).graph.as_graph_def()
+    graph = function.get_concrete_function(batches, tf.constant(1, tf.int64)).graph.as_graph_def()
     bodies = [item for item in graph.library.function if "while_body" in item.signature.name]
     return sum(node.op.startswith("CollectiveReduce") for body in bodies for node in body.node_def)
 
@@ -31,7 +32,8 @@ def main():
     contender = TfdistFit(task)
     contender.run(2)
     parts = Parts(task, contender.model)
-    print(json.dumps({name: collectives(parts.loop(name)) for name in ("kept", "reduce", "compute")}))
+    batches = delivery.of_call(iter(task.source.deliver(task.strategy)), 1)
+    print(json.dumps({name: collectives(parts.loop(name), batches) for name in ("kept", "reduce", "compute")}))
 
 
 if __name__ == "__main__":

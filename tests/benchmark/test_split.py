@@ -55,12 +55,12 @@ def test_the_reduction_that_is_measured_gives_both_replicas_the_global_gradient(
     found, model, task = make_parts(**wishes)
     # Three steps, each replica's sums; bfloat16 has 8 bits.
     error = 0.02 if wishes["compression"] == "bfloat16" else 1e-5
-    assert float(found.loop("reduce")(3)) == pytest.approx(3 * 2 * first_elements(model, task), rel=error, abs=1e-6)
+    assert found.run("reduce", 3) == pytest.approx(3 * 2 * first_elements(model, task), rel=error, abs=1e-6)
 
 
 def test_the_gradients_that_are_measured_are_those_of_all_replicas():
     found, model, task = make_parts(exchange="all_reduce")
-    assert float(found.loop("compute")(3)) == pytest.approx(3 * first_elements(model, task), rel=1e-5)
+    assert found.run("compute", 3) == pytest.approx(3 * first_elements(model, task), rel=1e-5)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_what_crosses_the_replicas_is_what_crosses_them_in_the_step(wishes, cros
     told = {}
     for name in ("kept", "reduce", "compute", "alone"):
         crossings.clear()
-        found.loop(name)(1)
+        found.run(name, 1)
         told[name] = list(crossings)
     assert told["kept"] == told["reduce"] == told["alone"]
     # One time a replica: `alone` gets its sums before its loop.
@@ -112,7 +112,7 @@ def test_measuring_leaves_the_model_as_it_was(wishes):
 
 def test_a_step_that_reduces_nothing_moves_all_replicas_alike():
     found, model, task = make_parts(exchange="all_reduce")
-    found.loop("alone")(3)
+    found.run("alone", 3)
     kernel, _ = model.trainable_variables
     one, other = task.strategy.experimental_local_results(kernel.value)
     np.testing.assert_array_equal(one, other)

@@ -13,8 +13,8 @@ def take(arrays, *rows):
     adapter = data_adapters.make_adapter(*arrays, batch_size=2, steps_per_epoch=None, shuffle=False, class_weight=None)
     found, count, global_batch = data_adapters.arrays_of(adapter)
     assert (count, global_batch) == (3, 2)
-    x, _, _ = data_adapters.row_takers(found)
-    return tf.function(x)(tf.constant(rows, tf.int64))
+    x, _, _ = data_adapters.as_rows(found)
+    return tf.function(lambda items: data_adapters.pick(x, items))(tf.constant(rows, tf.int64))
 
 
 Y = np.zeros(3)
@@ -42,7 +42,7 @@ def test_promise_37_rows_of_ragged_tensors_are_taken():
 
 
 def test_promise_37_absent_weights_stay_absent():
-    assert data_adapters.row_takers((Y, None))[1]([0]) is None
+    assert data_adapters.pick(data_adapters.as_rows((Y, None)), [0])[1] is None
 
 
 def test_promise_37_arrays_of_different_lengths_come_ragged():

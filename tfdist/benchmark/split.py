@@ -25,13 +25,13 @@ class Parts:
     def __init__(self, task, model):
         self._strategy = task.strategy
         self._model = model
-        self._source = task.source
         self._form = task.source.form(task.strategy.num_replicas_in_sync)
         programs = Programs.of(model)
         self._step, self._choice = programs.step, programs.choice
         self._variables = list(model.trainable_variables)
         self._computed = tf.Variable(0.0, trainable=False)
         self._compiled = {}
+        self._iterator = iter(task.source.deliver(task.strategy))
 
     @staticmethod
     def are_known(model):
@@ -40,15 +40,18 @@ class Parts:
 
     def seconds(self, name, steps):
         """Measures a step of one of `parts.LOOPS`; the weights and the optimizer are afterwards what they were."""
-        loop, count = self.loop(name), tf.constant(steps)
         with _unchanged([*models.weights_alike(self._model), *models.optimizer_variables(self._model)]):
-            float(loop(tf.constant(2)))
+            self.run(name, 2)
             begin = time.perf_counter()
-            float(loop(count))
+            self.run(name, steps)
             return (time.perf_counter() - begin) / steps
 
+    def run(self, name, steps):
+        """Runs a loop; gives a sum of what `_touch` gives of each step: whatever it is, it is all computed."""
+        return float(delivery.run_call(self.loop(name), self._iterator, steps))
+
     def loop(self, name):
-        """Gives the function steps → a sum of what `_touch` gives of each step: whatever it is, it is all computed."""
+        """Gives a loop as a `tf.function` for `delivery.run_call`."""
         if name not in self._compiled:
             make = {"compute": self._compute, "alone": self._alone, "reduce": self._reduce, "kept": self._kept}
             self._compiled[name] = self._on_read() if name == "read" else self._on_kept(make[name])
@@ -58,16 +61,16 @@ class Parts:
         """Gives (bytes summed over the replicas, bytes gathered from them) that each replica gives in a step."""
         if self._step.traffic.known:
             return self._step.traffic.known
-        iterator = self._source.iterator(self._strategy)
 
         @tf.function
-        def measure():
-            gradients = self._gradients(delivery.take(self._strategy, iterator))
+        def measure(batches, steps):
+            del steps
+            gradients = self._gradients(delivery.take(self._strategy, batches))
             local = self._strategy.experimental_local_results
             of_one = tf.nest.map_structure(lambda part: local(part)[0], gradients)
             return [tf.cast(count, tf.float64) for count in self._step.traffic.ways(of_one)]
 
-        summed, gathered = measure()
+        summed, gathered = delivery.run_call(measure, self._iterator, 1)
         return float(summed), float(gathered)
 
     def _on_kept(self, make_part):
@@ -76,11 +79,10 @@ class Parts:
         Args:
             make_part: a function of the batch's share → the part, a function () → a scalar.
         """
-        iterator = self._source.iterator(self._strategy)
 
         @tf.function
-        def loop(steps):
-            part = make_part(delivery.take(self._strategy, iterator))
+        def loop(batches, steps):
+            part = make_part(delivery.take(self._strategy, batches))
             total = tf.zeros([])
             for _ in tf.range(steps):
                 total += part()
@@ -89,13 +91,11 @@ class Parts:
         return loop
 
     def _on_read(self):
-        iterator = self._source.iterator(self._strategy)
-
         @tf.function
-        def loop(steps):
+        def loop(batches, steps):
             total = tf.zeros([])
-            for _ in tf.range(steps):
-                total += self._train(delivery.take(self._strategy, iterator))
+            for place in tf.range(steps):
+                total += self._train(delivery.take(self._strategy, batches, place))
             return total
 
         return loop

@@ -62,6 +62,10 @@ class ArrayReader(MemoryReader):
             raise ValueError(f"arrays: the numbers of rows differ: {sorted(lengths)}. Give arrays of one length.")
         super().__init__(*lengths, lambda: arrays)
 
+    def tensors(self):
+        """Gives all rows: nested tensors (rows, ...)."""
+        return self._tensors
+
 
 def from_arrays(x, y=None, sample_weight=None, *, global_batch=32, name="arrays", **order):
     """Makes a source of arrays in memory.

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfdist.data.in_memory import Picks, Reading
 from tfdist.strategy import worker_count, worker_rank
 
 
@@ -17,9 +18,7 @@ def deliver(strategy, make_batches):
             one `Share` for each of its replicas first..first+count-1.
     """
     if is_on_cpus(strategy):
-        replicas = strategy.num_replicas_in_sync
-        count = replicas // worker_count(strategy)
-        return make_batches(replicas, worker_rank(strategy) * count, count)
+        return make_batches(*own_replicas(strategy))
 
     def pipeline(context):
         count = context.num_replicas_in_sync // context.num_input_pipelines
@@ -29,13 +28,45 @@ def deliver(strategy, make_batches):
     return strategy.distribute_datasets_from_function(pipeline)
 
 
-def take(strategy, iterator):
-    """Takes the next global batch from an iterator of what `deliver` gives, also in a function being traced.
+def own_replicas(strategy):
+    """Gives (replicas in all, the first of this worker's, how many are this worker's)."""
+    replicas = strategy.num_replicas_in_sync
+    count = replicas // worker_count(strategy)
+    return replicas, worker_rank(strategy) * count, count
+
+
+def run_call(function, iterator, steps, *arguments):
+    """Calls a `tf.function` on the next batches, traced once for any number of rows and steps.
+
+    Args:
+        function: a `tf.function` of (batches, steps, *arguments), which gives `batches` to `take`.
+        iterator: what `iter` makes of `Source.deliver` or `Batches.deliver`.
+        steps: how many batches it takes, an int; it gets them as an int64 scalar.
+        *arguments: more arguments of the function.
+    """
+    batches = of_call(iterator, steps)
+    if isinstance(batches, Picks) and iterator.is_new_to(function):
+        function.get_concrete_function(batches.open_spec, tf.TensorSpec([], tf.int64), *arguments)
+    return function(batches, tf.constant(steps, tf.int64), *arguments)
+
+
+def of_call(iterator, steps):
+    """Gives what a call takes its batches from, so many steps long, for `take`."""
+    return iterator.picks(steps) if isinstance(iterator, Reading) else iterator
+
+
+def take(strategy, batches, step=0):
+    """Takes a global batch, also in a function being traced.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+        batches: what `of_call` gives, or an iterator of `deliver`: then it is the next batch.
+        step: the step of the call.
 
     Returns:
         A `Share` for `strategy.run`: on several replicas its tensors are per-replica values.
     """
-    element = next(iterator)
+    element = batches.shares(step) if isinstance(batches, Picks) else next(batches)
     if not is_on_cpus(strategy):
         return element
     if len(element) == 1:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdist import order
 from tfdist.data import delivery
+from tfdist.data.in_memory import BatchesInMemory, Places
 from tfdist.data.share import Form, cut, rows_that_count
 
 
@@ -48,14 +49,15 @@ class Plan:
         """Global batches in an epoch."""
         return order.steps_per_epoch(self.rows, self.global_batch, drop_remainder=self.drop_remainder)
 
+    def order(self, epoch):
+        """Gives an epoch's order of the rows: int64 array (rows,)."""
+        return order.permutation(self.seed, epoch, self.rows, shuffle=self.shuffle)
+
     def permutation(self, epoch):
         """Gives an epoch's order of the rows as a tensor, int64 of shape (rows,), for a traced `epoch`."""
 
-        def make(epoch):
-            return order.permutation(self.seed, epoch, self.rows, shuffle=self.shuffle)
-
         # Once an epoch, in the input pipeline's own thread: the price of one definition, in NumPy, for all.
-        result = tf.numpy_function(make, [epoch], tf.int64, stateful=False)
+        result = tf.numpy_function(self.order, [epoch], tf.int64, stateful=False)
         return tf.ensure_shape(result, (self.rows,))
 
     def row_seeds(self, epoch, step, low, high):
@@ -158,18 +160,33 @@ class Source:
 
     def iterator(self, strategy, epoch=0, step=0):
         """Gives an endless iterator over a `Share` per replica, for `tfdist.data.delivery.take`."""
-        return iter(self.deliver(strategy, epoch, step))
+        return iter(self._pipeline(strategy, epoch, step))
 
     def deliver(self, strategy, epoch=0, step=0):
-        """Gives what makes such iterators, each from the same place on: tracing it takes longer than a short epoch.
+        """Gives what makes iterators for `delivery.of_call`, each from the same place on.
 
         Endless, since finite data sets cost a vote among the workers at each step: the caller counts.
         """
+        rows = self._rows_in_memory() if delivery.is_on_cpus(strategy) else None
+        if rows is None:
+            return self._pipeline(strategy, epoch, step)
+        replicas, first, count = delivery.own_replicas(strategy)
+        places = Places(replicas, first, count, self._share_size(replicas))
+        return BatchesInMemory(self.plan, rows, places, epoch, step)
 
+    def _rows_in_memory(self):
+        """Gives nested tensors (rows, ...) if a batch is nothing but some of them, else None."""
+        tensors = getattr(self.reader, "tensors", None)
+        return tensors() if tensors and self.transform is None else None
+
+    def _pipeline(self, strategy, epoch, step):
         def batches(replicas, first, count):
             return self.local_batches(replicas=replicas, first=first, count=count, epoch=epoch, step=step)
 
         return delivery.deliver(strategy, batches)
+
+    def _share_size(self, replicas):
+        return -(-self.global_batch // replicas) if self.static_shapes else None
 
     def replica_batches(self, *, replicas, first, count, epoch, step):
         """Gives what `local_batches` gives, one `Share` an element: replica after replica, step after step."""
@@ -191,7 +208,7 @@ class Source:
             batches = self.reader.global_batches(e, start, self.plan).take(self.cardinality - start)
             return batches.enumerate(start).map(lambda s, items: (e, s, items))
 
-        size = -(-self.global_batch // replicas) if self.static_shapes else None
+        size = self._share_size(replicas)
 
         def shares(e, s, items):
             return tuple(decode(e, s, cut(items, replicas, first + place, size)) for place in range(count))

@@ -52,37 +52,51 @@ def arrays_of(adapter):
     return keras.tree.lists_to_tuples(adapter._inputs), adapter._num_samples, adapter.batch_size
 
 
-def row_takers(arrays):
+def as_rows(arrays):
     """Converts nested arrays as Keras would: floats in Keras' float type, pandas' tables, SciPy's sparse matrices.
 
     Returns:
-        In the same nesting, functions of row numbers, int64 (B,), that give those rows as a tensor (B, ...).
+        In the same nesting, what `pick` takes: `tf.Tensor`s (rows, ...), `tf.RaggedTensor`s, `SparseRows`, None.
     """
-    return keras.tree.map_structure(_row_taker, arrays)
+    return keras.tree.map_structure(_as_rows, arrays)
 
 
-def _row_taker(array):
+def _as_rows(array):
     if array is None:
-        return lambda items: None
+        return None
     value = array_slicing.convert_to_sliceable(array, target_backend="tensorflow")
     if isinstance(value, array_slicing.TensorflowSparseWrapper):
-        return _sparse_row_taker(tf.sparse.reorder(value.sparse))
-    return functools.partial(tf.gather, value if isinstance(value, tf.RaggedTensor) else tf.convert_to_tensor(value))
+        return SparseRows(tf.sparse.reorder(value.sparse))
+    return value if isinstance(value, tf.RaggedTensor) else tf.convert_to_tensor(value)
 
 
-def _sparse_row_taker(sparse):
-    # As ragged rows, which TensorFlow picks by number. Not Keras' own: before 3.15 it forgets empty last rows.
-    row, cells = sparse.indices[:, 0], sparse.indices[:, 1:]
-    cells = tf.RaggedTensor.from_value_rowids(cells, row, nrows=sparse.dense_shape[0])
+def pick(rows, items):
+    """Picks rows of nested `as_rows` by number, int64 (B,): gives nested tensors (B, ...), dense, ragged or sparse."""
 
-    def take(items):
-        some = tf.gather(cells, items)
-        values = tf.gather(cells.with_values(sparse.values), items)
+    def pick_one(part):
+        if part is None:
+            return None
+        return part.pick(items) if isinstance(part, SparseRows) else tf.gather(part, items)
+
+    return keras.tree.map_structure(pick_one, rows)
+
+
+class SparseRows:
+    """The rows of a `tf.SparseTensor`, in row-major order."""
+
+    def __init__(self, sparse):
+        # As ragged rows, which TensorFlow picks by number. Not Keras' own: before 3.15 it forgets empty last rows.
+        row, cells = sparse.indices[:, 0], sparse.indices[:, 1:]
+        self._cells = tf.RaggedTensor.from_value_rowids(cells, row, nrows=sparse.dense_shape[0])
+        self._values = self._cells.with_values(sparse.values)
+        self._shape = sparse.shape
+
+    def pick(self, items):
+        """Picks rows by number, int64 (B,): gives a `tf.SparseTensor` (B, ...)."""
+        some = tf.gather(self._cells, items)
         indices = tf.concat([some.value_rowids()[:, tf.newaxis], some.values], axis=1)
-        shape = [tf.size(items, tf.int64), *sparse.shape[1:]]
-        return tf.SparseTensor(indices, values.values, tf.stack(shape))
-
-    return take
+        shape = [tf.size(items, tf.int64), *self._shape[1:]]
+        return tf.SparseTensor(indices, tf.gather(self._values, items).values, tf.stack(shape))
 
 
 class Hooks(NamedTuple):

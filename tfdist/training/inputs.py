@@ -49,14 +49,19 @@ class ArrayRows(RowReader):
         self._arrays = arrays
 
     @functools.cached_property
-    def _takers(self):
+    def _rows(self):
         # Lifted out of the function being traced, as in `MemoryReader`.
         with tf.init_scope(), tf.device("CPU:0"):
-            return data_adapters.row_takers(self._arrays)
+            return data_adapters.as_rows(self._arrays)
 
     def decode(self, items):
         """Picks the rows."""
-        return keras.tree.map_structure(lambda take: take(items), self._takers)
+        return data_adapters.pick(self._rows, items)
+
+    def tensors(self):
+        """Gives all rows: nested tensors (rows, ...) or None; None in their place where some are ragged or sparse."""
+        parts = keras.tree.flatten(self._rows)
+        return self._rows if all(part is None or isinstance(part, tf.Tensor) for part in parts) else None
 
 
 def make_input(

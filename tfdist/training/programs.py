@@ -5,7 +5,7 @@ import time
 
 import tensorflow as tf
 
-from tfdist.data.delivery import take
+from tfdist.data.delivery import of_call, run_call, take
 from tfdist.internals import models
 from tfdist.log import say
 from tfdist.training import exchange
@@ -86,15 +86,16 @@ class Programs:
 
     def _shares(self, iterator, steps, form):
         """Yields so many shares, fewer where the data end."""
-        for _ in range(steps):
-            share = self._next(iterator, form)
+        batches = of_call(iterator, steps)
+        for step in range(steps):
+            share = self._next(batches, step, form)
             if form.may_end and not int(self._strategy.experimental_local_results(share.global_rows)[0]):
                 return
             yield share
 
-    def _next(self, iterator, form):
-        """Takes the next share, also in a function being traced."""
-        share = take(self._strategy, iterator)
+    def _next(self, batches, step, form):
+        """Takes the share of a step of the call, also in a function being traced."""
+        share = take(self._strategy, batches, step)
         return self._count_together(share) if form.counted_together else share
 
     @functools.cached_property
@@ -136,12 +137,12 @@ class Programs:
 
     def _many_steps(self, step, clock, before):
         @tf.function(reduce_retracing=True)
-        def many_steps(iterator, steps, form):
+        def many_steps(batches, steps, form):
             done = tf.constant(0, tf.int64)
             sums = tf.constant(_NOTHING, tf.float64)
-            for _ in tf.range(steps):
+            for place in tf.range(steps):
                 asked = clock.now()
-                share = self._next(iterator, form)
+                share = self._next(batches, place, form)
                 if not form.may_end or self._strategy.experimental_local_results(share.global_rows)[0] > 0:
                     arrived = clock.now(share)
                     if before:
@@ -153,7 +154,7 @@ class Programs:
             return self.step.logs(), done, sums
 
         def call(iterator, steps, form):
-            logs, done, sums = many_steps(iterator, tf.constant(steps, tf.int64), form)
+            logs, done, sums = run_call(many_steps, iterator, steps, form)
             self._announce_retracing(many_steps)
             return logs, int(done) if form.may_end else steps, self._measured(sums)
 
