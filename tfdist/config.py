@@ -76,7 +76,7 @@ class RunConfig:
             between calls.
         compression: "bfloat16" or "float16", in which gradients cross the replicas in half the bytes, or "none".
         exchange: how gradients cross the replicas: "all_reduce", some by "factors", or "auto" for what is faster.
-        jit_compile: "true", "false", or "auto" to compile the gradients with XLA where that was seen to help.
+        jit_compile: "true", "false", or "auto" for XLA where it was seen to help; see `tfdist.fit`.
         deterministic: asks for TensorFlow's deterministic kernels, where they differ.
         run_dir: the run's folder; None for the next free runs/<name>-<n>.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.

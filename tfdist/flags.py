@@ -75,7 +75,7 @@ def make_flags():
     add(steps, "steps_per_execution", "Steps in one call of the compiled program; auto: what takes about a second.")
     add(flags.DEFINE_enum, "compression", COMPRESSIONS, "Gradients cross the replicas in this type: half the bytes.")
     add(flags.DEFINE_enum, "exchange", EXCHANGES, "How gradients cross the replicas; auto: the faster for each.")
-    add(flags.DEFINE_enum, "jit_compile", JIT_COMPILES, "Compile the gradients with XLA; auto: where it helps.")
+    add(flags.DEFINE_enum, "jit_compile", JIT_COMPILES, "Compile with XLA; auto: where it helps.")
     add(
         flags.DEFINE_string,
         "run_dir",

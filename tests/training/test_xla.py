@@ -8,6 +8,8 @@ import tensorflow as tf
 
 import tfdist
 from tfdist.training import xla
+from tfdist.training.feed import Feed
+from tfdist.training.inputs import make_input
 
 pytestmark = pytest.mark.core
 
@@ -24,6 +26,17 @@ def make_norm():
     return [keras.layers.BatchNormalization(name="norm")]
 
 
+def make_dropout():
+    return [keras.layers.Dropout(0.1)]
+
+
+def make_own():
+    class Own(keras.layers.Dense):
+        pass
+
+    return [Own(2)]
+
+
 def make_conv():
     conv = keras.layers.Conv1D(2, 2, name="conv")
     return [keras.layers.Reshape((jobs.WIDTH, 1)), conv, keras.layers.Flatten()]
@@ -36,6 +49,10 @@ def make_lstm():
 def fit(model, **arguments):
     x, y = jobs.make_rows(8, "float32")
     return tfdist.fit(model, x, y, verbose=0, **arguments)
+
+
+def feed_of(model, rows=8, **arguments):
+    return Feed(make_input(*jobs.make_rows(rows, "float32"), **arguments), model.distribute_strategy)
 
 
 def over_weights():
@@ -51,11 +68,27 @@ def test_promise_12_auto_compiles_where_it_was_seen_to_help_and_says_so(make_str
     assert caplog.text.count("training: one step a call, gradients compiled by XLA.") == 1
 
 
+@pytest.mark.parametrize("make_layers", [list, make_norm], ids=["dense", "normalised"])
+def test_promise_12_auto_compiles_whole_calls_of_small_dense_models_and_says_so(make_strategy, caplog, make_layers):
+    model = make(make_strategy(1), make_layers)
+    with caplog.at_level("INFO", "tfdist"):
+        fit(model, jit_compile="auto")
+    assert model.jit_compile
+    assert caplog.text.count("training: one step a call, whole calls compiled by XLA.") == 1
+    # Larger batches, and data that come from a pipeline.
+    assert xla.why_not(model, feed_of(model, rows=300, batch_size=256)) is None
+    assert xla.why_not(model, feed_of(model, rows=300, batch_size=257)).startswith("no layer was seen")
+    fit(model, jit_compile="auto", class_weight={0: 1.0, 1: 2.0, 2: 1.0})
+    assert model.jit_compile
+
+
 @pytest.mark.parametrize(
     "replicas, make_layers, options, reason",
     [
         (2, make_norm, {}, "layer 'norm' takes its statistics over all replicas"),
-        (1, make_norm, {}, "no layer was seen to be faster with it on CPUs"),
+        (2, list, {}, "no layer was seen to be faster with it on CPUs"),
+        (1, make_dropout, {}, "no layer was seen to be faster with it on CPUs"),
+        (1, make_own, {}, "no layer was seen to be faster with it on CPUs"),
         (2, list, {"loss": over_weights()}, "the loss divides by weights or unmasked"),
         (1, list, {"run_eagerly": True}, "the model runs eagerly"),
         (1, make_conv, {}, "layer 'conv' is faster without it on CPUs"),
@@ -67,9 +100,9 @@ def test_promise_12_auto_leaves_xla_off_where_it_cannot_be_or_does_not_help(
     model = make(make_strategy(replicas), make_layers, **options)
     with caplog.at_level("INFO", "tfdist"):
         fit(model, jit_compile="auto", sample_weight=np.ones(8))
-    assert xla.why_not(model).startswith(reason)
+    assert xla.why_not(model, feed_of(model)).startswith(reason)
     assert model.jit_compile is False
-    assert "gradients compiled by XLA" not in caplog.text
+    assert "compiled by XLA" not in caplog.text
 
 
 def test_promise_12_the_log_says_that_an_own_train_step_runs_without_xla(make_strategy, caplog):

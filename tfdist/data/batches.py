@@ -48,6 +48,10 @@ class Batches:
             return Form(may_be_empty=replicas > 1, may_end=True)
         return Form(self._global_batch < replicas, may_end=True, padded=self._global_batch % replicas > 0)
 
+    def is_in_memory(self, strategy):
+        """Says that they come from a pipeline, as `Source.is_in_memory` says it of others."""
+        return False
+
     def iterator(self, strategy, epoch=0, step=0):
         """Gives an iterator over a `Share` per replica, for `delivery.take`; arguments as for `deliver`."""
         return iter(self.deliver(strategy, epoch, step))

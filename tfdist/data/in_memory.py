@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfdist.data.share import cut
+from tfdist.data.share import Share, cut
 
 
 class Places(NamedTuple):
@@ -49,11 +49,30 @@ class Picks(NamedTuple):
     @property
     def open_spec(self):
         """Nested specs of itself, for any number of rows in any number of batches."""
-        return self._replace(
-            rows=tf.nest.map_structure(_open_spec, self.rows),
-            items=_open_spec(self.items),
-            bounds=_open_spec(self.bounds),
-        )
+        return self._replace(rows=open_specs(self.rows), items=open_specs(self.items), bounds=open_specs(self.bounds))
+
+
+class EvenBatches(NamedTuple):
+    """Batches of one size, one after the other in an epoch, on one replica: their shapes are known before.
+
+    Attributes:
+        rows: nested tensors (rows, ...) or None: all rows of the data.
+        order: int64 (rows,), the epoch's order.
+        first: int64 scalar, where in `order` the first of them begins.
+        size: the rows of each.
+    """
+
+    rows: Any
+    order: tf.Tensor
+    first: tf.Tensor
+    size: int
+
+    def share(self, step):
+        """Gives the `Share` of the batch number `step`, an int64 scalar."""
+        items = tf.slice(self.order, [self.first + step * self.size], [self.size])
+        size = tf.constant(self.size, tf.int64)
+        batch = tf.nest.map_structure(lambda rows: _gather(rows, items), self.rows)
+        return Share(batch, size, size, tf.constant(0, tf.int64))
 
 
 class InMemory(Protocol):
@@ -87,10 +106,8 @@ class Reading:
         self._plan = plan
         self._rows = rows
         self._places = places
-        self._epoch = epoch
-        self._step = step
-        self._order = plan.order(epoch)
         self._known = set()
+        self._begin_epoch(epoch, step)
 
     def __iter__(self):
         return self
@@ -107,20 +124,55 @@ class Reading:
     def picks(self, steps):
         """Gives the `Picks` of the next so many steps, over the ends of epochs."""
         items, sizes = [], []
-        while steps:
-            if self._step == self._plan.steps:
-                self._epoch, self._step = self._epoch + 1, 0
-                self._order = self._plan.order(self._epoch)
-            count = min(steps, self._plan.steps - self._step)
-            batches = np.arange(self._step, self._step + count + 1, dtype=np.int64)
-            bounds = np.minimum(batches * self._plan.global_batch, self._plan.rows)
+        for count in self._within_epochs(steps):
+            bounds = self._bounds(count)
             items.append(self._order[bounds[0] : bounds[-1]])
             sizes.append(np.diff(bounds))
-            self._step += count
-            steps -= count
         ends = np.cumsum(np.concatenate([[0], *sizes]), dtype=np.int64)
         with tf.device("CPU:0"):
             return Picks(self._rows, tf.constant(np.concatenate(items)), tf.constant(ends), self._places)
+
+    def even_batches(self, steps):
+        """Yields (`EvenBatches`, how many) of the next so many steps; its place moves on when it is asked for more."""
+        for count in self._within_epochs(steps, even=True):
+            bounds = self._bounds(count)
+            first, size = tf.constant(bounds[0]), int(bounds[1] - bounds[0])
+            yield EvenBatches(self._rows, self._order_as_tensor, first, size), count
+
+    def _within_epochs(self, steps, even=False):
+        """Yields numbers of steps, so many together, of one epoch each; after each the place moves on by it.
+
+        Args:
+            steps: how many.
+            even: whether a smaller last batch of an epoch is to be alone.
+        """
+        while steps:
+            if self._step == self._plan.steps:
+                self._begin_epoch(self._epoch + 1, 0)
+            left = self._plan.steps - self._step
+            if even and left > 1 and self._bounds(left)[-1] < (self._step + left) * self._plan.global_batch:
+                left -= 1
+            count = min(steps, left)
+            yield count
+            self._step += count
+            steps -= count
+
+    def _bounds(self, count):
+        """Gives where in the epoch's order the next batches begin, and the last one ends: int64 (count + 1,)."""
+        batches = np.arange(self._step, self._step + count + 1, dtype=np.int64)
+        return np.minimum(batches * self._plan.global_batch, self._plan.rows)
+
+    def _begin_epoch(self, epoch, step):
+        self._epoch, self._step = epoch, step
+        self._order = self._plan.order(epoch)
+        self._as_tensor = None
+
+    @property
+    def _order_as_tensor(self):
+        if self._as_tensor is None:
+            with tf.device("CPU:0"):
+                self._as_tensor = tf.constant(self._order)
+        return self._as_tensor
 
 
 # Compiled also where the step is not: a batch takes many small operations.
@@ -139,5 +191,8 @@ def _gather(rows, items):
     return None if rows is None else tf.gather(rows, items)
 
 
-def _open_spec(tensor):
-    return None if tensor is None else tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+def open_specs(rows):
+    """Gives the `tf.TensorSpec`s of nested tensors (rows, ...) or None, for any number of rows."""
+    return tf.nest.map_structure(
+        lambda part: None if part is None else tf.TensorSpec([None, *part.shape[1:]], part.dtype), rows
+    )

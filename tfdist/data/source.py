@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfdist import order
 from tfdist.data import delivery
-from tfdist.data.in_memory import BatchesInMemory, Places
+from tfdist.data.in_memory import BatchesInMemory, Places, open_specs
 from tfdist.data.share import Form, cut, rows_that_count
 
 
@@ -118,8 +118,10 @@ class Source:
 
     @property
     def element_spec(self):
-        """Nested `tf.TensorSpec`s of a batch; the first dimension is None."""
-        return self.dataset().element_spec
+        """Nested `tf.TensorSpec`s of a batch, the first dimension None; None for what is absent."""
+        rows = self._rows_in_memory()
+        # A pipeline takes longer to be made than a short epoch to be trained on.
+        return self.dataset().element_spec if rows is None else open_specs(rows)
 
     def map(self, transform):
         """Gives the same source with one more function (batch, row_seeds) → batch behind the others."""
@@ -167,12 +169,15 @@ class Source:
 
         Endless, since finite data sets cost a vote among the workers at each step: the caller counts.
         """
-        rows = self._rows_in_memory() if delivery.is_on_cpus(strategy) else None
-        if rows is None:
+        if not self.is_in_memory(strategy):
             return self._pipeline(strategy, epoch, step)
         replicas, first, count = delivery.own_replicas(strategy)
         places = Places(replicas, first, count, self._share_size(replicas))
-        return BatchesInMemory(self.plan, rows, places, epoch, step)
+        return BatchesInMemory(self.plan, self._rows_in_memory(), places, epoch, step)
+
+    def is_in_memory(self, strategy):
+        """Says whether the replicas pick their rows themselves, with no pipeline beside them: for now on CPUs alone."""
+        return delivery.is_on_cpus(strategy) and self._rows_in_memory() is not None
 
     def _rows_in_memory(self):
         """Gives nested tensors (rows, ...) if a batch is nothing but some of them, else None."""

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend import compute_output_spec
 from keras.src.backend.tensorflow.trainer import potentially_ragged_concat
+from keras.src.models.functional import Functional
 
 
 def build(model, batch_spec):
@@ -74,6 +75,11 @@ def has_own(model, method):
 def layers(model):
     """Gives every layer of the model, nested ones too."""
     return list(model._flatten_layers(include_self=False))
+
+
+def is_graph(layer):
+    """Says whether it is a sequential or functional model, not a subclass: then its layers are all it does."""
+    return type(layer) in (keras.Sequential, Functional)
 
 
 def metric_variables(model):

@@ -45,6 +45,16 @@ class Feed:
         return self._data.source.form(self._strategy.num_replicas_in_sync)
 
     @property
+    def global_batch(self):
+        """Rows of a step over all replicas; None where nobody knows them before."""
+        return self._known and self._known.global_batch
+
+    @property
+    def is_in_memory(self):
+        """Whether the step picks rows out of memory, with no pipeline beside it."""
+        return self._data.source.is_in_memory(self._strategy)
+
+    @property
     def replica_spec(self):
         """Nested specs of what a replica gets of a whole batch; None where nobody knows its rows before."""
         known = self._known

@@ -71,8 +71,8 @@ def fit(
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
         sync_batchnorm: takes the statistics of BatchNormalization over the rows of all replicas.
-        jit_compile: None for what `compile` said; True, False, or "auto" to compile the gradients with XLA where that
-            was seen to help.
+        jit_compile: None for what `compile` said; True to compile with XLA whole calls on one replica, where the rows
+            are arrays and it can, and the gradients elsewhere; False; or "auto" for True where that was seen to help.
         exchange: how gradients cross the replicas: "all_reduce"; those of dense layers by their "factors"; "auto" for
             what is faster; None for what an earlier call said, at first "auto".
         compression: "bfloat16" or "float16" (3 bits more, a small collective more) to round gradients to it while they
@@ -127,7 +127,7 @@ def _prepare(model, data, strategy, *, sync_batchnorm, jit_compile, exchange, co
         models.synchronise_batchnorm(model)
     feed = Feed(for_strategy(data, model, "train_step"), strategy)
     models.build(model, feed.spec)
-    xla.settle(model, jit_compile)
+    xla.settle(model, jit_compile, feed)
     exchanges.settle(model, exchange, compression)
     checks.check_training(model, strategy)
     return feed
@@ -137,7 +137,7 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_len
     programs = Programs.of(model)
     call_length.listen(callbacks.callbacks)
     if programs.are_new:
-        say(f"training: {call_length.describe()}, {xla.describe(model)}")
+        say(f"training: {call_length.describe()}, {xla.describe(model, feed)}")
     programs.in_call = run.in_call
     choice = choose(model, programs.step.exchange, feed, run.folder)
     train = call_length.timed(programs.train(choice, measured=bool(_ears(callbacks, "train"))))

@@ -8,9 +8,10 @@ import tensorflow as tf
 from tfdist.data.delivery import of_call, run_call, take
 from tfdist.internals import models
 from tfdist.log import say
-from tfdist.training import exchange
+from tfdist.training import exchange, xla
 from tfdist.training.meter import Clock, Measured, NoClock
 from tfdist.training.step import Step
+from tfdist.training.xla_calls import XlaCalls
 
 _ATTRIBUTE = "_tfdist_programs"
 # What a call has measured before its first step.
@@ -66,7 +67,9 @@ class Programs:
             own = models.has_own(self._model, "train_step")
             clock = Clock() if measured else NoClock()
             step = functools.partial(self.step.train, choice=choice)
-            self._training[key] = self._program(step, own, clock, self.in_call)
+            program = self._program(step, own, clock, self.in_call)
+            whole = not own and self.in_call is None and xla.compiles_calls(self._model)
+            self._training[key] = XlaCalls(self.step, step, program) if whole else program
         return self._training[key]
 
     @functools.cached_property

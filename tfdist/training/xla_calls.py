@@ -1,0 +1,67 @@
+"""Whole calls compiled by XLA: batches out of memory, gradients, update and metrics, many steps long, as one program.
+
+On a small step it costs more to start TensorFlow's operations than to compute them. XLA starts them once a
+call, but compiles no collective and no input pipeline: so this is for one replica, and for rows in memory.
+"""
+
+import time
+
+import tensorflow as tf
+
+from tfdist.data.in_memory import Reading
+from tfdist.log import say
+from tfdist.training.meter import Measured, NoClock
+
+# What TensorFlow raises where XLA cannot compile a function; no step of it has been done then.
+_NOT_COMPILED = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.UnimplementedError,
+    tf.errors.InternalError,
+    tf.errors.NotFoundError,
+)
+
+
+class XlaCalls:
+    """A program for training as `Programs.train` gives, where a call can be compiled whole.
+
+    Args:
+        step: a `Step`.
+        train: `step.train`, or what stands for it.
+        otherwise: the program for what cannot be compiled whole.
+    """
+
+    def __init__(self, step, train, otherwise):
+        self._otherwise = otherwise
+        self._works = None
+
+        @tf.function(jit_compile=True, reduce_retracing=True)
+        def many_steps(batches, steps, form):
+            for place in tf.range(steps):
+                train(batches.share(place), form, NoClock())
+            step.end_call()
+            return step.logs()
+
+        self._many_steps = many_steps
+
+    def __call__(self, iterator, steps, form):
+        """Trains on the next batches; gives (logs, steps done, a `meter.Measured`)."""
+        if self._works is False or not isinstance(iterator, Reading):
+            return self._otherwise(iterator, steps, form)
+        begin = time.perf_counter()
+        try:
+            for batches, count in iterator.even_batches(steps):
+                logs = self._many_steps(batches, tf.constant(count, tf.int64), form)
+                self._works = True
+        except _NOT_COMPILED as error:
+            if self._works:
+                raise
+            self._works = False
+            say(f"XLA cannot compile whole calls of this model, so only its gradients are: {_first_line(error)}")
+            return self._otherwise(iterator, steps, form)
+        # No clock runs inside: reading is a part of the program, and no gradient crosses anything.
+        sums = tf.constant((0.0, time.perf_counter() - begin, 0.0), tf.float64)
+        return logs, steps, Measured(sums, ())
+
+
+def _first_line(error):
+    return str(error.message).strip().partition("\n")[0]
