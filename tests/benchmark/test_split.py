@@ -146,4 +146,16 @@ def test_a_train_step_of_the_user_s_own_is_not_taken_apart():
         def train_step(self, data):
             return super().train_step(data)
 
-    assert not Parts.are_known(Own())
+    task = make_task(CONFIG, tfdist.choose_strategy("mirrored", replicas=2))
+    assert Parts.are_known(task, keras.Model())
+    assert not Parts.are_known(task, Own())
+
+
+def test_calls_that_xla_compiles_whole_are_not_taken_apart():
+    task = make_task(CONFIG, tfdist.choose_strategy("one_device"))
+    contender = TfdistFit(task)
+    contender.run(4)
+    assert contender.model.jit_compile
+    assert not Parts.are_known(task, contender.model)
+    contender.model.jit_compile = False
+    assert Parts.are_known(task, contender.model)

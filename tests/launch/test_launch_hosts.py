@@ -88,6 +88,7 @@ def spec(tmp_path, script):
         "log": str(tmp_path / "log"),
         "shown": True,
         "share": [0, 1],
+        "core_share": [0, 1],
     }
     python = subprocess.sys.executable
     return json.dumps({"do": "start", "attempt": 0, "grace": 0.3, "python": python, "workers": [worker]})

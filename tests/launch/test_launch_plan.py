@@ -55,7 +55,18 @@ def test_fewer_workers_have_ranks_without_a_gap_and_their_own_share_of_the_gpus(
     workers = make(config, keep={1, 2})
     assert [(worker.rank, worker.slot.number) for worker in workers] == [(0, 1), (1, 2)]
     assert read_cluster(workers[1].environ).workers == ("a:12346", "b:12345")
-    assert [item["share"] for item in plan.agent_spec(config, workers[:1], 0)["workers"]] == [[1, 2]]
+    (told,) = plan.agent_spec(config, workers[:1], 0)["workers"]
+    # Cores are for those that are there.
+    assert (told["share"], told["core_share"]) == ([1, 2], [0, 1])
+
+
+def test_cores_are_divided_unless_that_is_not_wanted():
+    def shares(**options):
+        config = LaunchConfig(("x.py",), workers=2, **options)
+        return [item["core_share"] for item in plan.agent_spec(config, make(config), 0)["workers"]]
+
+    assert shares() == [[0, 2], [1, 2]]
+    assert shares(divide_cores=False) == [[0, 1]] * 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Real workers, started on this machine: logs, exit codes, root causes and restarts."""
 
+import os
 import re
+
+import pytest
 
 QUICK = ("--workers=2", "--backoff_seconds=0.05", "--grace=5")
 
@@ -193,3 +196,15 @@ def test_a_log_folder_that_cannot_be_made_is_one_message(launch, script, tmp_pat
     (tmp_path / "file").touch()
     ended = launch("--workers=2", "--log_dir=file/logs", "--", script(""))
     assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core to divide")
+def test_each_worker_is_kept_to_its_share_of_the_cores(launch, script):
+    worker = script("print(*sorted(os.sched_getaffinity(0)))")
+    flags = ("--workers=2", "--tee=all", "--env=CUDA_VISIBLE_DEVICES=")
+    cores = [str(core) for core in sorted(os.sched_getaffinity(0))]
+    half = len(cores) // 2
+    lines = launch(*flags, "--", worker).out.splitlines()
+    assert sorted(lines) == [f"[0] {' '.join(cores[:half])}", f"[1] {' '.join(cores[half : 2 * half])}"]
+    lines = launch(*flags, "--nodivide_cores", "--", worker).out.splitlines()
+    assert sorted(lines) == [f"[{rank}] {' '.join(cores)}" for rank in (0, 1)]

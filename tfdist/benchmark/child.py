@@ -100,7 +100,7 @@ class Child:
         from tfdist.benchmark.contenders import TfdistFit
         from tfdist.benchmark.split import Parts
 
-        ours = isinstance(self._contender, TfdistFit) and Parts.are_known(self._contender.model)
+        ours = isinstance(self._contender, TfdistFit) and Parts.are_known(self._task, self._contender.model)
         return Parts(self._task, self._contender.model) if ours else None
 
     def _sent(self, ask):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tempfile
 import threading
 import time
 
-from tfdist.cluster import Cluster, Task
+from tfdist.cluster import Cluster, Task, divide_cores
 from tfdist.launch.plan import free_ports
 from tfdist.rendezvous.proxies import plan_bypass
 
@@ -44,6 +45,24 @@ class Start:
     environ: dict[str, str]
 
 
+def pin(places):
+    """Gives the places with each worker kept to its `core_shares`, as `tfdist.launch` does it."""
+    shares = core_shares(len(places))
+    if shares is None:
+        return list(places)
+    return [
+        Place(place.host, (*place.prefix, "taskset", "--cpu-list", ",".join(map(str, cores))))
+        for place, cores in zip(places, shares, strict=True)
+    ]
+
+
+def core_shares(workers):
+    """Gives each worker's cores; None where it is to have all: one alone, more than there are cores, no `taskset`."""
+    if workers == 1 or not hasattr(os, "sched_getaffinity") or shutil.which("taskset") is None:
+        return None
+    return divide_cores(sorted(os.sched_getaffinity(0)), workers)
+
+
 def child_starts(places):
     """Gives the `Start` of a `tfdist.benchmark.child` on each `Place`, with TF_CONFIG where there are several."""
     addresses = tuple(f"{place.host}:{port}" for place, port in zip(places, free_ports(len(places)), strict=True))
@@ -65,7 +84,7 @@ class Group:
         workers, replicas: on how many.
         config: the `BenchConfig` as a dict.
         timeout_seconds: for each answer.
-        starts: a `Start` each worker; without, they all run on this machine.
+        starts: a `Start` each worker; without, they all run on this machine, each on its share of the cores.
         pause: stops the processes while nothing is asked of them, for those that would not rest.
 
     Attributes:
@@ -77,7 +96,7 @@ class Group:
         self._timeout = timeout_seconds
         self._pause = pause
         self.has_ended = False
-        self._members = [_Member(start) for start in starts or child_starts([Place()] * workers)]
+        self._members = [_Member(start) for start in starts or child_starts(pin([Place()] * workers))]
 
     def ask(self, do, **more):
         """Asks all workers the same; gives the chief's answer.

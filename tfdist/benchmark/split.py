@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfdist.data import delivery
 from tfdist.gradients import reduce_gradients, update
 from tfdist.internals import models
+from tfdist.training import xla
 from tfdist.training.meter import NoClock
 from tfdist.training.programs import Programs
 
@@ -34,9 +35,10 @@ class Parts:
         self._iterator = iter(task.source.deliver(task.strategy))
 
     @staticmethod
-    def are_known(model):
-        """Says whether the parts of a model's step can be told apart: not those of a `train_step` of its own."""
-        return not models.has_own(model, "train_step") and not model.run_eagerly
+    def are_known(task, model):
+        """Says whether a step can be taken apart: not a `train_step` of its own, nor a call that XLA compiles whole."""
+        whole = xla.compiles_calls(model) and task.source.is_in_memory(task.strategy)
+        return not whole and not models.has_own(model, "train_step") and not model.run_eagerly
 
     def seconds(self, name, steps):
         """Measures a step of one of `parts.LOOPS`; the weights and the optimizer are afterwards what they were."""

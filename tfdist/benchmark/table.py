@@ -106,6 +106,7 @@ SPLIT_COLUMNS = (
 NOTES = """Each figure is of interleaved rounds, every contender in a process of its own, tracing and warm-up left out.
 mean ± error: the standard error of the mean; jitter: 1.4826 × the median absolute deviation.
 On one replica the others train without a strategy; compared is what a user would write.
+Of several workers, of whatever contender, each is kept to its share of the cores, as tfdist.launch does it.
 efficiency: against N × the same contender on one replica; a replica's batch is the same for all N.
 wire/step: computed from what the step gives to its collectives: in rings, a sum sends each byte 2 (N-1) / N times from
 each worker, a gather of factors N-1 times; the others' gradients count whole.

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from tfdist.cluster import divide_gpus
+from tfdist.cluster import divide_cores, divide_gpus
 from tfdist.launch.lines import Lines
 
 # What is kept of the end of a log, for the summary.
@@ -40,7 +40,10 @@ class Child:
         self.rank, self.shown = plan["rank"], plan["shown"]
         self.tail = collections.deque(maxlen=_TAIL_LINES)
         self._lines = Lines()
-        environ = environ | plan["environ"] | gpu_share(environ | plan["environ"], *plan["share"])
+        gpus = gpu_share(environ | plan["environ"], *plan["share"])
+        environ = environ | plan["environ"] | gpus
+        # Beside a GPU, cores only feed it: whose they are, the machine knows better.
+        cores = None if gpus else core_share(*plan["core_share"])
         command = [spec["python"], *plan["command"]]
         path = pathlib.Path(plan["log"])
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +59,8 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # The agent has one thread, and this calls nothing but prctl and getppid.
-                preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509
+                # The agent has one thread, and this makes some system calls, no more.
+                preexec_fn=_before_it_begins(os.getpid(), cores),  # noqa: PLW1509
             )
         except OSError:
             os.close(self._log)
@@ -151,13 +154,26 @@ def gpu_share(environ, index, count):
     return {"CUDA_VISIBLE_DEVICES": ",".join(divide_gpus(names, count, index))} if names else {}
 
 
+def core_share(index, count):
+    """Gives a worker's cores, its share of those that this process may use; None for all.
+
+    Args:
+        index: which of its host's workers it is.
+        count: how many there are.
+    """
+    if count == 1 or not hasattr(os, "sched_getaffinity"):
+        return None
+    shares = divide_cores(sorted(os.sched_getaffinity(0)), count)
+    return shares and shares[index]
+
+
 def _header(rank, attempt, command):
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     line = f"==== worker {rank}, attempt {attempt}, {when}, {socket.gethostname()}: {shlex.join(command)}\n"
     return line.encode(errors="replace")
 
 
-def _dying_with(agent):
+def _before_it_begins(agent, cores):
     """Gives what a worker calls before it becomes itself: it ends when its agent does, even by SIGKILL."""
     if sys.platform != "linux":
         return None
@@ -167,5 +183,7 @@ def _dying_with(agent):
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != agent:
             os.kill(os.getpid(), signal.SIGKILL)
+        if cores:
+            os.sched_setaffinity(0, cores)
 
     return ask

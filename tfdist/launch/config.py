@@ -25,6 +25,7 @@ class LaunchConfig:
         hosts: names for ssh, as `host` or `user@host`; empty for this machine.
         port: of the first process on each host; the next ones count up.
         processes_per_host: processes on each of `hosts`; they divide its GPUs.
+        divide_cores: keep each worker of a host to its share of the cores, where the host has no GPUs.
         min_workers: go on with as few when a host or slot stays away; None: with no fewer.
         max_restarts: restarts after failures.
         backoff_seconds: the wait before the first restart; it doubles with each failure in a row.
@@ -50,6 +51,7 @@ class LaunchConfig:
     hosts: tuple[str, ...] = ()
     port: int = 12345
     processes_per_host: int = 1
+    divide_cores: bool = True
     min_workers: int | None = None
     max_restarts: int = 0
     backoff_seconds: float = 5.0

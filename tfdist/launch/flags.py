@@ -31,6 +31,7 @@ def make_flags():
     add(flags.DEFINE_list, "hosts", "Hosts to start on over ssh, such as a,b or user@a,user@b.")
     add(flags.DEFINE_integer, "port", "Port of the first process on each of --hosts; the next count up (12345).")
     add(flags.DEFINE_integer, "processes_per_host", "Processes on each of --hosts; they divide its GPUs (1).")
+    add(flags.DEFINE_bool, "divide_cores", "Keep each worker to its share of a host's cores, without GPUs (true).")
     add(flags.DEFINE_integer, "max_restarts", "Restarts of the whole group after failures (0).")
     add(flags.DEFINE_integer, "min_workers", "Go on with as few when a host or slot stays away (all).")
     add(flags.DEFINE_float, "backoff_seconds", "Wait before a restart; doubles with each failure in a row (5).")

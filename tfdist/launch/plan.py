@@ -151,8 +151,10 @@ def agent_spec(config, workers, attempt):
                 "log": worker.log,
                 "shown": config.shows(worker.rank),
                 "share": [worker.slot.index, count],
+                # Of those that are there: a slot that stays away computes nothing.
+                "core_share": [place, len(workers)] if config.divide_cores else [0, 1],
             }
-            for worker in workers
+            for place, worker in enumerate(workers)
         ],
     }
 
