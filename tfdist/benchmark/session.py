@@ -109,9 +109,14 @@ def run(config, profile_folder=None):
 
     def look_closer(samples):
         for line in lines:
-            if line.about is not None and line.contender == OURS and line.about["has_parts"]:
-                say(f"bench: the parts of {line.contender} {line.workers}×{line.replicas}.")
+            if line.about is None or line.contender != OURS:
+                continue
+            name = f"{line.contender} {line.workers}×{line.replicas}"
+            if line.about["has_parts"]:
+                say(f"bench: the parts of {name}.")
                 line.take_apart(config.rounds)
+            else:
+                say(f"bench: {name} is one program of XLA's, or of the model's own: its parts cannot be told apart.")
         if profile_folder is not None:
             lines[0].ask("profile", folder=str(profile_folder))
 
