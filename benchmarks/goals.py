@@ -95,7 +95,8 @@ GOALS = (
         ),
         most=3.0,
     ),
-    lighter("mlp", "plain_loop"),
+    # Both compiled by XLA.
+    lighter("mlp", "plain_loop_xla"),
     lighter("cnn_mirrored", "plain_loop"),
     *(goal for model in EXCHANGED for goal in exchange_table.goals(model, "loopback", 2)),
     constant(2),
