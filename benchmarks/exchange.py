@@ -87,6 +87,7 @@ def read_flags(arguments):
     parser.add_argument("--horovod", metavar="VENV", help="the environment with Horovod; without, it is left out")
     more = {"type": _some_of(CONTENDERS), "default": CONTENDERS}
     parser.add_argument("--contenders", help=f"some of {names(CONTENDERS)}", **more)
+    parser.add_argument("--parts", action="store_true", help="also take tfdist's steps apart: overlap is wait below 0")
     parser.add_argument("--rounds", type=_whole, default=3, help="how often each contender is measured, from 2")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each measurement takes, at least")
     parser.add_argument("--timeout_seconds", type=float, default=900.0, help="for a start or a measurement")
@@ -116,7 +117,10 @@ def measure(name, given):
     with networks.make(given.workers, networks.RATES[given.network]) as places:
         interface = "lo" if given.network == "loopback" else networks.INTERFACE
         lines = make_lines(given, pin(places), python, interface)
-        results, devices, notes = session.measure(lines, config)
+        several = [line for line in lines if given.parts and line.workers > 1]
+        results, devices, notes = session.measure(
+            lines, config, lambda samples: session.take_apart(several, given.rounds)
+        )
     new = report.make_report(config, results, devices)
     new["place"] = describe(given)
     folder = given.out_dir / exchange_table.report_name(name, given.network, given.workers)

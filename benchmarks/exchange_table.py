@@ -116,7 +116,8 @@ def render(report, notes=()):
         place["horovod"],
     ]
     rows = [_row(line, results, fair=place["is_pinned"]) for line in results]
-    return "\n".join([table.lay_out(COLUMNS, rows), "", *filter(None, explained), *errors, *notes])
+    parts = table.render_split(results)
+    return "\n".join([table.lay_out(COLUMNS, rows), "", *filter(None, explained), *parts, *errors, *notes])
 
 
 def _row(line, results, *, fair):

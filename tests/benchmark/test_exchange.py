@@ -272,7 +272,7 @@ def test_ranks_have_other_rows_of_the_same_classes():
 def test_a_run_writes_its_report_and_says_whether_the_goals_are_met(rate, code, tmp_path, monkeypatch, capsys):
     found = results(tfdist_fit_2=rate, plain_multi_worker_2=2.0)
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(exchange.session, "measure", lambda lines, config: (found, {"gpus": []}, []))
+    monkeypatch.setattr(exchange.session, "measure", lambda lines, config, after: (found, {"gpus": []}, []))
     assert exchange.main(["--models=transformer", f"--out_dir={tmp_path}"]) == code
     signal.signal(signal.SIGTERM, before)
     report = json.loads((tmp_path / "exchange_loopback_2_transformer" / "bench.json").read_text())
@@ -281,6 +281,26 @@ def test_a_run_writes_its_report_and_says_whether_the_goals_are_met(rate, code, 
     assert "transformer, 8 rows a worker, 2 workers on loopback" in shown
     assert "Horovod was not measured: --horovod=VENV" in shown
     assert ("NOT MET" in shown) == bool(code)
+
+
+def test_the_parts_of_tfdists_steps_on_several_workers_are_measured_where_they_are_asked_for(monkeypatch, tmp_path):
+    apart = []
+    monkeypatch.setattr(exchange.session.Line, "take_apart", lambda line, number: apart.append((line.key, number)))
+
+    def measure(lines, config, after):
+        for line in lines:
+            line.about = {"has_parts": line.contender.startswith("tfdist")}
+        after({})
+        return results(tfdist_fit_2=1.0), {"gpus": []}, []
+
+    monkeypatch.setattr(exchange.session, "measure", measure)
+    before = signal.getsignal(signal.SIGTERM)
+    wanted = ["--models=dense", "--contenders=tfdist_fit,plain_multi_worker", f"--out_dir={tmp_path}", "--rounds=4"]
+    exchange.main(wanted)
+    assert apart == []
+    exchange.main([*wanted, "--parts"])
+    signal.signal(signal.SIGTERM, before)
+    assert apart == [(("tfdist_fit", 2, 1), 4)]
 
 
 @pytest.mark.parametrize(

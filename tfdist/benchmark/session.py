@@ -108,19 +108,24 @@ def run(config, profile_folder=None):
     lines = [Line(name, *point) for point in config.points for name in config.names]
 
     def look_closer(samples):
-        for line in lines:
-            if line.about is None or line.contender != OURS:
-                continue
-            name = f"{line.contender} {line.workers}×{line.replicas}"
-            if line.about["has_parts"]:
-                say(f"bench: the parts of {name}.")
-                line.take_apart(config.rounds)
-            else:
-                say(f"bench: {name} is one program of XLA's, or of the model's own: its parts cannot be told apart.")
+        take_apart(lines, config.rounds)
         if profile_folder is not None:
             lines[0].ask("profile", folder=str(profile_folder))
 
     return measure(lines, config, look_closer)
+
+
+def take_apart(lines, number):
+    """Measures the parts of tfdist's steps among the lines, in so many rounds, where they can be told apart."""
+    for line in lines:
+        if line.about is None:
+            continue
+        name = f"{line.contender} {line.workers}×{line.replicas}"
+        if line.about.get("has_parts"):
+            say(f"bench: the parts of {name}.")
+            line.take_apart(number)
+        elif line.contender == OURS:
+            say(f"bench: {name} is one program of XLA's, or of the model's own: its parts cannot be told apart.")
 
 
 def measure(lines, config, after=lambda samples: None):

@@ -127,11 +127,15 @@ def render(results, notes=()):
         results: dicts as `report.make_result` makes them.
         notes: further lines.
     """
-    parts = [lay_out(COLUMNS, [_row(result, results) for result in results]), "", NOTES]
-    if split := [result for result in results if result.get("split")]:
-        parts += ["", lay_out(SPLIT_COLUMNS, [_split_row(result) for result in split]), "", SPLIT_NOTE]
+    parts = [lay_out(COLUMNS, [_row(result, results) for result in results]), "", NOTES, *render_split(results)]
     errors = [f"{_name(result)}: {result['error']}" for result in results if result.get("error")]
     return "\n".join([*parts, *([""] if errors or notes else []), *errors, *notes])
+
+
+def render_split(results):
+    """Gives the lines of the table of parts, none where no step was taken apart; arguments as for `render`."""
+    split = [_split_row(result) for result in results if result.get("split")]
+    return ["", lay_out(SPLIT_COLUMNS, split), "", SPLIT_NOTE] if split else []
 
 
 def _name(result):

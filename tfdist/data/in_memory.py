@@ -4,7 +4,7 @@ Beside a small step a pipeline costs more than the step: its threads want the co
 batch takes longer than picking its rows.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -73,13 +73,6 @@ class EvenBatches(NamedTuple):
         size = tf.constant(self.size, tf.int64)
         batch = tf.nest.map_structure(lambda rows: _gather(rows, items), self.rows)
         return Share(batch, size, size, tf.constant(0, tf.int64))
-
-
-class InMemory(Protocol):
-    """A `Reader` of rows that may lie in memory as they are wanted."""
-
-    def tensors(self):
-        """Gives nested tensors (rows, ...) or None, from which `decode` does nothing but pick rows; else None."""
 
 
 class BatchesInMemory:

@@ -19,6 +19,9 @@ class Reader(Protocol):
     `items` stands for rows not yet decoded: their numbers, file names or serialized records. A worker slices items
     and decodes only its own.
 
+    Where items are row numbers and `decode` does nothing but pick rows from memory, a reader may have a method
+    `tensors()`, which gives all rows, nested tensors (rows, ...) or None, for the step to pick; or None in their place.
+
     Attributes:
         rows: rows in an epoch.
         files: the files that every worker reads whole; empty where rows are reached one by one.

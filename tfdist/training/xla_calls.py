@@ -6,6 +6,7 @@ call, but compiles no collective and no input pipeline: so this is for one repli
 
 import time
 
+import numpy as np
 import tensorflow as tf
 
 from tfdist.data.in_memory import Reading
@@ -33,6 +34,7 @@ class XlaCalls:
     def __init__(self, step, train, otherwise):
         self._otherwise = otherwise
         self._works = None
+        self._warned = False
 
         @tf.function(jit_compile=True, reduce_retracing=True)
         def many_steps(batches, steps, form):
@@ -58,9 +60,19 @@ class XlaCalls:
             self._works = False
             say(f"XLA cannot compile whole calls of this model, so only its gradients are: {_first_line(error)}")
             return self._otherwise(iterator, steps, form)
+        self._warn_of_nan(logs)
         # No clock runs inside: reading is a part of the program, and no gradient crosses anything.
         sums = tf.constant((0.0, time.perf_counter() - begin, 0.0), tf.float64)
         return logs, steps, Measured(sums, ())
+
+    def _warn_of_nan(self, logs):
+        """Says once what XLA does not say: it looks at no label and no index, where TensorFlow would refuse."""
+        if not self._warned and "loss" in logs and np.isnan(logs["loss"]):
+            self._warned = True
+            say(
+                "the loss is NaN. XLA does not check labels and indices: use jit_compile=False to learn whether one is "
+                "out of range."
+            )
 
 
 def _first_line(error):
