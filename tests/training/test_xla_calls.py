@@ -57,6 +57,27 @@ def test_promise_12_whole_calls_train_to_the_weights_of_plain_keras(optimizer, m
     assert whole_calls == [4, 2]
 
 
+def test_losses_of_several_outputs_are_those_of_plain_keras(make_strategy):
+    def make_model():
+        keras.utils.set_random_seed(7)
+        inputs = {"a": keras.Input((jobs.WIDTH,), name="a"), "b": keras.Input((2,), name="b")}
+        hidden = keras.layers.Concatenate()([keras.layers.Dense(4)(inputs["a"]), keras.layers.Dense(3)(inputs["b"])])
+        outputs = {"u": keras.layers.Dense(1, name="u")(hidden), "v": keras.layers.Dense(2, name="v")(hidden)}
+        model = keras.Model(inputs, outputs)
+        model.compile("sgd", {"u": "mse", "v": "mae"})
+        return model
+
+    (x, y), rows = jobs.make_rows(53, "float32"), {"batch_size": 7, "epochs": 2, "shuffle": False, "verbose": 0}
+    data = {"a": x, "b": x[:, :2]}, {"u": y[:, np.newaxis], "v": x[:, 2:]}
+    with make_strategy(1).scope():
+        model = make_model()
+    history = tfdist.fit(model, *data, jit_compile=True, steps_per_execution=5, **rows).history
+    plain = make_model()
+    for name, values in plain.fit(*data, **rows).history.items():
+        assert history[name] == pytest.approx(values, rel=1e-5)
+    np.testing.assert_allclose(jobs.weights_of(model), jobs.weights_of(plain), rtol=0, atol=1e-6)
+
+
 def test_calls_of_other_lengths_give_the_same_weights_bit_for_bit(make_strategy):
     strategy = make_strategy(1)
     weights = [

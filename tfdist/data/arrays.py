@@ -6,6 +6,7 @@ from importlib import resources
 import numpy as np
 import tensorflow as tf
 
+from tfdist.data.in_memory import pick_rows
 from tfdist.data.source import make_source
 
 
@@ -48,7 +49,7 @@ class MemoryReader(RowReader):
 
     def decode(self, items):
         """Picks the rows."""
-        batch = tf.nest.map_structure(lambda rows: tf.gather(rows, items), self._tensors)
+        batch = pick_rows(self._tensors, items)
         return self._finish(batch) if self._finish else batch
 
 

@@ -70,9 +70,10 @@ class EvenBatches(NamedTuple):
     def share(self, step):
         """Gives the `Share` of the batch number `step`, an int64 scalar."""
         items = tf.slice(self.order, [self.first + step * self.size], [self.size])
+        # XLA knows the shape, and Keras must not: it would weigh the losses of several outputs as it does nowhere else.
+        items = tf.compat.v1.placeholder_with_default(items, [None])
         size = tf.constant(self.size, tf.int64)
-        batch = tf.nest.map_structure(lambda rows: _gather(rows, items), self.rows)
-        return Share(batch, size, size, tf.constant(0, tf.int64))
+        return Share(pick_rows(self.rows, items), size, size, tf.constant(0, tf.int64))
 
 
 class BatchesInMemory:
@@ -173,15 +174,14 @@ class Reading:
 def _shares(picks, step):
     items = picks.items[picks.bounds[step] : picks.bounds[step + 1]]
 
-    def pick(share):
-        return share._replace(batch=tf.nest.map_structure(lambda rows: _gather(rows, share.batch), picks.rows))
-
     replicas, first, own, size = picks.places
-    return tuple(pick(cut(items, replicas, first + place, size)) for place in range(own))
+    shares = [cut(items, replicas, first + place, size) for place in range(own)]
+    return tuple(share._replace(batch=pick_rows(picks.rows, share.batch)) for share in shares)
 
 
-def _gather(rows, items):
-    return None if rows is None else tf.gather(rows, items)
+def pick_rows(rows, items):
+    """Picks rows by number, int64 (B,), from nested tensors (rows, ...) or None: gives them (B, ...)."""
+    return tf.nest.map_structure(lambda part: None if part is None else tf.gather(part, items), rows)
 
 
 def open_specs(rows):
