@@ -20,7 +20,7 @@ from benchmarks.peers import horovod_group
 from tfdist import rundir
 from tfdist.benchmark import report, session
 from tfdist.benchmark.config import BenchConfig
-from tfdist.benchmark.processes import Ended, Group, Place, child_starts, core_shares, pin
+from tfdist.benchmark.processes import Ended, Group, Place, child_starts, pin, pinned_shares
 from tfdist.exits import INTERRUPTED, MISTAKE
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -212,7 +212,7 @@ def _pinning(prefix):
 
 def describe(given):
     """Gives, as JSON types, where the workers ran."""
-    cores = core_shares(given.workers)
+    cores = pinned_shares(given.workers)
     is_pinned = cores is not None
     told = "Too few cores, or no `taskset`: nobody is kept to a core, and one worker alone has all."
     if is_pinned:

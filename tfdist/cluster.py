@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -172,6 +173,13 @@ def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...
     if not share:
         return None
     return tuple(tuple(cores[index * share : (index + 1) * share]) for index in range(tasks))
+
+
+def core_shares(tasks: int) -> tuple[tuple[int, ...], ...] | None:
+    """Divide the cores that this process may use among so many tasks; None where each is to have all."""
+    if tasks == 1 or not hasattr(os, "sched_getaffinity"):
+        return None
+    return divide_cores(sorted(os.sched_getaffinity(0)), tasks)
 
 
 def _read_tf_config(environ: Mapping[str, str]) -> Cluster | None:

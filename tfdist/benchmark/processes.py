@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 
-from tfdist.cluster import Cluster, Task, divide_cores
+from tfdist.cluster import Cluster, Task, core_shares
 from tfdist.launch.plan import free_ports
 from tfdist.rendezvous.proxies import plan_bypass
 
@@ -46,8 +46,8 @@ class Start:
 
 
 def pin(places):
-    """Gives the places with each worker kept to its `core_shares`, as `tfdist.launch` does it."""
-    shares = core_shares(len(places))
+    """Gives the places with each worker kept to its share of the cores, as `tfdist.launch` does it."""
+    shares = pinned_shares(len(places))
     if shares is None:
         return list(places)
     return [
@@ -56,11 +56,9 @@ def pin(places):
     ]
 
 
-def core_shares(workers):
+def pinned_shares(workers):
     """Gives each worker's cores; None where it is to have all: one alone, more than there are cores, no `taskset`."""
-    if workers == 1 or not hasattr(os, "sched_getaffinity") or shutil.which("taskset") is None:
-        return None
-    return divide_cores(sorted(os.sched_getaffinity(0)), workers)
+    return core_shares(workers) if shutil.which("taskset") else None
 
 
 def child_starts(places):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from tfdist.cluster import divide_cores, divide_gpus
+from tfdist.cluster import core_shares, divide_gpus
 from tfdist.launch.lines import Lines
 
 # What is kept of the end of a log, for the summary.
@@ -43,7 +43,8 @@ class Child:
         gpus = gpu_share(environ | plan["environ"], *plan["share"])
         environ = environ | plan["environ"] | gpus
         # Beside a GPU, cores only feed it: whose they are, the machine knows better.
-        cores = None if gpus else core_share(*plan["core_share"])
+        index, count = plan["core_share"]
+        shares = None if gpus else core_shares(count)
         command = [spec["python"], *plan["command"]]
         path = pathlib.Path(plan["log"])
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # The agent has one thread, and this makes some system calls, no more.
-                preexec_fn=_before_it_begins(os.getpid(), cores),  # noqa: PLW1509
+                preexec_fn=_before_it_begins(os.getpid(), shares and shares[index]),  # noqa: PLW1509
             )
         except OSError:
             os.close(self._log)
@@ -154,19 +155,6 @@ def gpu_share(environ, index, count):
     return {"CUDA_VISIBLE_DEVICES": ",".join(divide_gpus(names, count, index))} if names else {}
 
 
-def core_share(index, count):
-    """Gives a worker's cores, its share of those that this process may use; None for all.
-
-    Args:
-        index: which of its host's workers it is.
-        count: how many there are.
-    """
-    if count == 1 or not hasattr(os, "sched_getaffinity"):
-        return None
-    shares = divide_cores(sorted(os.sched_getaffinity(0)), count)
-    return shares and shares[index]
-
-
 def _header(rank, attempt, command):
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     line = f"==== worker {rank}, attempt {attempt}, {when}, {socket.gethostname()}: {shlex.join(command)}\n"
@@ -174,7 +162,12 @@ def _header(rank, attempt, command):
 
 
 def _before_it_begins(agent, cores):
-    """Gives what a worker calls before it becomes itself: it ends when its agent does, even by SIGKILL."""
+    """Gives what a worker calls before it becomes itself.
+
+    Args:
+        agent: the process with which it ends, even by SIGKILL.
+        cores: those that it is kept to; None for all.
+    """
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

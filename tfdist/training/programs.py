@@ -68,7 +68,7 @@ class Programs:
             clock = Clock() if measured else NoClock()
             step = functools.partial(self.step.train, choice=choice)
             program = self._program(step, own, clock, self.in_call)
-            whole = not own and self.in_call is None and xla.compiles_calls(self._model)
+            whole = self.in_call is None and xla.compiles_calls(self._model)
             self._training[key] = XlaCalls(self.step, step, program) if whole else program
         return self._training[key]
 

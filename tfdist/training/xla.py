@@ -1,4 +1,4 @@
-"""XLA for the gradients: where it can be, where it was seen to help, and what the log says of it."""
+"""XLA for gradients and whole calls: where it can be, where it was seen to help, and what the log says of it."""
 
 import keras
 import tensorflow as tf
@@ -89,7 +89,8 @@ def _why_not_on_cpus(layers):
 
 def compiles_calls(model):
     """Says whether calls on rows in memory are compiled whole, not the gradients alone."""
-    return model.jit_compile and not model.run_eagerly and model.distribute_strategy.num_replicas_in_sync == 1
+    one_replica = model.distribute_strategy.num_replicas_in_sync == 1
+    return one_replica and model.jit_compile and not model.run_eagerly and not models.has_own(model, "train_step")
 
 
 def describe(model, feed):
