@@ -38,6 +38,7 @@ def test_a_cluster_is_read_from_tf_config():
     assert cluster == Cluster({"worker": ("a:1", "b:1")}, Task("worker", 1), "TF_CONFIG")
     assert (cluster.size, cluster.rank, cluster.is_chief) == (2, 1, False)
     assert cluster.address == "b:1"
+    assert cluster.hosts == {"a", "b"}
 
 
 def test_the_chief_comes_before_the_workers():

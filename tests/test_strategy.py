@@ -7,7 +7,7 @@ import types
 
 import pytest
 import tensorflow as tf
-from processes import run_python, run_workers
+from processes import free_ports, run_python, run_together, run_workers
 
 from tfdist import hardware, strategy
 from tfdist.cluster import Cluster, Task
@@ -331,14 +331,43 @@ def test_promise_14_a_runtime_that_started_too_early_is_told_before_tensorflow_s
 def test_promise_14_detection_does_not_start_the_runtime_and_a_second_strategy_may_follow_the_first():
     script = """
 from tfdist import choose_strategy, hardware
-from tfdist.internals import models
+from tfdist.internals import runtime
 hardware.gpu_count(), hardware.tpu_signs(), hardware.grow_gpu_memory()
-print(models.runtime_started(), models.collectives_configured())
+print(runtime.has_started(), runtime.collectives_configured())
 made = [choose_strategy("multi_worker").num_replicas_in_sync for _ in range(2)]
-print(made, models.runtime_started(), models.collectives_configured())
+print(made, runtime.has_started(), runtime.collectives_configured())
 """
     (ended,) = run_workers("-c", script, workers=1, environ={"CUDA_VISIBLE_DEVICES": ""})
     assert ended.out == "False False\n[1, 1] True True\n", ended.err[-3000:]
+
+
+@pytest.mark.parametrize(
+    "hosts, given, threads", [((1, 2), {}, 2), ((1, 2), {"TF_NUM_INTEROP_THREADS": "1"}, 0), ((1, 1), {}, 0)]
+)
+def test_workers_of_several_hosts_with_one_core_have_a_thread_for_the_exchange(hosts, given, threads):
+    script = """
+import os
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+import tensorflow as tf
+from tensorflow.python.eager import context
+from tfdist import choose_strategy
+strategy = choose_strategy("multi_worker")
+server = context.context()._collective_ops_server_def.default_session_config
+print(tf.config.threading.get_inter_op_parallelism_threads(), server.experimental.recv_buf_max_chunk)
+"""
+    addresses = [f"127.0.0.{host}:{port}" for host, port in zip(hosts, free_ports(2), strict=True)]
+    tasks = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}} for index in range(2)]
+    environs = [given | {"TF_CONFIG": json.dumps(task), "CUDA_VISIBLE_DEVICES": ""} for task in tasks]
+    for ended in run_together([("-c", script)] * 2, environs, 120, None):
+        assert ended.out == f"{threads} 65536\n", ended.err[-3000:]
+
+
+def test_a_process_with_more_cores_keeps_its_threads(monkeypatch):
+    monkeypatch.setattr(hardware, "processors", lambda: 2)
+    asked = []
+    monkeypatch.setattr(tf.config.threading, "set_inter_op_parallelism_threads", asked.append)
+    hardware.add_thread_for_exchange()
+    assert asked == []
 
 
 def test_a_process_alone_is_its_own_chief(make_strategy):

@@ -58,6 +58,11 @@ class Cluster:
         return tuple(address for job in _TRAINING_JOBS for address in self.jobs.get(job, ()))
 
     @property
+    def hosts(self) -> frozenset[str]:
+        """The hosts of all training workers."""
+        return frozenset(address.rpartition(":")[0] for address in self.workers)
+
+    @property
     def size(self) -> int:
         """The number of training workers."""
         return len(self.workers)

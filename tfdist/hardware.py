@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 import tfdist
-from tfdist.internals import models
+from tfdist.internals import runtime
 
 _TPU_VARIABLES = ("TPU_NAME", "COLAB_TPU_ADDR", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_WORKER_ID")
 
@@ -36,7 +36,7 @@ def logical_cpus(count):
     Raises:
         RuntimeError: TensorFlow's runtime has started with fewer; only a new process can change that.
     """
-    if not models.runtime_started():
+    if not runtime.has_started():
         (cpu, *_) = tf.config.list_physical_devices("CPU")
         configured = tf.config.get_logical_device_configuration(cpu) or ()
         if len(configured) < count:
@@ -55,9 +55,20 @@ def logical_cpus(count):
 
 def grow_gpu_memory():
     """Lets GPUs take memory as they need it; without effect once the runtime has started."""
-    if not models.runtime_started():
+    if not runtime.has_started():
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def add_thread_for_exchange():
+    """Gives a process with one core a second inter-op thread, unless a number was asked for; before the runtime starts.
+
+    One thread alone takes what became ready last, the next gradient, and leaves those that are complete to wait for
+    their way to the others until all are computed.
+    """
+    asked = tf.config.threading.get_inter_op_parallelism_threads() or os.environ.get("TF_NUM_INTEROP_THREADS")
+    if processors() == 1 and not gpu_count() and not asked:
+        tf.config.threading.set_inter_op_parallelism_threads(2)
 
 
 def set_precision(name):
@@ -80,11 +91,12 @@ def numerics():
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         # 0 stands for as many as there are processors.
-        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads() or _processors(),
-        "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads() or _processors(),
-        "deterministic": models.is_deterministic(),
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads() or processors(),
+        "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads() or processors(),
+        "deterministic": runtime.is_deterministic(),
     }
 
 
-def _processors():
+def processors():
+    """Counts the processors that this process may use: as many threads TensorFlow takes by itself."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

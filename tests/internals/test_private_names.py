@@ -8,7 +8,7 @@ from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.losses import loss as keras_losses
 
-from tfdist.internals import models, optimizers, statistics
+from tfdist.internals import models, optimizers, runtime, statistics
 from tfdist.internals.callbacks import looks_at_batches, saves_every, steps_until_saving
 from tfdist.internals.replica import Rows, rows_are
 
@@ -73,7 +73,7 @@ def test_promise_37_batch_norms_are_found_in_nested_models():
 
 def test_promise_37_the_runtime_has_started_once_a_tensor_was_made():
     tf.constant(1)
-    assert models.runtime_started()
+    assert runtime.has_started()
 
 
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean", "mean_with_sample_weight", "sum"])

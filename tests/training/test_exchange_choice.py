@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfdist
-from tfdist.internals import models
+from tfdist.internals import runtime
 from tfdist.training import exchange, exchange_choice
 from tfdist.training.exchange_choice import Verdict
 
@@ -116,7 +116,7 @@ def test_what_was_kept_of_something_else_is_chosen_anew(network, make_strategy, 
 
 def test_deterministic_kernels_fix_the_choice(network, make_strategy, float64, monkeypatch):
     asked = network("factors")
-    monkeypatch.setattr(models, "is_deterministic", lambda: True)
+    monkeypatch.setattr(runtime, "is_deterministic", lambda: True)
     _, lines = train(make_strategy(2))
     assert not asked and lines[0].startswith("exchange=auto, estimated: ")
 

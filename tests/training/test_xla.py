@@ -105,6 +105,37 @@ def test_promise_12_auto_leaves_xla_off_where_it_cannot_be_or_does_not_help(
     assert "compiled by XLA" not in caplog.text
 
 
+def make_attention(width):
+    x = inputs = keras.Input((3, width))
+    x = keras.layers.MultiHeadAttention(2, width)(x, x)
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(x)))
+
+
+@pytest.mark.parametrize(
+    "make_model, may_be_on",
+    [
+        # 4 kB of weights, one pack; then 2 MiB.
+        (lambda: make_attention(8), True),
+        (lambda: make_attention(256), False),
+        (lambda: keras.Sequential([keras.Input((3, 8)), keras.layers.LSTM(512), keras.layers.Dense(3)]), True),
+    ],
+    ids=["one pack", "several packs", "recurrent"],
+)
+def test_between_workers_auto_lets_gradients_leave_while_others_are_computed(
+    make_strategy, monkeypatch, make_model, may_be_on
+):
+    strategy = make_strategy(2)
+    with strategy.scope():
+        model = make_model()
+        model.compile("sgd", loss="sparse_categorical_crossentropy")
+    feed = Feed(make_input(np.zeros((8, *model.input_shape[1:])), np.zeros(8)), strategy)
+    assert xla.why_not(model, feed) is None
+    # Such a strategy asks for a process of its own, and only its type counts here.
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", type(strategy))
+    reason = xla.why_not(model, feed)
+    assert reason is None if may_be_on else reason.startswith("gradients are to leave")
+
+
 def test_promise_12_the_log_says_that_an_own_train_step_runs_without_xla(make_strategy, caplog):
     class Own(keras.Sequential):
         def train_step(self, data):

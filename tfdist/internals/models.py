@@ -179,24 +179,3 @@ def in_order(model, logs):
 def ragged_rows(arrays):
     """Gives the rows of arrays of different lengths as a `tf.RaggedTensor`."""
     return potentially_ragged_concat([tf.constant(array) for array in arrays])
-
-
-def collectives_configured():
-    """Says whether a multi-worker strategy was made in this process already; another one may then follow."""
-    from tensorflow.python.eager import context
-
-    return context.context()._collective_leader is not None
-
-
-def runtime_started():
-    """Says whether TensorFlow's runtime has started, after which devices cannot be configured."""
-    from tensorflow.python.eager import context
-
-    return context.context()._initialized
-
-
-def is_deterministic():
-    """Says whether TensorFlow's deterministic kernels are asked for."""
-    from tensorflow.python.framework import config
-
-    return bool(config.is_op_determinism_enabled())

@@ -13,7 +13,7 @@ from tfdist.gradients import cost
 from tfdist.gradients.factors import EVERY, Factors, Use
 from tfdist.gradients.updates import reduce_gradients
 from tfdist.gradients.wire import narrowed_type
-from tfdist.internals import models
+from tfdist.internals import models, runtime
 from tfdist.log import say, warn
 from tfdist.strategy import is_chief
 from tfdist.training.exchange import NOTHING, Choice
@@ -140,7 +140,7 @@ def _settle(kinds, model, exchange, folder):
         if is_chief(strategy):
             say(f"exchange=auto: as {folder.exchange} says.")
         return [kind for kind, flag in zip(kinds, flags, strict=True) if flag]
-    find, how = (_estimate, "estimated") if models.is_deterministic() else (_measure, "measured")
+    find, how = (_estimate, "estimated") if runtime.is_deterministic() else (_measure, "measured")
     verdicts = [find(strategy, kind, model.trainable_variables, exchange.wire) for kind in kinds]
     numbers = iter(broadcast([seconds for verdict in verdicts for seconds in verdict]) if verdicts else [])
     verdicts = [Verdict(next(numbers), next(numbers)) for _ in kinds]

@@ -1,8 +1,11 @@
 """XLA for gradients and whole calls: where it can be, where it was seen to help, and what the log says of it."""
 
+import math
+
 import keras
 import tensorflow as tf
 
+from tfdist.collectives import BYTES_PER_PACK
 from tfdist.internals import models
 
 # Gradients alone, steps of 64 rows on two cores with TensorFlow 2.21, XLA against none: an LSTM 2.1 times as fast,
@@ -15,6 +18,9 @@ _FASTER_ON_CPUS = (
     keras.layers.MultiHeadAttention,
     keras.layers.GroupQueryAttention,
 )
+# XLA gives all gradients at once: none leaves for the other workers while the next is computed. Recurrent layers have
+# theirs at the end anyway, and what is one pack has nothing to send before.
+_GRADIENTS_AT_THE_END = (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU)
 # Whole calls, likewise, 16 to 256 rows: dense layers of 64 to 2048 units, any activation, with these normalisations or
 # none, 1.0 to 1.7 times as fast; with Dropout 0.1 to 0.5, for XLA draws random numbers slowly there.
 _FASTER_IN_WHOLE_CALLS = (
@@ -62,9 +68,9 @@ def why_not(model, feed):
             return f"layer {synchronised[0]!r} takes its statistics over all replicas"
         if models.counts_over_replicas(model):
             return "the loss divides by weights or unmasked elements of all replicas"
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.list_physical_devices("GPU") or _is_faster_in_whole_calls(model, feed):
         return None
-    return None if _is_faster_in_whole_calls(model, feed) else _why_not_on_cpus(models.layers(model))
+    return _why_not_on_cpus(models.layers(model)) or _why_not_between_workers(model)
 
 
 def _is_faster_in_whole_calls(model, feed):
@@ -85,6 +91,15 @@ def _why_not_on_cpus(layers):
     if not any(isinstance(layer, _FASTER_ON_CPUS) for layer in layers):
         return "no layer was seen to be faster with it on CPUs"
     return None
+
+
+def _why_not_between_workers(model):
+    if not isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return None
+    size = sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in model.trainable_variables)
+    if size <= BYTES_PER_PACK or any(isinstance(layer, _GRADIENTS_AT_THE_END) for layer in models.layers(model)):
+        return None
+    return "gradients are to leave for the other workers while the next are computed"
 
 
 def compiles_calls(model):
