@@ -227,8 +227,8 @@ def _meet(cluster, start_seconds):
 
 def _prepare_exchange(cluster):
     runtime.send_in_strings_of(_BYTES_PER_STRING)
-    # ResNet-50 was 1.1 times as fast with it behind 1 Gbit/s, but 0.93 within one machine, where the exchange wants the
-    # core itself.
+    # ResNet-50, the second thread against none: 1.1 times as fast behind 1 Gbit/s, 0.93 times within one machine, where
+    # the exchange wants the core itself.
     if len(cluster.hosts) > 1:
         hardware.add_thread_for_exchange()
 

@@ -114,7 +114,7 @@ def make_attention(width):
 @pytest.mark.parametrize(
     "make_model, may_be_on",
     [
-        # 4 kB of weights, one pack; then 2 MiB.
+        # 2.5 kB of weights, less than one pack; then 2 MiB.
         (lambda: make_attention(8), True),
         (lambda: make_attention(256), False),
         (lambda: keras.Sequential([keras.Input((3, 8)), keras.layers.LSTM(512), keras.layers.Dense(3)]), True),
