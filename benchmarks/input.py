@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tfdist import data
 from tfdist.benchmark import script
+from tfdist.cluster import processors
 from tfdist.data import augment, delivery
 
 SIZE = (224, 224)
@@ -55,8 +56,7 @@ def measure(batches):
     begin, cpu = time.perf_counter(), time.process_time()
     images = _read_for(SECONDS, batches) * BATCH
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {RATE: images / seconds / cores, CPU: 1e3 * cpu / images}
+    return {RATE: images / seconds / processors(), CPU: 1e3 * cpu / images}
 
 
 def _read_for(seconds, batches):

@@ -180,6 +180,11 @@ def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...
     return tuple(tuple(cores[index * share : (index + 1) * share]) for index in range(tasks))
 
 
+def processors() -> int:
+    """Count the processors that this process may use: as many threads TensorFlow takes by itself."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def core_shares(tasks: int) -> tuple[tuple[int, ...], ...] | None:
     """Divide the cores that this process may use among so many tasks; None where each is to have all."""
     if tasks == 1 or not hasattr(os, "sched_getaffinity"):

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 import tfdist
+from tfdist.cluster import processors
 from tfdist.internals import runtime
 
 _TPU_VARIABLES = ("TPU_NAME", "COLAB_TPU_ADDR", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_WORKER_ID")
@@ -95,8 +96,3 @@ def numerics():
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads() or processors(),
         "deterministic": runtime.is_deterministic(),
     }
-
-
-def processors():
-    """Counts the processors that this process may use: as many threads TensorFlow takes by itself."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -8,6 +8,7 @@ import platform
 import subprocess
 
 from tfdist.benchmark import table
+from tfdist.cluster import processors
 from tfdist.fingerprint import read_versions
 
 FORMAT = 1
@@ -67,10 +68,9 @@ def make_report(config, results, devices):
 
 def describe_machine():
     """Gives processors and memory of this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     gib = memory and round(memory / 2**30)
-    return {"machine": platform.machine(), "system": platform.system(), "cores": cores, "memory_gib": gib}
+    return {"machine": platform.machine(), "system": platform.system(), "cores": processors(), "memory_gib": gib}
 
 
 def describe_devices():

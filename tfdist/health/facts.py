@@ -8,6 +8,8 @@ import re
 import shutil
 import tempfile
 
+from tfdist.cluster import processors
+
 CGROUPS = "/sys/fs/cgroup"
 OWN_CGROUP = "/proc/self/cgroup"
 
@@ -62,9 +64,8 @@ def read_memory(meminfo="/proc/meminfo", cgroups=CGROUPS, own=OWN_CGROUP):
 def read_processors(cgroups=CGROUPS, own=OWN_CGROUP):
     """Reads the `Processors`."""
     present = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else present
     quotas = [quota for group in own_groups("cpu", cgroups, own) if (quota := _read_quota(group))]
-    return Processors(present, allowed, min(quotas, default=None))
+    return Processors(present, processors(), min(quotas, default=None))
 
 
 def read_disk(folder):
