@@ -76,6 +76,14 @@ def test_promise_37_the_runtime_has_started_once_a_tensor_was_made():
     assert runtime.has_started()
 
 
+def test_promise_37_the_default_strategy_is_where_tensorflow_puts_what_no_strategy_places(monkeypatch, make_strategy):
+    default = tf.distribute.get_strategy()
+    assert runtime.is_on_cpus(default)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert not runtime.is_on_cpus(default)
+    assert runtime.is_on_cpus(make_strategy(2))
+
+
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean", "mean_with_sample_weight", "sum"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -130,13 +138,16 @@ def test_promise_37_moments_over_replicas_are_those_of_all_rows(make_strategy):
 def test_promise_37_keras_is_itself_again_afterwards():
     names = ["reduce_values", "apply_mask", "scale_loss_for_distribution", "unscale_loss_for_distribution"]
     before = [getattr(keras_losses, name) for name in names] + [keras_nn._compute_moments_sync]
+    call = keras.layers.BatchNormalization.call
     reduce = TFOptimizer._all_reduce_sum_gradients
     with pytest.raises(KeyError), statistics.global_statistics(), optimizers.gradients_already_reduced():
         assert keras_losses.reduce_values is not before[0]
+        assert keras.layers.BatchNormalization.call is not call
         assert TFOptimizer._all_reduce_sum_gradients is not reduce
         raise KeyError
     after = [getattr(keras_losses, name) for name in names] + [keras_nn._compute_moments_sync]
     assert after == before
+    assert keras.layers.BatchNormalization.call is call
     assert TFOptimizer._all_reduce_sum_gradients is reduce
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdist.data import delivery
+from tfdist.internals import runtime
 
 DATA = {
     "a source": lambda: jobs.small_source(20),
@@ -21,7 +21,7 @@ DATA = {
 @pytest.mark.parametrize("data", DATA)
 def test_both_ways_of_delivery_give_the_same_weights(data, replicas, make_strategy, monkeypatch):
     model, history = jobs.train(make_strategy(replicas), DATA[data]())
-    monkeypatch.setattr(delivery, "is_on_cpus", lambda strategy: False)
+    monkeypatch.setattr(runtime, "is_on_cpus", lambda strategy: False)
     moved, its_history = jobs.train(make_strategy(replicas), DATA[data]())
     np.testing.assert_allclose(jobs.weights_of(moved), jobs.weights_of(model), rtol=0, atol=1e-12)
     assert its_history["loss"] == pytest.approx(history["loss"], abs=1e-12)

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfdist.data.in_memory import Picks, Reading
+from tfdist.internals import runtime
 from tfdist.strategy import worker_count, worker_rank
 
 
@@ -17,7 +18,7 @@ def deliver(strategy, make_batches):
         make_batches: a function (replicas, first, count) → the endless `tf.data.Dataset` of one worker: in each element
             one `Share` for each of its replicas first..first+count-1.
     """
-    if is_on_cpus(strategy):
+    if runtime.is_on_cpus(strategy):
         return make_batches(*own_replicas(strategy))
 
     def pipeline(context):
@@ -67,7 +68,7 @@ def take(strategy, batches, step=0):
         A `Share` for `strategy.run`: on several replicas its tensors are per-replica values.
     """
     element = batches.shares(step) if isinstance(batches, Picks) else next(batches)
-    if not is_on_cpus(strategy):
+    if not runtime.is_on_cpus(strategy):
         return element
     if len(element) == 1:
         return element[0]
@@ -86,13 +87,3 @@ def one_by_one(batches):
         return first
 
     return batches.flat_map(spread).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
-
-def is_on_cpus(strategy):
-    """Says whether all replicas of this worker are CPUs, logical or not."""
-    try:
-        devices = strategy.extended.worker_devices
-    except RuntimeError:
-        # No strategy was chosen: TensorFlow's default one has no devices of its own, and moves nothing.
-        return True
-    return all("CPU" in device.upper() for device in devices)

@@ -11,6 +11,7 @@ from tfdist import order
 from tfdist.data import delivery
 from tfdist.data.in_memory import BatchesInMemory, Places, open_specs
 from tfdist.data.share import Form, cut, rows_that_count
+from tfdist.internals import runtime
 
 
 class Reader(Protocol):
@@ -180,7 +181,7 @@ class Source:
 
     def is_in_memory(self, strategy):
         """Says whether the replicas pick their rows themselves, with no pipeline beside them: for now on CPUs alone."""
-        return delivery.is_on_cpus(strategy) and self._rows_in_memory() is not None
+        return runtime.is_on_cpus(strategy) and self._rows_in_memory() is not None
 
     def _rows_in_memory(self):
         """Gives nested tensors (rows, ...) if a batch is nothing but some of them, else None."""

@@ -43,7 +43,8 @@ class Rows(NamedTuple):
 
 
 @contextlib.contextmanager
-def _held(variable, value):
+def held(variable, value):
+    """Gives a context variable a value while it is entered."""
     token = variable.set(value)
     try:
         yield
@@ -53,7 +54,7 @@ def _held(variable, value):
 
 def rows_are(rows):
     """Says, while it is entered in replica context, which rows are being worked on."""
-    return _held(_ROWS, rows)
+    return held(_ROWS, rows)
 
 
 def current_rows():
@@ -63,7 +64,7 @@ def current_rows():
 
 def compiled_by_xla():
     """Says, while it is entered, that what is traced will be compiled by XLA, which knows no collectives."""
-    return _held(_XLA, tf.distribute.get_strategy().num_replicas_in_sync > 1)
+    return held(_XLA, tf.distribute.get_strategy().num_replicas_in_sync > 1)
 
 
 def is_compiled_by_xla():

@@ -1,5 +1,6 @@
-"""TensorFlow's runtime: whether it has started, and what it can only be told before."""
+"""TensorFlow's runtime: whether it has started, what it works on, and what it can only be told before."""
 
+import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import context
 from tensorflow.python.framework import config
@@ -18,6 +19,16 @@ def collectives_configured():
 def is_deterministic():
     """Says whether TensorFlow's deterministic kernels are asked for."""
     return bool(config.is_op_determinism_enabled())
+
+
+def is_on_cpus(strategy):
+    """Says whether all replicas of this worker are CPUs, logical or not."""
+    try:
+        devices = strategy.extended.worker_devices
+    except RuntimeError:
+        # No strategy was chosen: TensorFlow's default one has no devices of its own.
+        return not tf.config.list_physical_devices("GPU")
+    return all("CPU" in device.upper() for device in devices)
 
 
 def send_in_strings_of(size):

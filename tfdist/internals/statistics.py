@@ -21,6 +21,7 @@ from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_losses
 
 from tfdist.collectives import sum_over_replicas
+from tfdist.internals import batchnorm
 from tfdist.internals.replica import current_rows, is_compiled_by_xla, swapped
 
 _reduce_values = keras_losses.reduce_values
@@ -40,6 +41,7 @@ def global_statistics():
         (keras_losses, "scale_loss_for_distribution", scale_loss),
         (keras_losses, "unscale_loss_for_distribution", unscale_loss),
         (keras_nn, "_compute_moments_sync", moments),
+        *batchnorm.seams(),
         (keras.metrics.Mean, "update_state", update_mean),
     )
 
@@ -195,7 +197,7 @@ def moments(x, axes, keepdims):
         return _moments(x, axes, keepdims)
     present = rows.present(x.dtype)
     own = _that_count(x, "BatchNormalization") if rows.padded else x
-    sums = [tf.reduce_sum(value, axes, keepdims=True) * present for value in (own, tf.square(own))]
+    sums = [value * present for value in _sums_and_squares(own, axes)]
     count = _elements(x, x.dtype) / tf.cast(tf.size(sums[0]), x.dtype) * present
     total, squares, count = sum_over_replicas([*sums, count])
     mean = tf.math.divide_no_nan(total, count)
@@ -203,6 +205,12 @@ def moments(x, axes, keepdims):
     if not keepdims:
         mean, variance = tf.squeeze(mean, axes), tf.squeeze(variance, axes)
     return mean, variance
+
+
+def _sums_and_squares(x, axes):
+    if [*axes] == [*range(x.shape.rank - 1)] and batchnorm.fits(x, -1):
+        return batchnorm.sums_and_squares(x)
+    return tf.reduce_sum(x, axes, keepdims=True), tf.reduce_sum(tf.square(x), axes, keepdims=True)
 
 
 def _global_sum(value):
