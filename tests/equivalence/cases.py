@@ -149,6 +149,7 @@ _SMOOTH = (
     "layer: BatchNormalization",
     "layer: LayerNormalization",
     "layer: Conv2D + MaxPooling2D",
+    "layer: Conv2D + BatchNormalization",
     "model: two output",
     "model: own train step",
     "execution: jit_compile",
