@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
+from tfdist.internals import update_kernels
 from tfdist.internals.replica import current_rows, swapped
 
 _apply = BaseOptimizer.apply
@@ -20,6 +21,7 @@ def gradients_already_reduced():
     return swapped(
         (TFOptimizer, "_all_reduce_sum_gradients", lambda self, grads_and_vars: list(grads_and_vars)),
         (BaseOptimizer, "_backend_apply_gradients", _apply_without_branches),
+        *update_kernels.seams(),
     )
 
 
