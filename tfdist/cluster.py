@@ -4,7 +4,7 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Cluster:
     @property
     def hosts(self) -> frozenset[str]:
         """The hosts of all training workers."""
-        return frozenset(address.rpartition(":")[0] for address in self.workers)
+        return hosts_of(self.workers)
 
     @property
     def size(self) -> int:
@@ -178,6 +178,11 @@ def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...
     if not share:
         return None
     return tuple(tuple(cores[index * share : (index + 1) * share]) for index in range(tasks))
+
+
+def hosts_of(addresses: Iterable[str]) -> frozenset[str]:
+    """Gives the hosts among addresses host:port."""
+    return frozenset(address.rpartition(":")[0] for address in addresses)
 
 
 def processors() -> int:

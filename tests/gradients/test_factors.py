@@ -1,6 +1,7 @@
 """Gradients exchanged by their factors, or rounded on the way, against plain Keras on one device."""
 
 import functools
+import types
 
 import jobs
 import keras
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tfdist
+from tfdist import collectives
 from tfdist.gradients import cost
 from tfdist.gradients.factors import Use
 from tfdist.internals import products
@@ -298,3 +300,11 @@ def test_the_cost_of_factors_is_what_a_hand_computes():
 )
 def test_an_equation_is_understood_where_it_is_a_product_of_matrices(equation, rank, understood):
     assert (products._form_of(equation, rank) is not None) == understood
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"), [(["a:1", "a:2"], 2**22), (["a:1", "b:1"], 2**20), ([], 2**22)], ids=["one", "two", "none"]
+)
+def test_rows_are_gathered_in_larger_packs_where_all_workers_are_of_one_host(workers, expected):
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(tf.train.ClusterSpec({"worker": workers}))
+    assert collectives.bytes_per_gather(types.SimpleNamespace(cluster_resolver=resolver)) == expected
