@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfdist.cluster import Cluster, ClusterError, Task, divide_cores, divide_gpus, read_cluster, split_address
+from tfdist.cluster import Cluster, ClusterError, Task, divide_cores, divide_gpus, hosts_of, read_cluster, split_address
 
 TWO = {"worker": ["a:1", "b:1"]}
 FIRST = {"type": "worker", "index": 0}
@@ -38,7 +38,7 @@ def test_a_cluster_is_read_from_tf_config():
     assert cluster == Cluster({"worker": ("a:1", "b:1")}, Task("worker", 1), "TF_CONFIG")
     assert (cluster.size, cluster.rank, cluster.is_chief) == (2, 1, False)
     assert cluster.address == "b:1"
-    assert cluster.hosts == {"a", "b"}
+    assert hosts_of(cluster.workers) == {"a", "b"}
 
 
 def test_the_chief_comes_before_the_workers():

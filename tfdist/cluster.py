@@ -58,11 +58,6 @@ class Cluster:
         return tuple(address for job in _TRAINING_JOBS for address in self.jobs.get(job, ()))
 
     @property
-    def hosts(self) -> frozenset[str]:
-        """The hosts of all training workers."""
-        return hosts_of(self.workers)
-
-    @property
     def size(self) -> int:
         """The number of training workers."""
         return len(self.workers)
