@@ -47,7 +47,7 @@ def _layer_call(self, inputs, training=None, mask=None):
     if not (training and self.trainable and mask is None and _takes_own_statistics(self)):
         return _call(self, inputs, training, mask)
     x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-    if not fits(x, self.axis):
+    if not _fits(x, self.axis):
         return _call(self, inputs, training, mask)
     with held(_FOUND, _normalised_by_own_statistics(x, self.gamma, self.beta, self.epsilon)):
         return _call(self, inputs, training, mask)
@@ -73,12 +73,12 @@ def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilo
     found = _FOUND.get()
     if found is not None:
         return found.outputs
-    if not fits(x, axis) or mean.shape.rank != 1:
+    if not _fits(x, axis) or mean.shape.rank != 1:
         return _batch_normalization(x, mean, variance, axis, offset, scale, epsilon)
     return _normalised(x, mean, variance + epsilon, *_scale_and_offset(x, scale, offset))
 
 
-def fits(x, axis):
+def _fits(x, axis):
     """Says whether the kernels take x (B, ..., channels); each row of two dimensions has too few numbers to gain."""
     shaped = x.shape.rank is not None and x.shape.rank > 2 and axis in (-1, x.shape.rank - 1)
     known = shaped and x.shape[-1] is not None and x.dtype == tf.float32
@@ -133,18 +133,25 @@ def _normalised(x, mean, variance, scale, offset):
     return tf.reshape(outputs, tf.shape(x)), gradient
 
 
-@tf.custom_gradient
-def sums_and_squares(x):
-    """Sums x (B, ..., channels), which `fits`, and its squares over all but the channels: two (1, ..., channels)."""
-    axes = [*range(x.shape.rank - 1)]
+def sums_and_squares(x, axes):
+    """Sums x and its squares over axes, which stay as dimensions of 1; with a kernel's gradient where that fits."""
+    channels_stay = [*axes] == [*range(x.shape.rank - 1)]
+    return _sums_for_channels(x) if channels_stay and _fits(x, -1) else _sums_and_squares(x, axes)
 
+
+def _sums_and_squares(x, axes):
+    return tf.reduce_sum(x, axes, keepdims=True), tf.reduce_sum(tf.square(x), axes, keepdims=True)
+
+
+@tf.custom_gradient
+def _sums_for_channels(x):
     def gradient(dsum, dsquares):
         dsum, dsquares = tf.reshape(dsum, [-1]), tf.reshape(dsquares, [-1])
         # x * 2 dsquares + dsum, in one pass.
         dx = _with_statistics(_as_image(x), tf.zeros_like(dsum), tf.ones_like(dsum), 2 * dsquares, dsum)
         return tf.reshape(dx, tf.shape(x))
 
-    return (tf.reduce_sum(x, axes, keepdims=True), tf.reduce_sum(tf.square(x), axes, keepdims=True)), gradient
+    return _sums_and_squares(x, [*range(x.shape.rank - 1)]), gradient
 
 
 def _with_statistics(image, mean, variance, scale, offset):

@@ -197,7 +197,7 @@ def moments(x, axes, keepdims):
         return _moments(x, axes, keepdims)
     present = rows.present(x.dtype)
     own = _that_count(x, "BatchNormalization") if rows.padded else x
-    sums = [value * present for value in _sums_and_squares(own, axes)]
+    sums = [value * present for value in batchnorm.sums_and_squares(own, axes)]
     count = _elements(x, x.dtype) / tf.cast(tf.size(sums[0]), x.dtype) * present
     total, squares, count = sum_over_replicas([*sums, count])
     mean = tf.math.divide_no_nan(total, count)
@@ -205,12 +205,6 @@ def moments(x, axes, keepdims):
     if not keepdims:
         mean, variance = tf.squeeze(mean, axes), tf.squeeze(variance, axes)
     return mean, variance
-
-
-def _sums_and_squares(x, axes):
-    if [*axes] == [*range(x.shape.rank - 1)] and batchnorm.fits(x, -1):
-        return batchnorm.sums_and_squares(x)
-    return tf.reduce_sum(x, axes, keepdims=True), tf.reduce_sum(tf.square(x), axes, keepdims=True)
 
 
 def _global_sum(value):
