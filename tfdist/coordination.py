@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.collectives import sum_over_replicas
+from tfdist.internals.tracing import compiled
 from tfdist.strategy import worker_count, worker_rank
 
 
@@ -27,13 +28,14 @@ def make_vote(strategy):
         mine = tf.where(first, numbers, tf.zeros_like(numbers))
         return sum_over_replicas([tf.concat([mine, flags], axis=0)])[0]
 
-    # Traced for each pair of lengths, for collectives want known shapes.
-    @tf.function
     def sum_of_parts(numbers, flags):
         return strategy.experimental_local_results(strategy.run(replica_part, args=(numbers, flags)))[0]
 
+    # Traced for each pair of lengths, for collectives want known shapes.
+    program = compiled(sum_of_parts)
+
     def vote(numbers, flags):
-        totals = sum_of_parts(tf.constant(numbers, tf.float64), tf.constant(flags, tf.float64))
+        totals = program(tf.constant(numbers, tf.float64), tf.constant(flags, tf.float64))
         answers = np.asarray(totals).tolist()
         return answers[: len(numbers)], [total > 0 for total in answers[len(numbers) :]]
 
@@ -71,14 +73,15 @@ def make_gather(strategy):
         first = tf.distribute.get_replica_context().replica_id_in_sync_group % local_replicas == 0
         return sum_over_replicas([tf.where(first, rows, tf.zeros_like(rows))])[0]
 
-    @tf.function(reduce_retracing=True)
     def sum_of_rows(rows):
         return strategy.experimental_local_results(strategy.run(replica_part, args=(rows,)))[0]
+
+    program = compiled(sum_of_rows, reduce_retracing=True)
 
     def gather(numbers):
         # Each worker's row in a table of zeros: where nobody else adds anything, the sum is the row, also of NaN.
         rows = np.zeros([workers, len(numbers)])
         rows[rank] = numbers
-        return np.asarray(sum_of_rows(tf.constant(rows))).tolist()
+        return np.asarray(program(tf.constant(rows))).tolist()
 
     return gather

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfdist.data import delivery
 from tfdist.gradients import reduce_gradients, update
 from tfdist.internals import models
+from tfdist.internals.tracing import compiled
 from tfdist.training import xla
 from tfdist.training.meter import NoClock
 from tfdist.training.programs import Programs
@@ -64,7 +65,6 @@ class Parts:
         if self._step.traffic.known:
             return self._step.traffic.known
 
-        @tf.function
         def measure(batches, steps):
             del steps
             gradients = self._gradients(delivery.take(self._strategy, batches))
@@ -72,7 +72,7 @@ class Parts:
             of_one = tf.nest.map_structure(lambda part: local(part)[0], gradients)
             return [tf.cast(count, tf.float64) for count in self._step.traffic.ways(of_one)]
 
-        summed, gathered = delivery.run_call(measure, self._iterator, 1)
+        summed, gathered = delivery.run_call(compiled(measure), self._iterator, 1)
         return float(summed), float(gathered)
 
     def _on_kept(self, make_part):
@@ -82,25 +82,17 @@ class Parts:
             make_part: a function of the batch's share → the part, a function () → a scalar.
         """
 
-        @tf.function
         def loop(batches, steps):
             part = make_part(delivery.take(self._strategy, batches))
-            total = tf.zeros([])
-            for _ in tf.range(steps):
-                total += part()
-            return total
+            return _summed_over(steps, lambda place: part())
 
-        return loop
+        return compiled(loop)
 
     def _on_read(self):
-        @tf.function
         def loop(batches, steps):
-            total = tf.zeros([])
-            for place in tf.range(steps):
-                total += self._train(delivery.take(self._strategy, batches, place))
-            return total
+            return _summed_over(steps, lambda place: self._train(delivery.take(self._strategy, batches, place)))
 
-        return loop
+        return compiled(loop)
 
     def _compute(self, share):
         return lambda: _touch(self._gradients(share))
@@ -137,6 +129,15 @@ class Parts:
             return reduce_gradients(mine, self._variables, self._step.exchange.wire)
 
         return self._strategy.run(reduce, args=(gradients,))
+
+
+def _summed_over(steps, part):
+    """Gives the sum of a scalar of each step, in a loop of a function being traced."""
+    beginning = (tf.constant(0, tf.int64), tf.zeros([]))
+    _, total = tf.while_loop(
+        lambda place, total: place < steps, lambda place, total: (place + 1, total + part(place)), beginning
+    )
+    return total
 
 
 def _as_they_are(sums, variables, wire):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdist.data.in_memory import pick_rows
 from tfdist.data.source import make_source
+from tfdist.internals.tracing import as_written
 
 
 class RowReader:
@@ -19,9 +20,8 @@ class RowReader:
         """Gives row numbers, int64 (G,), batch after batch."""
         order = plan.permutation(epoch)
         size = plan.global_batch
-        return tf.data.Dataset.range(step, plan.steps).map(
-            lambda s: order[s * size : tf.minimum((s + 1) * size, plan.rows)]
-        )
+        numbers = as_written(lambda s: order[s * size : tf.minimum((s + 1) * size, plan.rows)])
+        return tf.data.Dataset.range(step, plan.steps).map(numbers)
 
 
 class MemoryReader(RowReader):

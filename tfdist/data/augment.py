@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfdist import hashing
 from tfdist.data import pixels
+from tfdist.internals.tracing import as_written, converted
 
 # One stream a kind: else a row's flip would tell its crop.
 _FLIP, _CROP, _RESIZED_CROP = 11, 12, 13
@@ -21,6 +22,10 @@ _FLIP, _CROP, _RESIZED_CROP = 11, 12, 13
 def on_images(*functions):
     """Makes a transform for `Source.map`: the functions in turn, on the batch's first part."""
 
+    # A user's own may be among them.
+    functions = [converted(function) for function in functions]
+
+    @as_written
     def transform(batch, seeds):
         images, *rest = batch if isinstance(batch, tuple) else (batch,)
         for function in functions:
@@ -33,6 +38,7 @@ def on_images(*functions):
 def flip():
     """Mirrors left and right every second image, by chance."""
 
+    @as_written
     def apply(images, seeds):
         coin = _coin(seeds)
         # Of three dimensions, and choosing whole rows: TensorFlow has quick kernels for these two alone.
@@ -54,6 +60,7 @@ def pad_crop(padding):
     He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2, for CIFAR-10.
     """
 
+    @as_written
     def apply(images, seeds):
         height, width = tf.shape(images)[1], tf.shape(images)[2]
         places = hashing.uniforms(seeds, 2, stream=_CROP) * (2 * padding + 1)
@@ -78,6 +85,7 @@ def resized_crop(size, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
         ratio: least and greatest width / height.
     """
 
+    @as_written
     def apply(images, seeds):
         draws = tf.transpose(hashing.uniforms(seeds, 4, stream=_RESIZED_CROP))
         boxes = _boxes(draws, images, area, ratio)
@@ -103,6 +111,7 @@ def decode_resized_crop(size, *, flip=False, area=(0.08, 1.0), ratio=(3 / 4, 4 /
         A function (images string (B,), seeds) → float32 (B, *size, 3) in 0..1.
     """
 
+    @as_written
     def apply(images, seeds):
         draws = hashing.uniforms(seeds, 4, stream=_RESIZED_CROP)
         share = area[0] + draws[:, 0] * (area[1] - area[0])
@@ -158,6 +167,7 @@ def _boxes(draws, images, area, ratio):
 def normalise(mean, std):
     """Subtracts a mean and divides by a standard deviation, one of each a channel."""
 
+    @as_written
     def apply(images, seeds):
         del seeds  # nothing random here
         _, _, width, channels = tf.unstack(tf.shape(images))

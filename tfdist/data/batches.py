@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfdist.data import delivery
 from tfdist.data.share import Form, Share, cut, is_absent_spec
+from tfdist.internals.tracing import as_written
 
 
 class Batches:
@@ -91,7 +92,7 @@ class Batches:
             whole = batch[0] if len(batch) == 1 and not isinstance(self.element_spec, tuple) else batch
             return tuple(cut(whole, replicas, first + place, size) for place in range(count))
 
-        found = dataset.skip(step).map(shares)
+        found = dataset.skip(step).map(as_written(shares))
         end = tf.data.Dataset.from_tensors(tuple(map(_empty_like, found.element_spec))).repeat()
         return (
             found.concatenate(end)

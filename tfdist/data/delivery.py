@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfdist.data.in_memory import Picks, Reading
 from tfdist.internals import runtime
+from tfdist.internals.tracing import as_written
 from tfdist.strategy import worker_count, worker_rank
 
 
@@ -80,6 +81,7 @@ def take(strategy, batches, step=0):
 def one_by_one(batches):
     """Gives the same shares, one an element, as `tf.distribute` hands them to a worker's replicas in turn."""
 
+    @as_written
     def spread(*shares):
         first, *others = map(tf.data.Dataset.from_tensors, shares)
         for other in others:

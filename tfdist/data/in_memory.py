@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.data.share import Share, cut
+from tfdist.internals.tracing import compiled
 
 
 class Places(NamedTuple):
@@ -169,14 +170,16 @@ class Reading:
         return self._as_tensor
 
 
-# Compiled also where the step is not: a batch takes many small operations.
-@tf.function(reduce_retracing=True)
-def _shares(picks, step):
+def _shares_of(picks, step):
     items = picks.items[picks.bounds[step] : picks.bounds[step + 1]]
 
     replicas, first, own, size = picks.places
     shares = [cut(items, replicas, first + place, size) for place in range(own)]
     return tuple(share._replace(batch=pick_rows(picks.rows, share.batch)) for share in shares)
+
+
+# Compiled also where the step is not: a batch takes many small operations.
+_shares = compiled(_shares_of, reduce_retracing=True)
 
 
 def pick_rows(rows, items):

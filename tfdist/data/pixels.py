@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfdist.internals.tracing import as_written
+
 
 def to_floats(images):
     """Turns whole numbers into float32 in 0..1; floats keep their values."""
@@ -81,7 +83,7 @@ def decode(data, size, *, where, channels=3, keep_aspect=False):
 
     # A graph has no try. But a data set of one image can drop its error; what is behind then tells.
     failed = tf.data.Dataset.from_tensors((tf.zeros((*size, channels)), False))
-    attempts = tf.data.Dataset.from_tensors(data).map(attempt).ignore_errors().concatenate(failed)
+    attempts = tf.data.Dataset.from_tensors(data).map(as_written(attempt)).ignore_errors().concatenate(failed)
     image, decoded = attempts.take(1).get_single_element()
     message = tf.strings.join([where, ": cannot be decoded as an image. Mend it or remove it."])
     with tf.control_dependencies([tf.debugging.Assert(decoded, [message])]):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfdist import hashing, order
 from tfdist.data import pixels, record_files
 from tfdist.data.source import make_source
+from tfdist.internals.tracing import as_written, compiled, converted
 
 _INTERLEAVED_FILES = 16
 
@@ -80,6 +81,7 @@ def _decoder(name, features, parse, image_size, encoded):
         raise ValueError(f"{name}: image_size is for records without features. Resize in parse.")
     if parse is None:
         return lambda records: tf.io.parse_example(records, features)
+    parse = converted(parse)
     return by_row(name, lambda record: parse(tf.io.parse_single_example(record, features)))
 
 
@@ -117,7 +119,7 @@ def by_row(name, function):
     """Makes a function on a batch out of one on a row, whose results must have one shape."""
 
     def decode(items):
-        traced = tf.function(function).get_concrete_function(tf.TensorSpec((), items.dtype))
+        traced = compiled(function).get_concrete_function(tf.TensorSpec((), items.dtype))
         spec = tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape, value.dtype), traced.structured_outputs)
         for leaf in tf.nest.flatten(spec):
             if not leaf.shape.is_fully_defined():
@@ -167,14 +169,14 @@ class RecordReader:
             return tf.data.TFRecordDataset(path, self._compression).skip(skip).take(take)
 
         if not plan.shuffle:
-            return self._dataset(np.arange(len(self._parts))).flat_map(read)
+            return self._dataset(np.arange(len(self._parts))).flat_map(as_written(read))
 
         def permute(epoch):
             return order.permutation(plan.seed, epoch, len(self._parts))
 
         # A fixed number of files at a time, never AUTOTUNE: it decides the order.
         return self._dataset(tf.numpy_function(permute, [epoch], tf.int64, stateful=False)).interleave(
-            read,
+            as_written(read),
             cycle_length=_INTERLEAVED_FILES,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
@@ -196,4 +198,4 @@ class RecordReader:
             with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
                 return tf.identity(record)
 
-        return records.concatenate(tf.data.Dataset.from_tensors("").map(fail)).take(self.rows)
+        return records.concatenate(tf.data.Dataset.from_tensors("").map(as_written(fail))).take(self.rows)

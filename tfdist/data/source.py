@@ -12,6 +12,7 @@ from tfdist.data import delivery
 from tfdist.data.in_memory import BatchesInMemory, Places, open_specs
 from tfdist.data.share import Form, cut, rows_that_count
 from tfdist.internals import runtime
+from tfdist.internals.tracing import as_written, compiled, converted
 
 
 class Reader(Protocol):
@@ -129,18 +130,18 @@ class Source:
 
     def map(self, transform):
         """Gives the same source with one more function (batch, row_seeds) → batch behind the others."""
-        first = self.transform
-
-        def both(batch, seeds):
-            return transform(first(batch, seeds) if first else batch, seeds)
-
+        if self.transform is None:
+            return dataclasses.replace(self, transform=transform)
+        first, second = converted(self.transform), converted(transform)
+        both = as_written(lambda batch, seeds: second(first(batch, seeds), seeds))
         return dataclasses.replace(self, transform=both)
 
     def dataset(self, epoch=0):
         """Gives one epoch of global batches as a plain `tf.data.Dataset`, for one device or a look."""
         count = self.cardinality
         batches = self.local_batches(replicas=1, first=0, count=1, epoch=epoch, step=0)
-        return batches.take(count).map(lambda share: share.batch).apply(tf.data.experimental.assert_cardinality(count))
+        whole = batches.take(count).map(as_written(lambda share: share.batch))
+        return whole.apply(tf.data.experimental.assert_cardinality(count))
 
     def first_rows(self, count=8):
         """Gives the first rows of the first epoch, at most so many."""
@@ -160,7 +161,7 @@ class Source:
             convolutions fail on none on CPUs: where the last batch has fewer rows than there are replicas, drop it.)
         """
         iterator = self.iterator(strategy, epoch, step)
-        count_only = tf.function(rows_that_count, reduce_retracing=True)
+        count_only = compiled(rows_that_count, reduce_retracing=True)
         for _ in range(step, self.cardinality):
             yield strategy.run(count_only, args=(delivery.take(strategy, iterator),))
 
@@ -215,24 +216,25 @@ class Source:
         def one_epoch(e):
             start = tf.where(e == epoch, np.int64(step), np.int64(0))
             batches = self.reader.global_batches(e, start, self.plan).take(self.cardinality - start)
-            return batches.enumerate(start).map(lambda s, items: (e, s, items))
+            return batches.enumerate(start).map(as_written(lambda s, items: (e, s, items)))
 
         size = self._share_size(replicas)
+        transform = self.transform and converted(self.transform)
 
         def shares(e, s, items):
             return tuple(decode(e, s, cut(items, replicas, first + place, size)) for place in range(count))
 
         def decode(e, s, share):
             batch = self.reader.decode(share.batch)
-            if self.transform:
+            if transform:
                 low, high = share.first_row, share.first_row + (size or tf.maximum(share.replica_rows, 1))
-                batch = self.transform(batch, self.plan.row_seeds(e, s, low, high))
+                batch = transform(batch, self.plan.row_seeds(e, s, low, high))
             return share._replace(batch=batch)
 
         return (
             tf.data.Dataset.range(epoch, np.iinfo(np.int64).max)
-            .flat_map(one_epoch)
-            .map(shares, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .flat_map(as_written(one_epoch))
+            .map(as_written(shares), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
             .prefetch(tf.data.AUTOTUNE)
         )

@@ -9,6 +9,7 @@ from tfdist.data import catalog, pixels
 from tfdist.data.arrays import MemoryReader
 from tfdist.data.records import Part, RecordReader, by_row
 from tfdist.data.source import make_source
+from tfdist.internals.tracing import as_written
 
 _READ_ROWS = 1024
 
@@ -109,7 +110,7 @@ class Rows:
         # One file after the other: the rows keep the order in which they are stored.
         config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
         examples = self.builder.as_dataset(split=split, shuffle_files=False, read_config=config)
-        rows = examples.map(self._row, num_parallel_calls=tf.data.AUTOTUNE)
+        rows = examples.map(as_written(self._row), num_parallel_calls=tf.data.AUTOTUNE)
         batches = list(rows.batch(_READ_ROWS).as_numpy_iterator())
         return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *batches)
 

@@ -3,8 +3,10 @@
 import tensorflow as tf
 
 from tfdist.collectives import replica_context, sum_over_replicas
+from tfdist.internals.tracing import as_written
 
 
+@as_written
 def global_mean(rows):
     """Gives the mean of per-row losses over the rows of all replicas; call it in replica context, on the tape.
 
@@ -34,6 +36,7 @@ def global_mean(rows):
     return mine + tf.stop_gradient(tf.math.divide_no_nan(total, count) - mine)
 
 
+@as_written
 def regularization(model):
     """Gives the model's weight regularization for the run as a whole: value whole, gradient one replica's share.
 

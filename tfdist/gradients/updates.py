@@ -9,8 +9,10 @@ from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
 from tfdist.gradients.wire import restored, rounded
 from tfdist.internals import optimizers
 from tfdist.internals.replica import rows_are
+from tfdist.internals.tracing import as_written
 
 
+@as_written
 def reduce_gradients(gradients, variables=None, wire=None):
     """Sums gradients over the replicas, in few packed collectives; call it in replica context.
 
@@ -48,6 +50,7 @@ def _with_values(gradient, values):
     return values
 
 
+@as_written
 def apply_gradients(optimizer, gradients, variables, wire=None):
     """Sums the gradients over the replicas, then lets the optimizer clip and update; call it in replica context.
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.internals import models
+from tfdist.internals.tracing import compiled
 from tfdist.strategy import worker_count
 
 _STEPS_BETWEEN = 1000
@@ -61,7 +62,7 @@ class DesyncCheck(keras.callbacks.Callback):
 @functools.lru_cache(maxsize=2)
 def compiled_gather(strategy):
     """Gives a function per-replica values → all of them, compiled: by itself TensorFlow would trace it at each call."""
-    return tf.function(lambda values: strategy.gather(values, axis=0), reduce_retracing=True)
+    return compiled(lambda values: strategy.gather(values, axis=0), reduce_retracing=True)
 
 
 def check_replicas(strategy, variables, when="", gather=None):

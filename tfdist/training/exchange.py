@@ -114,8 +114,6 @@ class Exchange:
         """
         return Listener(variables, self.wire, choice.factors, choice.alike) if self.listens else None
 
-    # It runs once, while Python traces: there is nothing in it, or in Python's logging, to convert.
-    @tf.autograph.experimental.do_not_convert
     def announce(self, gradients, variables):
         """Says once how the gradients of a step go: those that `Step.train` has, and their variables."""
         if self._said or not self.listens:

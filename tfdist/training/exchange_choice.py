@@ -14,6 +14,7 @@ from tfdist.gradients.factors import EVERY, Factors, Use
 from tfdist.gradients.updates import reduce_gradients
 from tfdist.gradients.wire import narrowed_type
 from tfdist.internals import models, runtime
+from tfdist.internals.tracing import compiled
 from tfdist.log import say, warn
 from tfdist.strategy import is_chief
 from tfdist.training.exchange import NOTHING, Choice
@@ -226,16 +227,17 @@ def _measure(strategy, kind, variables, wire):
         # One number of each sum: enough that all of it is computed.
         return tf.add_n([tf.reshape(total, [-1])[0] for total in reduce_gradients(gradients, weights, wire)])
 
-    @tf.function
     def run(by_factors, factors):
         results = strategy.run(exchange, args=(by_factors, factors))
         return strategy.experimental_local_results(results)[0]
+
+    timed = compiled(run)
 
     seconds = {False: [], True: []}
     for _ in range(_ROUNDS + 1):
         for by_factors, samples in seconds.items():
             begin = time.perf_counter()
-            float(run(by_factors, factors))
+            float(timed(by_factors, factors))
             samples.append(time.perf_counter() - begin)
         # All workers stop together; the first round traced, and does not count.
         (spent,) = make_broadcast(strategy)([sum(map(sum, seconds.values()))])

@@ -12,6 +12,7 @@ from tfdist.data.batches import Batches
 from tfdist.data.shards import Shards
 from tfdist.data.source import Source, make_source
 from tfdist.internals import data_adapters
+from tfdist.internals.tracing import as_written
 from tfdist.training import checks
 
 
@@ -122,4 +123,4 @@ def _checked(source, name, given, class_weight):
     if class_weight is None:
         return source
     weigh = data_adapters.class_weight_function(class_weight)
-    return source.map(lambda batch, seeds: weigh(*batch))
+    return source.map(as_written(lambda batch, seeds: weigh(*batch)))

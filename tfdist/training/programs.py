@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfdist.data.delivery import of_call, run_call, take
 from tfdist.internals import models
+from tfdist.internals.tracing import compiled
 from tfdist.log import say
 from tfdist.training import exchange, xla
 from tfdist.training.meter import Clock, Measured, NoClock
@@ -103,7 +104,7 @@ class Programs:
 
     @functools.cached_property
     def _count_together(self):
-        return tf.function(self.step.count_together, reduce_retracing=True)
+        return compiled(self.step.count_together, reduce_retracing=True)
 
     def _program(self, step, own, clock, before=None):
         # A step of the user's own gives logs of a form that nobody knows before: it stays outside loop and branch.
@@ -139,26 +140,34 @@ class Programs:
         return call
 
     def _many_steps(self, step, clock, before):
-        @tf.function(reduce_retracing=True)
+        def one_step(share, form, asked, done, sums):
+            arrived = clock.now(share)
+            if before:
+                tf.py_function(before, [done], [])
+            _, work = step(share, form, clock)
+            return done + 1, clock.add(sums, asked, arrived, work)
+
+        def next_step(batches, form, place, done, sums):
+            asked = clock.now()
+            share = self._next(batches, place, form)
+            run = functools.partial(one_step, share, form, asked, done, sums)
+            if not form.may_end:
+                return place + 1, *run()
+            is_there = self._strategy.experimental_local_results(share.global_rows)[0] > 0
+            return place + 1, *tf.cond(is_there, run, lambda: (done, sums))
+
         def many_steps(batches, steps, form):
-            done = tf.constant(0, tf.int64)
-            sums = tf.constant(_NOTHING, tf.float64)
-            for place in tf.range(steps):
-                asked = clock.now()
-                share = self._next(batches, place, form)
-                if not form.may_end or self._strategy.experimental_local_results(share.global_rows)[0] > 0:
-                    arrived = clock.now(share)
-                    if before:
-                        tf.py_function(before, [done], [])
-                    _, work = step(share, form, clock)
-                    sums = clock.add(sums, asked, arrived, work)
-                    done += 1
+            nothing = (tf.constant(0, tf.int64), tf.constant(0, tf.int64), tf.constant(_NOTHING, tf.float64))
+            body = functools.partial(next_step, batches, form)
+            _, done, sums = tf.while_loop(lambda place, *_: place < steps, body, nothing)
             self.step.end_call()
             return self.step.logs(), done, sums
 
+        program = compiled(many_steps, reduce_retracing=True)
+
         def call(iterator, steps, form):
-            logs, done, sums = run_call(many_steps, iterator, steps, form)
-            self._announce_retracing(many_steps)
+            logs, done, sums = run_call(program, iterator, steps, form)
+            self._announce_retracing(program)
             return logs, int(done) if form.may_end else steps, self._measured(sums)
 
         return call
@@ -177,7 +186,7 @@ class Programs:
         )
 
     def _compiled(self, function):
-        return function if self._model.run_eagerly else tf.function(function, reduce_retracing=True)
+        return function if self._model.run_eagerly else compiled(function, reduce_retracing=True)
 
 
 def _logs_of_call(last, metrics):

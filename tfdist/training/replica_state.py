@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfdist.collectives import gather_over_replicas
 from tfdist.internals import models, optimizers
+from tfdist.internals.tracing import compiled
 
 METRICS, GRADIENTS = "metric", "gradient"
 
@@ -54,12 +55,11 @@ class ReplicaState:
         """Gives the compiled function that collects, traced once."""
         if kind not in self._collectors:
 
-            @tf.function
             def collect():
                 results = self._strategy.run(gather_over_replicas, args=(variables, "collect"))
                 return [self._strategy.experimental_local_results(result)[0] for result in results]
 
-            self._collectors[kind] = collect
+            self._collectors[kind] = compiled(collect)
         return self._collectors[kind]
 
     def give_back(self, kind, arrays):
@@ -77,7 +77,7 @@ class ReplicaState:
         fits = [name in arrays and arrays[name].shape[1:] == v.shape for name, v in zip(names, variables, strict=True)]
         if not all(fits) or f"{kind}/{len(variables)}" in arrays:
             return False
-        pick = tf.function(lambda values: self._strategy.run(_replica_pick, args=(values,)), reduce_retracing=True)
+        pick = compiled(lambda values: self._strategy.run(_replica_pick, args=(values,)), reduce_retracing=True)
         for name, variable in zip(names, variables, strict=True):
             # A view, because NumPy forgets the names of types such as bfloat16.
             values = self._shared_out(arrays[name].view(variable.dtype.as_numpy_dtype))

@@ -20,6 +20,7 @@ from tfdist.gradients import apply_gradients, update
 from tfdist.gradients.sparse import filled
 from tfdist.internals import models, optimizers, products, randomness, statistics
 from tfdist.internals.replica import Rows, compiled_by_xla, current_rows, rows_are
+from tfdist.internals.tracing import compiled
 from tfdist.training import checks, meter
 from tfdist.training.exchange import NOTHING, Exchange
 from tfdist.training.local_statistics import LocalStatistics
@@ -177,7 +178,7 @@ def _compiled_by_xla(function):
         with compiled_by_xla():
             return function(*arguments)
 
-    return tf.function(call, jit_compile=True)
+    return compiled(call, jit_compile=True)
 
 
 def _differentiate(model, variables, exchange, choice, x, y, sample_weight):

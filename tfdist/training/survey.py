@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.internals.replica import Rows, rows_are
+from tfdist.internals.tracing import compiled
 from tfdist.training.exchange import NOTHING
 from tfdist.training.step import keras_for_gradients, loss_of
 
@@ -48,12 +49,11 @@ def survey(model, exchange, spec, form):
         found[:] = tape.gradient(loss, variables) if backward else []
 
     def trace(backward):
-        @tf.function
-        def traced(batch):
+        def run(batch):
             model.distribute_strategy.run(replica_survey, args=(batch, backward))
 
         with keras_for_gradients(model, exchange, form):
-            return traced.get_concrete_function(spec).graph
+            return compiled(run).get_concrete_function(spec).graph
 
     # Rows of a weight that are looked up have sparse gradients. Most models look nothing up, and tracing takes long.
     if _looks_up(trace(backward=False)):

@@ -4,12 +4,14 @@ On a small step it costs more to start TensorFlow's operations than to compute t
 call, but compiles no collective and no input pipeline: so this is for one replica, and for rows in memory.
 """
 
+import functools
 import time
 
 import numpy as np
 import tensorflow as tf
 
 from tfdist.data.in_memory import Reading
+from tfdist.internals.tracing import compiled
 from tfdist.log import say
 from tfdist.training.meter import Measured, NoClock
 
@@ -36,14 +38,17 @@ class XlaCalls:
         self._works = None
         self._warned = False
 
-        @tf.function(jit_compile=True, reduce_retracing=True)
+        def one_step(batches, form, place):
+            train(batches.share(place), form, NoClock())
+            return (place + 1,)
+
         def many_steps(batches, steps, form):
-            for place in tf.range(steps):
-                train(batches.share(place), form, NoClock())
+            body = functools.partial(one_step, batches, form)
+            tf.while_loop(lambda place: place < steps, body, (tf.constant(0, tf.int64),))
             step.end_call()
             return step.logs()
 
-        self._many_steps = many_steps
+        self._many_steps = compiled(many_steps, jit_compile=True, reduce_retracing=True)
 
     def __call__(self, iterator, steps, form):
         """Trains on the next batches; gives (logs, steps done, a `meter.Measured`)."""
