@@ -132,10 +132,9 @@ def describe(timings):
     if "step_seconds" not in numbers:
         return ""
     count = f"{len(timings)} workers: " if len(timings) > 1 else ""
-    parts = [
-        f"{1e3 * numbers['step_seconds']:.3g} ms a step (± {1e3 * numbers['step_spread']:.2g})",
-        f"{100 * numbers['input_share']:.0f} % waiting for input",
-    ]
+    parts = [f"{1e3 * numbers['step_seconds']:.3g} ms a step (± {1e3 * numbers['step_spread']:.2g})"]
+    if "input_share" in numbers:
+        parts.append(f"{100 * numbers['input_share']:.0f} % waiting for input")
     if sent := numbers.get("bytes_reduced_per_step"):
         parts.append(f"{_bytes(sent)} a replica to reduce")
     found = slowest(timings)

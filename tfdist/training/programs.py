@@ -6,11 +6,11 @@ import time
 import tensorflow as tf
 
 from tfdist.data.delivery import of_call, run_call, take
-from tfdist.internals import models
+from tfdist.internals import models, runtime
 from tfdist.internals.tracing import compiled
 from tfdist.log import say
 from tfdist.training import exchange, xla
-from tfdist.training.meter import Clock, Measured, NoClock
+from tfdist.training.meter import Clock, Measured, NoClock, StoppedClock
 from tfdist.training.step import Step
 from tfdist.training.xla_calls import XlaCalls
 
@@ -66,7 +66,7 @@ class Programs:
         key = measured, choice
         if key not in self._training:
             own = models.has_own(self._model, "train_step")
-            clock = Clock() if measured else NoClock()
+            clock = _clock() if measured else NoClock()
             step = functools.partial(self.step.train, choice=choice)
             program = self._program(step, own, clock, self.in_call)
             whole = self.in_call is None and xla.compiles_calls(self._model)
@@ -187,6 +187,10 @@ class Programs:
 
     def _compiled(self, function):
         return function if self._model.run_eagerly else compiled(function, reduce_retracing=True)
+
+
+def _clock():
+    return StoppedClock() if runtime.is_deterministic() else Clock()
 
 
 def _logs_of_call(last, metrics):
