@@ -76,9 +76,7 @@ def tfdist_batches(folder, encoded):
     source = data.load("records", data_dir=folder, global_batch=BATCH, seed=SEED, shuffle_buffer=BUFFER, **options)
     source = source.map(augment.on_images(*augmented, augment.normalise(MEAN, STD)))
     strategy = tf.distribute.get_strategy()
-    iterator = source.iterator(strategy)
-    while True:
-        yield delivery.take(strategy, iterator)
+    yield from delivery.elements(strategy, source.deliver(strategy)(), sys.maxsize)
 
 
 def batches_by_hand(files):

@@ -16,7 +16,6 @@ from tfdist.benchmark.config import BenchConfig
 from tfdist.benchmark.contenders import TfdistFit
 from tfdist.benchmark.split import Parts
 from tfdist.benchmark.task import make_task
-from tfdist.data import delivery
 
 
 def collectives(function, batches):
@@ -32,7 +31,7 @@ def main():
     contender = TfdistFit(task)
     contender.run(2)
     parts = Parts(task, contender.model)
-    batches = delivery.of_call(iter(task.source.deliver(task.strategy)), 1)
+    ((batches, _),) = task.source.deliver(task.strategy)().calls(1)
     print(json.dumps({name: collectives(parts.loop(name), batches) for name in ("kept", "reduce", "compute")}))
 
 

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfdist.data import augment
+from tfdist.data.delivery import Places, one_by_one
 
 KINDS = ["arrays", "synthetic", "images", "records", "tfds in memory", "tfds as a stream"]
 STEPS = 5  # of an epoch: 23 rows in batches of 5
@@ -12,8 +13,8 @@ STEPS = 5  # of an epoch: 23 rows in batches of 5
 
 def replica_shares(source, steps, *, replicas, first, count=1, epoch=0, step=0):
     """Reads what a worker's replicas get, `steps` times."""
-    batches = source.replica_batches(replicas=replicas, first=first, count=count, epoch=epoch, step=step)
-    return list(batches.take(steps * count).as_numpy_iterator())
+    batches = source.local_batches(Places(replicas, first, count), epoch=epoch, step=step)
+    return list(one_by_one(batches).take(steps * count).as_numpy_iterator())
 
 
 def rows_that_count(share):

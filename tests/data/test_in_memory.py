@@ -10,7 +10,7 @@ import tensorflow as tf
 import tfdist
 from tfdist import data
 from tfdist.data import delivery
-from tfdist.data.in_memory import Reading
+from tfdist.data.in_memory import RowReading
 from tfdist.training.inputs import make_input
 from tfdist.training.programs import Programs
 
@@ -25,16 +25,14 @@ def make_source(**options):
 
 def read(source, strategy, calls, **start):
     """Reads calls of so many steps each; gives all `Share`s of all steps as arrays."""
+    reading = source.deliver(strategy, **start)()
 
     @tf.function
-    def take(batches, place):
-        return strategy.experimental_local_results(delivery.take(strategy, batches, place))
+    def take(element):
+        return strategy.experimental_local_results(reading.taker.share(strategy, element))
 
-    iterator = iter(source.deliver(strategy, **start))
-    shares = []
-    for steps in calls:
-        batches = delivery.of_call(iterator, steps)
-        shares += [take(batches, tf.constant(place, tf.int64)) for place in range(steps)]
+    program = take.get_concrete_function(reading.element_spec)
+    shares = [program(element) for steps in calls for element in delivery.elements(strategy, reading, steps)]
     return tf.nest.map_structure(lambda part: part.numpy(), shares)
 
 
@@ -54,26 +52,44 @@ def test_the_shares_are_those_of_the_pipeline_over_the_ends_of_epochs(
     ours = read(source, strategy, calls, **start)
     # A transformation keeps a source out of memory's way.
     theirs = read(source.map(lambda batch, seeds: batch), strategy, calls, **start)
-    assert isinstance(iter(source.deliver(strategy)), Reading)
+    assert isinstance(source.deliver(strategy)(), RowReading)
     assert len(ours) == sum(calls)
     tf.nest.map_structure(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_each_iterator_begins_at_the_same_place(make_strategy):
+def test_each_reading_begins_at_the_same_place(make_strategy):
     strategy, source = make_strategy(1), make_source()
-    first, again = (iter(delivered) for delivered in [source.deliver(strategy, epoch=1, step=2)] * 2)
-    for _ in range(7):
-        (one,), (other,) = next(first), next(again)
-        tf.nest.map_structure(np.testing.assert_array_equal, one.batch, other.batch)
+    begin = source.deliver(strategy, epoch=1, step=2)
+    first, again = [shares(strategy, reading, 7) for reading in (begin(), begin())]
+    tf.nest.map_structure(np.testing.assert_array_equal, first, again)
+    assert not np.array_equal(first[0].batch[0], first[1].batch[0])
+
+
+def shares(strategy, reading, steps):
+    """Takes shares eagerly."""
+    return [reading.taker.share(strategy, element) for element in delivery.elements(strategy, reading, steps)]
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_whole_calls_end_with_each_pass_over_the_data(steps, make_strategy):
+    strategy, source = make_strategy(1), make_source()
+    reading = source.deliver(strategy)()
+    calls = [(int(batches.first), count) for _ in range(6) for batches, count in reading.calls(steps)]
+    # 23 rows in batches of 5: five steps a pass.
+    if steps == 1:
+        assert calls == [(0, 1), (5, 1), (10, 1), (15, 1), (20, 1), (0, 1)]
+    else:
+        assert calls[:4] == [(0, 4), (20, 1), (0, 3), (15, 2)]
+    assert sum(count for _, count in calls) == 6 * steps
 
 
 @pytest.mark.parametrize("x", [np.ones((9, 2)), {"a": np.ones((9, 2)), "b": np.ones(9)}], ids=["one", "dict"])
 def test_arrays_for_fit_are_read_in_memory_without_weights_too(x, make_strategy):
     strategy = make_strategy(2)
     source = make_input(x, np.ones(9), batch_size=4).source
-    iterator = iter(source.deliver(strategy))
-    assert isinstance(iterator, Reading)
-    share, _ = next(iterator)
+    reading = source.deliver(strategy)()
+    assert isinstance(reading, RowReading)
+    share, _ = strategy.experimental_local_results(*shares(strategy, reading, 1))
     assert tf.nest.map_structure(lambda part: part.shape[0], share.batch[0]) == tf.nest.map_structure(lambda _: 2, x)
 
 
@@ -87,7 +103,7 @@ OTHERS = {
 def test_rows_of_other_kinds_come_from_the_pipeline(kind, make_strategy):
     strategy = make_strategy(1)
     source = make_input(OTHERS[kind](), np.ones(3), batch_size=2).source
-    assert not isinstance(iter(source.deliver(strategy)), Reading)
+    assert not isinstance(source.deliver(strategy)(), RowReading)
 
 
 def test_arrays_of_other_lengths_and_calls_of_other_lengths_trace_nothing_again(make_strategy):

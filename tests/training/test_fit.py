@@ -9,7 +9,9 @@ import tensorflow as tf
 import tfdist
 from tfdist.data.arrays import from_arrays
 from tfdist.data.batches import Batches
+from tfdist.data.delivery import elements
 from tfdist.data.source import Source
+from tfdist.internals import runtime
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64")]
 
@@ -137,7 +139,12 @@ def made(monkeypatch):
 
     def listen(kind, method):
         make = getattr(kind, method)
-        monkeypatch.setattr(kind, method, lambda self, *rest: found.append((kind, *rest[-2:])) or make(self, *rest))
+
+        def noted(self, *rest, **more):
+            found.append((kind, *rest[-2:]))
+            return make(self, *rest, **more)
+
+        monkeypatch.setattr(kind, method, noted)
 
     listen(Source, "deliver")
     listen(Batches, "shares")
@@ -150,20 +157,24 @@ def test_all_epochs_share_one_pipeline(make_strategy, made):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_data_that_begin_anew_do_so_in_one_pipeline(make_strategy, made, replicas):
+def test_data_that_begin_anew_do_so_in_one_pipeline(make_strategy, made, replicas, monkeypatch):
     rows = jobs.small_source(20)
-    jobs.train(make_strategy(replicas), rows.dataset(), epochs=3, validation_data=rows.dataset())
-    assert [kind for kind, *_ in made] == [Batches] * 2
-    made.clear()
     jobs.train(make_strategy(replicas), rows, epochs=3, validation_data=jobs.small_source(20))
     assert made == [(Source, 0, 0)] * 2
+    made.clear()
+    # On CPUs the step reads the user's own pipeline.
+    jobs.train(make_strategy(replicas), rows.dataset(), epochs=3, validation_data=rows.dataset())
+    assert made == []
+    monkeypatch.setattr(runtime, "is_on_cpus", lambda strategy: False)
+    jobs.train(make_strategy(replicas), rows.dataset(), epochs=3, validation_data=rows.dataset())
+    assert [kind for kind, *_ in made] == [Batches] * 2
 
 
 def test_a_pipeline_that_begins_anew_shuffles_anew(make_strategy):
     strategy = make_strategy(1)
     numbers = tf.data.Dataset.range(100).shuffle(100, seed=3).batch(100)
-    batches = Batches("numbers", numbers).deliver(strategy)
-    one, other = (next(iter(batches))[0].batch.numpy() for _ in range(2))
+    begin = Batches("numbers", numbers).deliver(strategy)
+    one, other = (next(elements(strategy, begin(), 1)).numpy() for _ in range(2))
     assert sorted(one) == sorted(other) == list(range(100))
     assert list(one) != list(other)
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tfdist
 from tfdist import strategy as strategies
 from tfdist.data.arrays import from_arrays
+from tfdist.data.delivery import Places, one_by_one
 from tfdist.data.share import Form
 from tfdist.training.meter import NoClock
 from tfdist.training.step import Step
@@ -100,11 +101,11 @@ def test_padded_batches_train_evaluate_and_predict_as_unpadded_ones(
 def test_every_share_has_one_shape_and_says_how_many_rows_count(make_strategy):
     source = jobs.small_source(20)
     static = source.__class__(source.name, source.reader, source.plan, static_shapes=True)
-    dataset = static.replica_batches(replicas=3, first=0, count=3, epoch=0, step=0)
+    dataset = one_by_one(static.local_batches(Places(replicas=3, first=0, own=3), epoch=0, step=0))
     assert dataset.element_spec.batch[0].shape == (7, jobs.WIDTH)
     counts = [int(share.replica_rows) for share in dataset.take(18)]
     assert counts == [6, 7, 7] * 5 + [1, 1, 1]
-    assert static.form(3) == Form(may_be_empty=False, may_end=False, padded=True)
+    assert static.form(3) == Form(may_be_empty=False, padded=True)
     assert not static.form(1).padded or static.rows % 20
 
 
@@ -115,7 +116,7 @@ def test_the_whole_padded_step_compiles_under_xla(make_strategy, float64):
         model = batchnorm_model()
     source = from_arrays(*rows_for(batchnorm_model), global_batch=16, shuffle=False)
     static = source.__class__(source.name, source.reader, source.plan, static_shapes=True)
-    share = next(iter(static.replica_batches(replicas=1, first=0, count=1, epoch=0, step=2)))
+    (share,) = next(iter(static.local_batches(Places(replicas=1, first=0, own=1), epoch=0, step=2)))
     tfdist.evaluate(model, source, verbose=0)
     step = Step(model, strategy)
     model.reset_metrics()

@@ -30,13 +30,13 @@ def train(strategy, source, make_model=jobs.make_mlp, **arguments):
 def whole_calls(monkeypatch):
     """Counts the calls that were compiled whole, by their steps."""
     counts = []
-    even_batches = tfdist.data.in_memory.Reading.even_batches
+    even_calls = tfdist.data.in_memory.RowReading.even_calls
 
     def counted(self, steps):
         counts.append(steps)
-        return even_batches(self, steps)
+        return even_calls(self, steps)
 
-    monkeypatch.setattr(tfdist.data.in_memory.Reading, "even_batches", counted)
+    monkeypatch.setattr(tfdist.data.in_memory.RowReading, "even_calls", counted)
     return counts
 
 
@@ -179,5 +179,5 @@ def test_a_fault_on_purpose_within_a_call_strikes_within_it(make_strategy):
     programs.in_call = lambda done: struck.append(int(done))
     source = jobs.small_source(20)
     model.build((None, jobs.WIDTH))
-    programs.train()(iter(source.deliver(model.distribute_strategy)), 3, source.form(1))
+    programs.train(source.form(1))(source.deliver(model.distribute_strategy)(), 3)
     assert struck == [0, 1, 2]

@@ -5,7 +5,6 @@ import time
 
 import tensorflow as tf
 
-from tfdist.data import delivery
 from tfdist.gradients import reduce_gradients, update
 from tfdist.internals import models
 from tfdist.internals.tracing import compiled
@@ -33,7 +32,7 @@ class Parts:
         self._variables = list(model.trainable_variables)
         self._computed = tf.Variable(0.0, trainable=False)
         self._compiled = {}
-        self._iterator = iter(task.source.deliver(task.strategy))
+        self._reading = task.source.deliver(task.strategy)()
 
     @staticmethod
     def are_known(task, model):
@@ -51,10 +50,10 @@ class Parts:
 
     def run(self, name, steps):
         """Runs a loop; gives a sum of what `_touch` gives of each step: whatever it is, it is all computed."""
-        return float(delivery.run_call(self.loop(name), self._iterator, steps))
+        return self._call(self.loop(name), steps)
 
     def loop(self, name):
-        """Gives a loop as a `tf.function` for `delivery.run_call`."""
+        """Gives a loop as a compiled function (batches, steps) → a scalar, or several."""
         if name not in self._compiled:
             make = {"compute": self._compute, "alone": self._alone, "reduce": self._reduce, "kept": self._kept}
             self._compiled[name] = self._on_read() if name == "read" else self._on_kept(make[name])
@@ -67,13 +66,24 @@ class Parts:
 
         def measure(batches, steps):
             del steps
-            gradients = self._gradients(delivery.take(self._strategy, batches))
+            gradients = self._gradients(self._share(batches))
             local = self._strategy.experimental_local_results
             of_one = tf.nest.map_structure(lambda part: local(part)[0], gradients)
             return [tf.cast(count, tf.float64) for count in self._step.traffic.ways(of_one)]
 
-        summed, gathered = delivery.run_call(compiled(measure), self._iterator, 1)
+        ((batches, count),) = self._reading.calls(1)
+        summed, gathered = compiled(measure)(batches, count)
         return float(summed), float(gathered)
+
+    def _call(self, function, steps):
+        concrete = function.get_concrete_function(self._reading.spec, tf.TensorSpec([], tf.int64))
+        calls = self._reading.calls(steps)
+        return sum(float(concrete(batches, tf.constant(count, tf.int64))) for batches, count in calls)
+
+    def _share(self, batches, place=0):
+        """Takes the share of a step of a call, in a function being traced."""
+        _, make_share = self._reading.taker.next(self._strategy, batches, tf.convert_to_tensor(place, tf.int64))
+        return make_share()
 
     def _on_kept(self, make_part):
         """Gives the loop of a part on one batch.
@@ -83,14 +93,14 @@ class Parts:
         """
 
         def loop(batches, steps):
-            part = make_part(delivery.take(self._strategy, batches))
+            part = make_part(self._share(batches))
             return _summed_over(steps, lambda place: part())
 
         return compiled(loop)
 
     def _on_read(self):
         def loop(batches, steps):
-            return _summed_over(steps, lambda place: self._train(delivery.take(self._strategy, batches, place)))
+            return _summed_over(steps, lambda place: self._train(self._share(batches, place)))
 
         return compiled(loop)
 

@@ -1,10 +1,48 @@
 """A data set that comes in global batches already: a `tf.data.Dataset`, a `PyDataset`, a generator."""
 
+import dataclasses
+import functools
+from typing import ClassVar
+
 import tensorflow as tf
 
 from tfdist.data import delivery
 from tfdist.data.share import Form, Share, cut, is_absent_spec
+from tfdist.internals import runtime
 from tfdist.internals.tracing import as_written
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchCutter:
+    """Cuts shares out of global batches that the step itself reads, as a `delivery.Taker`.
+
+    Attributes:
+        places: the worker's `delivery.Places`.
+        may_end: whether nobody knows how many batches there are.
+    """
+
+    places: delivery.Places
+    may_end: bool
+    reads_as_is: ClassVar[bool] = True
+
+    def read(self, strategy, batches, step):
+        """Reads the next global batch."""
+        del strategy, step
+        return next(batches)
+
+    def share(self, strategy, element):
+        """Cuts the slice of each replica."""
+        replicas, first, own, size = self.places
+        return delivery.to_replicas(strategy, tuple(cut(element, replicas, first + i, size) for i in range(own)))
+
+    def next(self, strategy, batches, step):
+        """Reads; each worker sees the end by itself."""
+        del step
+        if not self.may_end:
+            element = next(batches)
+            return None, lambda: self.share(strategy, element)
+        optional = batches.get_next_as_optional()
+        return optional.has_value(), lambda: self.share(strategy, optional.get_value())
 
 
 class Batches:
@@ -44,48 +82,45 @@ class Batches:
         return self._dataset.element_spec
 
     def form(self, replicas):
-        """Gives the `Form` of the batches: nobody knows before."""
+        """Gives the `Form` of the batches: nobody knows their rows before."""
         if self._global_batch is None:
-            return Form(may_be_empty=replicas > 1, may_end=True)
-        return Form(self._global_batch < replicas, may_end=True, padded=self._global_batch % replicas > 0)
+            return Form(may_be_empty=replicas > 1)
+        return Form(self._global_batch < replicas, padded=self._global_batch % replicas > 0)
 
     def is_in_memory(self, strategy):
         """Says that they come from a pipeline, as `Source.is_in_memory` says it of others."""
         return False
 
-    def iterator(self, strategy, epoch=0, step=0):
-        """Gives an iterator over a `Share` per replica, for `delivery.take`; arguments as for `deliver`."""
-        return iter(self.deliver(strategy, epoch, step))
-
     def deliver(self, strategy, epoch=0, step=0):
-        """Gives what makes such iterators, each from the beginning of the data: the same one as long as `step` is.
-
-        After the last batch come shares with `global_rows` 0, without end: each worker sees the end by itself, and none
-        has to ask the others at each step, as `tf.distribute` does for finite data sets.
+        """Makes a function () → a `delivery.Reading` from the beginning of the data.
 
         Args:
             strategy: the `tf.distribute.Strategy`.
             epoch: not needed here, for the data set knows its own order.
             step: batches to skip.
         """
-
-        def batches(replicas, first, count):
-            return self.shares(self._dataset, replicas, first, count, step)
-
+        may_end = bool(self._dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY)
+        if runtime.is_on_cpus(strategy):
+            places = delivery.own_places(strategy, self._global_batch)
+            return delivery.stream(self._dataset.skip(step) if step else self._dataset, BatchCutter(places, may_end))
         # Each epoch begins anew, and tracing what cuts the batches takes longer than many an epoch.
         if self._delivered[0] != (strategy, step):
-            self._delivered = (strategy, step), delivery.deliver(strategy, batches)
+            shares = functools.partial(self.shares, self._dataset, step=step)
+            self._delivered = (strategy, step), delivery.deliver_shares(strategy, shares, delivery.ShareTaker(may_end))
         return self._delivered[1]
 
-    def shares(self, dataset, replicas, first, count, step):
+    def shares(self, dataset, places, *, step):
         """Gives the endless `tf.data.Dataset` of a worker: in each element a `Share` for each of its replicas.
+
+        After the last batch come shares with `global_rows` 0, without end: each worker sees the end by itself, and none
+        has to ask the others at each step, as `tf.distribute` does for finite data sets.
 
         Args:
             dataset: the batches to cut.
-            replicas: how many slices a batch is cut into.
-            first, count: the slices that are this worker's.
+            places: the `delivery.Places` of the slices that are this worker's.
             step: batches to skip.
         """
+        replicas, first, count, _ = places
         size = self._global_batch and -(-self._global_batch // replicas)
 
         def shares(*batch):

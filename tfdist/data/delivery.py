@@ -1,81 +1,247 @@
-"""How the shares of one global batch reach the replicas of this worker."""
+"""How the shares of global batches reach the replicas of this worker, in calls of several steps.
+
+`Source.deliver` and `Batches.deliver` give a function that makes `Reading`s, each from the same place on. A reading
+yields what a call of a compiled program gets, and its `Taker` says how a step makes a `Share` of that.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tfdist.data.in_memory import Picks, Reading
+from tfdist.collectives import gather_over_replicas
+from tfdist.data.share import Share, rows_that_count
 from tfdist.internals import runtime
-from tfdist.internals.tracing import as_written
+from tfdist.internals.tracing import as_written, compiled
 from tfdist.strategy import worker_count, worker_rank
 
 
-def deliver(strategy, make_batches):
-    """Gives what makes endless iterators for `take`: each `iter` of it begins anew, and traces nothing again.
+class Places(NamedTuple):
+    """Which shares of a global batch are this worker's.
 
-    Where all replicas of this worker are CPUs, nothing has to be moved: then the iterator is a plain one, for that of
-    `tf.distribute` costs 0.2 ms a step with one replica and 0.5 ms with two, more than a small step itself.
+    Attributes:
+        replicas: how many slices a global batch is cut into.
+        first, own: the first slice that is this worker's, and how many are.
+        size: None, or how many rows every share is to have; see `share.cut`.
+    """
+
+    replicas: int
+    first: int
+    own: int
+    size: int | None = None
+
+
+class Taker(Protocol):
+    """What all calls do alike: programs are compiled for it, so it is hashable and holds no tensors.
+
+    Attributes:
+        may_end: whether the data may end before a call has all of its steps.
+    """
+
+    may_end: bool
+
+    def read(self, strategy, batches, step) -> Any:
+        """Reads what a step needs, eagerly or in a function being traced.
+
+        Args:
+            strategy: the `tf.distribute.Strategy`.
+            batches: what the reading gave to the call.
+            step: the step of the call, an int64 scalar.
+
+        Raises:
+            StopIteration: eagerly, the data have ended.
+        """
+
+    def share(self, strategy, element) -> Share:
+        """Makes a `Share` for `strategy.run` of what was read; on several replicas its tensors are per-replica ones."""
+
+    def next(self, strategy, batches, step) -> tuple[tf.Tensor | None, Callable[[], Share]]:
+        """Reads in a function being traced; arguments as above.
+
+        Returns:
+            (whether there was something to read, a bool scalar, or None where there always is; a function that makes
+            the `Share`).
+        """
+
+
+class Reading(Protocol):
+    """A place in the data.
+
+    Attributes:
+        taker: its `Taker`.
+        spec: the nested specs, or the iterator itself, that stand for what a call gets.
+        element_spec: the nested specs of what `Taker.read` gives; None where nobody knows them before.
+    """
+
+    taker: Taker
+
+    def calls(self, steps) -> Iterator[tuple[Any, int]]:
+        """Yields (what a call gets, how many steps it has) for the next so many steps, mostly in one call.
+
+        The place moves on when the next call is asked for.
+        """
+
+
+def own_places(strategy, rows_of_batch=None):
+    """Gives the `Places` of this worker's replicas.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
-        make_batches: a function (replicas, first, count) → the endless `tf.data.Dataset` of one worker: in each element
-            one `Share` for each of its replicas first..first+count-1.
+        rows_of_batch: None, or the rows of a global batch where every share is to have the same number of rows.
     """
-    if runtime.is_on_cpus(strategy):
-        return make_batches(*own_replicas(strategy))
-
-    def pipeline(context):
-        count = context.num_replicas_in_sync // context.num_input_pipelines
-        first = context.input_pipeline_id * count
-        return one_by_one(make_batches(context.num_replicas_in_sync, first, count))
-
-    return strategy.distribute_datasets_from_function(pipeline)
-
-
-def own_replicas(strategy):
-    """Gives (replicas in all, the first of this worker's, how many are this worker's)."""
     replicas = strategy.num_replicas_in_sync
     count = replicas // worker_count(strategy)
-    return replicas, worker_rank(strategy) * count, count
+    size = rows_of_batch and -(-rows_of_batch // replicas)
+    return Places(replicas, worker_rank(strategy) * count, count, size)
 
 
-def run_call(function, iterator, steps, *arguments):
-    """Calls a `tf.function` on the next batches, traced once for any number of rows and steps.
+def to_replicas(strategy, shares):
+    """Hands a tuple of `Share`s, one a replica of this worker, to CPUs: nothing has to be moved."""
+    if len(shares) == 1:
+        return shares[0]
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: shares[context.replica_id_in_sync_group % len(shares)]
+    )
+
+
+def elements(strategy, reading, steps):
+    """Yields eagerly what a `Reading`'s taker reads for so many steps; fewer where the data end."""
+    for batches, count in reading.calls(steps):
+        for step in range(count):
+            try:
+                yield reading.taker.read(strategy, batches, tf.constant(step, tf.int64))
+            except StopIteration:
+                return
+
+
+# Kept for the next epoch and the next `fit`, because tracing takes long.
+@functools.lru_cache(maxsize=8)
+def own_rows(strategy, taker):
+    """Gives a compiled function of what a taker read → per-replica nested tensors: the rows that count."""
+
+    def rows(element):
+        return strategy.run(rows_that_count, args=(taker.share(strategy, element),))
+
+    return compiled(rows, reduce_retracing=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShareTaker:
+    """Takes shares that a pipeline has cut: tuples of them, or per-replica ones of `tf.distribute`'s iterator.
+
+    Such a pipeline has no end: behind the last batch come shares with `global_rows` 0.
+
+    Attributes:
+        may_end: whether such shares may come.
+        counts_together: whether `global_rows` and `first_row` are within the worker, until all have counted together.
+    """
+
+    may_end: bool = False
+    counts_together: bool = False
+
+    @property
+    def reads_as_is(self):
+        """Whether `read` gives what the pipeline gives."""
+        return not self.counts_together
+
+    def read(self, strategy, batches, step):
+        """Reads the next shares."""
+        del step
+        element = next(batches)
+        if self.counts_together:
+            element = counted_together(strategy)(self.share(strategy, element))
+        if self.may_end and tf.executing_eagerly() and not has_rows(strategy, self.share(strategy, element)):
+            raise StopIteration
+        return element
+
+    def share(self, strategy, element):
+        """Hands them to the replicas."""
+        # A named tuple is a share itself.
+        return element if isinstance(element, Share) else to_replicas(strategy, element)
+
+    def next(self, strategy, batches, step):
+        """Reads, and looks whether there are rows."""
+        share = self.share(strategy, self.read(strategy, batches, step))
+        return has_rows(strategy, share) if self.may_end else None, lambda: share
+
+
+def has_rows(strategy, share):
+    """Says whether the global batch of a share has rows: a bool scalar."""
+    return strategy.experimental_local_results(share.global_rows)[0] > 0
+
+
+@functools.lru_cache(maxsize=2)
+def counted_together(strategy):
+    """Gives a function of a share whose rows each worker has counted for itself → it with the rows of all."""
+
+    def count(share):
+        rows, first = strategy.run(_replica_count, args=(share.replica_rows,))
+        return share._replace(global_rows=rows, first_row=first)
+
+    return compiled(count, reduce_retracing=True)
+
+
+def _replica_count(rows):
+    """Gives (rows of all replicas, rows of those before this one)."""
+    (counts,) = gather_over_replicas([rows])
+    return tf.reduce_sum(counts), tf.reduce_sum(counts[: tf.distribute.get_replica_context().replica_id_in_sync_group])
+
+
+class StreamReading:
+    """Reads an iterator of `tf.data` or `tf.distribute`, whole calls at once.
 
     Args:
-        function: a `tf.function` of (batches, steps, *arguments), which gives `batches` to `take`.
-        iterator: what `iter` makes of `Source.deliver` or `Batches.deliver`.
-        steps: how many batches it takes, an int; it gets them as an int64 scalar.
-        *arguments: more arguments of the function.
+        iterator: a `tf.data.Iterator` or a `tf.distribute.DistributedIterator`.
+        taker: a `Taker` of its elements, with an attribute `reads_as_is`: whether `read` gives just these.
     """
-    batches = of_call(iterator, steps)
-    if isinstance(batches, Picks) and iterator.is_new_to(function):
-        function.get_concrete_function(batches.open_spec, tf.TensorSpec([], tf.int64), *arguments)
-    return function(batches, tf.constant(steps, tf.int64), *arguments)
+
+    def __init__(self, iterator, taker):
+        self.spec = iterator
+        self.taker = taker
+
+    @property
+    def element_spec(self):
+        """The nested specs of its elements, unless reading makes something else of them."""
+        return self.spec.element_spec if self.taker.reads_as_is else None
+
+    def calls(self, steps):
+        """Yields (the iterator, steps): how far a call has read is the iterator's to know."""
+        yield self.spec, steps
 
 
-def of_call(iterator, steps):
-    """Gives what a call takes its batches from, so many steps long, for `take`."""
-    return iterator.picks(steps) if isinstance(iterator, Reading) else iterator
+def stream(data, taker):
+    """Makes a function () → a `StreamReading` from the beginning; nothing is traced again for that.
+
+    Args:
+        data: a `tf.data.Dataset` or a `tf.distribute.DistributedDataset`.
+        taker: a `Taker` of its elements.
+    """
+    return lambda: StreamReading(iter(data), taker)
 
 
-def take(strategy, batches, step=0):
-    """Takes a global batch, also in a function being traced.
+def deliver_shares(strategy, make_shares, taker=None):
+    """Makes a `stream` of shares.
+
+    Where all replicas of this worker are CPUs, nothing has to be moved: then the iterator is a plain one, because that
+    of `tf.distribute` costs 0.2 ms a step with one replica and 0.5 ms with two, more than a small step itself.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
-        batches: what `of_call` gives, or an iterator of `deliver`: then it is the next batch.
-        step: the step of the call.
-
-    Returns:
-        A `Share` for `strategy.run`: on several replicas its tensors are per-replica values.
+        make_shares: a function `Places` → the endless `tf.data.Dataset` of one worker: in each element a tuple of one
+            `Share` for each of its replicas.
+        taker: a `ShareTaker`; None for one of shares that never end.
     """
-    element = batches.shares(step) if isinstance(batches, Picks) else next(batches)
-    if not runtime.is_on_cpus(strategy):
-        return element
-    if len(element) == 1:
-        return element[0]
-    return strategy.experimental_distribute_values_from_function(
-        lambda context: element[context.replica_id_in_sync_group % len(element)]
-    )
+    taker = taker or ShareTaker()
+    if runtime.is_on_cpus(strategy):
+        return stream(make_shares(own_places(strategy)), taker)
+
+    def pipeline(context):
+        own = context.num_replicas_in_sync // context.num_input_pipelines
+        return one_by_one(make_shares(Places(context.num_replicas_in_sync, context.input_pipeline_id * own, own)))
+
+    return stream(strategy.distribute_datasets_from_function(pipeline), taker)
 
 
 def one_by_one(batches):

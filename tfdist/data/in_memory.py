@@ -4,81 +4,74 @@ Beside a small step a pipeline costs more than the step: its threads want the co
 batch takes longer than picking its rows.
 """
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from tfdist.data.share import Share, cut
-from tfdist.internals.tracing import compiled
+from tfdist.data.delivery import Places, to_replicas
+from tfdist.data.share import cut
 
 
-class Places(NamedTuple):
-    """Which shares of a global batch are this worker's.
-
-    Attributes:
-        replicas: how many slices a global batch is cut into.
-        first, own: the first slice that is this worker's, and how many are.
-        size: None, or how many rows every share is to have; see `share.cut`.
-    """
-
-    replicas: int
-    first: int
-    own: int
-    size: int | None
-
-
-class Picks(NamedTuple):
-    """What one call of a compiled step reads.
+class RowsOfCall(NamedTuple):
+    """What one call of a compiled step reads: batches of one pass over the data, one after the other.
 
     Attributes:
         rows: nested tensors (rows, ...) or None: all rows of the data.
-        items: int64 (n,), numbers of rows, batch after batch.
-        bounds: int64 (steps + 1,), where in `items` each batch begins, and the last one ends.
-        places: the worker's `Places`.
-    """
-
-    rows: Any
-    items: tf.Tensor
-    bounds: tf.Tensor
-    places: Places
-
-    def shares(self, step):
-        """Gives a tuple of this worker's `Share`s of the call's batch number `step`, a scalar."""
-        return _shares(self, tf.convert_to_tensor(step, tf.int64))
-
-    @property
-    def open_spec(self):
-        """Nested specs of itself, for any number of rows in any number of batches."""
-        return self._replace(rows=open_specs(self.rows), items=open_specs(self.items), bounds=open_specs(self.bounds))
-
-
-class EvenBatches(NamedTuple):
-    """Batches of one size, one after the other in an epoch, on one replica: their shapes are known before.
-
-    Attributes:
-        rows: nested tensors (rows, ...) or None: all rows of the data.
-        order: int64 (rows,), the epoch's order.
-        first: int64 scalar, where in `order` the first of them begins.
-        size: the rows of each.
+        order: int64 (rows,), the order of the pass.
+        first: int64 scalar, where in `order` the first batch begins.
+        size: rows of a batch, an int64 scalar, where the last one may have fewer; or an int for batches that all have
+            so many, whose shapes are known then.
     """
 
     rows: Any
     order: tf.Tensor
     first: tf.Tensor
-    size: int
+    size: tf.Tensor | int
 
-    def share(self, step):
-        """Gives the `Share` of the batch number `step`, an int64 scalar."""
-        items = tf.slice(self.order, [self.first + step * self.size], [self.size])
-        # XLA knows the shape, and Keras must not: it would weigh the losses of several outputs as it does nowhere else.
-        items = tf.compat.v1.placeholder_with_default(items, [None])
-        size = tf.constant(self.size, tf.int64)
-        return Share(pick_rows(self.rows, items), size, size, tf.constant(0, tf.int64))
+    def items(self, step):
+        """Gives the numbers of the rows of the call's batch number `step`, an int64 scalar: int64 (B,)."""
+        first = self.first + step * self.size
+        if isinstance(self.size, int):
+            items = tf.slice(self.order, [first], [self.size])
+            # XLA knows the shape, and Keras must not: it would weigh the losses of several outputs as it does nowhere
+            # else.
+            return tf.compat.v1.placeholder_with_default(items, [None])
+        return self.order[first : tf.minimum(first + self.size, tf.size(self.order, tf.int64))]
+
+    @property
+    def open_spec(self):
+        """Nested specs of itself, for any number of rows in any number of batches."""
+        return RowsOfCall(*(open_specs(part) for part in self))
 
 
-class BatchesInMemory:
-    """Gives `Reading`s, each from the same place on.
+@dataclasses.dataclass(frozen=True)
+class RowPicker:
+    """Makes shares of `RowsOfCall`, as a `Taker`."""
+
+    places: Places
+    may_end: ClassVar[bool] = False
+
+    def read(self, strategy, batches, step):
+        """Reads nothing: the rows are there."""
+        del strategy
+        return batches, step
+
+    def share(self, strategy, element):
+        """Picks the rows of each replica."""
+        batches, step = element
+        items, (replicas, first, own, size) = batches.items(step), self.places
+        shares = [cut(items, replicas, first + place, size) for place in range(own)]
+        picked = [share._replace(batch=pick_rows(batches.rows, share.batch)) for share in shares]
+        return to_replicas(strategy, tuple(picked))
+
+    def next(self, strategy, batches, step):
+        """Picks; there is always a next batch."""
+        return None, lambda: self.share(strategy, (batches, step))
+
+
+class RowReading:
+    """An endless `Reading` of rows in memory.
 
     Args:
         plan: a `Plan`.
@@ -88,51 +81,43 @@ class BatchesInMemory:
     """
 
     def __init__(self, plan, rows, places, epoch, step):
-        self._arguments = plan, rows, places, epoch, step
-
-    def __iter__(self):
-        return Reading(*self._arguments)
-
-
-class Reading:
-    """An endless iterator over tuples of this worker's `Share`s, for whole calls too; see `BatchesInMemory`."""
-
-    def __init__(self, plan, rows, places, epoch, step):
+        self.taker = RowPicker(places)
         self._plan = plan
         self._rows = rows
-        self._places = places
-        self._known = set()
+        with tf.device("CPU:0"):
+            self._size = tf.constant(plan.global_batch, tf.int64)
         self._begin_epoch(epoch, step)
 
-    def __iter__(self):
-        return self
+    @property
+    def spec(self):
+        """The nested specs of what a call gets."""
+        return self._call(self._size).open_spec
 
-    def __next__(self):
-        return self.picks(1).shares(0)
+    @property
+    def element_spec(self):
+        """The nested specs of what the taker reads."""
+        return self.spec, tf.TensorSpec([], tf.int64)
 
-    def is_new_to(self, function):
-        """Says, once for each function, that it has not read from here before."""
-        is_new = function not in self._known
-        self._known.add(function)
-        return is_new
-
-    def picks(self, steps):
-        """Gives the `Picks` of the next so many steps, over the ends of epochs."""
-        items, sizes = [], []
+    def calls(self, steps):
+        """Yields (`RowsOfCall`, how many steps) for the next so many steps: one for each pass over the data."""
         for count in self._within_epochs(steps):
-            bounds = self._bounds(count)
-            items.append(self._order[bounds[0] : bounds[-1]])
-            sizes.append(np.diff(bounds))
-        ends = np.cumsum(np.concatenate([[0], *sizes]), dtype=np.int64)
-        with tf.device("CPU:0"):
-            return Picks(self._rows, tf.constant(np.concatenate(items)), tf.constant(ends), self._places)
+            yield self._call(self._size), count
 
-    def even_batches(self, steps):
-        """Yields (`EvenBatches`, how many) of the next so many steps; its place moves on when it is asked for more."""
+    def even_calls(self, steps):
+        """Yields the same with batches of one size: a smaller last batch of a pass is alone."""
         for count in self._within_epochs(steps, even=True):
-            bounds = self._bounds(count)
-            first, size = tf.constant(bounds[0]), int(bounds[1] - bounds[0])
-            yield EvenBatches(self._rows, self._order_as_tensor, first, size), count
+            first = self._first
+            size = min(self._plan.global_batch, self._plan.rows - first)
+            yield self._call(size), count
+
+    def _call(self, size):
+        with tf.device("CPU:0"):
+            return RowsOfCall(self._rows, self._order, tf.constant(self._first, tf.int64), size)
+
+    @property
+    def _first(self):
+        """Where in the order the next batch begins."""
+        return self._step * self._plan.global_batch
 
     def _within_epochs(self, steps, even=False):
         """Yields numbers of steps, so many together, of one epoch each; after each the place moves on by it.
@@ -145,41 +130,17 @@ class Reading:
             if self._step == self._plan.steps:
                 self._begin_epoch(self._epoch + 1, 0)
             left = self._plan.steps - self._step
-            if even and left > 1 and self._bounds(left)[-1] < (self._step + left) * self._plan.global_batch:
+            if even and left > 1 and self._plan.steps * self._plan.global_batch > self._plan.rows:
                 left -= 1
             count = min(steps, left)
             yield count
             self._step += count
             steps -= count
 
-    def _bounds(self, count):
-        """Gives where in the epoch's order the next batches begin, and the last one ends: int64 (count + 1,)."""
-        batches = np.arange(self._step, self._step + count + 1, dtype=np.int64)
-        return np.minimum(batches * self._plan.global_batch, self._plan.rows)
-
     def _begin_epoch(self, epoch, step):
         self._epoch, self._step = epoch, step
-        self._order = self._plan.order(epoch)
-        self._as_tensor = None
-
-    @property
-    def _order_as_tensor(self):
-        if self._as_tensor is None:
-            with tf.device("CPU:0"):
-                self._as_tensor = tf.constant(self._order)
-        return self._as_tensor
-
-
-def _shares_of(picks, step):
-    items = picks.items[picks.bounds[step] : picks.bounds[step + 1]]
-
-    replicas, first, own, size = picks.places
-    shares = [cut(items, replicas, first + place, size) for place in range(own)]
-    return tuple(share._replace(batch=pick_rows(picks.rows, share.batch)) for share in shares)
-
-
-# Compiled also where the step is not: a batch takes many small operations.
-_shares = compiled(_shares_of, reduce_retracing=True)
+        with tf.device("CPU:0"):
+            self._order = tf.constant(self._plan.order(epoch))
 
 
 def pick_rows(rows, items):
@@ -189,6 +150,8 @@ def pick_rows(rows, items):
 
 def open_specs(rows):
     """Gives the `tf.TensorSpec`s of nested tensors (rows, ...) or None, for any number of rows."""
-    return tf.nest.map_structure(
-        lambda part: None if part is None else tf.TensorSpec([None, *part.shape[1:]], part.dtype), rows
-    )
+
+    def open_spec(part):
+        return None if part is None else tf.TensorSpec([None] * bool(part.shape.rank) + part.shape[1:], part.dtype)
+
+    return tf.nest.map_structure(open_spec, rows)

@@ -4,7 +4,6 @@ import tensorflow as tf
 
 from tfdist.data import delivery
 from tfdist.data.batches import Batches
-from tfdist.data.share import Form
 
 
 class Shards(Batches):
@@ -24,10 +23,6 @@ class Shards(Batches):
         super().__init__(name, make_dataset(tf.distribute.InputContext()))
         self._make_dataset = make_dataset
 
-    def form(self, replicas):
-        """Gives the `Form` of the batches: each worker counts its own rows."""
-        return Form(may_be_empty=replicas > 1, may_end=True, counted_together=True)
-
     def with_static_shapes(self):
         """Refuses: a TPU's host has all rows of its replicas."""
         raise ValueError(
@@ -35,7 +30,7 @@ class Shards(Batches):
         )
 
     def deliver(self, strategy, epoch=0, step=0):
-        """Gives what makes iterators over a `Share` per replica, each counted within its worker alone.
+        """Makes a function () → a `delivery.Reading` of shares, each counted within its worker alone at first.
 
         Args:
             strategy: the `tf.distribute.Strategy`.
@@ -43,11 +38,13 @@ class Shards(Batches):
             step: batches to skip.
         """
 
-        def batches(replicas, first, count):
-            context = tf.distribute.InputContext(replicas // count, first // count, replicas)
-            return self.shares(self._make_dataset(context), count, 0, count, step)
+        def shares(places):
+            replicas, first, own, _ = places
+            context = tf.distribute.InputContext(replicas // own, first // own, replicas)
+            return self.shares(self._make_dataset(context), delivery.Places(own, 0, own), step=step)
 
-        return delivery.deliver(strategy, batches)
+        taker = delivery.ShareTaker(may_end=True, counts_together=True)
+        return delivery.deliver_shares(strategy, shares, taker)
 
 
 def from_function(make_dataset, *, name="data"):

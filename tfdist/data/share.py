@@ -14,7 +14,7 @@ class Share(NamedTuple):
         batch: nested tensors (B, ...): its rows, or one row that does not count where it has none; where shapes are
             static, more rows that do not count behind those that do.
         replica_rows: int64 scalar, how many of the rows count: the first ones.
-        global_rows: int64 scalar, the rows of all replicas together; 0 after the end of the data.
+        global_rows: int64 scalar, the rows of all replicas together; in some pipelines 0 after the end of the data.
         first_row: int64 scalar, the place of the first row in the global batch.
     """
 
@@ -29,16 +29,11 @@ class Form(NamedTuple):
 
     Attributes:
         may_be_empty: some batch may have fewer rows than there are replicas.
-        may_end: the number of batches is not known before.
-        counted_together: each worker knows of its own rows alone: `global_rows` and `first_row` are within the worker,
-            until all have counted together.
         padded: shares may have rows that do not count, behind those that do.
     """
 
     may_be_empty: bool
-    may_end: bool
     padded: bool = False
-    counted_together: bool = False
 
 
 def cut(batch, replicas, replica, size=None):
@@ -50,6 +45,9 @@ def cut(batch, replicas, replica, size=None):
         size: None, or how many rows every share is to have, for static shapes: the last one that counts is repeated.
     """
     rows = count_rows(batch)
+    if replicas == 1 and size is None:
+        whole = tf.nest.map_structure(lambda part: None if _is_absent(part) else part, batch)
+        return Share(whole, rows, rows, tf.constant(0, tf.int64))
     low, high = order.replica_bounds(rows, replicas, replica)
     # A replica without rows borrows one, which will not count.
     end = tf.maximum(high, low + 1)

@@ -1,6 +1,7 @@
 """A data set as tfdist sees it: rows in an order, cut into global batches, one slice a replica."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -9,10 +10,10 @@ import tensorflow as tf
 
 from tfdist import order
 from tfdist.data import delivery
-from tfdist.data.in_memory import BatchesInMemory, Places, open_specs
-from tfdist.data.share import Form, cut, rows_that_count
+from tfdist.data.in_memory import RowReading, open_specs
+from tfdist.data.share import Form, cut
 from tfdist.internals import runtime
-from tfdist.internals.tracing import as_written, compiled, converted
+from tfdist.internals.tracing import as_written, converted
 
 
 class Reader(Protocol):
@@ -117,7 +118,6 @@ class Source:
         uneven = stop - start < self.global_batch or self.global_batch % replicas > 0
         return Form(
             may_be_empty=min(self.global_batch, stop - start) < replicas,
-            may_end=False,
             padded=self.static_shapes and uneven,
         )
 
@@ -139,7 +139,7 @@ class Source:
     def dataset(self, epoch=0):
         """Gives one epoch of global batches as a plain `tf.data.Dataset`, for one device or a look."""
         count = self.cardinality
-        batches = self.local_batches(replicas=1, first=0, count=1, epoch=epoch, step=0)
+        batches = self.local_batches(delivery.Places(replicas=1, first=0, own=1), epoch=epoch, step=0)
         whole = batches.take(count).map(as_written(lambda share: share.batch))
         return whole.apply(tf.data.experimental.assert_cardinality(count))
 
@@ -160,25 +160,20 @@ class Source:
             Nested values for `strategy.run`: replica r holds its rows of the global batch, possibly none. (TensorFlow's
             convolutions fail on none on CPUs: where the last batch has fewer rows than there are replicas, drop it.)
         """
-        iterator = self.iterator(strategy, epoch, step)
-        count_only = compiled(rows_that_count, reduce_retracing=True)
-        for _ in range(step, self.cardinality):
-            yield strategy.run(count_only, args=(delivery.take(strategy, iterator),))
-
-    def iterator(self, strategy, epoch=0, step=0):
-        """Gives an endless iterator over a `Share` per replica, for `tfdist.data.delivery.take`."""
-        return iter(self._pipeline(strategy, epoch, step))
+        reading = self.deliver(strategy, epoch, step)()
+        program = delivery.own_rows(strategy, reading.taker).get_concrete_function(reading.element_spec)
+        for element in delivery.elements(strategy, reading, self.cardinality - step):
+            yield program(element)
 
     def deliver(self, strategy, epoch=0, step=0):
-        """Gives what makes iterators for `delivery.of_call`, each from the same place on.
+        """Makes a function () → a `delivery.Reading` from this place on.
 
         Endless, since finite data sets cost a vote among the workers at each step: the caller counts.
         """
-        if not self.is_in_memory(strategy):
-            return self._pipeline(strategy, epoch, step)
-        replicas, first, count = delivery.own_replicas(strategy)
-        places = Places(replicas, first, count, self._share_size(replicas))
-        return BatchesInMemory(self.plan, self._rows_in_memory(), places, epoch, step)
+        if self.is_in_memory(strategy):
+            places = delivery.own_places(strategy, self.global_batch if self.static_shapes else None)
+            return functools.partial(RowReading, self.plan, self._rows_in_memory(), places, epoch, step)
+        return delivery.deliver_shares(strategy, lambda places: self.local_batches(places, epoch=epoch, step=step))
 
     def is_in_memory(self, strategy):
         """Says whether the replicas pick their rows themselves, with no pipeline beside them: for now on CPUs alone."""
@@ -189,36 +184,21 @@ class Source:
         tensors = getattr(self.reader, "tensors", None)
         return tensors() if tensors and self.transform is None else None
 
-    def _pipeline(self, strategy, epoch, step):
-        def batches(replicas, first, count):
-            return self.local_batches(replicas=replicas, first=first, count=count, epoch=epoch, step=step)
-
-        return delivery.deliver(strategy, batches)
-
-    def _share_size(self, replicas):
-        return -(-self.global_batch // replicas) if self.static_shapes else None
-
-    def replica_batches(self, *, replicas, first, count, epoch, step):
-        """Gives what `local_batches` gives, one `Share` an element: replica after replica, step after step."""
-        places = {"replicas": replicas, "first": first, "count": count, "epoch": epoch, "step": step}
-        return delivery.one_by_one(self.local_batches(**places))
-
-    def local_batches(self, *, replicas, first, count, epoch, step):
+    def local_batches(self, places, *, epoch, step):
         """Gives the endless `tf.data.Dataset` of one worker: in each element a `Share` for each of its replicas.
 
         Args:
-            replicas: number of replicas in sync.
-            first: this worker's first replica.
-            count: this worker's number of replicas.
+            places: the worker's `delivery.Places`.
             epoch, step: where to begin.
         """
+        replicas, first, count, _ = places
 
         def one_epoch(e):
             start = tf.where(e == epoch, np.int64(step), np.int64(0))
             batches = self.reader.global_batches(e, start, self.plan).take(self.cardinality - start)
             return batches.enumerate(start).map(as_written(lambda s, items: (e, s, items)))
 
-        size = self._share_size(replicas)
+        size = -(-self.global_batch // replicas) if self.static_shapes else None
         transform = self.transform and converted(self.transform)
 
         def shares(e, s, items):

@@ -1,4 +1,4 @@
-"""The iterator of each epoch: goes on where the last epoch ended, begins anew, or begins in the middle."""
+"""The reading of each epoch: goes on where the last epoch ended, begins anew, or begins in the middle."""
 
 import functools
 import itertools
@@ -27,7 +27,7 @@ class Feed:
     def __init__(self, data, strategy):
         self._data = data
         self._strategy = strategy
-        self._iterator = None
+        self._reading = None
         self._delivered = None, None
         self._done = 0
         self.steps_per_epoch = data.steps or data.source.cardinality
@@ -121,14 +121,14 @@ class Feed:
                 return
 
     def begin(self, span):
-        """Begins an epoch; gives the iterator over its shares."""
+        """Begins an epoch; gives the `Reading` of its shares."""
         self._data.hooks.on_epoch_begin()
-        if self._iterator is None:
+        if self._reading is None:
             place = self._place(span)
             if self._delivered[0] != place:
                 self._delivered = place, self._data.source.deliver(self._strategy, *place)
-            self._iterator = iter(self._delivered[1])
-        return self._iterator
+            self._reading = self._delivered[1]()
+        return self._reading
 
     def _place(self, span):
         """Gives (pass, batch) of a span's first step in the data."""
@@ -161,12 +161,12 @@ class Feed:
         if ended and self.steps_per_epoch is None:
             self.steps_per_epoch = here
         # Shares of a `Source` go on in its next pass by themselves.
-        if self.form.may_end and (ended or not given):
+        if self._known is None and (ended or not given):
             self.close()
 
     def close(self):
         """Reads no further; the next epoch begins the data anew, at its own place."""
-        self._iterator = None
+        self._reading = None
         self._data.hooks.stop()
 
 

@@ -140,7 +140,8 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_len
         say(f"training: {call_length.describe()}, {xla.describe(model, feed)}")
     programs.in_call = run.in_call
     choice = choose(model, programs.step.exchange, feed, run.folder)
-    train = call_length.timed(programs.train(choice, measured=bool(_ears(callbacks, "train"))))
+    program = programs.train(feed.form, choice, measured=bool(_ears(callbacks, "train")))
+    train = call_length.timed(program)
     # A call that ended on one worker alone would leave the others waiting for it.
     alone = strategies.worker_count(model.distribute_strategy) == 1
     cutting = [item for item in callbacks.callbacks if alone or getattr(item, "every_worker", False)]
@@ -157,6 +158,7 @@ def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_len
         callbacks.on_epoch_begin(span.epoch)
         run.begin_epoch(span)
         logs = _run_epoch(model, train, feed, span, callbacks, "train", every, at)
+        programs.announce_retracing(program)
         logs = logs | validate(span.epoch, callbacks)
         callbacks.on_epoch_end(span.epoch, logs)
         if model.stop_training:
@@ -171,11 +173,11 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
     begin, end = (getattr(callbacks, f"on_{mode}_batch_{when}") for when in ("begin", "end"))
     stopped = {"train": "stop_training", "test": "stop_evaluating"}[mode]
     ears = _ears(callbacks, mode)
-    iterator = feed.begin(span)
+    reading = feed.begin(span)
     logs, done, ended = {}, 0, False
     for first, count in plan.calls(span, lambda: model.steps_per_execution, every, at):
         begin(first)
-        call_logs, call_done, measured = program(iterator, count, feed.form)
+        call_logs, call_done, measured = program(reading, count)
         if call_done or not done:
             logs = call_logs
         done += call_done
@@ -250,7 +252,7 @@ def _evaluate(model, feed, callbacks):
     callbacks.on_test_begin()
     model.reset_metrics()
     with contextlib.closing(feed):
-        logs = _run_epoch(model, Programs.of(model).test, feed, _one_span(feed), callbacks, "test")
+        logs = _run_epoch(model, Programs.of(model).test(feed.form), feed, _one_span(feed), callbacks, "test")
     callbacks.on_test_end(logs)
     return logs
 

@@ -71,7 +71,7 @@ class Clock:
 
 
 class StoppedClock(Clock):
-    """Stands in for a `Clock` where TensorFlow refuses to read the time, with deterministic kernels: bytes are added up."""
+    """Stands in for a `Clock` with deterministic kernels, where TensorFlow reads no time; it adds bytes up."""
 
     def now(self, after=()):
         """Gives no time."""

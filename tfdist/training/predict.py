@@ -48,18 +48,18 @@ def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=Non
 
 def _calls(model, feed, callbacks, *, own_rows):
     """Yields, call by call, the list of its steps' (places, outputs)."""
-    program = Programs.of(model).predict
+    program = Programs.of(model).predict(feed.form, own_rows=own_rows)
     (span,) = feed.spans(0, epochs=1)
     model.stop_predicting = False
     callbacks.on_predict_begin()
     with contextlib.closing(feed), peers_are_needed(model.distribute_strategy):
-        iterator = feed.begin(span)
+        reading = feed.begin(span)
         done = rows_before = 0
         ended = False
         for first, count in plan.calls(span, lambda: model.steps_per_execution):
             callbacks.on_predict_batch_begin(first)
             parts = []
-            for outputs, places, global_rows in program(iterator, count, feed.form, own_rows):
+            for outputs, places, global_rows in program(reading, count):
                 parts.append((rows_before + np.asarray(places), tf.nest.map_structure(_plain, outputs)))
                 rows_before += int(global_rows)
             done += len(parts)

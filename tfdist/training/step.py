@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import order
-from tfdist.collectives import gather_over_replicas, sum_over_replicas
+from tfdist.collectives import sum_over_replicas
 from tfdist.data.share import rows_that_count, slice_rows
 from tfdist.gradients import apply_gradients, update
 from tfdist.gradients.sparse import filled
@@ -31,11 +31,16 @@ class Step:
 
     The `share` of its methods is a per-replica `tfdist.data.share.Share`: a batch, and which of its rows count; `form`
     is the `Form` that all shares of the source have, `clock` a `meter.Clock` or none.
+
+    Attributes:
+        strategy: the `tf.distribute.Strategy`.
+        exchange: the `Exchange` of its gradients.
+        traffic: the `meter.Traffic` of it.
     """
 
     def __init__(self, model, strategy):
         self._model = model
-        self._strategy = strategy
+        self.strategy = strategy
         self._local = LocalStatistics(model, strategy)
         self.exchange = Exchange(model, strategy)
         self.traffic = meter.Traffic(strategy.num_replicas_in_sync, self.exchange.wire)
@@ -60,9 +65,9 @@ class Step:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
             return None, meter.Work(ready, 0.0)
         self.exchange.announce(gradients, variables)
-        of_one = tf.nest.map_structure(lambda part: self._strategy.experimental_local_results(part)[0], gradients)
+        of_one = tf.nest.map_structure(lambda part: self.strategy.experimental_local_results(part)[0], gradients)
         work = meter.Work(ready, self.traffic.of(of_one, variables, self._model.optimizer))
-        update(self._strategy, self._model.optimizer, gradients, variables, self.exchange.wire)
+        update(self.strategy, self._model.optimizer, gradients, variables, self.exchange.wire)
         return None, work
 
     def gradients(self, share, form, choice=NOTHING):
@@ -78,7 +83,7 @@ class Step:
         with keras_for_gradients(self._model, self.exchange, form):
             differentiate = functools.partial(_differentiate, self._model, variables, self.exchange, choice)
             arguments = (self._model, differentiate, share, form, self._local)
-            return self._strategy.run(replica_gradients, args=arguments)
+            return self.strategy.run(replica_gradients, args=arguments)
 
     def _own_train(self, share, form):
         apply = functools.partial(_apply_by_rows, self.traffic, self.exchange.wire)
@@ -102,8 +107,8 @@ class Step:
             (outputs, places, rows): on every worker those of all rows or, with `own_rows`, of the rows of this worker's
             replicas; int64 (B,), the places of these rows in the global batch; how many rows that has.
         """
-        outputs = self._strategy.run(replica_predict, args=(self._model, share, form))
-        local = self._strategy.experimental_local_results
+        outputs = self.strategy.run(replica_predict, args=(self._model, share, form))
+        local = self.strategy.experimental_local_results
         rows = local(share.global_rows)[0]
         if own_rows:
             counts = local(share.replica_rows)
@@ -117,17 +122,12 @@ class Step:
 
     @property
     def _replicas(self):
-        return self._strategy.num_replicas_in_sync
+        return self.strategy.num_replicas_in_sync
 
     def _gather(self, part):
         if self._replicas == 1:
-            return self._strategy.experimental_local_results(part)[0]
-        return self._strategy.gather(part, axis=0)
-
-    def count_together(self, share):
-        """Gives a share whose rows each worker has counted for itself the rows of all, and its place among them."""
-        rows, first = self._strategy.run(replica_count, args=(share.replica_rows,))
-        return share._replace(global_rows=rows, first_row=first)
+            return self.strategy.experimental_local_results(part)[0]
+        return self.strategy.gather(part, axis=0)
 
     def end_call(self):
         """Brings together, at the end of a call, what replicas have kept to themselves."""
@@ -139,8 +139,8 @@ class Step:
 
     def _run(self, function, *arguments):
         """Runs a function that gives the same on every replica; gives it once."""
-        results = self._strategy.run(function, args=(self._model, *arguments))
-        return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], results)
+        results = self.strategy.run(function, args=(self._model, *arguments))
+        return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], results)
 
 
 @contextlib.contextmanager
@@ -212,12 +212,6 @@ def replica_test(model, share, form):
 def _update_metrics(model, loss, x, y, y_pred, sample_weight):
     models.loss_tracker(model).update_state(loss, sample_weight=current_rows().mine)
     model.compute_metrics(x, y, y_pred, sample_weight)
-
-
-def replica_count(rows):
-    """Gives (rows of all replicas, rows of those before this one)."""
-    (counts,) = gather_over_replicas([rows])
-    return tf.reduce_sum(counts), tf.reduce_sum(counts[: tf.distribute.get_replica_context().replica_id_in_sync_group])
 
 
 def replica_own_step(model, step, share, form, local=None):

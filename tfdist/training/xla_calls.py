@@ -10,7 +10,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tfdist.data.in_memory import Reading
+from tfdist.data.delivery import Places
+from tfdist.data.in_memory import RowPicker, RowReading
 from tfdist.internals.tracing import compiled
 from tfdist.log import say
 from tfdist.training.meter import Measured, NoClock
@@ -30,41 +31,44 @@ class XlaCalls:
     Args:
         step: a `Step`.
         train: `step.train`, or what stands for it.
+        form: the `Form` of the shares.
         otherwise: the program for what cannot be compiled whole.
     """
 
-    def __init__(self, step, train, otherwise):
+    def __init__(self, step, train, form, otherwise):
         self._otherwise = otherwise
+        self.traced = otherwise.traced
         self._works = None
         self._warned = False
 
-        def one_step(batches, form, place):
-            train(batches.share(place), form, NoClock())
+        def one_step(batches, place):
+            # One replica has all rows of a batch.
+            train(RowPicker(Places(1, 0, 1)).share(step.strategy, (batches, place)), form, NoClock())
             return (place + 1,)
 
-        def many_steps(batches, steps, form):
-            body = functools.partial(one_step, batches, form)
+        def many_steps(batches, steps):
+            body = functools.partial(one_step, batches)
             tf.while_loop(lambda place: place < steps, body, (tf.constant(0, tf.int64),))
             step.end_call()
             return step.logs()
 
         self._many_steps = compiled(many_steps, jit_compile=True, reduce_retracing=True)
 
-    def __call__(self, iterator, steps, form):
+    def __call__(self, reading, steps):
         """Trains on the next batches; gives (logs, steps done, a `meter.Measured`)."""
-        if self._works is False or not isinstance(iterator, Reading):
-            return self._otherwise(iterator, steps, form)
+        if self._works is False or not isinstance(reading, RowReading):
+            return self._otherwise(reading, steps)
         begin = time.perf_counter()
         try:
-            for batches, count in iterator.even_batches(steps):
-                logs = self._many_steps(batches, tf.constant(count, tf.int64), form)
+            for batches, count in reading.even_calls(steps):
+                logs = self._many_steps(batches, tf.constant(count, tf.int64))
                 self._works = True
         except _NOT_COMPILED as error:
             if self._works:
                 raise
             self._works = False
             say(f"XLA cannot compile whole calls of this model, so only its gradients are: {_first_line(error)}")
-            return self._otherwise(iterator, steps, form)
+            return self._otherwise(reading, steps)
         self._warn_of_nan(logs)
         # No clock runs inside: reading is a part of the program, and no gradient crosses anything.
         sums = tf.constant((0.0, time.perf_counter() - begin, 0.0), tf.float64)
