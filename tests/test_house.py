@@ -32,7 +32,7 @@ FLOORS = {
         "rundir",
         "slurm",
     ),
-    "machine": ("collectives", "coordination", "hardware", "hashing", "internals", "strategy"),
+    "machine": ("coordination", "hardware", "hashing", "internals", "strategy"),
     "parts": ("checkpoint", "data", "gradients", "models", "monitor", "optimizers"),
     "loop": ("assemble", "benchmark", "callbacks", "equality", "health", "training"),
     "roof": ("bench", "doctor", "report", "train", "verify"),

@@ -72,8 +72,8 @@ class RunConfig:
         precision: Keras' dtype policy.
         strategy, replicas: as in `tfdist.choose_strategy`.
         seed: of weights, order and random layers.
-        steps_per_execution: steps in one call, or "auto" for as many as take about a second; callbacks for batches run
-            between calls.
+        steps_per_execution: steps in one call, or "auto" for as many as take about half a second; callbacks for batches
+            run between calls.
         compression: "bfloat16" or "float16", in which gradients cross the replicas in half the bytes, or "none".
         exchange: how gradients cross the replicas: "all_reduce", some by "factors", or "auto" for what is faster.
         jit_compile: "true", "false", or "auto" for XLA where it was seen to help; see `tfdist.fit`.
@@ -114,7 +114,7 @@ class RunConfig:
     strategy: str = "auto"
     replicas: int | None = None
     seed: int = 0
-    steps_per_execution: int | str = 1
+    steps_per_execution: int | str = "auto"
     compression: str = "none"
     exchange: str = "auto"
     jit_compile: str = "auto"

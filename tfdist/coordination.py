@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfdist.collectives import sum_over_replicas
+from tfdist.internals.collectives import sum_over_replicas
 from tfdist.internals.tracing import compiled
 from tfdist.strategy import worker_count, worker_rank
 

@@ -87,10 +87,14 @@ class Faults:
         faults: `Fault`s, of any worker and attempt.
         worker: this worker's rank.
         attempt: how many times the group was started before.
+
+    Attributes:
+        steps: the steps after which a fault is to strike any worker of this attempt.
     """
 
     def __init__(self, faults=(), worker=0, attempt=0):
         self._left = [fault for fault in faults if (fault.worker, fault.attempt) == (worker, attempt)]
+        self.steps = tuple(sorted({fault.step for fault in faults if fault.attempt == attempt and fault.step}))
 
     def waits_at(self, point):
         """Says whether a fault is left that strikes at a point."""

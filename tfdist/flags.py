@@ -72,7 +72,9 @@ def make_flags():
     add(flags.DEFINE_enum, "precision", PRECISIONS, "Keras' dtype policy.")
     add(flags.DEFINE_integer, "seed", "Of weights, order and random layers.")
     steps = functools.partial(flags.DEFINE, _StepsParser())
-    add(steps, "steps_per_execution", "Steps in one call of the compiled program; auto: what takes about a second.")
+    add(
+        steps, "steps_per_execution", "Steps in one call of the compiled program; auto: what takes about half a second."
+    )
     add(flags.DEFINE_enum, "compression", COMPRESSIONS, "Gradients cross the replicas in this type: half the bytes.")
     add(flags.DEFINE_enum, "exchange", EXCHANGES, "How gradients cross the replicas; auto: the faster for each.")
     add(flags.DEFINE_enum, "jit_compile", JIT_COMPILES, "Compile with XLA; auto: where it helps.")

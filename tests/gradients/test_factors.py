@@ -10,10 +10,9 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tfdist import collectives
 from tfdist.gradients import cost
 from tfdist.gradients.factors import Use
-from tfdist.internals import products
+from tfdist.internals import collectives, products
 
 pytestmark = pytest.mark.core
 

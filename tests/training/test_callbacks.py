@@ -29,8 +29,8 @@ class Steps(StepCallback):
 def steps_seen(make_strategy, x, y=None, *, steps_per_execution=1, every=None, **arguments):
     with make_strategy(1).scope():
         model = jobs.make_mlp()
-        model.steps_per_execution = steps_per_execution
     steps = Steps(every)
+    arguments["steps_per_execution"] = steps_per_execution
     tfdist.fit(model, x, y, callbacks=[steps], verbose=0, **arguments)
     return steps.seen
 

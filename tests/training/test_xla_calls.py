@@ -139,7 +139,7 @@ def test_data_that_are_not_in_memory_come_to_compiled_gradients(make_strategy, w
     plain, _ = train(make_strategy(1), source)
     other, _ = train(make_strategy(1), source.map(lambda batch, seeds: batch))
     np.testing.assert_allclose(jobs.weights_of(other), jobs.weights_of(plain), rtol=0, atol=1e-5)
-    assert len(whole_calls) == 12
+    assert sum(whole_calls) == 12
 
 
 def test_a_run_that_was_stopped_within_an_epoch_goes_on_to_the_same_weights(make_strategy, tmp_path):

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tfdist.collectives import gather_over_replicas
 from tfdist.data.share import Share, rows_that_count
 from tfdist.internals import runtime
+from tfdist.internals.collectives import gather_over_replicas
 from tfdist.internals.tracing import as_written, compiled
 from tfdist.strategy import worker_count, worker_rank
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdist.collectives import gather_rows, sum_over_replicas
 from tfdist.gradients.wire import narrowed_type, restored, rounded
 from tfdist.internals import products
+from tfdist.internals.collectives import gather_rows, sum_over_replicas
 
 
 class Factors(NamedTuple):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfdist.collectives import replica_context, sum_over_replicas
+from tfdist.internals.collectives import replica_context, sum_over_replicas
 from tfdist.internals.tracing import as_written
 
 

@@ -4,10 +4,10 @@ import functools
 
 import tensorflow as tf
 
-from tfdist.collectives import replica_context, sum_over_replicas
 from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
 from tfdist.gradients.wire import restored, rounded
 from tfdist.internals import optimizers
+from tfdist.internals.collectives import replica_context, sum_over_replicas
 from tfdist.internals.replica import rows_are
 from tfdist.internals.tracing import as_written
 

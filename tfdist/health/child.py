@@ -40,7 +40,7 @@ def all_reduce(pieces, repeats):
     import tensorflow as tf
 
     from tfdist import strategy
-    from tfdist.collectives import sum_over_replicas
+    from tfdist.internals.collectives import sum_over_replicas
     from tfdist.internals.tracing import compiled
 
     chosen = strategy.choose_strategy()

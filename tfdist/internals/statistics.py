@@ -20,8 +20,8 @@ from keras.src.backend import get_keras_mask as keras_mask
 from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_losses
 
-from tfdist.collectives import sum_over_replicas
 from tfdist.internals import batchnorm
+from tfdist.internals.collectives import sum_over_replicas
 from tfdist.internals.replica import current_rows, is_compiled_by_xla, swapped
 
 _reduce_values = keras_losses.reduce_values

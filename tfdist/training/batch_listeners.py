@@ -68,5 +68,5 @@ def _steps_between(callback):
 
 
 def _is_the_users(function):
-    package = str(getattr(function, "__module__", "")).split(".", maxsplit=1)[0]
-    return function is not None and package not in ("keras", "tfdist")
+    module = str(getattr(function, "__module__", ""))
+    return function is not None and not module.startswith(("keras.src.callbacks.", "tfdist."))

@@ -1,4 +1,4 @@
-"""How many steps a call runs: the number that was given, or what measuring finds (`steps_per_execution="auto"`)."""
+"""How many steps a call runs: the number that was given, or what measuring finds, which is the default ("auto")."""
 
 import contextlib
 import time
@@ -7,22 +7,27 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.coordination import make_broadcast
 from tfdist.log import say
-from tfdist.strategy import is_chief
+from tfdist.strategy import is_chief, worker_count
 from tfdist.training.batch_listeners import describe, find_listeners
 
 AUTO = "auto"
-# Between two calls signals, heartbeats and votes are served; a call's own work on the host takes some milliseconds.
-_LIMIT_SECONDS = 1.0
-# Where a call took longer, the next one aims here, so that a little noise does not send it back and forth.
+# A progress bar moves once a call; between two calls signals, heartbeats and votes are served. A call's own work on the
+# host takes a millisecond or less.
+_LIMIT_SECONDS = 0.5
+# A next call aims here, so that a little noise does not send it back and forth.
 _AIM = 0.75
+# A first step may be a quick one, such as those that only accumulate.
+_MOST_GROWTH = 8
 _CALLS_UNTIL_SETTLED = 3
 
 
 class Growth:
-    """Finds how many steps a call may have: twice as many each time, until a call takes half of the time it may take.
+    """Finds how many steps a call may have: more each time, until a call takes half of the time that it may take.
 
-    The first call is not counted, for it traces the program. A call that was cut short tells nothing about longer ones.
+    The first call is not counted, because it traces the program. A call that was cut short tells nothing about longer
+    ones.
 
     Args:
         limit_seconds: how long a call may take.
@@ -48,10 +53,11 @@ class Growth:
             self._traced = True
             return
         before = self.steps
+        fitting = _AIM * self._limit_seconds * steps / max(seconds, 1e-9)
         if seconds > self._limit_seconds:
-            self.steps = max(1, int(steps * _AIM * self._limit_seconds / seconds))
+            self.steps = max(1, int(fitting))
         elif steps == self.steps and seconds <= self._limit_seconds / 2:
-            self.steps *= 2
+            self.steps = int(min(_MOST_GROWTH * steps, max(2 * steps, fitting)))
         self._unchanged = self._unchanged + 1 if self.steps == before else 0
 
 
@@ -61,10 +67,10 @@ class GivenLength(keras.callbacks.Callback):
     every_worker = True
 
     def listen(self, callbacks):
-        """Hears, before `on_train_begin`, of all callbacks of the run."""
+        """Hears, before they begin, of all callbacks of the run."""
 
     def timed(self, program):
-        """Gives a training program whose calls are measured, where that is of use."""
+        """Gives a program whose calls are measured, where that is of use."""
         return program
 
     def describe(self):
@@ -76,31 +82,33 @@ class GivenLength(keras.callbacks.Callback):
 class MeasuredLength(GivenLength):
     """Sets the model's `steps_per_execution` before each call, by how long the calls before it took.
 
-    It stands behind the user's callbacks and before `Decisions`, which gives every worker the chief's number: calls are
-    collective, and workers measure different times.
+    In `fit` it stands behind the user's callbacks and before `Decisions`, which gives every worker the chief's number:
+    calls are collective, and workers measure different times.
 
     Args:
         speaks: whether this worker says what was chosen.
+        agree: a function number → the number of all workers, where nobody else brings them to one.
         clock: seconds; for tests.
     """
 
-    def __init__(self, speaks=True, clock=time.perf_counter):
+    def __init__(self, speaks=True, agree=lambda steps: steps, clock=time.perf_counter):
         super().__init__()
         self._growth = Growth()
         self._listeners = []
         self._last = None
         self._say = say if speaks else lambda line: None
+        self._agree = agree
         self._clock = clock
 
     def listen(self, callbacks):
-        """Finds, before `on_train_begin`, the callbacks that must see more steps than the ends of long calls."""
+        """Finds the callbacks that must see more steps than the ends of long calls."""
         self._listeners = find_listeners(callbacks)
         for listener in self._listeners:
             self._say(f"steps_per_execution: {describe(listener)}.")
 
     def timed(self, program):
-        """Gives a training program that notes how long its calls take."""
-        if self._is_held:
+        """Gives a program that notes how long its calls take."""
+        if self._holding:
             return program
 
         def call(*arguments):
@@ -118,12 +126,14 @@ class MeasuredLength(GivenLength):
 
     def describe(self):
         """Gives the words that say how many steps a call has."""
-        return "one step a call" if self._is_held else "as many steps a call as take about a second"
+        if self._holding:
+            return f"one step a call, because callback {self._holding} looks at each batch"
+        return "as many steps a call as take half a second"
 
     @property
-    def _is_held(self):
-        """Whether a callback keeps calls at one step, so that there is nothing to find."""
-        return any(listener.every == 1 for listener in self._listeners)
+    def _holding(self):
+        """The name of a callback that keeps calls at one step, so that there is nothing to find; or None."""
+        return next((listener.name for listener in self._listeners if listener.every == 1), None)
 
     def on_train_begin(self, logs=None):
         """Begins with one step a call."""
@@ -145,7 +155,7 @@ class MeasuredLength(GivenLength):
 
     def _set(self):
         wanted = [listener.steps_left() for listener in self._listeners]
-        self.model.steps_per_execution = max(1, min([self._growth.steps, *wanted]))
+        self.model.steps_per_execution = self._agree(max(1, min([self._growth.steps, *wanted])))
 
     def _tell(self):
         if self._last is None:
@@ -158,29 +168,58 @@ class MeasuredLength(GivenLength):
         self._say = lambda line: None
 
 
+class MeasuredTestLength(MeasuredLength):
+    """The same for an `evaluate` of its own; a validation within `fit` has what `fit` has found."""
+
+    def on_test_begin(self, logs=None):
+        """Begins with one step a call."""
+        self._set()
+
+    def on_test_batch_end(self, batch, logs=None):
+        """Sets the steps of the next call."""
+        self._set()
+
+
 @contextlib.contextmanager
 def set_call_length(model, wish):
     """Sets the model's `steps_per_execution` for one `fit`; yields the callback that keeps it, a `GivenLength`.
 
     Args:
         model: a compiled `keras.Model`.
-        wish: a number, "auto", or None for what `compile` said.
+        wish: a number, "auto", or None for what `compile` said, where that is more than Keras' default of 1, and else
+            "auto" without a word.
 
     Raises:
         ValueError: another wish.
     """
-    if wish is None:
-        yield GivenLength()
-        return
     whole = isinstance(wish, int) and not isinstance(wish, bool)
-    if wish != AUTO and not (whole and wish >= 1):
+    if wish not in (None, AUTO) and not (whole and wish >= 1):
         raise ValueError(
             f"tfdist.fit: steps_per_execution is {wish!r}. Use a whole number from 1, 'auto', or None for what compile "
-            "said."
+            "said, or 'auto' where it said nothing."
         )
     before = model.steps_per_execution
-    model.steps_per_execution = 1 if wish == AUTO else wish
+    measures = wish == AUTO or (wish is None and before == 1)
+    model.steps_per_execution = 1 if measures else wish or before
     try:
-        yield MeasuredLength(is_chief(model.distribute_strategy)) if wish == AUTO else GivenLength()
+        speaks = wish == AUTO and is_chief(model.distribute_strategy)
+        yield MeasuredLength(speaks) if measures else GivenLength()
+    finally:
+        model.steps_per_execution = before
+
+
+@contextlib.contextmanager
+def set_test_call_length(model):
+    """Sets the model's `steps_per_execution` for one `evaluate` likewise; yields the callback that keeps it."""
+    before, strategy = model.steps_per_execution, model.distribute_strategy
+    if before > 1:
+        yield GivenLength()
+        return
+    try:
+        if worker_count(strategy) == 1:
+            yield MeasuredTestLength(speaks=False)
+        else:
+            broadcast = make_broadcast(strategy)
+            yield MeasuredTestLength(speaks=False, agree=lambda steps: int(broadcast([steps])[0]))
     finally:
         model.steps_per_execution = before

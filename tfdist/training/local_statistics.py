@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from tfdist.collectives import sum_over_replicas
 from tfdist.internals import models
+from tfdist.internals.collectives import sum_over_replicas
 
 
 class LocalStatistics:

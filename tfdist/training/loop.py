@@ -11,7 +11,7 @@ from tfdist.internals import data_adapters, models
 from tfdist.log import say
 from tfdist.training import checks, plan, xla
 from tfdist.training import exchange as exchanges
-from tfdist.training.call_length import set_call_length
+from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callbacks import make_callback_list
 from tfdist.training.desync import DesyncCheck
 from tfdist.training.exchange_choice import choose
@@ -77,10 +77,11 @@ def fit(
             what is faster; None for what an earlier call said, at first "auto".
         compression: "bfloat16" or "float16" (3 bits more, a small collective more) to round gradients to it while they
             cross the replicas; "none"; None as for `exchange`.
-        steps_per_execution: steps in one call of the compiled program, within this `fit`: None for what `compile` said,
-            a number, or "auto" to measure, and let calls grow until they take about a second. A callback of yours with
-            methods for batches keeps "auto" at one step a call, `ModelCheckpoint(save_freq=n)` at n; with a number it
-            is called once a call, with that call's last step, as in Keras.
+        steps_per_execution: steps in one call of the compiled program, within this `fit`: a number; "auto" to measure,
+            and let calls grow until they take about half a second; or None for the number that `compile` was given,
+            and "auto" where it was given none (or Keras' default of 1). A callback of yours with methods for batches
+            keeps "auto" at one step a call, `ModelCheckpoint(save_freq=n)` at n; with a number it is called once a
+            call, with that call's last step, as in Keras.
 
     Returns:
         A `keras.callbacks.History`.
@@ -240,19 +241,23 @@ def evaluate(
     checks.check_compiled(model, "evaluate")
     data = make_input(x, y, sample_weight, batch_size=batch_size, steps=steps)
     feed = Feed(for_strategy(data, model, "test_step"), model.distribute_strategy)
-    callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
-    with peers_are_needed(model.distribute_strategy):
-        logs = _evaluate(model, feed, callbacks)
+    with peers_are_needed(model.distribute_strategy), set_test_call_length(model) as call_length:
+        shown = {"epochs": 1, "steps": feed.steps_per_epoch}
+        callbacks = make_callback_list(model, callbacks, verbose, **shown, more=[call_length])
+        call_length.listen(callbacks.callbacks)
+        logs = _evaluate(model, feed, callbacks, call_length)
     return logs if return_dict else models.in_order(model, logs)
 
 
-def _evaluate(model, feed, callbacks):
+def _evaluate(model, feed, callbacks, call_length=None):
     models.build(model, feed.spec)
     model.stop_evaluating = False
     callbacks.on_test_begin()
     model.reset_metrics()
+    program = Programs.of(model).test(feed.form)
+    program = call_length.timed(program) if call_length else program
     with contextlib.closing(feed):
-        logs = _run_epoch(model, Programs.of(model).test(feed.form), feed, _one_span(feed), callbacks, "test")
+        logs = _run_epoch(model, program, feed, _one_span(feed), callbacks, "test")
     callbacks.on_test_end(logs)
     return logs
 

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tfdist.collectives import gather_over_replicas
 from tfdist.internals import models, optimizers
+from tfdist.internals.collectives import gather_over_replicas
 from tfdist.internals.tracing import compiled
 
 METRICS, GRADIENTS = "metric", "gradient"

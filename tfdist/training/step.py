@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import order
-from tfdist.collectives import sum_over_replicas
 from tfdist.data.share import rows_that_count, slice_rows
 from tfdist.gradients import apply_gradients, update
 from tfdist.gradients.sparse import filled
 from tfdist.internals import models, optimizers, products, randomness, statistics
+from tfdist.internals.collectives import sum_over_replicas
 from tfdist.internals.replica import Rows, compiled_by_xla, current_rows, rows_are
 from tfdist.internals.tracing import compiled
 from tfdist.training import checks, meter

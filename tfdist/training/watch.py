@@ -88,6 +88,8 @@ class Strikes(StepCallback):
         self._faults = faults
         self._in_epoch = 0
         self._steps = 0
+        # Calls end there on all workers, or else a fault would strike where a long call happens to end.
+        self.at_steps = faults.steps
 
     @property
     def in_call(self):
