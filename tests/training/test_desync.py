@@ -9,6 +9,7 @@ from processes import REPOSITORY, run_workers
 
 import tfdist
 from tfdist.internals import models
+from tfdist.training import desync
 from tfdist.training.desync import check_replicas, first_departure
 
 pytestmark = pytest.mark.core
@@ -123,3 +124,14 @@ def test_among_workers_all_name_the_one_that_departed(tmp_path):
         assert "weights: replica 1 (worker 1) differs from replica 0 in" in worker.out
         assert "bias after step 6 (max difference " in worker.out
     assert ended[0].out == ended[1].out
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "bfloat16", "float16", "int32", "int64", "uint8", "uint32", "bool"]
+)
+def test_a_digest_is_the_same_on_every_kind_of_device(dtype):
+    values = tf.cast(np.random.RandomState(0).uniform(-9, 9, [4, 5]), dtype)
+    # TensorFlow's operations, as on a GPU, and NumPy, as on a CPU.
+    on_device, here = int(desync._digest(values)), int(desync._digest_in_numpy(values.numpy()))
+    assert on_device == here != 0
+    assert here != int(desync._digest_in_numpy(values.numpy()[::-1]))

@@ -124,12 +124,17 @@ def _components(variable):
 
 
 def _digests(components):
-    """Gives int64 (variables,), made on the device where the variables are."""
+    """Gives int64 (variables,): for each the sum of its elements' bits, each times an odd number that tells its place.
+
+    It is made on the device where the variables are; on a CPU by NumPy, because so many small operations of TensorFlow's
+    take longer one by one.
+    """
+    if all("CPU" in component.device for component in components):
+        return np.array([_digest_in_numpy(component.numpy()) for component in components])
     return tf.stack([_digest(component) for component in components]).numpy()
 
 
 def _digest(component):
-    """Sums the bits of a variable, each element's times an odd number that tells its place."""
     value = tf.reshape(tf.convert_to_tensor(component), [-1])
     bits = tf.cast(value, tf.int8) if value.dtype == tf.bool else tf.bitcast(value, _BITS[value.dtype.size])
     total = tf.zeros([], tf.int64)
@@ -137,6 +142,16 @@ def _digest(component):
         piece = tf.cast(bits[start : start + _PIECE], tf.int64)
         places = tf.range(start, start + tf.size(piece), dtype=tf.int64)
         total += tf.reduce_sum(piece * (2 * places + 1))
+    return total
+
+
+def _digest_in_numpy(array):
+    bits = np.ravel(array).view(f"int{8 * array.dtype.itemsize}")
+    total = np.zeros([], np.int64)
+    for start in range(0, bits.size, _PIECE):
+        piece = bits[start : start + _PIECE].astype(np.int64)
+        # Sums wrap around, in both.
+        total += np.sum(piece * (2 * np.arange(start, start + piece.size) + 1))
     return total
 
 
