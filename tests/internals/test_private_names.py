@@ -139,16 +139,19 @@ def test_promise_37_keras_is_itself_again_afterwards():
     names = ["reduce_values", "apply_mask", "scale_loss_for_distribution", "unscale_loss_for_distribution"]
     before = [getattr(keras_losses, name) for name in names] + [keras_nn._compute_moments_sync]
     call = keras.layers.BatchNormalization.call
-    reduce = TFOptimizer._all_reduce_sum_gradients
+    owned = {name: getattr(TFOptimizer, name) for name in ("_backend_update_step", "_apply_weight_decay", "assign_add")}
+    assign = keras.Variable._direct_assign
     with pytest.raises(KeyError), statistics.global_statistics(), optimizers.gradients_already_reduced():
         assert keras_losses.reduce_values is not before[0]
         assert keras.layers.BatchNormalization.call is not call
-        assert TFOptimizer._all_reduce_sum_gradients is not reduce
+        assert all(getattr(TFOptimizer, name) is not own for name, own in owned.items())
+        assert keras.Variable._direct_assign is not assign
         raise KeyError
     after = [getattr(keras_losses, name) for name in names] + [keras_nn._compute_moments_sync]
     assert after == before
     assert keras.layers.BatchNormalization.call is call
-    assert TFOptimizer._all_reduce_sum_gradients is reduce
+    assert all(getattr(TFOptimizer, name) is own for name, own in owned.items())
+    assert keras.Variable._direct_assign is assign
 
 
 def test_promise_37_a_keras_optimizer_does_not_reduce_a_second_time(make_strategy):

@@ -139,19 +139,22 @@ def _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce):
     updated = [variable for _, variable in pairs]
 
     def accumulate():
-        for (gradient, _), accumulator in zip(pairs, accumulators, strict=True):
-            strategy.extended.update(accumulator, lambda a, g: a.assign_add(tf.convert_to_tensor(g)), args=(gradient,))
-        strategy.run(optimizers.end_step_without_update, args=(optimizer, updated))
+        def replica_accumulate(mine):
+            for gradient, accumulator in zip(mine, accumulators, strict=True):
+                optimizers.on_this_replica(accumulator).assign_add(tf.convert_to_tensor(gradient))
+            optimizers.end_step_without_update(optimizer, updated)
+
+        strategy.run(replica_accumulate, args=([gradient for gradient, _ in pairs],))
 
     def apply():
         def replica_apply(mine):
             own = [tf.convert_to_tensor(g) + a for g, a in zip(mine, accumulators, strict=True)]
             sums = reduce(own, updated)
             optimizer.apply([total / optimizer.gradient_accumulation_steps for total in sums], updated)
+            for accumulator in map(optimizers.on_this_replica, accumulators):
+                accumulator.assign(tf.zeros_like(accumulator))
 
         strategy.run(replica_apply, args=([gradient for gradient, _ in pairs],))
-        for accumulator in accumulators:
-            strategy.extended.update(accumulator, lambda a: a.assign(tf.zeros_like(a)))
 
     tf.cond(optimizers.update_is_due(optimizer), apply, accumulate)
 

@@ -9,6 +9,8 @@ from tfdist.internals import update_kernels
 from tfdist.internals.replica import current_rows, swapped
 
 _apply = BaseOptimizer.apply
+# (variable, value) each.
+_assignments = {name: getattr(TFOptimizer, name) for name in ("assign", "assign_add", "assign_sub")}
 
 
 def gradients_already_reduced():
@@ -16,10 +18,15 @@ def gradients_already_reduced():
 
     Keras reduces after it has clipped, so that N replicas clip otherwise than one device; and it passes no options on
     to the collective. tfdist reduces first. Keras decides in a `tf.cond` of the replica whether accumulated gradients
-    are applied, and averages written over the weights: no collective can be in there. tfdist decides outside.
+    are applied, and averages written over the weights: no collective can be in there. tfdist decides outside. And
+    Keras lets the replicas meet for each variable that it assigns, each time; with the same gradients they come to the
+    same values by themselves, which takes half of the time to trace.
     """
     return swapped(
-        (TFOptimizer, "_all_reduce_sum_gradients", lambda self, grads_and_vars: list(grads_and_vars)),
+        (TFOptimizer, "_backend_update_step", _update_step),
+        (TFOptimizer, "_apply_weight_decay", _apply_weight_decay),
+        *((TFOptimizer, name, _on_this_replica(assign)) for name, assign in _assignments.items()),
+        (keras.Variable, "_direct_assign", _direct_assign),
         (BaseOptimizer, "_backend_apply_gradients", _apply_without_branches),
         *update_kernels.seams(),
     )
@@ -31,6 +38,39 @@ def _apply_without_branches(self, grads, trainable_variables):
     self._backend_update_step(grads, trainable_variables, self.learning_rate)
     if self.use_ema:
         self._update_model_variables_moving_average(self._trainable_variables)
+
+
+def _update_step(self, grads, trainable_variables, learning_rate):
+    for gradient, variable in zip(grads, trainable_variables, strict=True):
+        self.update_step(gradient, on_this_replica(variable), learning_rate)
+
+
+def _apply_weight_decay(self, variables):
+    if self.weight_decay is None:
+        return
+    for variable in filter(self._use_weight_decay, variables):
+        here = on_this_replica(variable)
+        rate, decay = tf.cast(self.learning_rate, here.dtype), tf.cast(self.weight_decay, here.dtype)
+        here.assign_sub(here * decay * rate)
+
+
+def _on_this_replica(assign):
+    return lambda self, variable, value: assign(self, on_this_replica(variable), value)
+
+
+def _direct_assign(self, value):
+    here = on_this_replica(self)
+    here.assign(tf.cast(value, here.dtype))
+
+
+def on_this_replica(variable):
+    """Gives the `tf.Variable` of the replica whose step is traced; elsewhere, and on TPUs, that of all replicas."""
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    context = tf.distribute.get_replica_context()
+    # A TPU's replicas are traced once for all.
+    if context is None or isinstance(context.strategy, tf.distribute.TPUStrategy):
+        return value
+    return value._get() if isinstance(value, tf.distribute.DistributedValues) else value
 
 
 def apply_is(replacement):

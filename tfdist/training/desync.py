@@ -126,7 +126,7 @@ def _components(variable):
 def _digests(components):
     """Gives int64 (variables,): for each the sum of its elements' bits, each times an odd number that tells its place.
 
-    It is made on the device where the variables are; on a CPU by NumPy, because so many small operations of TensorFlow's
+    It is made on the device where the variables are; on a CPU by NumPy, because so many small operations of TensorFlow
     take longer one by one.
     """
     if all("CPU" in component.device for component in components):
