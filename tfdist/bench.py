@@ -5,7 +5,7 @@ import sys
 
 from tfdist import rundir
 from tfdist.benchmark import compare, config, report, session, table
-from tfdist.exits import INTERRUPTED, MISTAKE
+from tfdist.exits import INTERRUPTED, MISTAKE, run_and_leave
 
 SLOWER = 1
 
@@ -55,4 +55,4 @@ def compare_with(old, new):
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_and_leave(main)

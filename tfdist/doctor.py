@@ -8,7 +8,7 @@ import sys
 
 from tfdist import data, manifest
 from tfdist.cluster import ClusterError, read_cluster, split_address
-from tfdist.exits import INTERRUPTED
+from tfdist.exits import INTERRUPTED, run_and_leave
 from tfdist.fingerprint import TENSORFLOW, count_gpus, fingerprint, read_versions, version_of
 from tfdist.health import facts, machine, network, trials
 from tfdist.health.helper import Helper
@@ -160,4 +160,4 @@ def _look_at_dataset(wishes, cluster, gpus, helper):
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_and_leave(main)

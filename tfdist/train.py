@@ -10,7 +10,7 @@ import threading
 from tfdist import data, faults, flags, models, preemption, rendezvous, rundir
 from tfdist.cluster import read_cluster
 from tfdist.config import first_difference
-from tfdist.exits import INTERRUPTED, MISTAKE, STOPPED
+from tfdist.exits import INTERRUPTED, MISTAKE, STOPPED, run_and_leave
 from tfdist.fingerprint import fingerprint
 from tfdist.heartbeat import make_heartbeat
 from tfdist.log import say
@@ -176,4 +176,4 @@ def refusals(kinds=(ValueError, OSError, ImportError, RuntimeError)):
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_and_leave(main)

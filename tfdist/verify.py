@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 
+from tfdist.exits import run_and_leave
+
 # Exit codes: 0 for equal, 1 for not, 2 for what the user can mend.
 EQUAL, DIFFERENT, MISTAKE = 0, 1, 2
 
@@ -89,4 +91,4 @@ def find_function(module, name):
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_and_leave(main)

@@ -1,6 +1,7 @@
 """Other workers: what it means when a collective fails, and how a lost one is told."""
 
 import contextlib
+import time
 
 import tensorflow as tf
 
@@ -12,6 +13,8 @@ from tfdist.strategy import worker_count
 # What TensorFlow raises where another worker is gone; which one of them depends on where the loss was noticed first.
 _KINDS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 _WORDS = ("CoordinationService", "collective", "Collective", "Connection reset", "Socket closed", "RecvBuf", "task:")
+
+_LINGER_SECONDS = 0.1
 
 
 class PeerLostError(SystemExit):
@@ -44,14 +47,23 @@ def peers_are_needed(strategy):
 
 
 def wait_for_all(strategy):
-    """Waits until all workers are here: one that left would take away what the others may still need of it.
+    """Waits until all workers are here, at the end: one that left would take away what the others may still need of it.
+
+    A worker that is lost now is none that this one needs: it has left because all were here, or its own exit code tells
+    what it failed at.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
     """
-    if worker_count(strategy) > 1:
-        with peers_are_needed(strategy):
-            make_vote(strategy)([0.0], [])
+    if worker_count(strategy) == 1:
+        return
+    try:
+        make_vote(strategy)([0.0], [])
+    except (*_KINDS, tf.errors.InternalError) as error:
+        if not tells_a_loss(error):
+            raise
+    # Whoever has its sum first would leave the others with an error for a log line.
+    time.sleep(_LINGER_SECONDS)
 
 
 def tells_a_loss(error):
