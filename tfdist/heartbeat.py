@@ -11,6 +11,8 @@ import time
 # The launcher sets it; where it is not set, nobody listens.
 FOLDER = "TFDIST_HEARTBEAT_DIR"
 PHASES = ("start", "input", "steps", "vote", "evaluate", "save", "end")
+# Of these, the ones in which a worker cannot go on without all others.
+TOGETHER = ("steps", "vote", "evaluate")
 
 # Process id, step, seconds since the epoch, phase.
 _FORMAT = struct.Struct("<qqd16s")

@@ -53,6 +53,25 @@ time.sleep(60)
     assert attempts()[0]["seconds"] < 10
 
 
+def test_after_a_failure_who_waits_for_the_others_is_killed_and_who_saves_may_end(launch, script, attempts):
+    worker = script("""
+signal.signal(signal.SIGTERM, lambda *_: None)
+make_heartbeat(os.environ, rank).beat(["steps", "start", "save"][rank])
+pathlib.Path(f"ready-{rank}").touch()
+for other in range(size):
+    wait_for(f"ready-{other}")
+if rank == 1:
+    raise LookupError("lost it")
+if rank == 2:
+    time.sleep(2.5)
+    sys.exit(5)
+time.sleep(60)
+""")
+    ended = launch("--workers=3", "--", worker)
+    assert "root cause: worker 1 ended with exit code 1 after" in ended.err
+    assert attempts()[0]["exit_codes"] == [137, 1, 5]
+
+
 def test_promise_20_a_signal_is_named_and_peers_that_lost_the_worker_are_consequences(launch, script, attempts):
     worker = script("""
 if rank == 1:

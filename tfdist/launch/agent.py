@@ -1,7 +1,7 @@
 """`python -m tfdist.launch.agent`: one host's workers, on behalf of a launcher that is here or behind ssh.
 
-It reads JSON lines: {"do": "start", …} (see `plan.agent_spec`), "stop" with a signal and a grace, "kill", "stacks",
-"ping". It writes JSON lines: the events hello, started, line, beats, exit. When its standard input closes, it ends its
+It reads JSON lines: {"do": "start", …} (see `plan.agent_spec`), "stop" with a signal, a grace and perhaps a shorter one for
+workers that wait for others, "kill", "stacks", "ping". It writes JSON lines: the events hello, started, line, beats, exit. When its standard input closes, it ends its
 workers: with the launcher, or with the connection, all that they have started is gone.
 """
 
@@ -46,7 +46,7 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._selector.register(source, selectors.EVENT_READ, self._read)
         self._heard = self._told = time.monotonic()
-        self._kill_at = _NEVER
+        self._kill_at = self._kill_waiting_at = _NEVER
         self._alone = False
         self._wake_on_signals()
 
@@ -76,6 +76,10 @@ class Agent:
         if now >= self._kill_at:
             for child in self._children.values():
                 child.kill()
+        if now >= self._kill_waiting_at:
+            for rank, report in self._beats.report(self._children).items():
+                if report["phase"] in heartbeat.TOGETHER:
+                    self._children[rank].kill()
         if self._out.broken or now - self._heard > self._spec.get("silence_seconds", _NEVER):
             self._end()
         if self._children and now - self._told > _BEAT_SECONDS and self._out.empty:
@@ -117,7 +121,7 @@ class Agent:
             for plan in message["workers"]:
                 self._start(plan)
         elif what == "stop":
-            self._stop(message["signal"], message["grace"])
+            self._stop(message["signal"], message["grace"], message["waiting_grace"])
         elif what == "kill":
             self._kill_at = time.monotonic()
         elif what == "stacks":
@@ -165,9 +169,12 @@ class Agent:
         for child in self._children.values():
             child.signal(number)
 
-    def _stop(self, number, grace):
+    def _stop(self, number, grace, waiting_grace=None):
         self._signal(number)
-        self._kill_at = min(self._kill_at, time.monotonic() + grace)
+        now = time.monotonic()
+        self._kill_at = min(self._kill_at, now + grace)
+        if waiting_grace is not None:
+            self._kill_waiting_at = min(self._kill_waiting_at, now + waiting_grace)
 
     def _end(self):
         if not self._alone:

@@ -18,8 +18,9 @@ _GREETING_SECONDS = 60.0
 _SETTLE_SECONDS = 0.5
 # A worker that lost another may be told of sooner than that other.
 _SETTLE_LOST_SECONDS = 3.0
-# Without a peer nothing can be saved: no need for the whole grace.
+# Without a peer nothing can be saved: no need for the whole grace, and for hardly any where a worker waits for that peer.
 _FAILURE_GRACE_SECONDS = 5.0
+_WAITING_GRACE_SECONDS = 0.5
 # Between the order for stacks and SIGKILL.
 _STACKS_SECONDS = 1.0
 # Beyond the grace, for an agent's answer.
@@ -163,7 +164,8 @@ class Watch:
         if now >= self._stop_at and not self._ending and self._others_lost_a_stopped_one():
             self._end_hang(now, "a worker is stopped, and others have lost it")
         if now >= self._stop_at and not self._ending:
-            self._end(signal.SIGTERM, min(self._config.grace, _FAILURE_GRACE_SECONDS))
+            grace = min(self._config.grace, _FAILURE_GRACE_SECONDS)
+            self._end(signal.SIGTERM, grace, min(grace, _WAITING_GRACE_SECONDS))
         if now >= self._kill_at:
             self._kill_at, self._give_up_at = _NEVER, now + _ANSWER_SECONDS
             self._group.tell(do="kill")
@@ -199,7 +201,7 @@ class Watch:
         self._group.tell(do="stacks")
         self._kill_at = now + _STACKS_SECONDS
 
-    def _end(self, number, grace):
+    def _end(self, number, grace, waiting_grace=None):
         self._ending = True
         self._give_up_at = time.monotonic() + grace + _ANSWER_SECONDS
-        self._group.tell(do="stop", signal=int(number), grace=grace)
+        self._group.tell(do="stop", signal=int(number), grace=grace, waiting_grace=waiting_grace)
