@@ -18,7 +18,7 @@ _GREETING_SECONDS = 60.0
 _SETTLE_SECONDS = 0.5
 # A worker that lost another may be told of sooner than that other.
 _SETTLE_LOST_SECONDS = 3.0
-# Without a peer nothing can be saved: no need for the whole grace, and for hardly any where a worker waits for that peer.
+# Without a peer nothing can be saved: no need for the whole grace, and hardly any for who waits for that peer.
 _FAILURE_GRACE_SECONDS = 5.0
 _WAITING_GRACE_SECONDS = 0.5
 # Between the order for stacks and SIGKILL.
