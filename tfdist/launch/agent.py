@@ -1,9 +1,9 @@
 """`python -m tfdist.launch.agent`: one host's workers, on behalf of a launcher that is here or behind ssh.
 
-It reads JSON lines: {"do": "start", …} (see `plan.agent_spec`), "stop" with a signal, a grace and perhaps a shorter one
-for workers that wait for others, "kill", "stacks", "ping". It writes JSON lines: the events hello, started, line, beats,
-exit. When its standard input closes, it ends its workers: with the launcher, or with the connection, all that they have
-started is gone.
+It reads JSON lines: {"do": "start", …} (see `plan.agent_spec`), "stop" with a signal, a grace and perhaps a shorter
+one for workers that wait for others, "kill", "stacks", "ping". It writes JSON lines: the events hello, started, line,
+beats, exit. When its standard input closes, it ends its workers: with the launcher, or with the connection, all that
+they have started is gone.
 """
 
 import contextlib
