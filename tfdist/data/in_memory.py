@@ -33,7 +33,8 @@ class RowsOfCall(NamedTuple):
         """Gives the numbers of the rows of the call's batch number `step`, an int64 scalar: int64 (B,)."""
         first = self.first + step * self.size
         if isinstance(self.size, int):
-            items = tf.slice(self.order, [first], [self.size])
+            # No slice: XLA would take where a call begins for a constant, and compile anew for each place in an epoch.
+            items = tf.gather(self.order, first + tf.range(self.size, dtype=tf.int64))
             # XLA knows the shape, and Keras must not: it would weigh the losses of several outputs as it does nowhere
             # else.
             return tf.compat.v1.placeholder_with_default(items, [None])
