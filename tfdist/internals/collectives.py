@@ -120,6 +120,8 @@ def sum_over_replicas(values, caller="tfdist"):
         The list of sums, the same on every replica.
     """
     context = replica_context(caller)
+    if context.num_replicas_in_sync == 1:
+        return [value if isinstance(value, tf.IndexedSlices) else tf.convert_to_tensor(value) for value in values]
     options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=BYTES_PER_PACK)
     sums = [None] * len(values)
     cut = _pieces if _between_processes(context) else lambda value: [value]
