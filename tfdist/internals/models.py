@@ -1,11 +1,16 @@
 """What a Keras model knows of itself and does not tell in public."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src import backend
 from keras.src.backend import compute_output_spec
 from keras.src.backend.tensorflow.trainer import potentially_ragged_concat
 from keras.src.models.functional import Functional
+
+from tfdist.internals.replica import swapped
 
 
 def build(model, batch_spec):
@@ -15,8 +20,38 @@ def build(model, batch_spec):
         model: a compiled `keras.Model`.
         batch_spec: nested `tf.TensorSpec`s of x, (x, y) or (x, y, sample_weight), first dimension None.
     """
-    with model.distribute_strategy.scope():
+    spec = functools.partial(_spec_of, model)
+    with model.distribute_strategy.scope(), swapped((backend, "compute_output_spec", spec)):
         model._symbolic_build(data_batch=batch_spec)
+
+
+def _spec_of(model, function, *arguments, **options):
+    """Gives what Keras' `compute_output_spec` gives; nothing is traced where a model of layers alone knows it."""
+    if (
+        function is model
+        and is_graph(model)
+        and model.built
+        and (outputs := _known_outputs(model, arguments[0])) is not None
+    ):
+        return outputs
+    if function == model._compute_loss and not has_own(model, "compute_loss"):
+        _, y, y_pred = arguments
+        if y is not None and not keras.tree.is_nested(y) and not keras.tree.is_nested(y_pred):
+            # All that Keras wants of a loss for one output here, which would build itself at its first call.
+            model._compile_loss.build(y, y_pred)
+            return None
+    return compute_output_spec(function, *arguments, **options)
+
+
+def _known_outputs(model, x):
+    """Gives the outputs for inputs of just the form that the model was made for, nested `KerasTensor`s; else None."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    given, made = keras.tree.flatten(x), keras.tree.flatten(graph._inputs_struct) if graph else None
+    # A dict's values come in the order of its keys, and inputs in any: names are Keras' to match.
+    if isinstance(x, dict) or made is None or [each.shape for each in given] != [each.shape for each in made]:
+        return None
+    # Without the history of the originals, as tracing would give them.
+    return keras.tree.map_structure(lambda made: keras.KerasTensor(made.shape, made.dtype), graph._outputs_struct)
 
 
 def build_layers(model, batch_spec):
