@@ -31,6 +31,7 @@ FLOORS = {
         "rendezvous",
         "rundir",
         "slurm",
+        "xla_cache",
     ),
     "machine": ("coordination", "hardware", "hashing", "internals", "strategy"),
     "parts": ("checkpoint", "data", "gradients", "models", "monitor", "optimizers"),

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-from tfdist import data, faults, flags, models, preemption, rendezvous, rundir
+from tfdist import data, faults, flags, models, preemption, rendezvous, rundir, xla_cache
 from tfdist.cluster import read_cluster
 from tfdist.config import first_difference
 from tfdist.exits import INTERRUPTED, MISTAKE, STOPPED, run_and_leave
@@ -39,6 +39,8 @@ def train(config, cluster, run, heartbeat):
     """The whole river: config → cluster → strategy → sources → model → loop → results."""
     # A command should be quiet; what the user has set stays.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if config.jit_compile != "false":
+        os.environ.update(xla_cache.variables(run.logs / "xla", os.environ))
     from tfdist import assemble, hardware, strategy, training
     from tfdist.checkpoint import CheckpointError, SaveError
 

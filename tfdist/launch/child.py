@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+from tfdist import xla_cache
 from tfdist.cluster import core_shares, divide_gpus
 from tfdist.launch.lines import Lines
 
@@ -48,6 +49,7 @@ class Child:
         command = [spec["python"], *plan["command"]]
         path = pathlib.Path(plan["log"])
         path.parent.mkdir(parents=True, exist_ok=True)
+        environ |= xla_cache.variables(path.parent / "xla", environ)
         self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             header = _header(self.rank, spec["attempt"], command)

@@ -10,7 +10,7 @@ import weakref
 import tensorflow as tf
 
 from tfdist.data import delivery
-from tfdist.internals.tracing import compiled
+from tfdist.internals.tracing import compiled, named_alike
 from tfdist.training.meter import Measured
 
 # What a call has measured before its first step.
@@ -48,7 +48,10 @@ class Traced:
             function = self._make(reading.taker)
             self._functions[reading.taker] = function if self._eager else compiled(function, reduce_retracing=True)
         function, specs = self._functions[reading.taker], self._specs(reading)
-        return function if self._eager or None in specs else function.get_concrete_function(*specs)
+        if self._eager or None in specs:
+            return function
+        with named_alike():
+            return function.get_concrete_function(*specs)
 
     @property
     def traces(self):

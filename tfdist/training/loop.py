@@ -114,7 +114,7 @@ def fit(
     ):
         per_epoch = feed.steps_per_epoch
         epochs = -(-steps // per_epoch) if steps and per_epoch else epochs
-        more = [DesyncCheck(strategy), call_length, *run.callbacks]
+        more = [DesyncCheck(strategy), call_length, *run.callbacks, *xla.keepers(model)]
         shown = {"epochs": epochs, "steps": per_epoch}
         callbacks = make_callback_list(model, callbacks, verbose, **shown, more=more, history=True)
         spans = functools.partial(feed.spans, run.steps_done, epochs=epochs, steps=steps)

@@ -1,10 +1,12 @@
 """XLA for gradients and whole calls: where it can be, where it was seen to help, and what the log says of it."""
 
 import math
+import os
 
 import keras
 import tensorflow as tf
 
+from tfdist import xla_cache
 from tfdist.internals import models
 from tfdist.internals.collectives import BYTES_PER_PACK
 
@@ -118,3 +120,34 @@ def describe(model, feed):
         return "without XLA: jit_compile does not reach into the model's own train_step, whose update is shared."
     whole = compiles_calls(model) and feed.is_in_memory
     return f"{'whole calls' if whole else 'gradients'} compiled by XLA."
+
+
+def keepers(model, environ=os.environ):
+    """Gives the callbacks that look after what XLA compiles for a model."""
+    folder = xla_cache.own_folder(environ)
+    return [KeptPrograms(folder)] if model.jit_compile and folder else []
+
+
+class KeptPrograms(keras.callbacks.Callback):
+    """Seals each new entry of `tfdist.xla_cache`, once the call that compiled it is over.
+
+    Args:
+        folder: where TensorFlow writes them.
+    """
+
+    every_worker = True
+
+    def __init__(self, folder):
+        super().__init__()
+        self._folder = folder
+        self._seen = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Looks whether the folder has changed, which costs a microsecond or two."""
+        try:
+            changed = self._folder.stat().st_mtime_ns
+        except OSError:
+            return
+        if changed != self._seen:
+            self._seen = changed
+            xla_cache.seal(self._folder)

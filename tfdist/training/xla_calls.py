@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfdist.data.delivery import Places
 from tfdist.data.in_memory import RowPicker, RowReading
-from tfdist.internals.tracing import compiled
+from tfdist.internals.tracing import compiled, named_alike
 from tfdist.log import say
 from tfdist.training.meter import Measured, NoClock
 
@@ -61,7 +61,8 @@ class XlaCalls:
         begin = time.perf_counter()
         try:
             for batches, count in reading.even_calls(steps):
-                logs = self._many_steps(batches, tf.constant(count, tf.int64))
+                with named_alike():
+                    logs = self._many_steps(batches, tf.constant(count, tf.int64))
                 self._works = True
         except _NOT_COMPILED as error:
             if self._works:
