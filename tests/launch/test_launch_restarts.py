@@ -64,5 +64,6 @@ def test_a_slot_that_stays_away_is_left_out_but_never_below_the_least(past, leas
 def test_waits_double_up_to_a_bound_and_begin_anew_after_a_long_run():
     config = LaunchConfig(("x.py",), workers=3, backoff_seconds=2)
     assert [backoff(config, [failed(1)] * count) for count in (1, 2, 3, 20)] == [2, 4, 8, 300]
-    assert backoff(config, [failed(1), failed(1), Past("failure", (1,), 3600.0)]) == 2
+    assert backoff(config, [failed(1), failed(1), Past("failure", (1,), 3600.0)]) == 0
+    assert backoff(config, [failed(1), Past("failure", (1,), 3600.0), failed(1)]) == 2
     assert backoff(LaunchConfig(("x.py",), workers=3, backoff_seconds=0), [failed(1)] * 9) == 0

@@ -28,7 +28,8 @@ class LaunchConfig:
         divide_cores: keep each worker of a host to its share of the cores, where the host has no GPUs.
         min_workers: go on with as few when a host or slot stays away; None: with no fewer.
         max_restarts: restarts after failures.
-        backoff_seconds: the wait before the first restart; it doubles with each failure in a row.
+        backoff_seconds: the wait before the first restart; it doubles with each failure in a row. After an attempt
+            of five minutes there is none.
         grace: seconds from the passing on of a signal to SIGKILL.
         hang_seconds: the longest silence of a worker that beats; 0: any.
         first_step_seconds: the same in phase "start".

@@ -34,7 +34,10 @@ def make_flags():
     add(flags.DEFINE_bool, "divide_cores", "Keep each worker to its share of a host's cores, without GPUs (true).")
     add(flags.DEFINE_integer, "max_restarts", "Restarts of the whole group after failures (0).")
     add(flags.DEFINE_integer, "min_workers", "Go on with as few when a host or slot stays away (all).")
-    add(flags.DEFINE_float, "backoff_seconds", "Wait before a restart; doubles with each failure in a row (5).")
+    add(
+        *(flags.DEFINE_float, "backoff_seconds"),
+        "Wait before a restart; doubles with each failure in a row, none after five minutes of work (5).",
+    )
     add(flags.DEFINE_float, "grace", "Seconds from a signal that is passed on to SIGKILL (30).")
     add(flags.DEFINE_float, "hang_seconds", "Longest silence of a worker that beats; 0 for any (600).")
     add(

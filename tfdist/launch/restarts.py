@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tfdist.launch.plan import Slot
 
 _FAILURES = ("failure", "early", "hang", "lost")
-# Who has worked for so long starts afresh with the waits.
+# Who has worked for so long is restarted at once: the waits are for what fails at its start.
 _LONG_SECONDS = 300.0
 _LONGEST_BACKOFF_SECONDS = 300.0
 
@@ -72,14 +72,16 @@ def next_move(config, slots, past, asked=None):
 
 
 def backoff(config, past):
-    """Gives the seconds to wait: they double with each short attempt in a row."""
+    """Gives the seconds to wait: none after a long attempt, and else they double with each short one in a row."""
     short = 0
     for item in reversed(past):
         if item.seconds >= _LONG_SECONDS:
             break
         short += 1
+    if short == 0:
+        return 0.0
     longest = max(config.backoff_seconds, _LONGEST_BACKOFF_SECONDS)
-    return min(config.backoff_seconds * 2.0 ** min(max(short - 1, 0), 30), longest)
+    return min(config.backoff_seconds * 2.0 ** min(short - 1, 30), longest)
 
 
 def _reason_to_end(config, last, counted, asked):
