@@ -4,12 +4,13 @@ Usage: python -m benchmarks.goals [--rounds=N]; exit code 1 where one is not met
 """
 
 import argparse
+import functools
 import pathlib
 import statistics
 import subprocess
 import sys
 
-from benchmarks import exchange, exchange_table
+from benchmarks import defaults, exchange, exchange_table, first_fit, restart, start
 from benchmarks.goal import Goal
 from tfdist import bench, rundir
 from tfdist.benchmark.parts import part_of_step
@@ -41,8 +42,16 @@ BENCHES = {
 }
 # Models that two workers on loopback train; `python -m benchmarks.exchange` measures more, also against Horovod.
 EXCHANGED = ("dense", "transformer")
-# Report → a script of its own, of the same name.
-SCRIPTS = ("input", "shuffle", "start")
+# Report → a script of its own, with its flags.
+SCRIPTS = {
+    "input": ("input",),
+    "shuffle": ("shuffle",),
+    "start": ("start",),
+    "first_fit": ("first_fit",),
+    "defaults": ("defaults",),
+    "defaults_mirrored": ("defaults", "--replicas=2"),
+    "restart": ("restart",),
+}
 
 
 def slower(report, other, least):
@@ -66,6 +75,26 @@ def small(report, part):
     """Makes the goal that a part of tfdist's step, as `parts.attribute` defines it, is at most 5 % of the step."""
     text = f"{part} ÷ whole step of tfdist_fit"
     return Goal(report, text, lambda found: part_of_step(_line(found, "tfdist_fit")["split"], part), most=0.05)
+
+
+def default_goals():
+    """Yields what `fit` is to be as users write it: so many times as fast as stock `fit`."""
+    least = {defaults.DEFAULT: 3.0, defaults.MANY: 1.0, defaults.BY_BATCH: 1.0}
+    for replicas, report in ((1, "defaults"), (2, "defaults_mirrored")):
+        for case in defaults.cases(replicas):
+            figure = functools.partial(faster, name=case.name, figure=defaults.FIGURE)
+            bound = least[case.use] if replicas == 1 else 2.0
+            yield Goal(report, f"{', '.join(case)}: step of keras_fit ÷ of tfdist_fit", figure, least=bound)
+
+
+def first_fit_goals():
+    """Yields what the first `fit` of a process may cost, as a multiple of stock's; two workers have no stock."""
+    for model in (first_fit.ONE_LAYER, first_fit.ON_TF_DATA, first_fit.RESNET20):
+        for place in (first_fit.ONE_DEVICE, first_fit.MIRRORED):
+            most = 1.0 if place == first_fit.MIRRORED else 1.1 if model == first_fit.RESNET20 else 1.5
+            name = functools.partial(first_fit.name, model, place)
+            figure = functools.partial(slower_than_stock, name=name, figure=first_fit.FIRST)
+            yield Goal("first_fit", f"{model}, {place}: first fit of tfdist_fit ÷ of keras_fit", figure, most=most)
 
 
 GOALS = (
@@ -95,6 +124,11 @@ GOALS = (
         ),
         most=3.0,
     ),
+    Goal("start", "s from the last line to the end", lambda found: median(found, start.TRAIN, start.LEAVE), most=0.2),
+    *first_fit_goals(),
+    *default_goals(),
+    # Half of what it took before calls were found by their traces and lost workers ended: 13.6 s on this machine.
+    Goal("restart", restart.FIGURE, lambda found: median(found, restart.RESTART, restart.FIGURE), most=6.8),
     # Both compiled by XLA.
     lighter("mlp", "plain_loop_xla"),
     lighter("cnn_mirrored", "plain_loop"),
@@ -128,9 +162,10 @@ def main(arguments):
     print(f"\nexchange: python -m benchmarks.exchange {' '.join(command)}\n", flush=True)
     if (code := exchange.main(command)) in (MISTAKE, INTERRUPTED):
         return code
-    for name in SCRIPTS:
-        print(f"\n{name}: python benchmarks/{name}.py\n", flush=True)
-        if code := subprocess.call([sys.executable, str(HERE / f"{name}.py"), *flags]):
+    for name, (file, *own) in SCRIPTS.items():
+        print(f"\n{name}: python {' '.join([f'benchmarks/{file}.py', *own])}\n", flush=True)
+        command = [str(HERE / f"{file}.py"), *own, f"--out_dir={RESULTS / name}", *flags]
+        if code := subprocess.call([sys.executable, *command]):
             return code
     print()
     return 0 if all([check(goal) for goal in GOALS]) else 1
@@ -177,6 +212,16 @@ def _line(report, contender, workers=None):
     """Gives the first line of a contender, on so many workers where that is said."""
     found = (line for line in report["results"] if line["contender"] == contender)
     return next(line for line in found if workers in (None, line["workers"]))
+
+
+def faster(report, name, figure):
+    """Gives how many times as long stock `fit` takes as tfdist's."""
+    return 1 / slower_than_stock(report, name, figure)
+
+
+def slower_than_stock(report, name, figure):
+    """Gives a figure of tfdist's `fit` as a multiple of stock's; `name` is a function contender → the line's name."""
+    return _ratio(report, figure, name(first_fit.TFDIST), name(first_fit.STOCK))
 
 
 def _ratio(report, figure, ours, other):

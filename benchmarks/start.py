@@ -1,4 +1,6 @@
-"""How long a run takes to its first step: `python -m tfdist.train` on the digits, against importing TensorFlow alone.
+"""How long a run takes to its first step, and from its last line to its end: `python -m tfdist.train` on the digits.
+
+Beside it, importing TensorFlow alone, and the help of two commands.
 
 Usage: python benchmarks/start.py [--rounds=N] [--out_dir=FOLDER]
 """
@@ -15,7 +17,7 @@ from tfdist.benchmark import script
 
 IMPORT, TRAIN = "import tensorflow", "tfdist.train"
 HELP, LAUNCH_HELP = "tfdist.train --help", "tfdist.launch --help"
-FIRST_STEP, EXIT = "s to the first step", "s to the end"
+FIRST_STEP, EXIT, LEAVE = "s to the first step", "s to the end", "s from the last line to the end"
 TIMEOUT_SECONDS = 300
 
 
@@ -43,7 +45,7 @@ def seconds_to_exit(*arguments):
 
 
 def first_step():
-    """Runs a training of one step in a new folder; gives the seconds until it is done, and until the run has ended."""
+    """Runs a training of one step in a new folder; gives the seconds until it is done, and those at the end."""
     with tempfile.TemporaryDirectory() as folder:
         flags = ("--dataset=digits", "--steps=1", f"--run_dir={folder}/run")
         environ = os.environ | {heartbeat.FOLDER: f"{folder}/beats"}
@@ -51,17 +53,20 @@ def first_step():
         with subprocess.Popen(
             [sys.executable, "-m", "tfdist.train", *flags],
             env=environ,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         ) as process:
             try:
                 step = wait_for_step(process, f"{folder}/beats", begin + TIMEOUT_SECONDS)
+                for _ in process.stdout:
+                    line = time.time()
                 code = process.wait(TIMEOUT_SECONDS)
+                end = time.time()
             finally:
                 process.kill()
         if code:
             raise RuntimeError(f"tfdist.train ended with code {code}. Run it by hand: {' '.join(flags)}")
-        return {FIRST_STEP: step - begin, EXIT: time.time() - begin}
+        return {FIRST_STEP: step - begin, EXIT: end - begin, LEAVE: end - line}
 
 
 def wait_for_step(process, folder, deadline):

@@ -4,7 +4,7 @@ The counts are a part of the model: a second output takes one weight a row, and 
 is -1 wherever a row is used, makes SGD with a learning rate of 1 add 1 to that weight. So they are saved and restored
 with the rest, and summed over workers as gradients are: of a step that is lost or done twice, they tell.
 
-Usage: python job.py --run_dir=FOLDER --epochs=N [--dtype=float64] [--pause=SECONDS]
+Usage: python job.py --run_dir=FOLDER --epochs=N [--dtype=float64] [--pause=SECONDS] [--times=FOLDER]
 """
 
 import argparse
@@ -39,6 +39,25 @@ class Pause(keras.callbacks.Callback):
         time.sleep(self._seconds)
 
 
+class Times(keras.callbacks.Callback):
+    """Writes down when each call of steps was over, so that the start of an attempt can be told from outside."""
+
+    every_worker = True
+
+    def __init__(self, folder):
+        super().__init__()
+        self._path = folder / f"attempt-{attempt()}"
+
+    def on_train_batch_end(self, batch, logs=None):
+        with self._path.open("a") as file:
+            file.write(f"{time.time()}\n")
+
+
+def attempt():
+    """How many times the workers were started before."""
+    return int(os.environ.get("TFDIST_ATTEMPT", "0"))
+
+
 def make_model():
     x, row = keras.Input((WIDTH,), name="x"), keras.Input((ROWS,), name="row")
     hidden = keras.layers.BatchNormalization()(keras.layers.Dense(8, "tanh")(x))
@@ -68,7 +87,7 @@ def note_process(run_dir):
     config = json.loads(os.environ.get("TF_CONFIG", "{}"))
     processes = [(pid, start_of(pid)) for pid in (os.getpid(), os.getppid())]
     rank = config["task"]["index"] if config else 0
-    line = {"rank": rank, "attempt": int(os.environ.get("TFDIST_ATTEMPT", "0")), "processes": processes}
+    line = {"rank": rank, "attempt": attempt(), "processes": processes}
     with (run_dir / "processes.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
 
@@ -83,6 +102,7 @@ def main():
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--times", type=pathlib.Path)
     flags = parser.parse_args()
     note_process(flags.run_dir)
     keras.config.set_floatx(flags.dtype)
@@ -95,7 +115,7 @@ def main():
         make_source(ROWS, flags.dtype, seed=5),
         epochs=flags.epochs,
         verbose=0,
-        callbacks=[Pause(flags.pause)],
+        callbacks=[Pause(flags.pause), *([Times(flags.times)] if flags.times else [])],
         validation_data=make_source(60, flags.dtype, shuffle=False),
         run_dir=flags.run_dir,
         checkpoint_every_steps=CALL,

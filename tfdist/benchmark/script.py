@@ -10,7 +10,7 @@ from tfdist.benchmark.report import FORMAT, describe_machine, read_commit
 from tfdist.fingerprint import read_versions
 
 
-def read_flags(arguments, *, text, out_dir, default_rounds):
+def read_flags(arguments, *, text, out_dir, default_rounds, more=()):
     """Reads `--rounds=N` and `--out_dir=FOLDER`.
 
     Args:
@@ -18,10 +18,13 @@ def read_flags(arguments, *, text, out_dir, default_rounds):
         text: what the help says.
         out_dir: where reports go by default.
         default_rounds: how often each contender is measured by default.
+        more: for each flag of the script's own (name, what `add_argument` takes by name).
     """
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=default_rounds, help="how often each contender is measured")
     parser.add_argument("--out_dir", type=pathlib.Path, default=out_dir, help="where measured.json goes")
+    for name, options in more:
+        parser.add_argument(name, **options)
     given = parser.parse_args(arguments)
     if given.rounds < 1:
         parser.error(f"--rounds is {given.rounds}. Use 1 or more.")

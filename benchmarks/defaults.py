@@ -1,0 +1,130 @@
+"""Stock `fit` and `tfdist.fit`, as users write them: default arguments, a `tf.data` set or arrays, a callback by batch.
+
+The MLP and the digits CNN, batch 64, SGD, stock compiled as Keras does by default. Timed is the second of two epochs.
+
+Usage: python benchmarks/defaults.py [--replicas=N] [--rounds=N] [--out_dir=FOLDER]
+"""
+
+import functools
+import os
+import pathlib
+import sys
+from typing import NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfdist
+from tfdist import data
+from tfdist.benchmark import script
+from tfdist.benchmark.contenders import SecondEpoch
+
+STOCK, TFDIST = "keras_fit", "tfdist_fit"
+MODELS = ("mlp", "cnn")
+TF_DATA, ARRAYS = "tf.data", "arrays"
+DEFAULT, MANY, BY_BATCH = "default arguments", "50 steps a call", "a callback by batch"
+FIGURE = "µs a step"
+BATCH, STEPS = 64, 500
+
+
+class Case(NamedTuple):
+    """What is measured of both.
+
+    Attributes:
+        model: one of MODELS.
+        rows: TF_DATA or ARRAYS.
+        use: DEFAULT, MANY or BY_BATCH.
+    """
+
+    model: str
+    rows: str
+    use: str
+
+    def name(self, contender):
+        """Gives the name of its line."""
+        return f"{', '.join(self)}: {contender}"
+
+
+class ByBatch(keras.callbacks.Callback):
+    """Looks at each batch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Does nothing with it."""
+
+
+def cases(replicas):
+    """Lists the `Case`s that are measured on one device, or on several replicas of one process."""
+    uses = (DEFAULT, MANY, BY_BATCH) if replicas == 1 else (DEFAULT,)
+    return [Case(model, rows, use) for model in MODELS for rows in (TF_DATA, ARRAYS) for use in uses]
+
+
+def main(arguments):
+    """Measures, prints and writes."""
+    results = pathlib.Path(__file__).parent / "results"
+    more = [("--replicas", {"type": int, "default": 1, "help": "logical CPU devices, under MirroredStrategy"})]
+    given = script.read_flags(arguments, text=__doc__, out_dir=None, default_rounds=7, more=more)
+    given.out_dir = given.out_dir or results / ("defaults" if given.replicas == 1 else "defaults_mirrored")
+    strategy = make_strategy(given.replicas)
+    measures = {}
+    for case in cases(given.replicas):
+        for contender, fit in ((STOCK, keras.Model.fit), (TFDIST, tfdist.fit)):
+            measures[case.name(contender)] = trainer(case, fit, strategy)
+    for measure in measures.values():
+        # The first one traces.
+        measure()
+    script.run(measures, given, measured={"batch": BATCH, "steps": STEPS, "replicas": given.replicas})
+
+
+def make_strategy(replicas):
+    """Gives TensorFlow's default strategy, or `MirroredStrategy` on so many logical devices of the CPU."""
+    if replicas == 1:
+        return tf.distribute.get_strategy()
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
+
+
+def trainer(case, fit, strategy):
+    """Gives a function that trains for two epochs, and says how long a step of the second took."""
+    x, y = rows_of(case.model)
+    with strategy.scope():
+        keras.utils.set_random_seed(1)
+        model = build(case.model)
+        model.compile("sgd", "sparse_categorical_crossentropy", steps_per_execution=50 if case.use == MANY else 1)
+    if case.rows == ARRAYS:
+        given = {"x": x, "y": y, "batch_size": BATCH}
+    else:
+        given = {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH).prefetch(tf.data.AUTOTUNE)}
+    callbacks = [ByBatch()] if case.use == BY_BATCH else []
+    train = functools.partial(fit, model, epochs=2, verbose=0, **given)
+
+    def measure():
+        clock = SecondEpoch()
+        train(callbacks=[clock, *callbacks])
+        return {FIGURE: 1e6 * clock.seconds / STEPS}
+
+    return measure
+
+
+@functools.cache
+def rows_of(model):
+    """Gives (x, y) of so many steps: for the CNN the digits, as often as that takes."""
+    if model == "mlp":
+        rng = np.random.default_rng(0)
+        return rng.normal(size=(STEPS * BATCH, 64)).astype("float32"), rng.integers(0, 10, STEPS * BATCH)
+    parts = zip(*data.load("digits", split="train", global_batch=BATCH, shuffle=False).dataset(), strict=True)
+    x, y = (np.concatenate([part.numpy() for part in each]) for each in parts)
+    items = np.arange(STEPS * BATCH) % len(x)
+    return x[items], y[items]
+
+
+def build(name):
+    """Makes the MLP 64 → 128 → 10, or the CNN of the digits."""
+    return tfdist.models.build(name, classes=10, input_shape=(64,) if name == "mlp" else (8, 8, 1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
