@@ -77,6 +77,16 @@ def small(report, part):
     return Goal(report, text, lambda found: part_of_step(_line(found, "tfdist_fit")["split"], part), most=0.05)
 
 
+def faster(report, name, figure):
+    """Gives how many times as long stock `fit` takes as tfdist's."""
+    return 1 / slower_than_stock(report, name, figure)
+
+
+def slower_than_stock(report, name, figure):
+    """Gives a figure of tfdist's `fit` as a multiple of stock's; `name` is a function contender → the line's name."""
+    return _ratio(report, figure, name(first_fit.TFDIST), name(first_fit.STOCK))
+
+
 def default_goals():
     """Yields what `fit` is to be as users write it: so many times as fast as stock `fit`."""
     least = {defaults.DEFAULT: 3.0, defaults.MANY: 1.0, defaults.BY_BATCH: 1.0}
@@ -212,16 +222,6 @@ def _line(report, contender, workers=None):
     """Gives the first line of a contender, on so many workers where that is said."""
     found = (line for line in report["results"] if line["contender"] == contender)
     return next(line for line in found if workers in (None, line["workers"]))
-
-
-def faster(report, name, figure):
-    """Gives how many times as long stock `fit` takes as tfdist's."""
-    return 1 / slower_than_stock(report, name, figure)
-
-
-def slower_than_stock(report, name, figure):
-    """Gives a figure of tfdist's `fit` as a multiple of stock's; `name` is a function contender → the line's name."""
-    return _ratio(report, figure, name(first_fit.TFDIST), name(first_fit.STOCK))
 
 
 def _ratio(report, figure, ours, other):

@@ -38,6 +38,8 @@ def seconds_of_restarts(kills):
             [sys.executable, *launcher, f"--chaos={faults}", "--", *job],
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
             timeout=SECONDS_A_START * (kills + 1),
+            # Each kill would be told with its last lines.
+            stderr=subprocess.DEVNULL,
             check=True,
         )
         attempts = [read_times(pathlib.Path(folder, f"attempt-{attempt}")) for attempt in range(kills + 1)]

@@ -67,3 +67,8 @@ def test_other_flags_of_the_user_stay(tmp_path):
 
 def test_a_folder_with_a_space_cannot_be_told_to_tensorflow(tmp_path):
     assert xla_cache.variables(tmp_path / "a b", {}) == {}
+
+
+def test_a_run_started_by_another_has_a_folder_of_its_own(tmp_path):
+    first = xla_cache.variables(tmp_path / "first", {})
+    assert xla_cache.variables(tmp_path / "second", first) == xla_cache.variables(tmp_path / "second", {})

@@ -27,7 +27,9 @@ def variables(folder, environ):
         folder: where the run's entries are, of all kinds of machines.
         environ: the environment of the process that is to compile.
     """
-    flags, own = environ.get(_VARIABLE, ""), folder.absolute() / kind_of_machine()
+    own = folder.absolute() / kind_of_machine()
+    # A process that has trained before hands its environment on to those that it starts.
+    flags = environ.get(_VARIABLE, "").replace(f"{_FLAG}={environ.get(_OWN)}", "").strip()
     # TensorFlow splits its flags at spaces, and knows no quotes.
     if _FLAG in flags or " " in str(own):
         return {}

@@ -5,7 +5,7 @@ import json
 import pytest
 from bench_reports import ABOUT
 
-from benchmarks import exchange_table, goals
+from benchmarks import defaults, exchange_table, first_fit, goals, restart
 from tfdist.benchmark import parts, script, table
 from tfdist.benchmark.report import make_result
 
@@ -105,12 +105,35 @@ def test_a_goal_says_whether_it_is_met():
 )
 def test_the_goals_of_the_scripts_are_read_from_their_figures(name, results, value):
     report = script.make_report({contender: [figures] for contender, figures in results.items()}, 1, {})
-    (goal,) = (goal for goal in goals.GOALS if goal.report == name)
+    goal = next(goal for goal in goals.GOALS if goal.report == name)
     assert goal.figure(report) == pytest.approx(value)
     assert goal.is_met(value)
+
+
+def test_the_goals_against_stock_are_ratios_of_its_figures():
+    case = defaults.cases(1)[0]
+    named = {case.name(one): [{defaults.FIGURE: value}] for one, value in (("keras_fit", 900.0), ("tfdist_fit", 300.0))}
+    (fast,) = (
+        goal for goal in goals.default_goals() if goal.report == "defaults" and goal.text.startswith(", ".join(case))
+    )
+    assert fast.figure(script.make_report(named, 1, {})) == pytest.approx(3)
+    assert fast.least == 3
+    case = first_fit.RESNET20, first_fit.MIRRORED
+    named = {
+        first_fit.name(*case, one): [{first_fit.FIRST: value}]
+        for one, value in (("keras_fit", 8.0), ("tfdist_fit", 4.0))
+    }
+    (cheap,) = (goal for goal in goals.first_fit_goals() if goal.text.startswith(", ".join(case)))
+    assert cheap.figure(script.make_report(named, 1, {})) == pytest.approx(0.5)
+    assert cheap.most == 1
+
+
+def test_the_time_of_a_restart_is_from_the_last_call_to_the_next(tmp_path):
+    (tmp_path / "attempt-0").write_text("12.0\n10.0\n")
+    assert restart.read_times(tmp_path / "attempt-0") == [10.0, 12.0]
 
 
 def test_every_report_has_a_goal_and_every_goal_a_report():
     exchanged = {exchange_table.report_name(model, "loopback", 2) for model in goals.EXCHANGED}
     assert {goal.report for goal in goals.GOALS} == {*goals.BENCHES, *goals.SCRIPTS, *exchanged}
-    assert all((goals.HERE / f"{name}.py").is_file() for name in goals.SCRIPTS)
+    assert all((goals.HERE / f"{file}.py").is_file() for file, *_ in goals.SCRIPTS.values())
