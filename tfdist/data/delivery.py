@@ -6,6 +6,7 @@ yields what a call of a compiled program gets, and its `Taker` says how a step m
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -209,6 +210,15 @@ class StreamReading:
     def calls(self, steps):
         """Yields (the iterator, steps): how far a call has read is the iterator's to know."""
         yield self.spec, steps
+
+    def leave(self):
+        """Drops the iterator, which has come to its end, without waiting for it.
+
+        `tf.data` joins the thread that tunes a pipeline, and may sleep through the signal to end, for as long as the
+        pipeline has run. Dropping it waits for that, with Python's lock released.
+        """
+        left, self.spec = [self.spec], None
+        threading.Thread(target=left.clear, daemon=True).start()
 
 
 def stream(data, taker):

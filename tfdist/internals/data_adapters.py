@@ -99,6 +99,10 @@ class SparseRows:
         return tf.SparseTensor(indices, tf.gather(self._values, items).values, tf.stack(shape))
 
 
+def nothing():
+    """Does nothing."""
+
+
 class Hooks(NamedTuple):
     """What the owner of data wants to be told.
 
@@ -107,9 +111,9 @@ class Hooks(NamedTuple):
         stop: a function to call when nobody reads on.
     """
 
-    on_epoch_begin: Callable = lambda: None
-    on_epoch_end: Callable = lambda: None
-    stop: Callable = lambda: None
+    on_epoch_begin: Callable = nothing
+    on_epoch_end: Callable = nothing
+    stop: Callable = nothing
 
 
 def hooks_of(adapter):

@@ -162,6 +162,8 @@ class Feed:
             self.steps_per_epoch = here
         # Shares of a `Source` go on in its next pass by themselves.
         if self._known is None and (ended or not given):
+            if ended and not self._data.is_read_by_threads:
+                self._reading.leave()
             self.close()
 
     def close(self):

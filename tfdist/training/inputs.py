@@ -36,6 +36,11 @@ class Input:
     rolls: bool = False
     first_rows: Callable[[], object] | None = None
 
+    @property
+    def is_read_by_threads(self):
+        """Whether threads of Keras' read ahead of the pipeline: two pipelines at once would share their batches."""
+        return self.hooks.stop is not data_adapters.nothing
+
 
 class ArrayRows(RowReader):
     """Rows of nested arrays of any kind that Keras takes, converted at first use.
