@@ -14,18 +14,9 @@ import sys
 import time
 from typing import NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import keras
-import numpy as np
-import tensorflow as tf
-
-import tfdist
-from tfdist import data
 from tfdist.benchmark import script
-from tfdist.benchmark.contenders import SecondEpoch
+from tfdist.benchmark.config import OURS, STOCK
 
-STOCK, TFDIST = "keras_fit", "tfdist_fit"
 MODELS = ("mlp", "cnn")
 TF_DATA, ARRAYS = "tf.data", "arrays"
 DEFAULT, MANY, BY_BATCH = "default arguments", "50 steps a call", "a callback by batch"
@@ -51,13 +42,6 @@ class Case(NamedTuple):
         return f"{', '.join(self)}: {contender}"
 
 
-class ByBatch(keras.callbacks.Callback):
-    """Looks at each batch."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Does nothing with it."""
-
-
 def cases(replicas):
     """Lists the `Case`s that are measured on one device, or on several replicas of one process."""
     uses = (DEFAULT, MANY, BY_BATCH) if replicas == 1 else (DEFAULT,)
@@ -70,11 +54,13 @@ def main(arguments):
     more = [("--replicas", {"type": int, "default": 1, "help": "logical CPU devices, under MirroredStrategy"})]
     given = script.read_flags(arguments, text=__doc__, out_dir=None, default_rounds=7, more=more)
     given.out_dir = given.out_dir or results / ("defaults" if given.replicas == 1 else "defaults_mirrored")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     strategy = make_strategy(given.replicas)
-    measures = {}
-    for case in cases(given.replicas):
-        for contender, fit in ((STOCK, keras.Model.fit), (TFDIST, tfdist.fit)):
-            measures[case.name(contender)] = trainer(case, fit, strategy)
+    measures = {
+        case.name(contender): trainer(case, contender, strategy)
+        for case in cases(given.replicas)
+        for contender in (STOCK, OURS)
+    }
     if given.replicas == 1:
         measures |= {f"{model}: a loop over one kept batch": kept_batch_loop(model) for model in MODELS}
     for measure in measures.values():
@@ -85,15 +71,30 @@ def main(arguments):
 
 def make_strategy(replicas):
     """Gives TensorFlow's default strategy, or `MirroredStrategy` on so many logical devices of the CPU."""
+    import tensorflow as tf
+
+    from tfdist import hardware
+
     if replicas == 1:
         return tf.distribute.get_strategy()
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
-    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
+    return tf.distribute.MirroredStrategy(hardware.logical_cpus(replicas))
 
 
-def trainer(case, fit, strategy):
+def trainer(case, contender, strategy):
     """Gives a function that trains for two epochs, and says how long a step of the second took."""
+    import keras
+    import tensorflow as tf
+
+    import tfdist
+    from tfdist.benchmark.contenders import SecondEpoch
+
+    class ByBatch(keras.callbacks.Callback):
+        """Looks at each batch, and does nothing with it."""
+
+        def on_train_batch_end(self, batch, logs=None):
+            """Does nothing."""
+
+    fit = tfdist.fit if contender == OURS else keras.Model.fit
     x, y = rows_of(case.model)
     with strategy.scope():
         keras.utils.set_random_seed(1)
@@ -116,6 +117,9 @@ def trainer(case, fit, strategy):
 
 def kept_batch_loop(name):
     """Gives a function that trains on the same batch again and again, in one `tf.function`."""
+    import keras
+    import tensorflow as tf
+
     keras.utils.set_random_seed(1)
     model, optimizer, loss = build(name), keras.optimizers.SGD(), keras.losses.SparseCategoricalCrossentropy()
     optimizer.build(model.trainable_variables)
@@ -141,6 +145,10 @@ def kept_batch_loop(name):
 @functools.cache
 def rows_of(model):
     """Gives (x, y) of so many steps: for the CNN the digits, as often as that takes."""
+    import numpy as np
+
+    from tfdist import data
+
     if model == "mlp":
         rng = np.random.default_rng(0)
         return rng.normal(size=(STEPS * BATCH, 64)).astype("float32"), rng.integers(0, 10, STEPS * BATCH)
@@ -152,7 +160,9 @@ def rows_of(model):
 
 def build(name):
     """Makes the MLP 64 → 128 → 10, or the CNN of the digits."""
-    return tfdist.models.build(name, classes=10, input_shape=(64,) if name == "mlp" else (8, 8, 1))
+    from tfdist import models
+
+    return models.build(name, classes=10, input_shape=(64,) if name == "mlp" else (8, 8, 1))
 
 
 if __name__ == "__main__":

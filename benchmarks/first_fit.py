@@ -18,8 +18,8 @@ import tempfile
 import time
 
 from tfdist.benchmark import script
+from tfdist.benchmark.config import OURS, STOCK
 
-CONTENDERS = STOCK, TFDIST = "keras_fit", "tfdist_fit"
 ONE_LAYER, ON_TF_DATA, RESNET20 = "one layer", "one layer on tf.data", "resnet20"
 PLACES = ONE_DEVICE, MIRRORED, TWO_WORKERS = "one device", "two replicas", "two workers"
 FIRST, SECOND = "CPU-seconds of the first fit", "CPU-seconds of the second fit"
@@ -32,7 +32,7 @@ def cases():
     for model in (ONE_LAYER, ON_TF_DATA, RESNET20):
         for place in PLACES:
             # Keras: "MultiWorkerMirroredStrategy is not supported".
-            yield from ((model, place, one) for one in CONTENDERS if (place, one) != (TWO_WORKERS, STOCK))
+            yield from ((model, place, one) for one in (STOCK, OURS) if (place, one) != (TWO_WORKERS, STOCK))
 
 
 def name(*case):
@@ -77,7 +77,7 @@ def measure(model, place, contender, path):
 
     import tfdist
 
-    fit = tfdist.fit if contender == TFDIST else keras.Model.fit
+    fit = tfdist.fit if contender == OURS else keras.Model.fit
     rng = np.random.default_rng(0)
     classes, shape = (10, (32, 32, 3)) if model == RESNET20 else (2, (8,))
     x, y = rng.normal(size=(128, *shape)).astype("float32"), rng.integers(0, classes, 128)
@@ -104,12 +104,11 @@ def strategy_of(place):
     import tensorflow as tf
 
     import tfdist
+    from tfdist import hardware
 
     if place == TWO_WORKERS:
         return tfdist.choose_strategy()
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return tf.distribute.MirroredStrategy(hardware.logical_cpus(2))
 
 
 if __name__ == "__main__":

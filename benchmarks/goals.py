@@ -13,6 +13,7 @@ import sys
 from benchmarks import defaults, exchange, exchange_table, first_fit, restart, start
 from benchmarks.goal import Goal
 from tfdist import bench, rundir
+from tfdist.benchmark.config import OURS, STOCK
 from tfdist.benchmark.parts import part_of_step
 from tfdist.benchmark.script import median
 from tfdist.benchmark.table import added_growth, sent_growth, time_ratio
@@ -84,7 +85,7 @@ def faster(report, name, figure):
 
 def slower_than_stock(report, name, figure):
     """Gives a figure of tfdist's `fit` as a multiple of stock's; `name` is a function contender → the line's name."""
-    return _ratio(report, figure, name(first_fit.TFDIST), name(first_fit.STOCK))
+    return _ratio(report, figure, name(OURS), name(STOCK))
 
 
 def default_goals():

@@ -21,7 +21,7 @@ CONTENDERS = {
     "plain_loop_xla": "the same with its step compiled by XLA (one device)",
     "plain_multi_worker": "the custom loop of TensorFlow's multi-worker guide, a call a step",
 }
-OURS = "tfdist_fit"
+OURS, STOCK = "tfdist_fit", "keras_fit"
 # Of two reports that can be compared.
 _MAY_DIFFER = (
     *("versus", "scale", "replicas", "rounds", "seconds", "least_steps"),
