@@ -4,6 +4,7 @@ On a small step it costs more to start TensorFlow's operations than to compute t
 call, but compiles no collective and no input pipeline: so this is for one replica, and for rows in memory.
 """
 
+import contextlib
 import functools
 import time
 
@@ -38,7 +39,8 @@ class XlaCalls:
     def __init__(self, step, train, form, otherwise):
         self._otherwise = otherwise
         self.traced = otherwise.traced
-        self._works = None
+        self._sizes = set()
+        self._is_refused = False
         self._warned = False
 
         def one_step(batches, place):
@@ -56,18 +58,20 @@ class XlaCalls:
 
     def __call__(self, reading, steps):
         """Trains on the next batches; gives (logs, steps done, a `meter.Measured`)."""
-        if self._works is False or not isinstance(reading, RowReading):
+        if self._is_refused or not isinstance(reading, RowReading):
             return self._otherwise(reading, steps)
         begin = time.perf_counter()
         try:
             for batches, count in reading.even_calls(steps):
-                with named_alike():
+                # Only where it is traced, because nobody else traces meanwhile.
+                naming = contextlib.nullcontext() if batches.size in self._sizes else named_alike()
+                with naming:
                     logs = self._many_steps(batches, tf.constant(count, tf.int64))
-                self._works = True
+                self._sizes.add(batches.size)
         except _NOT_COMPILED as error:
-            if self._works:
+            if self._sizes:
                 raise
-            self._works = False
+            self._is_refused = True
             say(f"XLA cannot compile whole calls of this model, so only its gradients are: {_first_line(error)}")
             return self._otherwise(reading, steps)
         self._warn_of_nan(logs)
