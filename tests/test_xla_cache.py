@@ -1,6 +1,7 @@
 """What XLA has compiled is kept with the run, found again by a later start, and never trusted where it is torn."""
 
 import os
+import pathlib
 
 import pytest
 from processes import run_python
@@ -53,6 +54,18 @@ def test_an_entry_that_nobody_has_sealed_is_deleted(tmp_path):
     (folder / "unsealed.pb").write_bytes(b"pro")
     xla_cache.variables(tmp_path, {})
     assert sorted(path.name for path in folder.iterdir()) == ["sealed.pb", "sealed.pb.json"]
+
+
+def test_entries_that_cannot_be_deleted_are_not_read(tmp_path, monkeypatch):
+    folder = xla_cache.own_folder(xla_cache.variables(tmp_path, {}))
+    folder.mkdir(parents=True)
+    (folder / "unsealed.pb").write_bytes(b"pro")
+
+    def refuse(path, missing_ok=False):
+        raise PermissionError(f"{path}: read-only")
+
+    monkeypatch.setattr(pathlib.Path, "unlink", refuse)
+    assert xla_cache.variables(tmp_path, {}) == {}
 
 
 def test_a_folder_of_the_users_own_is_left_alone(tmp_path):

@@ -33,7 +33,11 @@ def variables(folder, environ):
     # TensorFlow splits its flags at spaces, and knows no quotes.
     if _FLAG in flags or " " in str(own):
         return {}
-    _drop_unsealed(own)
+    try:
+        _drop_unsealed(own)
+    except OSError:
+        # What cannot be deleted must not be read.
+        return {}
     return {_VARIABLE: f"{flags} {_FLAG}={own}".strip(), _OWN: str(own)}
 
 
