@@ -87,8 +87,8 @@ def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
             "base_batch and warmup_epochs fit a learning_rate, and there is none. Give it too.",
         ),
         (
-            {"global_batch": 32, "replica_batch": 16},
-            "global_batch is 32 and replica_batch is 16: each says how many rows a step has. Give one of them.",
+            {"global_batch": 64, "replica_batch": 16},
+            "global_batch is 64 and replica_batch is 16: each says how many rows a step has. Give one of them.",
         ),
         (
             {

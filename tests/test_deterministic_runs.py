@@ -14,7 +14,7 @@ def digest_of(folder, *before, flags=()):
     ended = run_python(*before, *RUN, *flags, f"--run_dir={folder}", environ=QUIET, deadline_seconds=180)
     assert ended.code == 0, ended.err
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["steps"] == 46
+    assert summary["steps"] == 90
     # Nobody may read a clock within a deterministic step: what it would tell is left out.
     assert all(set(worker) == {"worker", "step_seconds", "step_spread"} for worker in summary["workers"])
     return summary["weights_sha256"]

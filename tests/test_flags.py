@@ -11,6 +11,7 @@ from tfdist.config import DEFAULT_EPOCHS, OPTIMIZERS, RunConfig
 
 # Flag → (the value on the command line, every field of the default config that it changes).
 CHANGES = {
+    "sync_batchnorm": ("false", {"sync_batchnorm": False}),
     "base_batch": ("256", {"base_batch": 256}),
     "compression": ("bfloat16", {"compression": "bfloat16"}),
     "exchange": ("factors", {"exchange": "factors"}),
@@ -25,7 +26,7 @@ CHANGES = {
     "deterministic": ("true", {"deterministic": True}),
     "download": ("true", {"download": True}),
     "epochs": ("3", {"epochs": 3}),
-    "global_batch": ("32", {"global_batch": 32}),
+    "global_batch": ("64", {"global_batch": 64}),
     "keep_checkpoints": ("2", {"keep_checkpoints": 2}),
     "learning_rate": ("0.5", {"learning_rate": 0.5}),
     "model": ("mlp", {"model": "mlp", "model_options": {}, "expected": {}}),
@@ -159,23 +160,39 @@ def test_help_names_every_flag_and_ends_well(argument, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def recipe(:\n", "SyntaxError: "),
-        ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("recipe = 3\n", "it has no function `recipe`. Define one that returns a tfdist.RunConfig"),
         ("def recipe():\n    return 3\n", "recipe() returned int. Return a tfdist.RunConfig."),
-        (
-            "from tfdist import RunConfig\ndef recipe():\n    return RunConfig(epochs=0)\n",
-            "ValueError: epochs is 0. Use a whole number from 1.",
-        ),
-        (
-            "from tfdist import RunConfig\ndef recipe():\n    return RunConfig(epoch=1)\n",
-            "TypeError: RunConfig.__init__() got an unexpected keyword argument 'epoch'",
-        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_its_path(text, message, write_recipe):
     path = write_recipe(text)
     assert refusal(f"--recipe={path}").startswith(f"--recipe={path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("x = 1\ndef recipe(:\n", 2, "SyntaxError: invalid syntax"),
+        ("\nimport no_such_module\n", 2, "ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "from tfdist import RunConfig\ndef recipe():\n    return RunConfig(epochs=0)\n",
+            3,
+            "tfdist.errors.UsageError: epochs is 0. Use a whole number from 1.",
+        ),
+        (
+            "from tfdist import RunConfig\ndef recipe():\n    return RunConfig(epoch=1)\n",
+            3,
+            "TypeError: RunConfig.__init__() got an unexpected keyword argument 'epoch'",
+        ),
+    ],
+)
+def test_a_recipe_that_fails_shows_its_own_line(text, line, message, write_recipe):
+    path = write_recipe(text)
+    first, *rest = refusal(f"--recipe={path}").splitlines()
+    assert first == f"--recipe={path}: this code of yours raised an error."
+    assert next(entry.strip() for entry in rest if "File" in entry).startswith(f'File "{path}", line {line}')
+    assert sum("File" in entry for entry in rest) == 1
+    assert rest[-1] == message
 
 
 def test_a_recipe_that_is_not_there_is_refused(tmp_path):

@@ -160,9 +160,10 @@ def answers(folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_mistake_is_one_message_and_exit_code_2_before_tensorflow_is_loaded(case, answers):
+def test_a_refusal_is_one_message_and_an_exit_code_before_tensorflow_is_loaded(case, answers):
     code, out, err, heavy = answers[case]
-    assert (code, out, heavy) == (2, "", [])
+    # 76, which tfdist.launch starts again, where another worker is late; 2 where only the user can mend it.
+    assert (code, out, heavy) == (76 if case.startswith("promise_17") else 2, "", [])
     assert err.startswith("tfdist.train: ")
     assert CASES[case][2] in err
     assert len(err.splitlines()) == 1

@@ -23,7 +23,7 @@ def train(tmp_path):
     """Runs the command up to a step, in one folder; gives its entries."""
 
     def run(steps):
-        flags = ("--dataset=digits", "--model=mlp", "--jit_compile=true", f"--run_dir={tmp_path}/run")
+        flags = ("--global_batch=64", "--model=mlp", "--jit_compile=true", f"--run_dir={tmp_path}/run")
         ended = run_python("-m", "tfdist.train", f"--steps={steps}", *flags, deadline_seconds=180)
         assert ended.code == 0, ended.err
         return entries(tmp_path / "run" / "logs" / "xla")

@@ -10,6 +10,7 @@ _HOMES = {
     "Cluster": "tfdist.cluster",
     "read_cluster": "tfdist.cluster",
     "RunConfig": "tfdist.config",
+    "TfdistError": "tfdist.errors",
     "choose_strategy": "tfdist.strategy",
     "global_mean": "tfdist.gradients",
     "regularization": "tfdist.gradients",

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tfdist
 from tfdist import checkpoint, data, models, order, rundir, training
 from tfdist.config import read_steps
+from tfdist.errors import UsageError, user_code
 from tfdist.log import say
 from tfdist.monitor.throughput import Throughput
 from tfdist.monitor.writers import Lines, MetricsFile
@@ -46,7 +47,8 @@ def make_sources(config):
 
     def load(split):
         if callable(config.dataset):
-            return config.dataset(split, config.global_batch, config.seed)
+            with user_code(config.dataset):
+                return config.dataset(split, config.global_batch, config.seed)
         return data.load(
             config.dataset,
             split=split,
@@ -63,11 +65,12 @@ def make_sources(config):
 def make_model(config, source):
     """Builds and compiles the model for the rows of a source; call it in the strategy's scope."""
     if callable(config.model):
-        model = config.model()
+        with user_code(config.model):
+            model = config.model()
     else:
         images, *_ = source.element_spec
         if source.classes is None:
-            raise ValueError(
+            raise UsageError(
                 f"{source.name}: the number of classes is unknown, and --model={config.model} needs it. Give the "
                 "source its classes, or a recipe whose model is a function."
             )
@@ -90,14 +93,15 @@ def make_model(config, source):
 def make_optimizer(config, source):
     """Makes the Keras optimizer, with the learning rate that the global batch asks for."""
     if callable(config.optimizer):
-        return config.optimizer()
+        with user_code(config.optimizer):
+            return config.optimizer()
     options = dict(config.optimizer_options)
     if config.learning_rate is not None:
         options["learning_rate"] = _learning_rate(config, source)
     try:
         return _OPTIMIZERS[config.optimizer](**options)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"optimizer {config.optimizer} with {options}: {error}") from None
+        raise UsageError(f"optimizer {config.optimizer} with {options}: {error}") from None
 
 
 def _learning_rate(config, source):
@@ -158,8 +162,8 @@ def _at_the_beginning(write):
 def making_of_the_step(config):
     """Gives the arguments of `fit` that say how a step is made, and how many run in one call."""
     jit_compile = {"true": True, "false": False}.get(config.jit_compile, "auto")
-    same = {name: getattr(config, name) for name in ("compression", "exchange", "steps_per_execution")}
-    return {"jit_compile": jit_compile, **same}
+    same = ("compression", "exchange", "steps_per_execution", "sync_batchnorm")
+    return {"jit_compile": jit_compile, **{name: getattr(config, name) for name in same}}
 
 
 def evaluate(model, source, heartbeat):

@@ -5,6 +5,7 @@ import sys
 
 from tfdist import rundir
 from tfdist.benchmark import compare, config, report, session, table
+from tfdist.errors import TfdistError, UsageError
 from tfdist.exits import INTERRUPTED, MISTAKE, run_and_leave
 
 SLOWER = 1
@@ -14,7 +15,7 @@ def main(arguments=None):
     """Runs the command line; returns the exit code."""
     try:
         return run(config.read_config(sys.argv[1:] if arguments is None else arguments))
-    except (ValueError, OSError, ImportError) as error:
+    except (TfdistError, OSError) as error:
         print(f"tfdist.bench: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
@@ -42,7 +43,7 @@ def run(wishes):
     print(table.render(results, notes))
     print(f"\nreport: {folder / 'bench.json'}\n{report.draw(new, folder / 'bench.png')}")
     if failed := [result["error"] for result in results if result["contender"] == config.OURS and result["error"]]:
-        raise ValueError(f"{config.OURS} could not be measured: {failed[0]}")
+        raise UsageError(f"{config.OURS} could not be measured: {failed[0]}")
     return 0 if old is None else compare_with(old, new)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfdist import hardware, manifest, rundir
+from tfdist.errors import TfdistError
 from tfdist.faults import Faults
 from tfdist.internals import models
 from tfdist.log import say, warn
@@ -19,11 +20,11 @@ from tfdist.manifest import DamagedError, FolderWriter, FormatError
 VARIABLES, STATE, CONFIG = "variables.npz", "state.json", "config.json"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(TfdistError, ValueError):
     """A checkpoint is damaged, or of another model or other data."""
 
 
-class SaveError(OSError):
+class SaveError(TfdistError, OSError):
     """A checkpoint could not be written; those before it are as they were."""
 
 

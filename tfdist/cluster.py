@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tfdist.errors import TfdistError
 from tfdist.slurm import SlurmError, read_step
 
 _TRAINING_JOBS = ("chief", "worker")  # the order in which TensorFlow numbers the workers
@@ -15,7 +16,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
-class ClusterError(ValueError):
+class ClusterError(TfdistError, ValueError):
     """The environment describes a cluster that cannot train."""
 
 

@@ -2,6 +2,8 @@
 
 from absl import flags
 
+from tfdist.errors import UsageError
+
 _HELP = ("--help", "-h", "-help", "--helpfull")
 
 
@@ -29,8 +31,8 @@ def read_given(values, arguments, *, command, usage, module, cure=None):
     try:
         rest = values([command, *arguments])[1:]
     except flags.Error as error:
-        raise ValueError(f"{error} See python -m {command} --help.") from None
+        raise UsageError(f"{error} See python -m {command} --help.") from None
     if rest:
         advice = cure(rest) if cure else f"Write --name=value; see python -m {command} --help."
-        raise ValueError(f"{rest[0]!r} is not a flag. {advice}")
+        raise UsageError(f"{rest[0]!r} is not a flag. {advice}")
     return {name: values[name].value for name in values if values[name].present}

@@ -5,12 +5,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tfdist.errors import UsageError
+from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.options.step import COMPRESSIONS, EXCHANGES
+
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "float64", "mixed_float16", "mixed_bfloat16")
 RESUMES = ("auto", "never", "must")
 PREEMPTION_NOTICES = ("none", "gce", "azure")
-COMPRESSIONS = ("none", "bfloat16", "float16")
-EXCHANGES = ("auto", "all_reduce", "factors")
 JIT_COMPILES = ("auto", "true", "false")
 SCALINGS = ("linear", "square_root")
 OPTIMIZERS = (
@@ -30,7 +32,6 @@ OPTIMIZERS = (
 )
 
 DEFAULT_EPOCHS = 20
-DEFAULT_GLOBAL_BATCH = 64
 
 # Field → what goes with it, and its value when the field changes.
 _BELONGINGS: Mapping[str, Mapping[str, Any]] = {
@@ -77,6 +78,7 @@ class RunConfig:
         compression: "bfloat16" or "float16", in which gradients cross the replicas in half the bytes, or "none".
         exchange: how gradients cross the replicas: "all_reduce", some by "factors", or "auto" for what is faster.
         jit_compile: "true", "false", or "auto" for XLA where it was seen to help; see `tfdist.fit`.
+        sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas.
         deterministic: asks for TensorFlow's deterministic kernels, where they differ.
         run_dir: the run's folder; None for the next free runs/<name>-<n>.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
@@ -118,6 +120,7 @@ class RunConfig:
     compression: str = "none"
     exchange: str = "auto"
     jit_compile: str = "auto"
+    sync_batchnorm: bool = True
     deterministic: bool = False
     run_dir: str | None = None
     checkpoint_every_steps: int | None = None
@@ -146,67 +149,67 @@ class RunConfig:
         if self.steps_per_execution != "auto":
             self._check_positive("steps_per_execution", alternative=", or 'auto'")
         if not _is_whole(self.seed) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed!r}. Use a whole number from 0 to {2**32 - 1}.")
+            raise UsageError(f"seed is {self.seed!r}. Use a whole number from 0 to {2**32 - 1}.")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}. Use a number above 0.")
+            raise UsageError(f"learning_rate is {self.learning_rate}. Use a number above 0.")
         if not 0 < self.start_seconds < math.inf:
-            raise ValueError(f"start_seconds is {self.start_seconds}. Use a number above 0.")
+            raise UsageError(f"start_seconds is {self.start_seconds}. Use a number above 0.")
         if not 0 <= self.warmup_epochs < math.inf:
-            raise ValueError(f"warmup_epochs is {self.warmup_epochs}. Use a number from 0.")
+            raise UsageError(f"warmup_epochs is {self.warmup_epochs}. Use a number from 0.")
         if self.profile_steps is not None:
             read_steps(self.profile_steps)
         for field in ("data_dir", "run_dir"):
             # As an unset variable of the shell leaves it: no wish for the default.
             if getattr(self, field) == "":
-                raise ValueError(f"{field} is empty. Give a folder, or leave it out.")
+                raise UsageError(f"{field} is empty. Give a folder, or leave it out.")
         self._check_together()
 
     def _check_name(self, field, allowed):
         value = getattr(self, field)
         if value not in allowed:
-            raise ValueError(f"{field} is {value!r}. Use one of {', '.join(allowed)}.")
+            raise UsageError(f"{field} is {value!r}. Use one of {', '.join(allowed)}.")
 
     def _check_positive(self, field, *, optional=False, alternative=""):
         value = getattr(self, field)
         if optional and value is None:
             return
         if not _is_whole(value) or value < 1:
-            raise ValueError(f"{field} is {value!r}. Use a whole number from 1{alternative}.")
+            raise UsageError(f"{field} is {value!r}. Use a whole number from 1{alternative}.")
 
     def _check_together(self):
         if self.epochs is not None and self.steps is not None:
-            raise ValueError(
+            raise UsageError(
                 f"epochs is {self.epochs} and steps is {self.steps}: both say how long to train. Give one of them."
             )
         if self.replica_batch is not None and self.global_batch != DEFAULT_GLOBAL_BATCH:
-            raise ValueError(
+            raise UsageError(
                 f"global_batch is {self.global_batch} and replica_batch is {self.replica_batch}: each says how many "
                 "rows a step has. Give one of them."
             )
         if callable(self.optimizer) and (
             self.learning_rate or self.optimizer_options or self.base_batch or self.warmup_epochs
         ):
-            raise ValueError(
+            raise UsageError(
                 "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name, "
                 "but optimizer is a function. Set them inside it."
             )
         if self.learning_rate is None and (self.base_batch or self.warmup_epochs):
-            raise ValueError("base_batch and warmup_epochs fit a learning_rate, and there is none. Give it too.")
+            raise UsageError("base_batch and warmup_epochs fit a learning_rate, and there is none. Give it too.")
         if callable(self.model) and self.model_options:
-            raise ValueError(
+            raise UsageError(
                 "model_options are for a model given by name, but model is a function. Set them inside it."
             )
         if callable(self.dataset) and (self.data_dir or self.dataset_options or self.download):
-            raise ValueError(
+            raise UsageError(
                 "data_dir, dataset_options and download are for a data set given by name, but dataset is a function. "
                 "Set them inside it."
             )
         if self.replicas is not None and self.strategy in ("multi_worker", "tpu"):
-            raise ValueError(
+            raise UsageError(
                 f"replicas is {self.replicas}, but {self.strategy} takes its number from the devices. Leave it out."
             )
         if self.resume == "must" and self.run_dir is None:
-            raise ValueError("resume is 'must', but there is no run_dir to go on in. Give the folder of the run.")
+            raise UsageError("resume is 'must', but there is no run_dir to go on in. Give the folder of the run.")
 
     def replace(self, **changes):
         """Gives the config with some fields changed, and without what belonged to the values they had.
@@ -251,6 +254,7 @@ _IDENTITY = (
     "loss",
     "precision",
     "compression",
+    "sync_batchnorm",
 )
 
 
@@ -280,7 +284,7 @@ def read_steps(text):
     """
     first, colon, last = str(text).partition(":")
     if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise ValueError(f"profile_steps is {text!r}. Use two steps, the first one below the other: 100:110.")
+        raise UsageError(f"profile_steps is {text!r}. Use two steps, the first one below the other: 100:110.")
     return int(first), int(last)
 
 

@@ -8,11 +8,13 @@ import sys
 
 from tfdist import data, manifest
 from tfdist.cluster import ClusterError, read_cluster, split_address
+from tfdist.errors import TfdistError
 from tfdist.exits import INTERRUPTED, run_and_leave
 from tfdist.fingerprint import TENSORFLOW, count_gpus, fingerprint, read_versions, version_of
 from tfdist.health import facts, machine, network, trials
 from tfdist.health.helper import Helper
 from tfdist.health.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
+from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.rendezvous import RendezvousError, meet
 from tfdist.rendezvous.proxies import plan_bypass
 from tfdist.rundir import RunDir
@@ -45,7 +47,8 @@ def read_arguments(arguments=None):
     parser.add_argument("--dataset", help="a name for tfdist.data.load: what each worker would read")
     parser.add_argument("--split", default="train", help="its split (train)")
     parser.add_argument("--data_dir", help="the folder that holds the data set")
-    parser.add_argument("--global_batch", type=int, default=64, help="rows of a step, over all replicas (64)")
+    batch = DEFAULT_GLOBAL_BATCH
+    parser.add_argument("--global_batch", type=int, default=batch, help=f"rows of a step, over all replicas ({batch})")
     parser.add_argument("--timeout_seconds", type=float, default=120.0, help="for each step that waits (120)")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     wishes = parser.parse_args(arguments)
@@ -144,7 +147,7 @@ def _look_at_dataset(wishes, cluster, gpus, helper):
     replicas = workers * max(1, gpus)
     try:
         data.check_name(wishes.dataset, data_dir=wishes.data_dir)
-    except (ValueError, OSError, ImportError) as error:
+    except TfdistError as error:
         return [fail_with("data", error)]
     answer = helper.ask(
         "dataset",

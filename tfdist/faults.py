@@ -6,6 +6,8 @@ import signal
 import sys
 import time
 
+from tfdist.errors import UsageError
+
 # The launcher sets them: the faults, and how many times the group was started before.
 FAULTS = "TFDIST_FAULTS"
 ATTEMPT = "TFDIST_ATTEMPT"
@@ -61,22 +63,22 @@ def parse(text):
 def _parse_one(text):
     kind, _, rest = text.partition(":")
     if kind not in KINDS:
-        raise ValueError(f"chaos {text!r}: {kind!r} is no kind of fault. Use one of {', '.join(KINDS)}, lose.")
+        raise UsageError(f"chaos {text!r}: {kind!r} is no kind of fault. Use one of {', '.join(KINDS)}, lose.")
     values = {"point": "save_end"} if kind == "torn_checkpoint" else {}
     readers = {"worker": int, "step": int, "attempt": int, "seconds": float, "point": str}
     for item in filter(None, rest.split(",")):
         name, _, value = item.partition("=")
         if name not in readers:
-            raise ValueError(f"chaos {text!r}: {name!r} is unknown. Use {', '.join(readers)}.")
+            raise UsageError(f"chaos {text!r}: {name!r} is unknown. Use {', '.join(readers)}.")
         try:
             values[name] = readers[name](value)
         except ValueError:
-            raise ValueError(f"chaos {text!r}: {name} is {value!r}. Use a number.") from None
+            raise UsageError(f"chaos {text!r}: {name} is {value!r}. Use a number.") from None
     fault = Fault(kind, **values)
     if fault.point not in POINTS:
-        raise ValueError(f"chaos {text!r}: {fault.point!r} is no point. Use one of {', '.join(POINTS)}.")
+        raise UsageError(f"chaos {text!r}: {fault.point!r} is no point. Use one of {', '.join(POINTS)}.")
     if min(fault.worker, fault.step, fault.attempt, fault.seconds) < 0:
-        raise ValueError(f"chaos {text!r}: a number is below 0. Use 0 or more.")
+        raise UsageError(f"chaos {text!r}: a number is below 0. Use 0 or more.")
     return fault
 
 

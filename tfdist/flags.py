@@ -1,6 +1,5 @@
 """The command line of `tfdist.train` → a `RunConfig`, without TensorFlow."""
 
-import contextlib
 import functools
 import importlib.util
 import pathlib
@@ -10,8 +9,6 @@ from absl import flags
 
 from tfdist.command_line import read_given
 from tfdist.config import (
-    COMPRESSIONS,
-    EXCHANGES,
     JIT_COMPILES,
     OPTIMIZERS,
     PRECISIONS,
@@ -21,6 +18,8 @@ from tfdist.config import (
     STRATEGIES,
     RunConfig,
 )
+from tfdist.errors import UsageError, user_code
+from tfdist.options.step import COMPRESSIONS, EXCHANGES
 
 USAGE = """Trains a Keras model on the devices at hand: several replicas give what one device gives.
 
@@ -43,7 +42,7 @@ class _StepsParser(flags.ArgumentParser):
         try:
             return argument if argument == "auto" else int(argument)
         except ValueError:
-            raise ValueError("value should be a whole number, or auto") from None
+            raise UsageError("value should be a whole number, or auto") from None
 
 
 def make_flags():
@@ -78,6 +77,7 @@ def make_flags():
     add(flags.DEFINE_enum, "compression", COMPRESSIONS, "Gradients cross the replicas in this type: half the bytes.")
     add(flags.DEFINE_enum, "exchange", EXCHANGES, "How gradients cross the replicas; auto: the faster for each.")
     add(flags.DEFINE_enum, "jit_compile", JIT_COMPILES, "Compile with XLA; auto: where it helps.")
+    add(flags.DEFINE_bool, "sync_batchnorm", "BatchNormalization over the rows of all replicas (true).")
     add(
         flags.DEFINE_string,
         "run_dir",
@@ -113,7 +113,7 @@ def read_config(arguments):
     """
     given = _given(arguments)
     if {"global_batch", "replica_batch"} <= given.keys():
-        raise ValueError("--global_batch and --replica_batch: each says how many rows a step has. Give one of them.")
+        raise UsageError("--global_batch and --replica_batch: each says how many rows a step has. Give one of them.")
     recipe = given.pop("recipe", None)
     config = RunConfig() if recipe is None else load_recipe(recipe)
     return config.replace(**given)
@@ -135,31 +135,24 @@ def load_recipe(path):
 
     Raises:
         ValueError: there is no such file or function, or it does not return a `RunConfig`.
+        UserCodeError: the file or its function raised an error.
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise ValueError(f"--recipe={path}: there is no such file.")
+        raise UsageError(f"--recipe={path}: there is no such file.")
     # A name of its own: a recipe called keras.py must not stand in for Keras.
     spec = importlib.util.spec_from_file_location(f"tfdist_recipe_{path.stem}", path)
     if spec is None:
-        raise ValueError(f"--recipe={path}: not a Python file. Give one that ends in .py.")
+        raise UsageError(f"--recipe={path}: not a Python file. Give one that ends in .py.")
     module = importlib.util.module_from_spec(spec)
     # So that functions of the recipe can be pickled and found by name.
     sys.modules[spec.name] = module
-    with _blamed_on(path):
+    with user_code(f"--recipe={path}"):
         spec.loader.exec_module(module)
     if not callable(getattr(module, "recipe", None)):
-        raise ValueError(f"--recipe={path}: it has no function `recipe`. Define one that returns a tfdist.RunConfig.")
-    with _blamed_on(path):
+        raise UsageError(f"--recipe={path}: it has no function `recipe`. Define one that returns a tfdist.RunConfig.")
+    with user_code(f"--recipe={path}"):
         config = module.recipe()
     if not isinstance(config, RunConfig):
-        raise ValueError(f"--recipe={path}: recipe() returned {type(config).__name__}. Return a tfdist.RunConfig.")
+        raise UsageError(f"--recipe={path}: recipe() returned {type(config).__name__}. Return a tfdist.RunConfig.")
     return config
-
-
-@contextlib.contextmanager
-def _blamed_on(recipe):
-    try:
-        yield
-    except Exception as error:
-        raise ValueError(f"--recipe={recipe}: {type(error).__name__}: {error}") from error

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tfdist
 from tfdist.cluster import processors
+from tfdist.errors import StateError
 from tfdist.internals import runtime
 
 _TPU_VARIABLES = ("TPU_NAME", "COLAB_TPU_ADDR", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_WORKER_ID")
@@ -46,7 +47,7 @@ def logical_cpus(count):
         return [f"CPU:{index}" for index in range(count)]
     present = len(tf.config.list_logical_devices("CPU"))
     if present < count:
-        raise RuntimeError(
+        raise StateError(
             f"strategy: mirrored wants {count} logical CPU devices, but TensorFlow has already started with {present}. "
             "Call tfdist.choose_strategy before anything else uses TensorFlow (in a notebook: restart the runtime and "
             "run that cell first)."

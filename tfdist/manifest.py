@@ -5,6 +5,7 @@ import hashlib
 import json
 
 from tfdist import rundir
+from tfdist.errors import TfdistError
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -12,11 +13,11 @@ FORMAT = 1
 _OWN_DIGEST = "manifest_sha256"
 
 
-class DamagedError(ValueError):
+class DamagedError(TfdistError, ValueError):
     """A checkpoint is not as it was written; the message says which file, and what is wrong with it."""
 
 
-class FormatError(ValueError):
+class FormatError(TfdistError, ValueError):
     """A checkpoint is whole, but a later tfdist wrote it in a way that this one does not know."""
 
 

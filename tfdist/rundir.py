@@ -11,8 +11,18 @@ import re
 import shutil
 import socket
 
+from tfdist.errors import MissingFileError, TfdistError, UsageError
+
 # The launcher sets it: the file in which it keeps its attempts.
 RESTARTS = "TFDIST_RESTARTS_FILE"
+
+
+class FolderNotEmptyError(TfdistError, FileExistsError):
+    """A run's folder holds something where it must be empty."""
+
+
+class NotAFolderError(TfdistError, NotADirectoryError):
+    """A run's folder is a file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,14 +142,14 @@ def open_run(run_dir, resume):
         NotADirectoryError: the path is a file.
     """
     if run_dir.path.exists() and not run_dir.path.is_dir():
-        raise NotADirectoryError(f"run_dir {run_dir.path} is a file. Give a folder.")
+        raise NotAFolderError(f"run_dir {run_dir.path} is a file. Give a folder.")
     steps = run_dir.checkpoint_steps()
     if resume == "never" and run_dir.path.is_dir() and set(run_dir.path.iterdir()) - {run_dir.logs, run_dir.lock}:
-        raise FileExistsError(
+        raise FolderNotEmptyError(
             f"run_dir {run_dir.path} is not empty, but resume is 'never'. Use an empty folder, or resume='auto'."
         )
     if resume == "must" and not steps:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"run_dir {run_dir.path} has no checkpoint, but resume is 'must'. Check the folder, or use resume='auto'."
         )
     return steps[-1] if steps else None
@@ -154,7 +164,7 @@ def make_folder(path):
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(
+        raise UsageError(
             f"run_dir {path} cannot be made ({error.strerror}). Give a folder that you may write."
         ) from None
 
@@ -172,7 +182,7 @@ def locked(run_dir):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise ValueError(
+            raise UsageError(
                 f"run_dir {run_dir.path}: another process trains in it ({file.read().strip() or 'unknown'}). Wait for "
                 "it, end it, or use another folder."
             ) from None
@@ -249,7 +259,7 @@ def read_json(path):
     try:
         return json.loads(pathlib.Path(path).read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error}). Delete it, or bring the file back.") from None
+        raise UsageError(f"{path}: not JSON ({error}). Delete it, or bring the file back.") from None
 
 
 def append_line(path, value):

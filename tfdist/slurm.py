@@ -2,12 +2,12 @@
 
 import itertools
 import json
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_LOG = logging.getLogger("tfdist")
+from tfdist.errors import TfdistError
+from tfdist.log import warn
 
 _MAX_TASKS = 65536  # More than any synchronous training; lists are checked before they are expanded.
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0  # Slurm numbers batch and interactive shells from the top.
@@ -19,7 +19,7 @@ _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _TASKS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?")
 
 
-class SlurmError(ValueError):
+class SlurmError(TfdistError, ValueError):
     """Slurm's variables contradict each other, or describe what tfdist cannot run."""
 
 
@@ -152,10 +152,10 @@ def _log_allocation(environ: Mapping[str, str]) -> None:
     names = ("SLURM_NTASKS", "SLURM_NNODES", "SLURM_JOB_NUM_NODES")
     if all(environ.get(name, "1") == "1" for name in names):
         return
-    _LOG.warning(
-        "Slurm: job %s has an allocation for several tasks, but this process is not in a step: "
-        "it trains alone. Start the program with srun to use them all.",
-        _show(environ.get("SLURM_JOB_ID", "?")).strip('"'),
+    job = _show(environ.get("SLURM_JOB_ID", "?")).strip('"')
+    warn(
+        f"Slurm: job {job} has an allocation for several tasks, but this process is not in a step: it trains alone. "
+        "Start the program with srun to use them all."
     )
 
 

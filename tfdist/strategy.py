@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdist import hardware
 from tfdist.cluster import hosts_of, read_cluster
 from tfdist.config import STRATEGIES
+from tfdist.errors import StateError, UsageError
 from tfdist.fingerprint import fingerprint
 from tfdist.internals import runtime
 from tfdist.log import say
@@ -64,13 +65,13 @@ def decide(name, *, workers=0, gpus=0, tpu_signs=(), replicas=None):
         ValueError: an unknown name, or wishes that contradict each other.
     """
     if name not in STRATEGIES:
-        raise ValueError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}.")
+        raise UsageError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}.")
     if replicas is not None and replicas < 1:
-        raise ValueError(f"strategy: replicas is {replicas}. Use 1 or more.")
+        raise UsageError(f"strategy: replicas is {replicas}. Use 1 or more.")
     choice = _decide_auto(workers, gpus, tpu_signs, replicas) if name == "auto" else None
     choice = choice or _decide_named(name, workers, gpus, replicas)
     if replicas is not None and choice.name != "mirrored" and choice.replicas != replicas:
-        raise ValueError(
+        raise UsageError(
             f"strategy: replicas is {replicas}, but {choice.name} takes its number from the devices "
             f"({choice.reason}). Leave replicas out, or use strategy='mirrored'."
         )
@@ -93,14 +94,14 @@ def _decide_auto(workers, gpus, tpu_signs, replicas):
 def _decide_named(name, workers, gpus, replicas):
     if name == "multi_worker":
         if not workers:
-            raise ValueError(
+            raise UsageError(
                 "strategy: multi_worker needs a cluster, and there is none in the environment. Set TF_CONFIG on each "
                 "host, or start the job with srun."
             )
         return Choice(name, None, f"asked for; the cluster has {workers} worker(s)")
     if name == "mirrored":
         if gpus and replicas and replicas > gpus:
-            raise ValueError(
+            raise UsageError(
                 f"strategy: mirrored over {replicas} replicas, but this machine has {gpus} GPU(s). Use replicas={gpus} "
                 "or fewer."
             )
@@ -171,7 +172,7 @@ def _make(choice, cluster, communication, start_seconds=0):
     if choice.name == "mirrored":
         return _make_mirrored(choice.replicas, communication)
     if communication is not None:
-        raise ValueError(
+        raise UsageError(
             f"strategy: communication is {communication!r}, but {choice.name} has nothing to choose there. Leave it "
             "out."
         )
@@ -211,7 +212,7 @@ def _meet(cluster, start_seconds):
     """Waits for the other workers, for TensorFlow would wait for ever, and holds them against this one."""
     # TensorFlow's own word for it is "Collective ops must be configured at program startup".
     if runtime.has_started():
-        raise RuntimeError(
+        raise StateError(
             "strategy: multi_worker has to be made before anything else starts TensorFlow's runtime, but this program "
             "has started it already, by a tensor, a variable, a model, a list of logical devices, or another strategy. "
             "Call tfdist.choose_strategy first; in a recipe, leave such things to functions (in a notebook: restart "
@@ -244,7 +245,7 @@ def _sigterm_kept():
 
 def _lookup(table, name, strategy):
     if name not in table:
-        raise ValueError(f"strategy: communication {name!r} is unknown to {strategy}. Use one of {', '.join(table)}.")
+        raise UsageError(f"strategy: communication {name!r} is unknown to {strategy}. Use one of {', '.join(table)}.")
     return table[name]
 
 
@@ -263,7 +264,7 @@ def _make_tpu():
         return tf.distribute.TPUStrategy(resolver)
     except Exception as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RuntimeError(
+        raise StateError(
             f"strategy: no TPU could be used. Tried {', '.join(tried)}; the last step said: {first_line} "
             f"Signs of a TPU here: {', '.join(hardware.tpu_signs()) or 'none'}. Install tensorflow-tpu on a TPU "
             "machine, or use another strategy."

@@ -10,6 +10,7 @@ import threading
 from tfdist import data, faults, flags, models, preemption, rendezvous, rundir, xla_cache
 from tfdist.cluster import read_cluster
 from tfdist.config import first_difference
+from tfdist.errors import TfdistError, UsageError
 from tfdist.exits import INTERRUPTED, MISTAKE, STOPPED, run_and_leave
 from tfdist.fingerprint import fingerprint
 from tfdist.heartbeat import make_heartbeat
@@ -21,18 +22,31 @@ def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else arguments
     run = None
     try:
-        with refusals():
-            config = flags.read_config(arguments)
-            cluster = read_cluster(os.environ)
-            check(config, cluster)
-            heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
-            run = agree_on_run(config, cluster, flags.read_files(arguments))
+        config = flags.read_config(arguments)
+        cluster = read_cluster(os.environ)
+        check(config, cluster)
+        heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
+        run = agree_on_run(config, cluster, flags.read_files(arguments))
         with sigterm_leaves(), preemption.watched(preemption.NOTICES.get(config.preemption_notice)):
             return train(config, cluster, run, heartbeat)
+    except TfdistError as error:
+        print(f"tfdist.train: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        # Any other file is the user's own code's, and so is its traceback.
+        if run is None or not is_inside(error.filename, run.path):
+            raise
+        print(f"tfdist.train: run_dir {run.path}: {error}. See to it, and start again.", file=sys.stderr)
+        return MISTAKE
     except KeyboardInterrupt as interrupt:
         again = f" Go on with --run_dir={run.path}." if run and run.checkpoint_steps() else ""
         print(f"tfdist.train: {str(interrupt) or 'stopped'}.{again}")
         return INTERRUPTED
+
+
+def is_inside(path, folder):
+    """Returns whether a path, if it is one, lies in a folder."""
+    return isinstance(path, str) and pathlib.Path(path).resolve().is_relative_to(folder.resolve())
 
 
 def train(config, cluster, run, heartbeat):
@@ -42,22 +56,19 @@ def train(config, cluster, run, heartbeat):
     if config.jit_compile != "false":
         os.environ.update(xla_cache.variables(run.logs / "xla", os.environ))
     from tfdist import assemble, hardware, strategy, training
-    from tfdist.checkpoint import CheckpointError, SaveError
 
-    with refusals():
-        chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
-        writes = strategy.is_chief(chosen)
-        hardware.set_precision(config.precision)
-        hardware.set_seeds(config.seed, deterministic=config.deterministic)
-        config = config.for_replicas(chosen.num_replicas_in_sync)
-        source, test_source = assemble.make_sources(config)
-        with chosen.scope():
-            model = assemble.make_model(config, source)
-        steps = config.total_steps(source.cardinality)
-        if writes:
-            # Here, where a folder that cannot be made is still one message.
-            rundir.make_folder(run.path)
-        finished = rundir.finished_summary(run, steps)
+    chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
+    writes = strategy.is_chief(chosen)
+    hardware.set_precision(config.precision)
+    hardware.set_seeds(config.seed, deterministic=config.deterministic)
+    config = config.for_replicas(chosen.num_replicas_in_sync)
+    source, test_source = assemble.make_sources(config)
+    with chosen.scope():
+        model = assemble.make_model(config, source)
+    steps = config.total_steps(source.cardinality)
+    if writes:
+        rundir.make_folder(run.path)
+    finished = rundir.finished_summary(run, steps)
     if finished:
         if writes:
             print(f"the run is finished; nothing to do.\n{assemble.last_lines(run, finished)}")
@@ -66,19 +77,18 @@ def train(config, cluster, run, heartbeat):
         workers = cluster.size if cluster else 1
         say(data.describe(source, replicas=chosen.num_replicas_in_sync, workers=workers))
     callbacks, throughput, report, verbose = assemble.make_callbacks(run, config, source, chosen)
-    with refusals((CheckpointError, SaveError)):
-        training.fit(
-            model,
-            source,
-            steps=steps,
-            run_dir=run,
-            checkpoint_every_steps=config.checkpoint_every_steps,
-            keep_checkpoints=config.keep_checkpoints,
-            **assemble.making_of_the_step(config),
-            validation_data=test_source,
-            callbacks=callbacks,
-            verbose=verbose,
-        )
+    training.fit(
+        model,
+        source,
+        steps=steps,
+        run_dir=run,
+        checkpoint_every_steps=config.checkpoint_every_steps,
+        keep_checkpoints=config.keep_checkpoints,
+        **assemble.making_of_the_step(config),
+        validation_data=test_source,
+        callbacks=callbacks,
+        verbose=verbose,
+    )
     metrics = assemble.evaluate(model, test_source, heartbeat) if test_source else {}
     if writes:
         summary = assemble.write_results(
@@ -101,12 +111,12 @@ def train(config, cluster, run, heartbeat):
 def check(config, cluster):
     """Refuses, before TensorFlow is loaded, what cannot be."""
     if config.strategy == "multi_worker" and cluster is None:
-        raise ValueError(
+        raise UsageError(
             "--strategy=multi_worker needs a cluster, and there is none in the environment. Set TF_CONFIG on each host "
             "(README, 'Several workers'), or start the job with srun or tfdist.launch."
         )
     if config.strategy in ("one_device", "mirrored") and cluster is not None and cluster.size > 1:
-        raise ValueError(
+        raise UsageError(
             f"--strategy={config.strategy} in a cluster of {cluster.size} workers would train each of them alone, all "
             "into one folder. Use --strategy=multi_worker, or start without the cluster (unset TF_CONFIG)."
         )
@@ -147,7 +157,7 @@ def choose_run(config):
     if run.config.is_file() and (run.checkpoint_steps() or run.summary.is_file()):
         difference = first_difference(rundir.read_json(run.config), config.to_dict())
         if difference:
-            raise ValueError(
+            raise UsageError(
                 f"run_dir {run.path} holds another run: {difference}. Use the flags of that run (more epochs, other "
                 "devices and other workers are fine), or another run_dir."
             )
@@ -165,16 +175,6 @@ def sigterm_leaves():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def refusals(kinds=(ValueError, OSError, ImportError, RuntimeError)):
-    """Turns what the user can mend into one message on stderr and exit code 2, without a traceback."""
-    try:
-        yield
-    except kinds as error:
-        print(f"tfdist.train: {error}", file=sys.stderr)
-        raise SystemExit(MISTAKE) from None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 
+from tfdist.errors import TfdistError, UsageError, user_code
 from tfdist.exits import run_and_leave
 
 # Exit codes: 0 for equal, 1 for not, 2 for what the user can mend.
@@ -24,7 +25,7 @@ def main(arguments=None):
     wishes = read_arguments(arguments)
     try:
         return run(wishes)
-    except ValueError as error:
+    except TfdistError as error:
         print(f"tfdist.verify: {error}", file=sys.stderr)
         return MISTAKE
 
@@ -58,7 +59,7 @@ def run(wishes):
     """
     module, _, function = wishes.target.partition(":")
     if importlib.util.find_spec(module.split(".")[0]) is None:
-        raise ValueError(f"there is no module {module!r} here. Start where it can be imported, or set PYTHONPATH.")
+        raise UsageError(f"there is no module {module!r} here. Start where it can be imported, or set PYTHONPATH.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow would say at each eager step that those are slow; they are meant to be eager here.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -80,13 +81,11 @@ def find_function(module, name):
     Raises:
         ValueError: the module cannot be imported, or has no such function.
     """
-    try:
+    with user_code(f"importing {module}"):
         found = importlib.import_module(module)
-    except Exception as error:
-        raise ValueError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
     build = getattr(found, name, None)
     if not callable(build):
-        raise ValueError(f"{module} has no function {name!r}. Define one that returns (model, data).")
+        raise UsageError(f"{module} has no function {name!r}. Define one that returns (model, data).")
     return build
 
 

@@ -66,7 +66,7 @@ def test_wrong_options_are_refused_with_what_came():
 
 def test_the_report_tells_rows_steps_and_files_exactly():
     assert report.describe(data.digits(), replicas=2, workers=2) == (
-        "digits/train: 1438 rows, 23 steps of 64 (the last one 30).\n"
+        "digits/train: 1438 rows, 45 steps of 32 (the last one 30).\n"
         "worker 0: 719 rows on 1 replica.\n"
         "worker 1: 719 rows on 1 replica."
     )

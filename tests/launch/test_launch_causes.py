@@ -20,6 +20,8 @@ def found(*exits, **more):
     return verdict.kind, verdict.roots, verdict.code
 
 
+REFUSED = {"error": "tfdist.checkpoint.CheckpointError", "exit_code": 2}
+LATE = {"error": "tfdist.rendezvous.messages.RendezvousError", "exit_code": 76}
 LOST_PEER = "tensorflow.python.framework.errors_impl.UnavailableError: Socket closed"
 
 
@@ -38,8 +40,11 @@ LOST_PEER = "tensorflow.python.framework.errors_impl.UnavailableError: Socket cl
         ([ended(0, 76), ended(1, -15, asked=True)], ("failure", (0,), 76)),
         ([ended(1, 2), ended(0, 2)], ("mistake", (0,), 2)),
         ([ended(0, 76), ended(1, 2)], ("mistake", (1,), 2)),
-        # In a script of the user's own, an exception tells what a restart does not mend.
-        ([ended(1, 1, "tfdist.checkpoint.CheckpointError: x"), ended(0, 76)], ("mistake", (1,), 2)),
+        # In a script of the user's own, the error that no one caught tells what a restart does not mend.
+        ([ended(1, 1, cause=REFUSED), ended(0, 76)], ("mistake", (1,), 2)),
+        ([ended(1, 1, cause=LATE), ended(0, 1, "ValueError: x")], ("failure", (0,), 1)),
+        # Only what Python itself ends with code 1 was ended by that error.
+        ([ended(1, -9, cause=REFUSED), ended(0, 76)], ("failure", (1,), 137)),
         ([ended(1, 75), ended(0, 75)], ("preempted", (), 75)),
         ([ended(0, 76), ended(1, 75)], ("preempted", (), 75)),
         ([ended(1, 1), ended(0, 75)], ("failure", (1,), 1)),

@@ -163,6 +163,21 @@ def test_a_mistake_is_told_once_and_never_restarted(launch, script, attempts):
     assert len(attempts()) == 1
 
 
+def test_a_refusal_that_a_script_does_not_catch_is_a_mistake_too(launch, script, attempts):
+    worker = script("from tfdist import data; data.check_name('digit')")
+    ended = launch(*QUICK, "--max_restarts=3", "--", worker)
+    assert ended.code == 2
+    assert ended.err.startswith("tfdist.launch: mistake: worker 0 refused (exit code 1)")
+    assert "Did you mean 'digits'?" in ended.out
+    assert [entry["kind"] for entry in attempts()] == ["mistake"]
+
+
+def test_an_error_of_the_scripts_own_is_worth_a_restart(launch, script, attempts):
+    worker = script("raise ValueError('of its own') if attempt == 0 else SystemExit(0)")
+    assert launch(*QUICK, "--max_restarts=1", "--", worker).code == 0
+    assert [entry["kind"] for entry in attempts()] == ["failure", "done"]
+
+
 def test_a_slot_that_is_lost_is_left_out_and_the_rest_goes_on(launch, script, attempts):
     worker = script("""
 make_faults(os.environ)(rank).strike("step", 5)

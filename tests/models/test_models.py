@@ -85,10 +85,9 @@ class TestTheRegistry:
 
     def test_an_unknown_option_is_refused_with_those_the_builder_takes(self):
         with pytest.raises(ValueError) as refused:
-            models.build("resnet20", classes=10, input_shape=(32, 32, 3), sync_batch_norm=False)
+            models.build("resnet20", classes=10, input_shape=(32, 32, 3), weight_dekay=1e-4)
         assert str(refused.value) == (
-            "models: resnet20 takes no option 'sync_batch_norm'. Did you mean 'sync_batchnorm'? "
-            "It takes: sync_batchnorm, weight_decay."
+            "models: resnet20 takes no option 'weight_dekay'. Did you mean 'weight_decay'? It takes: weight_decay."
         )
 
     @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet32", "resnet34"])
@@ -141,10 +140,9 @@ class TestRefusals:
         with pytest.raises(ValueError, match=f"models: {name}: weight_decay is {weight_decay!r}"):
             smallest(name, weight_decay=weight_decay)
 
-    @pytest.mark.parametrize("name", [name for name in models.names() if name != "mlp"])
-    def test_a_flag_given_as_text_is_refused(self, name):
-        with pytest.raises(ValueError, match=r"sync_batchnorm is 'False'\. Use True or False"):
-            smallest(name, sync_batchnorm="False")
+    def test_a_flag_given_as_text_is_refused(self):
+        with pytest.raises(ValueError, match=r"batch_norm is 'False'\. Use True or False"):
+            smallest("cnn", batch_norm="False")
 
     @pytest.mark.parametrize("hidden", [128, (0,), (12.5,), "128", None])
     def test_widths_that_are_no_counts_are_refused(self, hidden):
@@ -154,10 +152,6 @@ class TestRefusals:
     def test_a_cnn_without_convolutions_is_refused(self):
         with pytest.raises(ValueError, match=r"cnn: filters is \(\)\. Give at least one width"):
             smallest("cnn", filters=())
-
-    def test_a_cnn_without_batchnorm_refuses_to_leave_it_unsynchronised(self):
-        with pytest.raises(ValueError, match="sync_batchnorm=False changes nothing"):
-            smallest("cnn", sync_batchnorm=False)
 
 
 class TestProbabilities:
@@ -243,8 +237,6 @@ class TestCnn:
         model = smallest("cnn", filters=(4,), batch_norm=True)
         assert model.get_layer("conv1").bias is None
         assert [layer.synchronized for layer in batchnorms(model)] == [True]
-        model = smallest("cnn", batch_norm=True, sync_batchnorm=False)
-        assert [layer.synchronized for layer in batchnorms(model)] == [False]
 
     def test_each_filter_is_a_convolution_and_dense_is_the_width_before_the_softmax(self):
         model = models.cnn(3, (10, 10, 1), filters=(4, 5), dense=6)
@@ -352,11 +344,10 @@ class TestImagenetResnet:
 
 class TestOptionsOfTheResnets:
     @pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50"])
-    def test_batchnorm_is_synchronised_unless_told_otherwise(self, name):
-        assert all(layer.synchronized for layer in batchnorms(smallest(name)))
-        model = smallest(name, sync_batchnorm=False)
+    def test_batchnorm_is_synchronized_for_loops_written_by_hand(self, name):
+        model = smallest(name)
         assert batchnorms(model)
-        assert not any(layer.synchronized for layer in batchnorms(model))
+        assert all(layer.synchronized for layer in batchnorms(model))
 
     @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20", "resnet18", "resnet50"])
     def test_weight_decay_is_half_the_sum_of_squares_of_the_kernels_alone(self, name):

@@ -31,6 +31,37 @@ def test_promise_06_without_synchronisation_all_replicas_save_and_predict_the_sa
             np.testing.assert_array_equal(other, first)
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("before", [True, False])
+def test_fit_alone_says_whether_statistics_are_of_all_replicas(make_strategy, before, wanted):
+    x, y = jobs.make_rows(6)
+    weights = {}
+    for synchronized in (before, True, False):
+        keras.utils.set_random_seed(1)
+        with make_strategy(2).scope():
+            norm = keras.layers.BatchNormalization(synchronized=synchronized)
+            model = keras.Sequential([keras.Input((jobs.WIDTH,)), norm, keras.layers.Dense(3, activation="softmax")])
+            model.compile("sgd", loss="sparse_categorical_crossentropy")
+        for _ in range(2):
+            tfdist.fit(model, x, y, batch_size=6, shuffle=False, verbose=0, sync_batchnorm=wanted)
+            assert norm.synchronized == synchronized
+        weights[synchronized] = jobs.weights_of(model)
+    np.testing.assert_array_equal(weights[True], weights[False])
+
+
+def test_the_networks_of_tfdist_can_be_trained_without_synchronized_statistics(make_strategy):
+    x, y = np.random.default_rng(0).normal(size=(6, 4, 4, 1)), np.arange(6) % 3
+    results = []
+    for wanted in (True, False):
+        keras.utils.set_random_seed(1)
+        with make_strategy(2).scope():
+            model = tfdist.models.build("cnn", classes=3, input_shape=(4, 4, 1), filters=(2,), dense=4, batch_norm=True)
+            model.compile("sgd", loss="sparse_categorical_crossentropy")
+        tfdist.fit(model, x, y, batch_size=6, shuffle=False, verbose=0, sync_batchnorm=wanted)
+        results.append(jobs.weights_of(model))
+    assert np.abs(results[0] - results[1]).max() > 1e-6
+
+
 def test_promise_06_moving_statistics_are_averaged_by_rows(make_strategy):
     # One step on 5 rows: 1, 2 and 2 of them on three replicas.
     x, y = jobs.make_rows(5)

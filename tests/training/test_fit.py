@@ -227,3 +227,39 @@ def test_predictions_can_be_had_step_by_step_with_their_places(make_strategy, re
     np.testing.assert_array_equal(np.concatenate(places), np.arange(len(x)))
     assert [len(part) for part in outputs] == [20, 20, 20, 20, 20, 3]
     np.testing.assert_array_equal(np.concatenate(outputs), tfdist.predict(model, x, batch_size=20, verbose=0))
+
+
+def settings_of(model):
+    """Returns what options of `fit` could leave on a model."""
+    norms = [layer.synchronized for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    kept = {name for name in vars(model) if name.startswith("_tfdist")} - {"_tfdist_programs"}
+    return model.jit_compile, model.steps_per_execution, model.run_eagerly, norms, kept
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "bfloat16"},
+        {"exchange": "factors"},
+        {"jit_compile": True, "sync_batchnorm": False},
+        {"steps_per_execution": 3},
+        {"sync_batchnorm": False},
+    ],
+    ids="+".join,
+)
+def test_nothing_that_a_call_of_fit_was_told_stays_for_the_next(make_strategy, options):
+    def train(first):
+        keras.utils.set_random_seed(3)
+        with make_strategy(2).scope():
+            model = jobs.make_batchnorm_mlp()
+            model.optimizer.build(model.trainable_variables)
+        start = [np.copy(np.asarray(variable)) for variable in (*model.variables, *model.optimizer.variables)]
+        before = settings_of(model)
+        tfdist.fit(model, *jobs.make_rows(12, "float32"), batch_size=4, verbose=0, **first)
+        assert settings_of(model) == before
+        for variable, value in zip((*model.variables, *model.optimizer.variables), start, strict=True):
+            variable.assign(value)
+        tfdist.fit(model, *jobs.make_rows(12, "float32"), batch_size=4, shuffle=False, verbose=0)
+        return jobs.weights_of(model)
+
+    np.testing.assert_array_equal(train(options), train({}))

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import tfdist
+from tfdist.options.step import StepOptions
 from tfdist.training import xla
 from tfdist.training.programs import Programs
 
@@ -164,20 +165,26 @@ def test_what_a_call_measured_is_its_time(make_strategy):
 
 def test_several_replicas_compile_their_gradients_alone(make_strategy, whole_calls):
     model, _ = train(make_strategy(2), jobs.small_source(20))
-    assert model.jit_compile
+    options = Programs.of(model).options
+    assert options.jit_compile
     assert whole_calls == []
-    assert not xla.compiles_calls(model)
-    assert xla.compiles_calls(train(make_strategy(1), jobs.small_source(20))[0])
+    assert not xla.compiles_calls(model, options)
+    assert xla.compiles_calls(train(make_strategy(1), jobs.small_source(20))[0], options)
 
 
 def test_a_fault_on_purpose_within_a_call_strikes_within_it(make_strategy):
     with make_strategy(1).scope():
         model = jobs.make_mlp()
-    model.jit_compile = True
-    struck = []
-    programs = Programs.of(model)
-    programs.in_call = lambda done: struck.append(int(done))
-    source = jobs.small_source(20)
     model.build((None, jobs.WIDTH))
-    programs.train(source.form(1))(source.deliver(model.distribute_strategy)(), 3)
-    assert struck == [0, 1, 2]
+    programs, source = Programs.of(model), jobs.small_source(20)
+    programs.step_for(StepOptions(jit_compile=True))
+
+    def train(strike):
+        programs.train(source.form(1), in_call=strike)(source.deliver(model.distribute_strategy)(), 3)
+
+    first, second = [], []
+    train(lambda done: first.append(int(done)))
+    train(lambda done: second.append(int(done)))
+    train(None)
+    # Each run has its own faults; a program that was kept would strike with those of the run before.
+    assert first == second == [0, 1, 2]

@@ -9,6 +9,8 @@ import math
 import os
 import sys
 
+from tfdist.errors import UsageError
+
 
 def main():
     """Answers until stdin ends."""
@@ -77,7 +79,7 @@ class Child:
         self._contender.run(ask["warm_up_steps"])
         after = self._loss()
         if not math.isfinite(after):
-            raise ValueError(f"the loss is {after} after {2 * ask['warm_up_steps']} steps")
+            raise UsageError(f"the loss is {after} after {2 * ask['warm_up_steps']} steps")
         return {
             "multiple": self._multiple,
             "loss_before": before,

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from tfdist.benchmark.config import OURS, BenchConfig
+from tfdist.errors import UsageError
 
 # Both must be passed: so many standard errors, so that noise is none; and so large a part, so that it matters.
 ERRORS = 3.0
@@ -55,12 +56,12 @@ def check_same_task(old, new):
     """
     for report in (old, new):
         if not isinstance(report, dict) or report.get("format") != 1:
-            raise ValueError("--against: the file is no report of tfdist.bench. Give a bench.json.")
+            raise UsageError("--against: the file is no report of tfdist.bench. Give a bench.json.")
     # A report from before a flag was there is of its default.
     before = BenchConfig().measured() | old["measured"]
     for name, value in new["measured"].items():
         if before[name] != value:
-            raise ValueError(
+            raise UsageError(
                 f"--against: the older report is of --{name}={before[name]}, this one of {value}. Measure the same."
             )
 
@@ -72,7 +73,7 @@ def check_lines(found):
         ValueError: the reports share no line of tfdist's.
     """
     if not any(change.contender == OURS for change in found):
-        raise ValueError(
+        raise UsageError(
             f"--against: the two reports share no line of {OURS}. Measure the same --scale and --replicas."
         )
 

@@ -9,6 +9,7 @@ from tfdist import data, models
 from tfdist.benchmark.rounds import LEAST_STEPS
 from tfdist.command_line import read_given
 from tfdist.config import read_steps
+from tfdist.errors import UsageError
 
 # Name → what it is, for the help and the table's footnotes.
 CONTENDERS = {
@@ -103,28 +104,28 @@ class BenchConfig:
             self._check_whole(name, getattr(self, name))
         for name in ("seconds", "timeout_seconds"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"--{name} is {getattr(self, name)}. Use a number above 0.")
+                raise UsageError(f"--{name} is {getattr(self, name)}. Use a number above 0.")
         if unknown := [name for name in self.versus if name not in CONTENDERS or name == OURS]:
             known = ", ".join(name for name in CONTENDERS if name != OURS)
-            raise ValueError(f"--versus names {unknown[0]!r}. Use some of {known}; {OURS} takes part anyway.")
+            raise UsageError(f"--versus names {unknown[0]!r}. Use some of {known}; {OURS} takes part anyway.")
         if self.rounds < 2:
-            raise ValueError(f"--rounds is {self.rounds}. Use 2 or more: one measurement tells nothing of its noise.")
+            raise UsageError(f"--rounds is {self.rounds}. Use 2 or more: one measurement tells nothing of its noise.")
         if self.jit_compile not in ("auto", "true", "false"):
-            raise ValueError(f"--jit_compile is {self.jit_compile!r}. Use true, false or auto.")
+            raise UsageError(f"--jit_compile is {self.jit_compile!r}. Use true, false or auto.")
         if self.profile_steps is not None:
             read_steps(self.profile_steps)
         if self.against is not None and not pathlib.Path(self.against).is_file():
-            raise ValueError(f"--against={self.against}: there is no such file.")
+            raise UsageError(f"--against={self.against}: there is no such file.")
         self._check_names()
 
     def _check_whole(self, name, values):
         if not values or any(value < 1 for value in values):
-            raise ValueError(f"--{name} is {','.join(map(str, values))}. Use whole numbers from 1.")
+            raise UsageError(f"--{name} is {','.join(map(str, values))}. Use whole numbers from 1.")
 
     def _check_names(self):
         module, colon, function = self.model.partition(":")
         if colon and not (module and function.isidentifier()):
-            raise ValueError(f"--model is {self.model!r}. Use a name of tfdist.models, or module:build_fn.")
+            raise UsageError(f"--model is {self.model!r}. Use a name of tfdist.models, or module:build_fn.")
         if not colon:
             models.check_name(self.model)
         data.check_name(self.dataset, data_dir=self.data_dir)
@@ -212,7 +213,7 @@ def from_dict(fields):
 
 def _whole_numbers(name, texts):
     if not all(text.strip().isdecimal() for text in texts):
-        raise ValueError(f"--{name} is {','.join(texts)}. Use whole numbers from 1, with commas between.")
+        raise UsageError(f"--{name} is {','.join(texts)}. Use whole numbers from 1, with commas between.")
     return tuple(int(text) for text in texts)
 
 

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.benchmark.config import OURS
+from tfdist.errors import UsageError
 from tfdist.training import fit
 
 
@@ -86,7 +87,7 @@ class PlainLoop:
     def __init__(self, task, xla=False):
         self._strategy = strategy = task.strategy
         if xla and strategy.num_replicas_in_sync > 1:
-            raise ValueError("XLA cannot compile a step with an all-reduce in it on CPUs; see plain_loop")
+            raise UsageError("XLA cannot compile a step with an all-reduce in it on CPUs; see plain_loop")
         self.model = task.make_model()
         self.loss = None
         self._iterator = iter(strategy.experimental_distribute_dataset(task.dataset()))

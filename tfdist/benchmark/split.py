@@ -9,6 +9,7 @@ from tfdist.gradients import reduce_gradients, update
 from tfdist.internals import models
 from tfdist.internals.tracing import compiled
 from tfdist.training import xla
+from tfdist.training.loop import batch_norms_as_wanted
 from tfdist.training.meter import NoClock
 from tfdist.training.programs import Programs
 
@@ -28,7 +29,7 @@ class Parts:
         self._model = model
         self._form = task.source.form(task.strategy.num_replicas_in_sync)
         programs = Programs.of(model)
-        self._step, self._choice = programs.step, programs.choice
+        self._step, self._choice, self._options = programs.step, programs.choice, programs.options
         self._variables = list(model.trainable_variables)
         self._computed = tf.Variable(0.0, trainable=False)
         self._compiled = {}
@@ -37,7 +38,7 @@ class Parts:
     @staticmethod
     def are_known(task, model):
         """Says whether a step can be taken apart: not a `train_step` of its own, nor a call that XLA compiles whole."""
-        whole = xla.compiles_calls(model) and task.source.is_in_memory(task.strategy)
+        whole = xla.compiles_calls(model, Programs.of(model).options) and task.source.is_in_memory(task.strategy)
         return not whole and not models.has_own(model, "train_step") and not model.run_eagerly
 
     def seconds(self, name, steps):
@@ -72,11 +73,13 @@ class Parts:
             return [tf.cast(count, tf.float64) for count in self._step.traffic.ways(of_one)]
 
         ((batches, count),) = self._reading.calls(1)
-        summed, gathered = compiled(measure)(batches, count)
+        with batch_norms_as_wanted(self._model, self._options):
+            summed, gathered = compiled(measure)(batches, count)
         return float(summed), float(gathered)
 
     def _call(self, function, steps):
-        concrete = function.get_concrete_function(self._reading.spec, tf.TensorSpec([], tf.int64))
+        with batch_norms_as_wanted(self._model, self._options):
+            concrete = function.get_concrete_function(self._reading.spec, tf.TensorSpec([], tf.int64))
         calls = self._reading.calls(steps)
         return sum(float(concrete(batches, tf.constant(count, tf.int64))) for batches, count in calls)
 

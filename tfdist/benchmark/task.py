@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdist import data, models
 from tfdist.data.arrays import MemoryReader, from_arrays
+from tfdist.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Task:
         if colon:
             model = getattr(importlib.import_module(module), function)()
             if not isinstance(model, keras.Model):
-                raise ValueError(f"--model={self.config.model} gave {type(model).__name__}. Return a keras.Model.")
+                raise UsageError(f"--model={self.config.model} gave {type(model).__name__}. Return a keras.Model.")
             return model
         images, _ = self.source.element_spec
         return models.build(self.config.model, classes=self.source.classes, input_shape=tuple(images.shape[1:]))

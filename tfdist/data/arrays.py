@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from tfdist.data.in_memory import pick_rows
 from tfdist.data.source import make_source
+from tfdist.errors import UsageError
 from tfdist.internals.tracing import as_written
+from tfdist.options import DEFAULT_GLOBAL_BATCH
 
 
 class RowReader:
@@ -60,7 +62,7 @@ class ArrayReader(MemoryReader):
         arrays = tf.nest.map_structure(np.asarray, arrays)
         lengths = {len(array) for array in tf.nest.flatten(arrays)}
         if len(lengths) != 1:
-            raise ValueError(f"arrays: the numbers of rows differ: {sorted(lengths)}. Give arrays of one length.")
+            raise UsageError(f"arrays: the numbers of rows differ: {sorted(lengths)}. Give arrays of one length.")
         super().__init__(*lengths, lambda: arrays)
 
     def tensors(self):
@@ -68,7 +70,7 @@ class ArrayReader(MemoryReader):
         return self._tensors
 
 
-def from_arrays(x, y=None, sample_weight=None, *, global_batch=32, name="arrays", **order):
+def from_arrays(x, y=None, sample_weight=None, *, global_batch=DEFAULT_GLOBAL_BATCH, name="arrays", **order):
     """Makes a source of arrays in memory.
 
     Args:
@@ -86,7 +88,7 @@ def from_arrays(x, y=None, sample_weight=None, *, global_batch=32, name="arrays"
     return make_source(name, ArrayReader(arrays), global_batch=global_batch, **order)
 
 
-def digits(split="train", *, global_batch=64, **order):
+def digits(split="train", *, global_batch=DEFAULT_GLOBAL_BATCH, **order):
     """Makes a source of the UCI handwritten digits.
 
     Images are float32 (8, 8, 1) in 0..1, labels int32 in 0..9. 1,797 images; every fifth one is the
@@ -95,7 +97,7 @@ def digits(split="train", *, global_batch=64, **order):
     its test file, here as 8-bit integers.
     """
     if split not in ("train", "test"):
-        raise ValueError(f"digits: split is {split!r}. Use 'train' or 'test'.")
+        raise UsageError(f"digits: split is {split!r}. Use 'train' or 'test'.")
     with resources.files("tfdist.data").joinpath("digits.npz").open("rb") as file:
         stored = np.load(file)
         images, labels = stored["images"], stored["labels"]

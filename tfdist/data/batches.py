@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdist.data import delivery
 from tfdist.data.share import Form, Share, cut, is_absent_spec
+from tfdist.errors import UsageError
 from tfdist.internals import runtime
 from tfdist.internals.tracing import as_written
 
@@ -70,7 +71,7 @@ class Batches:
         """
         parts = [spec for spec in tf.nest.flatten(self.element_spec) if not is_absent_spec(spec)]
         if not all(isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined() for spec in parts):
-            raise ValueError(
+            raise UsageError(
                 f"{self.name}: a TPU needs batches of one fixed shape, and these may have any: {self.element_spec}. "
                 "Use dataset.batch(…, drop_remainder=True), or give arrays or a source of tfdist.data."
             )

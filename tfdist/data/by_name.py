@@ -6,6 +6,8 @@ import inspect
 import os
 
 from tfdist.data import catalog
+from tfdist.errors import MissingFileError, UsageError
+from tfdist.options import DEFAULT_GLOBAL_BATCH
 
 # Name → (module, function) that makes the source. Any other name is one of TFDS.
 BUILT_IN = {
@@ -22,7 +24,7 @@ def load(
     name,
     *,
     split="train",
-    global_batch=64,
+    global_batch=DEFAULT_GLOBAL_BATCH,
     seed=0,
     shuffle=None,
     drop_remainder=False,
@@ -94,18 +96,18 @@ def check_name(name, *, data_dir=None, download=False):
     if data_dir is not None and "://" not in str(data_dir) and not download:
         folder = os.path.expanduser(data_dir)
         if not os.path.isdir(folder):
-            raise FileNotFoundError(f"{name}: data_dir is {folder!r}: no such folder.")
+            raise MissingFileError(f"{name}: data_dir is {folder!r}: no such folder.")
     if name not in BUILT_IN:
         _check_tfds(name, data_dir, download)
 
 
 def _check_built_in(name, data_dir, download):
     if download:
-        raise ValueError(f"{name}: download is for TFDS names. Leave it out.")
+        raise UsageError(f"{name}: download is for TFDS names. Leave it out.")
     if data_dir is not None and name not in _OF_FOLDERS:
-        raise ValueError(f"{name}: data_dir is {str(data_dir)!r}, but {name} needs none. Leave it out.")
+        raise UsageError(f"{name}: data_dir is {str(data_dir)!r}, but {name} needs none. Leave it out.")
     if data_dir is None and name == "images":
-        raise ValueError("images: there is no data_dir. Give the folder of images (--data_dir).")
+        raise UsageError("images: there is no data_dir. Give the folder of images (--data_dir).")
 
 
 def _check_tfds(name, data_dir, download):
@@ -124,7 +126,7 @@ def _check_options(name, function, options):
     known = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
     if unknown := sorted(set(options) - known):
         known -= inspect.signature(load).parameters.keys()
-        raise ValueError(
+        raise UsageError(
             f"{name}: there is no option {', '.join(unknown)}. Beside those of every name, there "
             f"are: {', '.join(sorted(known)) or 'none'}."
         )

@@ -9,6 +9,8 @@ import threading
 import urllib.parse
 import urllib.request
 
+from tfdist.errors import MissingFileError, MissingPackageError, TfdistError, UsageError
+
 # Where TFDS asks first, for its checksums and metadata.
 HOST = "storage.googleapis.com"
 _NAME = re.compile(r"(?P<name>[a-zA-Z]\w*)(/(?P<config>[\w+.\-]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?")
@@ -18,7 +20,7 @@ def parse_name(name):
     """Gives the parts of "name/config:version" as a dict; config and version may be None."""
     match = _NAME.fullmatch(name)
     if not match:
-        raise ValueError(f"data: the name is {name!r}. Use name, name/config or name:1.*.*, as TFDS writes them.")
+        raise UsageError(f"data: the name is {name!r}. Use name, name/config or name:1.*.*, as TFDS writes them.")
     return match.groupdict()
 
 
@@ -48,7 +50,7 @@ def locate(name, *, data_dir=None):
 def check_prepared(name, builder):
     """Raises FileNotFoundError, with the folder searched, unless the data are there."""
     if not builder.is_prepared():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{name}: not found in {str(builder.data_dir)!r}. Give data_dir (--data_dir), the "
             "folder that holds it, or download=True (--download)."
         )
@@ -79,13 +81,17 @@ def find_split(builder, split):
         info = builder.info.splits[split]
     except (ValueError, KeyError) as error:
         known = sorted(builder.info.splits)
-        raise ValueError(
+        raise UsageError(
             f"{builder.name}: split is {split!r}, but there are {known}. Use one of these, or a "
             "part of it as in 'train[:80%]'."
         ) from error
     if not info.num_examples:
-        raise ValueError(f"{builder.name}: split {split!r} has no rows. Use another split.")
+        raise UsageError(f"{builder.name}: split {split!r} has no rows. Use another split.")
     return info
+
+
+class DownloadError(TfdistError, ConnectionError):
+    """The place that a data set comes from cannot be reached."""
 
 
 def check_connection(host, port=443, timeout_seconds=5.0):
@@ -111,7 +117,7 @@ def check_connection(host, port=443, timeout_seconds=5.0):
     except queue.Empty:
         error = f"no answer within {timeout_seconds:g} s"
     if error:
-        raise ConnectionError(
+        raise DownloadError(
             f"download: {target[0]}:{target[1]} cannot be reached ({error}). Check the network, or "
             "give data_dir (--data_dir), a folder with the prepared data."
         )
@@ -121,7 +127,7 @@ def _import_tfds():
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"data: TFDS names need tensorflow-datasets ({error}). Run: pip install "
             "tensorflow-datasets importlib_resources"
         ) from error
@@ -133,7 +139,7 @@ def _open_folder(name, wanted, data_dir):
     config = f"{wanted['config']}/" if wanted["config"] else "*"
     pattern = f"{wanted['name']}/{config}{wanted['version'] or '*'}"
     if not fnmatch.fnmatch(builder.info.full_name, pattern):
-        raise ValueError(
+        raise UsageError(
             f"{name}: {str(data_dir)!r} holds {builder.info.full_name!r}. Use that name, or another data_dir."
         )
     return builder
@@ -145,9 +151,9 @@ def _make_builder(name, data_dir):
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         place = data_dir or tfds.core.constants.DATA_DIR
-        raise ValueError(
+        raise UsageError(
             f"{name}: neither TFDS nor the folder {str(place)!r} has this data set, or not "
             "in this version. Check the spelling, or give data_dir (--data_dir)."
         ) from error
     except (AssertionError, ValueError) as error:  # no such version, no such config
-        raise ValueError(f"{name}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{name}: {str(error).splitlines()[0]}") from error

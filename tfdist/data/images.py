@@ -1,6 +1,5 @@
 """A folder of images, one sub-folder a class."""
 
-import logging
 import os
 
 import numpy as np
@@ -9,10 +8,12 @@ import tensorflow as tf
 from tfdist.data import pixels
 from tfdist.data.arrays import MemoryReader
 from tfdist.data.source import make_source
+from tfdist.errors import MissingFileError, UsageError
+from tfdist.log import warn
+from tfdist.options import DEFAULT_GLOBAL_BATCH
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _SPLITS = ("train", "validation", "val", "test")
-_log = logging.getLogger(__name__)
 
 
 def from_images(
@@ -23,7 +24,7 @@ def from_images(
     channels=3,
     keep_aspect=False,
     encoded=False,
-    global_batch=64,
+    global_batch=DEFAULT_GLOBAL_BATCH,
     **order,
 ):
     """Makes a source of `data_dir/split/class/...`, or of `data_dir/class/...` for "train" alone.
@@ -50,9 +51,9 @@ def from_images(
         ValueError: no images, a class that "train" lacks, other channels, or what `encoded` leaves no meaning.
     """
     if channels not in (1, 3):
-        raise ValueError(f"images: channels is {channels}. Use 3 for RGB or 1 for grey.")
+        raise UsageError(f"images: channels is {channels}. Use 3 for RGB or 1 for grey.")
     if encoded and (image_size is not None or channels != 3 or keep_aspect):
-        raise ValueError("images: encoded leaves no meaning to image_size, channels and keep_aspect. Leave these out.")
+        raise UsageError("images: encoded leaves no meaning to image_size, channels and keep_aspect. Leave these out.")
     folder = find_split(data_dir, split)
     train = os.path.join(data_dir, "train")
     names = class_names(train if os.path.isdir(train) else folder)
@@ -66,13 +67,13 @@ def from_images(
 def find_split(data_dir, split):
     """Gives the folder that holds a split's classes."""
     if not os.path.isdir(data_dir):
-        raise FileNotFoundError(f"images: data_dir is {str(data_dir)!r}: no such folder.")
+        raise MissingFileError(f"images: data_dir is {str(data_dir)!r}: no such folder.")
     found = set(_subfolders(data_dir))
     if split in found:
         return os.path.join(data_dir, split)
     if split == "train" and not found & set(_SPLITS):
         return os.fspath(data_dir)
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"images: {str(data_dir)!r} has no sub-folder {split!r}; it has {sorted(found)[:8]}. "
         "Use one of these as split, or another data_dir."
     )
@@ -82,7 +83,7 @@ def class_names(folder):
     """Gives the sorted names of the sub-folders."""
     names = _subfolders(folder)
     if not names:
-        raise ValueError(f"images: {folder!r} has no sub-folders. Make one for each class.")
+        raise UsageError(f"images: {folder!r} has no sub-folders. Make one for each class.")
     return names
 
 
@@ -90,7 +91,7 @@ def list_images(folder, names):
     """Gives (paths, labels) of all images below `folder`, in sorted order."""
     extra = sorted(set(_subfolders(folder)) - set(names))
     if extra:
-        raise ValueError(f"images: {folder!r} has classes that 'train' lacks: {extra[:8]}.")
+        raise UsageError(f"images: {folder!r} has classes that 'train' lacks: {extra[:8]}.")
     paths, labels, others = [], [], 0
     for label, name in enumerate(names):
         files = _files(os.path.join(folder, name))
@@ -99,9 +100,9 @@ def list_images(folder, names):
         labels += [label] * len(images)
         others += len(files) - len(images)
     if others:
-        _log.warning("%s: %d files left out, for they are not %s.", folder, others, EXTENSIONS)
+        warn(f"{folder}: {others} files are left out because they are not {', '.join(EXTENSIONS)}.")
     if not paths:
-        raise ValueError(f"images: {folder!r} holds no images. Looked for {EXTENSIONS}.")
+        raise UsageError(f"images: {folder!r} holds no images. Looked for {EXTENSIONS}.")
     return paths, labels
 
 

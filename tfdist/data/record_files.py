@@ -8,6 +8,8 @@ import re
 import struct
 import zlib
 
+from tfdist.errors import MissingFileError, UsageError
+
 # train-00000-of-01024, mnist-train.tfrecord-00000-of-00001, part7.tfrecords.gz
 _LOOKS_LIKE_RECORDS = re.compile(r"\.tfrecords?\b|-\d{5,}-of-\d{5,}")
 # A record: length (8 bytes), its checksum (4), the data, their checksum (4).
@@ -21,7 +23,7 @@ def find_files(data_dir, split):
     pattern = os.path.join(folder, "*") if _glob(folder) else os.path.join(data_dir, f"*{split}*")
     paths = [path for path in _glob(pattern) if _LOOKS_LIKE_RECORDS.search(os.path.basename(path))]
     if not paths:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"records: no TFRecord files of split {split!r} in {str(data_dir)!r}. Give another "
             "data_dir or split, or files='.../*.tfrecord'."
         )
@@ -33,7 +35,7 @@ def expand(files):
     patterns = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     paths = [path for pattern in patterns for path in _glob(os.fspath(pattern)) or [None]]
     if not paths or None in paths:
-        raise FileNotFoundError(f"records: files is {files!r}: no such file. Give paths or a pattern.")
+        raise MissingFileError(f"records: files is {files!r}: no such file. Give paths or a pattern.")
     return paths
 
 
@@ -41,11 +43,11 @@ def compression_of(paths, compression=None):
     """Gives "GZIP", "ZLIB" or "": as told, or GZIP if every name ends in .gz."""
     if compression is not None:
         if compression not in ("", "GZIP", "ZLIB"):
-            raise ValueError(f"records: compression is {compression!r}. Use '', 'GZIP' or 'ZLIB'.")
+            raise UsageError(f"records: compression is {compression!r}. Use '', 'GZIP' or 'ZLIB'.")
         return compression
     zipped = [path for path in paths if path.endswith(".gz")]
     if zipped and len(zipped) < len(paths):
-        raise ValueError(
+        raise UsageError(
             f"records: {len(zipped)} of {len(paths)} files end in .gz. Give compression, or files of one kind."
         )
     return "GZIP" if zipped else ""
@@ -59,12 +61,12 @@ def count_records(path, compression=""):
             broken record.
     """
     if compression == "ZLIB":
-        raise ValueError("records: ZLIB files are not counted. Give rows=, the number of records.")
+        raise UsageError("records: ZLIB files are not counted. Give rows=, the number of records.")
     try:
         with _open(path, compression) as file:
             return _walk(file, path)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: broken GZIP file ({error}). Make it anew.") from error
+        raise UsageError(f"{path}: broken GZIP file ({error}). Make it anew.") from error
 
 
 def _walk(file, path):
@@ -75,7 +77,7 @@ def _walk(file, path):
         if length < _MAX_BYTES:
             file.seek(end - 1)
         if length >= _MAX_BYTES or not file.read(1):
-            raise ValueError(
+            raise UsageError(
                 f"{path}: the record at byte {offset} is cut off, or this is no TFRecord file. Make it anew."
             )
         rows, offset = rows + 1, end

@@ -8,7 +8,9 @@ import tensorflow as tf
 from tfdist import hashing, order
 from tfdist.data import pixels, record_files
 from tfdist.data.source import make_source
+from tfdist.errors import UsageError
 from tfdist.internals.tracing import as_written, compiled, converted
+from tfdist.options import DEFAULT_GLOBAL_BATCH
 
 _INTERLEAVED_FILES = 16
 
@@ -26,7 +28,7 @@ def from_records(
     compression=None,
     rows=None,
     shuffle_buffer=10_000,
-    global_batch=64,
+    global_batch=DEFAULT_GLOBAL_BATCH,
     **order,
 ):
     """Makes a source of TFRecord files.
@@ -55,7 +57,7 @@ def from_records(
     """
     name = f"records/{split}"
     if (data_dir is None) == (files is None):
-        raise ValueError(f"{name}: data_dir is {data_dir!r} and files is {files!r}. Give one of them.")
+        raise UsageError(f"{name}: data_dir is {data_dir!r} and files is {files!r}. Give one of them.")
     decode = _decoder(name, features, parse, image_size, encoded)
     paths = record_files.find_files(data_dir, split) if files is None else record_files.expand(files)
     compression = record_files.compression_of(paths, compression)
@@ -70,15 +72,15 @@ def from_records(
 def _decoder(name, features, parse, image_size, encoded):
     """Gives the function from serialized records (B,) to a batch."""
     if encoded and (features is not None or image_size is not None):
-        raise ValueError(f"{name}: encoded is for images without features and without image_size. Leave these out.")
+        raise UsageError(f"{name}: encoded is for images without features and without image_size. Leave these out.")
     if encoded:
         return lambda records: parse_images(name, records)
     if features is None:
         if parse is not None:
-            raise ValueError(f"{name}: parse needs features, the specification of what it is given.")
+            raise UsageError(f"{name}: parse needs features, the specification of what it is given.")
         return lambda records: decode_images(name, records, tuple(image_size or (224, 224)))
     if image_size is not None:
-        raise ValueError(f"{name}: image_size is for records without features. Resize in parse.")
+        raise UsageError(f"{name}: image_size is for records without features. Resize in parse.")
     if parse is None:
         return lambda records: tf.io.parse_example(records, features)
     parse = converted(parse)
@@ -123,7 +125,7 @@ def by_row(name, function):
         spec = tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape, value.dtype), traced.structured_outputs)
         for leaf in tf.nest.flatten(spec):
             if not leaf.shape.is_fully_defined():
-                raise ValueError(
+                raise UsageError(
                     f"{name}: a row has a tensor of shape {leaf.shape}, but rows of a batch share "
                     "one shape. Resize or pad it (parse, image_size)."
                 )
@@ -145,7 +147,7 @@ class RecordReader:
 
     def __init__(self, name, parts, rows, decode, *, compression="", shuffle_buffer=10_000):
         if shuffle_buffer < 1:
-            raise ValueError(f"{name}: shuffle_buffer is {shuffle_buffer}. Use 1 or more.")
+            raise UsageError(f"{name}: shuffle_buffer is {shuffle_buffer}. Use 1 or more.")
         self.rows = rows
         self.files = tuple(part.path for part in parts)
         self.decode = decode

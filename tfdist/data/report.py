@@ -1,6 +1,7 @@
 """What each worker will read in an epoch, in words. Counts only: no TensorFlow."""
 
 from tfdist import order
+from tfdist.errors import UsageError
 
 
 def worker_rows(rows, global_batch, *, replicas, workers, worker, drop_remainder=False):
@@ -29,7 +30,7 @@ def describe(source, *, replicas, workers=1):
         One line for all, then one a worker.
     """
     if replicas % workers:
-        raise ValueError(f"{source.name}: {replicas} replicas on {workers} workers. Use a multiple of {workers}.")
+        raise UsageError(f"{source.name}: {replicas} replicas on {workers} workers. Use a multiple of {workers}.")
     plan = source.plan
     lines = [_summary(source.name, plan)]
     for worker in range(workers):

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfdist.data import delivery
 from tfdist.data.batches import Batches
+from tfdist.errors import UsageError
 
 
 class Shards(Batches):
@@ -25,7 +26,7 @@ class Shards(Batches):
 
     def with_static_shapes(self):
         """Refuses: a TPU's host has all rows of its replicas."""
-        raise ValueError(
+        raise UsageError(
             f"{self.name}: data.from_function is for workers with data of their own. On a TPU use a source."
         )
 
@@ -66,5 +67,5 @@ def from_function(make_dataset, *, name="data"):
     """
     shards = make_dataset(tf.distribute.InputContext())
     if not isinstance(shards, tf.data.Dataset):
-        raise ValueError(f"{name}: the function gave {type(shards).__name__}. Return a tf.data.Dataset of batches.")
+        raise UsageError(f"{name}: the function gave {type(shards).__name__}. Return a tf.data.Dataset of batches.")
     return Shards(name, make_dataset)

@@ -12,6 +12,7 @@ from tfdist import order
 from tfdist.data import delivery
 from tfdist.data.in_memory import RowReading, open_specs
 from tfdist.data.share import Form, cut
+from tfdist.errors import UsageError
 from tfdist.internals import runtime
 from tfdist.internals.tracing import as_written, converted
 
@@ -237,14 +238,14 @@ def make_source(
         ValueError: no rows, a global batch below 1, a seed out of range, or every row dropped.
     """
     if not 0 <= seed < 2**32:
-        raise ValueError(f"{name}: seed is {seed}. Use a whole number in 0..{2**32 - 1}.")
+        raise UsageError(f"{name}: seed is {seed}. Use a whole number in 0..{2**32 - 1}.")
     if global_batch < 1:
-        raise ValueError(f"{name}: global_batch is {global_batch}. Use 1 or more.")
+        raise UsageError(f"{name}: global_batch is {global_batch}. Use 1 or more.")
     if reader.rows < 1:
-        raise ValueError(f"{name}: there are no rows. Check the folder, the split or the arrays.")
+        raise UsageError(f"{name}: there are no rows. Check the folder, the split or the arrays.")
     plan = Plan(reader.rows, global_batch, seed, shuffle, drop_remainder)
     if plan.steps == 0:
-        raise ValueError(
+        raise UsageError(
             f"{name}: drop_remainder leaves no batch, for {reader.rows} rows are fewer than "
             f"global_batch={global_batch}. Use a smaller global_batch."
         )

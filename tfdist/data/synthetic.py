@@ -5,6 +5,8 @@ import tensorflow as tf
 from tfdist import hashing
 from tfdist.data.arrays import MemoryReader, RowReader
 from tfdist.data.source import make_source
+from tfdist.errors import UsageError
+from tfdist.options import DEFAULT_GLOBAL_BATCH
 
 SHAPES = {"images": (224, 224, 3), "tokens": (128,), "vectors": (64,)}
 # The test rows are numbered far behind the train rows, so that the two never meet.
@@ -21,7 +23,7 @@ def make_synthetic(
     rows=1024,
     pool=None,
     seed=0,
-    global_batch=64,
+    global_batch=DEFAULT_GLOBAL_BATCH,
     **order,
 ):
     """Makes a source of rows that no file holds.
@@ -49,7 +51,7 @@ def make_synthetic(
     _check(name, split, kind, classes, pool)
     shape = tuple(shape) if shape is not None else SHAPES[kind]
     if kind == "tokens" and len(shape) != 1:
-        raise ValueError(f"{name}: shape of tokens is {shape}. Use one number, as in (128,).")
+        raise UsageError(f"{name}: shape of tokens is {shape}. Use one number, as in (128,).")
     reader = SyntheticReader(kind, shape, classes, rows, seed=seed, first=FIRST_ROW[split])
     if pool is not None:
         reader = PoolReader(reader, pool)
@@ -59,11 +61,11 @@ def make_synthetic(
 
 def _check(name, split, kind, classes, pool):
     if split not in FIRST_ROW:
-        raise ValueError(f"{name}: split is {split!r}. Use 'train' or 'test'.")
+        raise UsageError(f"{name}: split is {split!r}. Use 'train' or 'test'.")
     if kind not in SHAPES:
-        raise ValueError(f"{name}: kind is {kind!r}. Use one of {sorted(SHAPES)}.")
+        raise UsageError(f"{name}: kind is {kind!r}. Use one of {sorted(SHAPES)}.")
     if classes < 1 or (pool is not None and pool < 1):
-        raise ValueError(f"{name}: classes is {classes} and pool is {pool}. Use 1 or more.")
+        raise UsageError(f"{name}: classes is {classes} and pool is {pool}. Use 1 or more.")
 
 
 class SyntheticReader(RowReader):

@@ -9,7 +9,9 @@ from tfdist.data import catalog, pixels
 from tfdist.data.arrays import MemoryReader
 from tfdist.data.records import Part, RecordReader, by_row
 from tfdist.data.source import make_source
+from tfdist.errors import UsageError
 from tfdist.internals.tracing import as_written
+from tfdist.options import DEFAULT_GLOBAL_BATCH
 
 _READ_ROWS = 1024
 
@@ -24,7 +26,7 @@ def from_tfds(
     image_size=None,
     in_memory_bytes=2**30,
     shuffle_buffer=10_000,
-    global_batch=64,
+    global_batch=DEFAULT_GLOBAL_BATCH,
     **order,
 ):
     """Makes a source of a TFDS data set.
@@ -58,7 +60,7 @@ def from_tfds(
 def _stream(name, info, rows, shuffle_buffer):
     form = rows.builder.info.file_format
     if form is not None and form.value != "tfrecord":
-        raise ValueError(
+        raise UsageError(
             f"{name}: its files are {form.value}, and only TFRecord files are streamed. Raise "
             f"in_memory_bytes above {rows.bytes_of(info)}, or prepare it as TFRecord."
         )
@@ -80,12 +82,12 @@ class Rows:
         keys = keys if keys is not None else builder.info.supervised_keys
         features = builder.info.features
         if keys is None:
-            raise ValueError(f"{builder.name}: it names no pair of input and label. Give keys, of {sorted(features)}.")
+            raise UsageError(f"{builder.name}: it names no pair of input and label. Give keys, of {sorted(features)}.")
         # tf.data would stack a list.
         self._keys = tuple(keys) if isinstance(keys, list) else keys
         self._names = tf.nest.flatten(self._keys)
         if unknown := [name for name in self._names if name not in features]:
-            raise ValueError(f"{builder.name}: keys has {unknown}. Use {sorted(features)}.")
+            raise UsageError(f"{builder.name}: keys has {unknown}. Use {sorted(features)}.")
         self.builder = builder
         self._features = [features[name] for name in self._names]
         self._size = tuple(image_size) if image_size is not None else None
@@ -142,14 +144,14 @@ class Rows:
     def _check(self):
         of = self.builder.name
         if self._size is not None and not any(map(_is_image, self._features)):
-            raise ValueError(f"{of}: image_size is {self._size}, but {self._keys} has no image.")
+            raise UsageError(f"{of}: image_size is {self._size}, but {self._keys} has no image.")
         for name, feature in zip(self._names, self._features, strict=True):
             shape = feature.shape
             if not isinstance(shape, tuple):
-                raise ValueError(f"{of}: {name!r} is no tensor, but {shape}. Choose other keys.")
+                raise UsageError(f"{of}: {name!r} is no tensor, but {shape}. Choose other keys.")
             if None in (shape[-1:] if self._resized(feature) else shape):
                 cure = "Give image_size." if _is_image(feature) else "Choose other keys."
-                raise ValueError(f"{of}: the sizes of {name!r} differ: {shape}. {cure}")
+                raise UsageError(f"{of}: the sizes of {name!r} differ: {shape}. {cure}")
 
 
 def _is_image(feature):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdist import order
 from tfdist.data.share import count_rows
+from tfdist.errors import UsageError
 
 # Rows of the even batch, for each replica.
 _ROWS_A_REPLICA = 8
@@ -50,7 +51,7 @@ def make_cases(data, *, replicas, steps):
     rows = first_rows(data)
     count = int(count_rows(rows))
     if count == 0:
-        raise ValueError("build_fn() returned data without rows. Return at least one.")
+        raise UsageError("build_fn() returned data without rows. Return at least one.")
     even = _ROWS_A_REPLICA * replicas
     return [_case(rows, count, size, steps) for size in (even, even + 1, replicas - 1)]
 

@@ -1,17 +1,16 @@
 """One model in one place, one device or N replicas, trained from the same start as often as wished."""
 
-import traceback
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdist import training
 from tfdist.equality.compare import Evidence
+from tfdist.errors import TfdistError, UserCodeError
 from tfdist.internals import layer_calls, models
 
 
-class NotComparable(ValueError):
+class NotComparable(TfdistError, ValueError):
     """There is nothing to compare, and the user can mend that."""
 
 
@@ -108,15 +107,12 @@ def call(build):
     """Calls the user's function.
 
     Raises:
-        NotComparable: it raised something: says what and where.
+        UserCodeError: it raised something.
     """
     try:
         return build()
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise NotComparable(
-            f"build_fn() raised {type(error).__name__}: {error} ({place.filename}:{place.lineno}). Mend it first."
-        ) from error
+        raise UserCodeError("build_fn()", error) from error
 
 
 def checked(built):

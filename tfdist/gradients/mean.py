@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfdist.errors import UsageError
 from tfdist.internals.collectives import replica_context, sum_over_replicas
 from tfdist.internals.tracing import as_written
 
@@ -25,7 +26,7 @@ def global_mean(rows):
     """
     rows = tf.convert_to_tensor(rows)
     if rows.shape.rank != 1:
-        raise ValueError(
+        raise UsageError(
             f"global_mean: one loss a row is needed, shape (B,). Received: shape {rows.shape}. "
             "Make the loss with reduction=None, and average what is left beside the rows."
         )

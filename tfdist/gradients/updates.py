@@ -4,6 +4,7 @@ import functools
 
 import tensorflow as tf
 
+from tfdist.errors import UsageError
 from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
 from tfdist.gradients.wire import restored, rounded
 from tfdist.internals import optimizers
@@ -68,9 +69,9 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
     """
     gradients, variables = list(gradients), list(variables)
     if len(gradients) != len(variables):
-        raise ValueError(f"apply_gradients: {len(gradients)} gradients, but {len(variables)} variables. Give one each.")
+        raise UsageError(f"apply_gradients: {len(gradients)} gradients, but {len(variables)} variables. Give one each.")
     if not optimizer.built:
-        raise ValueError(
+        raise UsageError(
             "apply_gradients: the optimizer has no variables yet. Call optimizer.build(model.trainable_variables) in "
             "strategy.scope(), before the step."
         )

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfdist.cluster import hosts_of
+from tfdist.errors import StateError
 
 # One collective a small tensor waits for the network each time. Those of large packs begin later, and their copies are
 # taken from the system anew: 94 MB took 84 ms in packs of 1 MiB, 88 of 2, 107 of 4 (two workers of one machine).
@@ -22,7 +23,7 @@ def replica_context(caller):
     """
     context = tf.distribute.get_replica_context()
     if context is None:
-        raise RuntimeError(f"{caller}: called outside the function given to strategy.run. Move the call into it.")
+        raise StateError(f"{caller}: called outside the function given to strategy.run. Move the call into it.")
     return context
 
 

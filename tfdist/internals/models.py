@@ -1,5 +1,6 @@
 """What a Keras model knows of itself and does not tell in public."""
 
+import contextlib
 import functools
 
 import keras
@@ -175,10 +176,17 @@ def counts_over_replicas(model):
     return bool(masked) or any(getattr(layer, "mask_zero", False) for layer in layers(model))
 
 
-def synchronise_batchnorm(model):
-    """Makes every BatchNormalization take its statistics over all replicas."""
-    for layer in batch_norms(model):
-        layer.synchronized = True
+@contextlib.contextmanager
+def batch_norms_synchronized(model, synchronized):
+    """Makes every BatchNormalization take its statistics over all replicas, or none, while it is entered."""
+    before = [(layer, layer.synchronized) for layer in batch_norms(model)]
+    try:
+        for layer, _ in before:
+            layer.synchronized = synchronized
+        yield
+    finally:
+        for layer, value in before:
+            layer.synchronized = value
 
 
 def optimizer_variables(model):

@@ -20,6 +20,7 @@ from keras.src.backend import get_keras_mask as keras_mask
 from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_losses
 
+from tfdist.errors import UsageError
 from tfdist.internals import batchnorm
 from tfdist.internals.collectives import sum_over_replicas
 from tfdist.internals.replica import current_rows, is_compiled_by_xla, swapped
@@ -173,7 +174,7 @@ def _that_count(values, what):
         return None
     values = tf.convert_to_tensor(values)
     if values.shape.rank == 0 and current_rows() is not None:
-        raise ValueError(
+        raise UsageError(
             f"static shapes: {what} gives a scalar, so the rows that pad a smaller batch cannot be left out of it. "
             "Give one value a row, or batches that need no padding: a global batch that the replicas divide, and "
             "drop_remainder=True."
@@ -210,7 +211,7 @@ def moments(x, axes, keepdims):
 def _global_sum(value):
     """Sums a scalar that depends on the data alone over the replicas: one small all-reduce."""
     if is_compiled_by_xla():
-        raise ValueError(
+        raise UsageError(
             "jit_compile=True, but the loss divides by weights or unmasked elements of all replicas, and the "
             "collective that counts them cannot be compiled by XLA. Use jit_compile=False, or another reduction."
         )

@@ -8,6 +8,7 @@ import sys
 import time
 
 from tfdist import rundir
+from tfdist.errors import TfdistError
 from tfdist.exits import MISTAKE
 from tfdist.launch import flags, plan, restarts, summary
 from tfdist.launch.causes import judge, stop_code
@@ -27,7 +28,7 @@ def main(arguments=None):
             print(plan.text(config, workers, pathlib.Path.cwd()))
             return 0
         rundir.write_json(folders.attempts, [])
-    except (ValueError, OSError) as error:
+    except (TfdistError, OSError) as error:
         print(f"tfdist.launch: {error}", file=sys.stderr)
         return MISTAKE
     screen = Screen(config.quiet)

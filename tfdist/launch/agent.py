@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from tfdist import heartbeat
+from tfdist import errors, heartbeat
 from tfdist.cluster import ClusterError
 from tfdist.exits import MISTAKE
 from tfdist.launch.beats import Beats
@@ -130,7 +130,7 @@ class Agent:
             self._signal(signal.SIGQUIT)
 
     def _start(self, plan):
-        environ = os.environ | {heartbeat.FOLDER: self._folder}
+        environ = os.environ | {heartbeat.FOLDER: self._folder, errors.CAUSES: self._folder}
         try:
             child = Child(plan, self._spec, environ)
         except (OSError, ClusterError) as error:
@@ -163,8 +163,8 @@ class Agent:
         if child.shown:
             self._out.put_lines(child.rank, lines)
             self._out.put_missed(child.rank)
-        place = {"step": beat["step"], "phase": beat["phase"]}
-        self._out.put(event="exit", rank=child.rank, code=code, tail=list(child.tail), seconds=seconds, **place)
+        known = {"step": beat["step"], "phase": beat["phase"], "cause": errors.read_cause(self._folder, child.pid)}
+        self._out.put(event="exit", rank=child.rank, code=code, tail=list(child.tail), seconds=seconds, **known)
 
     def _signal(self, number):
         for child in self._children.values():

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tfdist.exits import HUNG, INTERRUPTED, MISTAKE, PEER_LOST, STOPPED
@@ -12,10 +13,6 @@ _PEER_WORDS = re.compile(
     r"Unavailable|AbortedError|CancelledError|DeadlineExceeded|DEADLINE_EXCEEDED|UNAVAILABLE|Connection re(set|fused)"
     r"|Socket closed|Broken ?[pP]ipe|[Cc]oordination (service|agent)|EOFError|ConnectionError"
 )
-
-
-# Exceptions of tfdist's that a script does not catch: what they tell, a restart does not mend.
-_MISTAKES = re.compile(r"tfdist\.(checkpoint\.CheckpointError|cluster\.ClusterError|slurm\.SlurmError)\b")
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,7 @@ class Exit:
         asked: whether the launcher had told the workers to end before.
         step: of its last beat; None without one.
         phase: of its last beat; None without one.
+        cause: the error of tfdist's that ended it uncaught, as `errors.read_cause` returns it; None without one.
     """
 
     worker: Worker
@@ -39,6 +37,12 @@ class Exit:
     asked: bool = False
     step: int | None = None
     phase: str | None = None
+    cause: Mapping | None = None
+
+    @property
+    def meaning(self):
+        """The exit code that says how it ended: that of the error that ended it, where a script caught none."""
+        return self.cause["exit_code"] if self.cause and self.code == 1 else self.code
 
     def __str__(self):
         if self.code is None:
@@ -46,7 +50,7 @@ class Exit:
         if self.code < 0:
             return f"was killed by {signal_name(-self.code)}"
         known = {MISTAKE: "refused", STOPPED: "saved and stopped", PEER_LOST: "lost another worker"}
-        what = known.get(self.code)
+        what = known.get(self.meaning)
         return f"{what} (exit code {self.code})" if what else f"ended with exit code {self.code}"
 
 
@@ -82,7 +86,7 @@ def judge(exits, asked=None, late=None):
         return Verdict("hang", HUNG, _say_late(late, exits), (late.rank,))
     own = [item for item in exits if not item.asked and item.code != 0]
     root = next((item for item in own if not _follows(item)), own[0] if own else None)
-    if (root is None or root.code == PEER_LOST) and any(item.code is None for item in exits):
+    if (root is None or root.meaning == PEER_LOST) and any(item.code is None for item in exits):
         # It gave no sign when it was told to end: then it is the one that the others lost.
         root = next(item for item in exits if item.code is None)
     if asked is not None and (root is None or root.code in (STOPPED, INTERRUPTED, -asked)):
@@ -140,12 +144,11 @@ def _judge_root(exits, own, root):
         return Verdict("early", shell_code(root.code), _say_early(leaver), (leaver.worker.rank,))
     if root.code == STOPPED:
         return Verdict("preempted", STOPPED, f"{root.worker} {root}: it asks to be started again")
-    if root.code == MISTAKE:
-        root = min((item for item in own if item.code == MISTAKE), key=lambda item: item.worker.rank)
-        return Verdict("mistake", MISTAKE, f"{root.worker} {root}", (root.worker.rank,))
-    if _MISTAKES.match(exception_of(root.tail) or ""):
-        return Verdict("mistake", MISTAKE, f"{root.worker} {root}{_at(root)}", (root.worker.rank,))
-    alone = "; no other worker failed before" if root.code == PEER_LOST else ""
+    if root.meaning == MISTAKE:
+        root = min((item for item in own if item.meaning == MISTAKE), key=lambda item: item.worker.rank)
+        at = _at(root) if root.cause else ""
+        return Verdict("mistake", MISTAKE, f"{root.worker} {root}{at}", (root.worker.rank,))
+    alone = "; no other worker failed before" if root.meaning == PEER_LOST else ""
     cause = f"{root.worker} {root} after {root.seconds:.0f} s{_at(root)}{alone}"
     return Verdict("failure", shell_code(root.code), cause, (root.worker.rank,))
 
@@ -161,20 +164,20 @@ def _judge_lost(exits, root):
 
 def _follows(item):
     """Says whether an exit looks like the consequence of another."""
-    if item.code in (None, STOPPED, MISTAKE):
+    if item.meaning in (None, STOPPED, MISTAKE):
         return False
-    if item.code == PEER_LOST:
+    if item.meaning == PEER_LOST:
         return True
     by_itself = item.code < 0 and item.code != -signal.SIGABRT
     return not by_itself and any(_PEER_WORDS.search(line) for line in item.tail[-15:])
 
 
 def _early_leaver(exits, root):
-    if root.code in (STOPPED, MISTAKE):
+    if root.meaning in (STOPPED, MISTAKE):
         return None
     before = [item for item in exits[: exits.index(root)] if item.code == 0 and not item.asked]
     # Whoever said that it is at its end has not left early, unless nothing else explains the others.
-    early = [item for item in before if item.phase != "end" or root.code == PEER_LOST]
+    early = [item for item in before if item.phase != "end" or root.meaning == PEER_LOST]
     by_itself = root.code < 0 and root.code != -signal.SIGABRT
     if _follows(root):
         return next(iter(early), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tfdist import faults
 from tfdist.cluster import ClusterError, split_address
+from tfdist.errors import UsageError
 from tfdist.faults import Fault
 
 _TEES = ("all", "chief", "none")
@@ -105,7 +106,7 @@ class LaunchConfig:
         found = [(fault, lost) for part, lost in self._chaos() for fault in faults.parse(part)]
         for fault, _ in found:
             if self.size and fault.worker >= self.size:
-                raise ValueError(f"--chaos: {fault} strikes none of the workers 0..{self.size - 1}. Use one of them.")
+                raise UsageError(f"--chaos: {fault} strikes none of the workers 0..{self.size - 1}. Use one of them.")
         return tuple(found)
 
     def faults_text(self) -> str:
@@ -121,7 +122,7 @@ class LaunchConfig:
 def _refuse(*checks: tuple[bool, str]) -> None:
     for wrong, message in checks:
         if wrong:
-            raise ValueError(message)
+            raise UsageError(message)
 
 
 def _check_where(config: LaunchConfig) -> None:
@@ -144,7 +145,7 @@ def _check_where(config: LaunchConfig) -> None:
     )
     for host in config.hosts:
         if not re.fullmatch(r"([\w.-]+@)?[^@]+", host) or host.startswith("-"):
-            raise ValueError(
+            raise UsageError(
                 f"--hosts: {host!r} is no host. Write names with commas between, such as a,b or user@a,user@b."
             )
         try:
@@ -153,17 +154,17 @@ def _check_where(config: LaunchConfig) -> None:
                 "--hosts, --port: an address",
             )
         except ClusterError as error:
-            raise ValueError(str(error)) from None
+            raise UsageError(str(error)) from None
     twice = next((host for host in config.hosts if config.hosts.count(host) > 1), None)
     if twice:
-        raise ValueError(f"--hosts: {twice} stands there twice. Use --processes_per_host for several on one host.")
+        raise UsageError(f"--hosts: {twice} stands there twice. Use --processes_per_host for several on one host.")
 
 
 def _check_numbers(config: LaunchConfig) -> None:
     names = ("max_restarts", "backoff_seconds", "grace", "hang_seconds", "first_step_seconds")
     for name in names:
         if not 0 <= getattr(config, name) < math.inf:
-            raise ValueError(f"--{name}={getattr(config, name)}: use a number, 0 or more.")
+            raise UsageError(f"--{name}={getattr(config, name)}: use a number, 0 or more.")
     fewest = config.min_workers
     if fewest is None:
         return
@@ -179,7 +180,7 @@ def _check_numbers(config: LaunchConfig) -> None:
 def _check_command(command: tuple[str, ...], needed: bool) -> None:
     if not command:
         if needed:
-            raise ValueError("nothing to run. Put `-m module …` or `script.py …` after ` -- `.")
+            raise UsageError("nothing to run. Put `-m module …` or `script.py …` after ` -- `.")
         return
     first = command[0]
     _refuse(
@@ -193,15 +194,15 @@ def _check_command(command: tuple[str, ...], needed: bool) -> None:
 
 def _check_speech(config: LaunchConfig) -> None:
     if config.dry_run and config.tf_config_only:
-        raise ValueError("--dry_run prints TF_CONFIG too. Use it, or --tf_config_only, not both.")
+        raise UsageError("--dry_run prints TF_CONFIG too. Use it, or --tf_config_only, not both.")
     ranks = config.tee.split(",")
     if config.tee not in _TEES and not all(rank.isdecimal() and int(rank) < config.size for rank in ranks):
-        raise ValueError(
+        raise UsageError(
             f"--tee={config.tee}: use all, chief, none, or ranks of 0..{config.size - 1} with commas between."
         )
     for item in config.env:
         name, equals, _ = item.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
-            raise ValueError(f"--env={item}: write --env=NAME=VALUE.")
+            raise UsageError(f"--env={item}: write --env=NAME=VALUE.")
         if _OWN.fullmatch(name):
-            raise ValueError(f"--env={item}: the launcher itself sets {name}. Leave it out.")
+            raise UsageError(f"--env={item}: the launcher itself sets {name}. Leave it out.")

@@ -129,12 +129,13 @@ class Watch:
         if worker is None:
             return
         code, tail = event["code"], tuple(event["tail"])
-        place = {"step": event.get("step"), "phase": event.get("phase")}
-        self._exits.append(Exit(worker, code, event["seconds"], tail, self._ending, **place))
+        known = {name: event.get(name) for name in ("step", "phase", "cause")}
+        ended = Exit(worker, code, event["seconds"], tail, self._ending, **known)
+        self._exits.append(ended)
         if code == 0 and self._running and not self._ending:
             self._screen.say(f"{worker} has ended with exit code 0; {len(self._running)} at work")
         elif code:
-            settle = {STOPPED: self._config.grace, PEER_LOST: _SETTLE_LOST_SECONDS}.get(code, _SETTLE_SECONDS)
+            settle = {STOPPED: self._config.grace, PEER_LOST: _SETTLE_LOST_SECONDS}.get(ended.meaning, _SETTLE_SECONDS)
             self._stop_at = min(self._stop_at, time.monotonic() + settle)
 
     def _take_loss(self, agent, event):

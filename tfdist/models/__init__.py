@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfdist.errors import UsageError
+
 if TYPE_CHECKING:
     import keras
 
@@ -53,7 +55,7 @@ def check_name(name: str) -> None:
     if name not in _NAMES:
         hint = _nearest(name, _NAMES)
         known = ", ".join(_NAMES)
-        raise ValueError(f"models: no model is called {name!r}.{hint} Known: {known}.")
+        raise UsageError(f"models: no model is called {name!r}.{hint} Known: {known}.")
 
 
 def build(name: str, *, classes: int, input_shape: Sequence[int], **options: Any) -> "keras.Model":
@@ -100,7 +102,7 @@ def _check_options(name: str, builder: Callable, options: dict[str, Any]) -> Non
     for option in options:
         if option not in taken:
             hint = _nearest(option, taken)
-            raise ValueError(f"models: {name} takes no option {option!r}.{hint} It takes: {', '.join(taken)}.")
+            raise UsageError(f"models: {name} takes no option {option!r}.{hint} It takes: {', '.join(taken)}.")
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:

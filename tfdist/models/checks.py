@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from tfdist.errors import UsageError
+
 
 def check_classes(model: str, classes: Any) -> None:
     """Raises ValueError unless `classes` is a whole number of at least 2."""
     if not _is_count(classes) or classes < 2:
-        raise ValueError(f"models: {model}: classes is {classes!r}. Use a whole number of at least 2.")
+        raise UsageError(f"models: {model}: classes is {classes!r}. Use a whole number of at least 2.")
 
 
 def check_shape(model: str, input_shape: Any) -> tuple[int, ...]:
@@ -21,7 +23,7 @@ def check_shape(model: str, input_shape: Any) -> tuple[int, ...]:
     """
     dimensions = tuple(input_shape) if isinstance(input_shape, Sequence) else ()
     if not dimensions or not all(_is_count(d) for d in dimensions):
-        raise ValueError(
+        raise UsageError(
             f"models: {model}: input_shape is {input_shape!r}. "
             "Give the shape of one row, without the batch, in whole numbers of at least 1."
         )
@@ -39,12 +41,12 @@ def check_image(model: str, input_shape: Any, *, smallest: int, cure: str) -> tu
     """
     shape = check_shape(model, input_shape)
     if len(shape) != 3:
-        raise ValueError(
+        raise UsageError(
             f"models: {model}: input_shape is {shape}, which has {len(shape)} dimension(s). "
             "Give (height, width, channels), without the batch."
         )
     if min(shape[:2]) < smallest:
-        raise ValueError(
+        raise UsageError(
             f"models: {model}: input_shape is {shape}, but this network needs at least "
             f"{smallest} x {smallest} pixels. {cure}"
         )
@@ -60,7 +62,7 @@ def check_widths(model: str, option: str, widths: Any) -> tuple[int, ...]:
         widths: One width a layer.
     """
     if not isinstance(widths, list | tuple) or not all(_is_count(width) for width in widths):
-        raise ValueError(
+        raise UsageError(
             f"models: {model}: {option} is {widths!r}. Give a tuple of whole numbers of at least 1, one a layer."
         )
     return tuple(int(width) for width in widths)
@@ -70,7 +72,7 @@ def check_weight_decay(model: str, weight_decay: Any) -> None:
     """Raises ValueError unless `weight_decay` is a finite number of at least 0."""
     is_number = isinstance(weight_decay, Real) and not isinstance(weight_decay, bool)
     if not is_number or not math.isfinite(weight_decay) or weight_decay < 0:
-        raise ValueError(
+        raise UsageError(
             f"models: {model}: weight_decay is {weight_decay!r}. Use a finite number of at least 0, such as 1e-4."
         )
 
@@ -78,14 +80,14 @@ def check_weight_decay(model: str, weight_decay: Any) -> None:
 def check_dropout(model: str, rate: Any) -> None:
     """Raises ValueError unless `rate` is a number with 0 ≤ rate < 1."""
     if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
-        raise ValueError(f"models: {model}: dropout is {rate!r}. Use a number with 0 ≤ dropout < 1, such as 0.5.")
+        raise UsageError(f"models: {model}: dropout is {rate!r}. Use a number with 0 ≤ dropout < 1, such as 0.5.")
 
 
 def check_flag(model: str, option: str, value: Any) -> None:
     """Raises ValueError unless `value` is True or False."""
     # The text "False" from a command line is true; better refused than obeyed.
     if not isinstance(value, bool):
-        raise ValueError(f"models: {model}: {option} is {value!r}. Use True or False.")
+        raise UsageError(f"models: {model}: {option} is {value!r}. Use True or False.")
 
 
 def _is_count(value: Any) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tfdist.models.checks import check_classes, check_flag, check_image, check_weight_decay
+from tfdist.models.checks import check_classes, check_image, check_weight_decay
 from tfdist.models.layers import ConvNorm, relu, softmax_head
 
 # The first convolution keeps the size, the second and third stage halve it.
@@ -16,7 +16,6 @@ def resnet20(
     classes: int,
     input_shape: Sequence[int],
     *,
-    sync_batchnorm: bool = True,
     weight_decay: float = 0.0,
 ) -> keras.Model:
     """Builds the 20-layer CIFAR ResNet: three stages of three blocks, shortcuts of option A.
@@ -24,7 +23,6 @@ def resnet20(
     Args:
         classes: Number of classes, at least 2.
         input_shape: (H, W, C), at least 4 x 4 pixels.
-        sync_batchnorm: BatchNorm's statistics over the rows of all replicas.
         weight_decay: L2 penalty on the kernels, whose gradient is `weight_decay * kernel`; the
             paper trains with 1e-4.
 
@@ -39,7 +37,6 @@ def resnet20(
         3,
         classes,
         input_shape,
-        sync_batchnorm=sync_batchnorm,
         weight_decay=weight_decay,
     )
 
@@ -48,7 +45,6 @@ def resnet32(
     classes: int,
     input_shape: Sequence[int],
     *,
-    sync_batchnorm: bool = True,
     weight_decay: float = 0.0,
 ) -> keras.Model:
     """Builds the 32-layer CIFAR ResNet: three stages of five blocks. Arguments as `resnet20`'s."""
@@ -57,7 +53,6 @@ def resnet32(
         5,
         classes,
         input_shape,
-        sync_batchnorm=sync_batchnorm,
         weight_decay=weight_decay,
     )
 
@@ -66,7 +61,6 @@ def resnet56(
     classes: int,
     input_shape: Sequence[int],
     *,
-    sync_batchnorm: bool = True,
     weight_decay: float = 0.0,
 ) -> keras.Model:
     """Builds the 56-layer CIFAR ResNet: three stages of nine blocks. Arguments as `resnet20`'s."""
@@ -75,18 +69,16 @@ def resnet56(
         9,
         classes,
         input_shape,
-        sync_batchnorm=sync_batchnorm,
         weight_decay=weight_decay,
     )
 
 
-def _build(name, blocks, classes, input_shape, *, sync_batchnorm, weight_decay):
+def _build(name, blocks, classes, input_shape, *, weight_decay):
     check_classes(name, classes)
     cure = "Give larger images, or build a cnn or an mlp."
     shape = check_image(name, input_shape, smallest=_TOTAL_STRIDE, cure=cure)
-    check_flag(name, "sync_batchnorm", sync_batchnorm)
     check_weight_decay(name, weight_decay)
-    conv = ConvNorm(sync_batchnorm=sync_batchnorm, weight_decay=weight_decay)
+    conv = ConvNorm(weight_decay=weight_decay)
     inputs = keras.Input(shape, name="inputs")
     x = relu(conv(inputs, _WIDTHS[0], kernel=3, name="stem"), "stem_relu")
     for stage, width in enumerate(_WIDTHS, start=1):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
+from tfdist.errors import UsageError
 from tfdist.models.checks import (
     check_classes,
     check_dropout,
@@ -23,7 +24,6 @@ def cnn(
     dense: int = 128,
     dropout: float = 0.0,
     batch_norm: bool = False,
-    sync_batchnorm: bool = True,
     weight_decay: float = 0.0,
 ) -> keras.Model:
     """Builds 3x3 convolutions without padding, each with ReLU and a 2x2 max pool; dense; softmax.
@@ -35,7 +35,6 @@ def cnn(
         dense: Width D of the ReLU layer before the softmax.
         dropout: Rate of the dropout behind it, the same on any number of replicas.
         batch_norm: BatchNorm, in place of a bias, between each convolution and its ReLU.
-        sync_batchnorm: Its statistics over the rows of all replicas.
         weight_decay: L2 penalty on the kernels, whose gradient is `weight_decay * kernel`.
 
     Returns:
@@ -47,7 +46,7 @@ def cnn(
     check_classes("cnn", classes)
     widths = check_widths("cnn", "filters", filters)
     check_widths("cnn", "dense", (dense,))
-    _check_batchnorm(batch_norm, sync_batchnorm)
+    check_flag("cnn", "batch_norm", batch_norm)
     check_dropout("cnn", dropout)
     check_weight_decay("cnn", weight_decay)
     shape = _check_image(input_shape, widths)
@@ -58,7 +57,6 @@ def cnn(
             x,
             width,
             batch_norm=batch_norm,
-            sync_batchnorm=sync_batchnorm,
             weight_decay=weight_decay,
             name=f"conv{number}",
         )
@@ -69,7 +67,7 @@ def cnn(
     return keras.Model(inputs, outputs, name="cnn")
 
 
-def _conv_pool(x, width, *, batch_norm, sync_batchnorm, weight_decay, name):
+def _conv_pool(x, width, *, batch_norm, weight_decay, name):
     x = keras.layers.Conv2D(
         width,
         3,
@@ -78,27 +76,17 @@ def _conv_pool(x, width, *, batch_norm, sync_batchnorm, weight_decay, name):
         name=name,
     )(x)
     if batch_norm:
-        x = batchnorm(x, synchronized=sync_batchnorm, name=f"{name}_norm")
+        x = batchnorm(x, name=f"{name}_norm")
     x = relu(x, f"{name}_relu")
     return keras.layers.MaxPooling2D(name=f"{name}_pool")(x)
 
 
 def _check_image(input_shape, widths):
     if not widths:
-        raise ValueError("models: cnn: filters is (). Give at least one width, or build an mlp.")
+        raise UsageError("models: cnn: filters is (). Give at least one width, or build an mlp.")
     smallest = 1
     for _ in widths:
         # Backwards: the pool halves, the unpadded 3x3 convolution takes one pixel off each side.
         smallest = 2 * smallest + 2
     cure = f"Give larger images, or fewer filters than the {len(widths)} in {widths}."
     return check_image("cnn", input_shape, smallest=smallest, cure=cure)
-
-
-def _check_batchnorm(batch_norm, sync_batchnorm):
-    check_flag("cnn", "batch_norm", batch_norm)
-    check_flag("cnn", "sync_batchnorm", sync_batchnorm)
-    if not sync_batchnorm and not batch_norm:
-        raise ValueError(
-            "models: cnn: sync_batchnorm=False changes nothing, for batch_norm is False. "
-            "Add batch_norm=True, or leave sync_batchnorm away."
-        )

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfdist import hashing
+from tfdist.errors import UsageError
 from tfdist.internals.replica import current_rows
 
 
@@ -26,7 +27,7 @@ class RowDropout(keras.layers.Layer):
     def __init__(self, rate, seed=None, **options):
         super().__init__(**options)
         if not 0 <= rate < 1:
-            raise ValueError(f"RowDropout: rate is {rate}. Use 0 ≤ rate < 1.")
+            raise UsageError(f"RowDropout: rate is {rate}. Use 0 ≤ rate < 1.")
         self.rate = rate
         # Its state, which checkpoints keep, counts the steps.
         self.seed_generator = keras.random.SeedGenerator(seed)

@@ -20,12 +20,11 @@ def l2(weight_decay: float) -> keras.Regularizer | None:
     return keras.regularizers.L2(weight_decay / 2) if weight_decay else None
 
 
-def batchnorm(x: keras.KerasTensor, *, synchronized: bool, gamma: str = "ones", name: str) -> keras.KerasTensor:
+def batchnorm(x: keras.KerasTensor, *, gamma: str = "ones", name: str) -> keras.KerasTensor:
     """Returns `x` (B, ..., D) normalised over all but its last axis.
 
     Args:
         x: What to normalise.
-        synchronized: Take the statistics over the rows of all replicas.
         gamma: Keras initializer of the scale.
         name: Name of the layer.
     """
@@ -33,7 +32,8 @@ def batchnorm(x: keras.KerasTensor, *, synchronized: bool, gamma: str = "ones", 
         momentum=BATCHNORM_MOMENTUM,
         epsilon=BATCHNORM_EPSILON,
         gamma_initializer=gamma,
-        synchronized=synchronized,
+        # For loops written by hand: `fit` decides for itself.
+        synchronized=True,
         name=name,
     )(x)
 
@@ -53,11 +53,9 @@ class ConvNorm:
     """A network's convolutions without bias, each followed by BatchNorm.
 
     Attributes:
-        sync_batchnorm: Statistics over the rows of all replicas.
         weight_decay: Factor of the kernel in the gradient of the penalty; 0 for none.
     """
 
-    sync_batchnorm: bool
     weight_decay: float
 
     def __call__(
@@ -86,7 +84,7 @@ class ConvNorm:
             kernel_regularizer=l2(self.weight_decay),
             name=name,
         )(x)
-        return batchnorm(x, synchronized=self.sync_batchnorm, gamma=gamma, name=f"{name}_norm")
+        return batchnorm(x, gamma=gamma, name=f"{name}_norm")
 
 
 def softmax_head(

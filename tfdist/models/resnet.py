@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tfdist.models.checks import check_classes, check_flag, check_image, check_weight_decay
+from tfdist.models.checks import check_classes, check_image, check_weight_decay
 from tfdist.models.layers import ConvNorm, relu, softmax_head
 
 # Stem 2, its pool 2, and three of the four stages 2 each.
@@ -21,7 +21,6 @@ def resnet18(
     classes: int,
     input_shape: Sequence[int],
     *,
-    sync_batchnorm: bool = True,
     weight_decay: float = 0.0,
 ) -> keras.Model:
     """Builds ResNet-18, of blocks of two 3x3 convolutions. Arguments as `resnet50`'s."""
@@ -31,7 +30,6 @@ def resnet18(
         (2, 2, 2, 2),
         classes,
         input_shape,
-        sync_batchnorm=sync_batchnorm,
         weight_decay=weight_decay,
     )
 
@@ -40,7 +38,6 @@ def resnet34(
     classes: int,
     input_shape: Sequence[int],
     *,
-    sync_batchnorm: bool = True,
     weight_decay: float = 0.0,
 ) -> keras.Model:
     """Builds ResNet-34, of blocks of two 3x3 convolutions. Arguments as `resnet50`'s."""
@@ -50,7 +47,6 @@ def resnet34(
         (3, 4, 6, 3),
         classes,
         input_shape,
-        sync_batchnorm=sync_batchnorm,
         weight_decay=weight_decay,
     )
 
@@ -59,7 +55,6 @@ def resnet50(
     classes: int,
     input_shape: Sequence[int],
     *,
-    sync_batchnorm: bool = True,
     weight_decay: float = 0.0,
 ) -> keras.Model:
     """Builds ResNet-50, of bottlenecks: 1x1, 3x3, 1x1 convolutions.
@@ -67,7 +62,6 @@ def resnet50(
     Args:
         classes: Number of classes, at least 2.
         input_shape: (H, W, C), at least 32 x 32 pixels.
-        sync_batchnorm: BatchNorm's statistics over the rows of all replicas.
         weight_decay: L2 penalty on the kernels, whose gradient is `weight_decay * kernel`; the
             papers train with 1e-4, on the kernels alone.
 
@@ -83,7 +77,6 @@ def resnet50(
         (3, 4, 6, 3),
         classes,
         input_shape,
-        sync_batchnorm=sync_batchnorm,
         weight_decay=weight_decay,
     )
 
@@ -92,7 +85,6 @@ def resnet101(
     classes: int,
     input_shape: Sequence[int],
     *,
-    sync_batchnorm: bool = True,
     weight_decay: float = 0.0,
 ) -> keras.Model:
     """Builds ResNet-101, of bottlenecks. Arguments as `resnet50`'s."""
@@ -102,7 +94,6 @@ def resnet101(
         (3, 4, 23, 3),
         classes,
         input_shape,
-        sync_batchnorm=sync_batchnorm,
         weight_decay=weight_decay,
     )
 
@@ -111,7 +102,6 @@ def resnet152(
     classes: int,
     input_shape: Sequence[int],
     *,
-    sync_batchnorm: bool = True,
     weight_decay: float = 0.0,
 ) -> keras.Model:
     """Builds ResNet-152, of bottlenecks. Arguments as `resnet50`'s."""
@@ -121,18 +111,16 @@ def resnet152(
         (3, 8, 36, 3),
         classes,
         input_shape,
-        sync_batchnorm=sync_batchnorm,
         weight_decay=weight_decay,
     )
 
 
-def _build(name, block, blocks, classes, input_shape, *, sync_batchnorm, weight_decay):
+def _build(name, block, blocks, classes, input_shape, *, weight_decay):
     check_classes(name, classes)
     cure = "Give larger images, or build resnet20, resnet32 or resnet56."
     shape = check_image(name, input_shape, smallest=_TOTAL_STRIDE, cure=cure)
-    check_flag(name, "sync_batchnorm", sync_batchnorm)
     check_weight_decay(name, weight_decay)
-    conv = ConvNorm(sync_batchnorm=sync_batchnorm, weight_decay=weight_decay)
+    conv = ConvNorm(weight_decay=weight_decay)
     inputs = keras.Input(shape, name="inputs")
     x = _stem(conv, inputs)
     for stage, (width, count) in enumerate(zip(_WIDTHS, blocks, strict=True), start=1):

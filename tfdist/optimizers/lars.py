@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfdist.errors import UsageError
 from tfdist.optimizers.scaling import is_number
 
 
@@ -70,7 +71,7 @@ class LARS(keras.optimizers.SGD):
         paths = [getattr(variable, "path", variable.name) for variable in variables]
         for pattern in self.exclude_from_layer_adaptation:
             if not any(re.search(pattern, path) for path in paths):
-                raise ValueError(
+                raise UsageError(
                     f"LARS: exclude_from_layer_adaptation has {pattern!r}, which matches none of the variables "
                     f"{', '.join(paths)}. Correct it or leave it out."
                 )
@@ -105,7 +106,7 @@ class LARS(keras.optimizers.SGD):
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         """Refused: LARS has no decay outside the ratio."""
-        raise ValueError(
+        raise UsageError(
             f"LARS: exclude_from_weight_decay got var_list={var_list!r}, var_names={var_names!r}, but its weight decay "
             "goes with the layer adaptation. Name the variables in exclude_from_layer_adaptation."
         )
@@ -130,7 +131,7 @@ def _parts(variable):
 
 def _number(name, value):
     if not is_number(value) or value < 0:
-        raise ValueError(f"LARS: {name} is {value!r}. Use a finite number from 0.")
+        raise UsageError(f"LARS: {name} is {value!r}. Use a finite number from 0.")
     return float(value)
 
 
@@ -140,7 +141,7 @@ def _patterns(given):
         try:
             re.compile(pattern)
         except (re.error, TypeError) as error:
-            raise ValueError(
+            raise UsageError(
                 f"LARS: exclude_from_layer_adaptation has {pattern!r}: {error}. Use regular expressions."
             ) from None
     return patterns

@@ -4,6 +4,8 @@ import math
 from fractions import Fraction
 from numbers import Integral, Real
 
+from tfdist.errors import UsageError
+
 # Rule → factor of the learning rate for a global batch `ratio` times the base batch.
 _FACTORS = {"linear": float, "square_root": math.sqrt}
 
@@ -28,11 +30,11 @@ def scale_learning_rate(learning_rate, *, global_batch, base_batch=256, rule="li
     """
     place = "scale_learning_rate"
     if not is_number(learning_rate) or learning_rate <= 0:
-        raise ValueError(f"{place}: learning_rate is {learning_rate!r}. Use a finite number above 0.")
+        raise UsageError(f"{place}: learning_rate is {learning_rate!r}. Use a finite number above 0.")
     _check_whole(place, "global_batch", global_batch, least=1)
     _check_whole(place, "base_batch", base_batch, least=1)
     if rule not in _FACTORS:
-        raise ValueError(f"{place}: rule is {rule!r}. Use one of {', '.join(_FACTORS)}.")
+        raise UsageError(f"{place}: rule is {rule!r}. Use one of {', '.join(_FACTORS)}.")
     return float(learning_rate) * _FACTORS[rule](int(global_batch) / int(base_batch))
 
 
@@ -55,7 +57,7 @@ def warmup_steps(*, steps=None, examples=None, epochs=None, global_batch=None, r
     unit, length = _only_length(steps=steps, examples=examples, epochs=epochs)
     if unit == "epochs":
         if not is_number(epochs) or epochs < 0:
-            raise ValueError(f"warm-up: epochs is {epochs!r}. Use a finite number from 0.")
+            raise UsageError(f"warm-up: epochs is {epochs!r}. Use a finite number from 0.")
     else:
         _check_whole("warm-up", unit, length, least=0)
     _check_need(unit, length, "global_batch", global_batch, needed=unit != "steps")
@@ -111,19 +113,19 @@ def _only_length(**lengths):
     given = {unit: length for unit, length in lengths.items() if length is not None}
     if len(given) != 1:
         came = " and ".join(f"{unit} is {length!r}" for unit, length in given.items()) or "no length came"
-        raise ValueError(f"warm-up: {came}. Give exactly one of {', '.join(lengths)}.")
+        raise UsageError(f"warm-up: {came}. Give exactly one of {', '.join(lengths)}.")
     return next(iter(given.items()))
 
 
 def _check_need(unit, length, name, value, *, needed):
     if needed and value is None:
-        raise ValueError(f"warm-up: {unit} is {length!r}, but {name} is missing. Give it too.")
+        raise UsageError(f"warm-up: {unit} is {length!r}, but {name} is missing. Give it too.")
     if not needed and value is not None:
-        raise ValueError(f"warm-up: {unit} is {length!r}, so {name} ({value!r}) changes nothing. Leave it out.")
+        raise UsageError(f"warm-up: {unit} is {length!r}, so {name} ({value!r}) changes nothing. Leave it out.")
     if needed:
         _check_whole("warm-up", name, value, least=1)
 
 
 def _check_whole(place, name, value, *, least):
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{place}: {name} is {value!r}. Use a whole number from {least}.")
+        raise UsageError(f"{place}: {name} is {value!r}. Use a whole number from {least}.")

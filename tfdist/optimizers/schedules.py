@@ -4,6 +4,7 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from tfdist.errors import UsageError
 from tfdist.optimizers.scaling import is_number, warmup_steps
 
 
@@ -37,9 +38,9 @@ class WarmUp(LearningRateSchedule):
     def __init__(self, after, *, steps=None, examples=None, epochs=None, global_batch=None, rows=None, start=0.0):
         super().__init__()
         if not isinstance(after, LearningRateSchedule) and not _is_rate(after):
-            raise ValueError(f"WarmUp: after is {after!r}. Use a finite number from 0, or a Keras schedule.")
+            raise UsageError(f"WarmUp: after is {after!r}. Use a finite number from 0, or a Keras schedule.")
         if not _is_rate(start):
-            raise ValueError(f"WarmUp: start is {start!r}. Use a finite number from 0.")
+            raise UsageError(f"WarmUp: start is {start!r}. Use a finite number from 0.")
         self._length = {
             "steps": steps,
             "examples": examples,

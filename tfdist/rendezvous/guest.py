@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tfdist.cluster import split_address
 from tfdist.log import say
 from tfdist.rendezvous.host import FAREWELL_SECONDS
-from tfdist.rendezvous.messages import LIMIT_BYTES, RendezvousError, decode, encode, take_line
+from tfdist.rendezvous.messages import LIMIT_BYTES, MismatchError, RendezvousError, decode, encode, take_line
 from tfdist.rendezvous.names import look_up
 
 _ATTEMPT_SECONDS = 2.0
@@ -36,7 +36,8 @@ def visit(workers: Sequence[str], rank: int, hello: dict, timeout_seconds: float
         What the chief announced.
 
     Raises:
-        RendezvousError: worker 0 is missing, or has said that something is wrong.
+        RendezvousError: worker 0 is missing, or has said that something is wrong; `MismatchError` where that is a
+            difference between the workers.
     """
     start = time.monotonic()
     deadline, word = start + timeout_seconds, start + _FIRST_WORD_SECONDS
@@ -69,7 +70,7 @@ def _talk(connection, line, deadline):
     while True:
         message = _receive(connection, received, end, "it fell silent" if welcome else "it takes a connection, no more")
         if "error" in message:
-            raise RendezvousError(str(message["error"]))
+            raise (MismatchError if message.get("mismatch") else RendezvousError)(str(message["error"]))
         if isinstance(message.get("announcement"), dict):
             return message["announcement"]
         welcome = True

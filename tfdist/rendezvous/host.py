@@ -182,13 +182,13 @@ class Reception:
         """Gives the line for a visitor who cannot take part, else None."""
         if message["tfdist"] != VERSION:
             self._notes[f"Someone at {visitor.origin} runs another version of tfdist."] = None
-            return encode(error="rendezvous: worker 0 runs another version of tfdist. Install the same one everywhere.")
+            return _mismatch("worker 0 runs another version of tfdist. Install the same one everywhere.")
         if message.get("workers") != list(self._workers):
             theirs, ours = _show(message.get("workers")), _show(self._workers)
             self._notes[f"Someone at {visitor.origin} came with another list of workers: {theirs}."] = None
-            return encode(
-                error=f"rendezvous: worker 0 at {self._workers[0]} has another list of workers, {ours}, than this one, "
-                f"{theirs}. Give all workers of a run the same list, and each run ports of its own."
+            return _mismatch(
+                f"worker 0 at {self._workers[0]} has another list of workers, {ours}, than this one, {theirs}. Give "
+                "all workers of a run the same list, and each run ports of its own."
             )
         if not _is_complete(message, len(self._workers)):
             return b""
@@ -199,9 +199,7 @@ class Reception:
         if rank in self._guests:
             first = self._guests[rank].origin
             self._notes[f"Worker {rank} came twice, from {first} and {visitor.origin}."] = None
-            return encode(
-                error=f"rendezvous: worker {rank} is here already, from {first}. Give each process an index of its own."
-            )
+            return _mismatch(f"worker {rank} is here already, from {first}. Give each process an index of its own.")
         return None
 
     def _send(self, visitor, line, seconds=1.0):
@@ -221,6 +219,10 @@ class Reception:
             self._strangers.remove(visitor)
         elif self._guests.pop(visitor.rank, None):
             self._left.add(visitor.rank)
+
+
+def _mismatch(problem):
+    return encode(error=f"rendezvous: {problem}", mismatch=True)
 
 
 def _is_complete(message, size):

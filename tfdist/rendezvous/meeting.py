@@ -9,7 +9,7 @@ from tfdist.cluster import Cluster
 from tfdist.fingerprint import differences
 from tfdist.rendezvous.guest import visit
 from tfdist.rendezvous.host import Reception
-from tfdist.rendezvous.messages import RendezvousError, encode
+from tfdist.rendezvous.messages import MismatchError, RendezvousError, encode
 from tfdist.rendezvous.ports import open_port
 from tfdist.rendezvous.proxies import bypass
 
@@ -40,7 +40,8 @@ def meet(
         The chief's announcement, or {}.
 
     Raises:
-        RendezvousError: names the absent workers, the busy port, or the first difference: worker, key, both values.
+        RendezvousError: names the absent workers or the busy port.
+        MismatchError: names the first difference: worker, key, both values.
         ValueError: hello or announcement is not JSON, or too long.
     """
     bypass(environ, cluster.workers)
@@ -68,16 +69,13 @@ def _as_json(value, **beside):
 def _receive_all(reception, hello, told):
     reception.wait()
     absent = reception.absent()
-    problem = reception.trouble
-    if not problem and absent:
-        problem = reception.describe_absent()
-    if not problem:
-        problem = _describe_differences([hello, *reception.hellos])
-    if problem:
-        line = encode(error=problem)
+    problem = reception.trouble or (reception.describe_absent() if absent else None)
+    difference = None if problem else _describe_differences([hello, *reception.hellos])
+    if problem or difference:
+        line = encode(error=problem or difference, mismatch=bool(difference))
         reception.tell(line, line)
         reception.linger(absent)
-        raise RendezvousError(problem)
+        raise MismatchError(difference) if difference else RendezvousError(problem)
     reception.tell(told, encode(error="rendezvous: too late, this run has started with all its workers."))
 
 

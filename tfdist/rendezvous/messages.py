@@ -3,13 +3,27 @@
 import json
 from typing import Any
 
+from tfdist.errors import TfdistError, UsageError
+from tfdist.exits import MISTAKE, PEER_LOST
+
 VERSION = 1
 # Enough for the addresses of thousands of workers; a stranger cannot fill the memory with one line.
 LIMIT_BYTES = 2**20
 
 
-class RendezvousError(RuntimeError):
-    """The workers cannot train together; the message says who or what is in the way."""
+class RendezvousError(TfdistError, RuntimeError):
+    """The workers cannot train together now; the message says who is late or what is in the way.
+
+    Its exit code is the one that `tfdist.launch` starts again: a late worker may be in time at the next start.
+    """
+
+    exit_code = PEER_LOST
+
+
+class MismatchError(RendezvousError):
+    """The workers do not run the same, which no restart mends."""
+
+    exit_code = MISTAKE
 
 
 def encode(**message: Any) -> bytes:
@@ -21,11 +35,11 @@ def encode(**message: Any) -> bytes:
     try:
         line = json.dumps({"tfdist": VERSION, **message}).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
+        raise UsageError(
             f"rendezvous: what a worker sends must be JSON ({error}). Use dicts, lists, texts and numbers."
         ) from None
     if len(line) > LIMIT_BYTES:
-        raise ValueError(f"rendezvous: {len(line)} bytes are too much to send. Use {LIMIT_BYTES} or fewer.")
+        raise UsageError(f"rendezvous: {len(line)} bytes are too much to send. Use {LIMIT_BYTES} or fewer.")
     return line
 
 

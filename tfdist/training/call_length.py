@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from tfdist.coordination import make_broadcast
 from tfdist.log import say
+from tfdist.options.step import AUTO
 from tfdist.strategy import is_chief, worker_count
 from tfdist.training.batch_listeners import describe, find_listeners
 
-AUTO = "auto"
 # A progress bar moves once a call; between two calls signals, heartbeats and votes are served. A call's own work on the
 # host takes a millisecond or less.
 _LIMIT_SECONDS = 0.5
@@ -188,16 +188,7 @@ def set_call_length(model, wish):
         model: a compiled `keras.Model`.
         wish: a number, "auto", or None for what `compile` said, where that is more than Keras' default of 1, and else
             "auto" without a word.
-
-    Raises:
-        ValueError: another wish.
     """
-    whole = isinstance(wish, int) and not isinstance(wish, bool)
-    if wish not in (None, AUTO) and not (whole and wish >= 1):
-        raise ValueError(
-            f"tfdist.fit: steps_per_execution is {wish!r}. Use a whole number from 1, 'auto', or None for what compile "
-            "said, or 'auto' where it said nothing."
-        )
     before = model.steps_per_execution
     measures = wish == AUTO or (wish is None and before == 1)
     model.steps_per_execution = 1 if measures else wish or before

@@ -4,6 +4,7 @@ import warnings
 
 import tensorflow as tf
 
+from tfdist.errors import UsageError
 from tfdist.internals import models
 
 
@@ -14,7 +15,7 @@ def check_compiled(model, method):
         ValueError: `compile` was not called.
     """
     if not models.is_compiled(model):
-        raise ValueError(
+        raise UsageError(
             f"tfdist.{method}: the model is not compiled. Call model.compile(optimizer, loss) in the scope first."
         )
 
@@ -26,7 +27,7 @@ def check_data(x, name):
         ValueError: says what may be given.
     """
     if x is None:
-        raise ValueError(
+        raise UsageError(
             f"{name} is None. Give arrays, a tf.data.Dataset, a PyDataset, a generator or a tfdist Source."
         )
 
@@ -39,7 +40,7 @@ def check_outputs(outputs):
     """
     for part in tf.nest.flatten(outputs):
         if isinstance(part, tf.SparseTensor) or part.shape.rank == 0:
-            raise ValueError(
+            raise UsageError(
                 f"tfdist.predict: predict_step gave {part}. Give one output for each row of the data: a dense or "
                 "ragged tensor (B, ...)."
             )
@@ -53,8 +54,13 @@ def limit(number, most, name):
     return most
 
 
-def check_training(model, strategy):
+def check_training(model, strategy, options):
     """Refuses a model whose parts were not made in its strategy's scope, or whose XLA compilation cannot be.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        strategy: its `tf.distribute.Strategy`.
+        options: `StepOptions` whose `jit_compile` is resolved.
 
     Raises:
         ValueError: says which part, and which line to move or change.
@@ -62,11 +68,10 @@ def check_training(model, strategy):
     if strategy.num_replicas_in_sync > 1:
         _check_scope(model)
     synchronised = [layer.name for layer in models.batch_norms(model) if layer.synchronized]
-    if model.jit_compile and synchronised and strategy.num_replicas_in_sync > 1:
-        raise ValueError(
+    if options.jit_compile and synchronised and strategy.num_replicas_in_sync > 1:
+        raise UsageError(
             f"jit_compile=True, but layer {synchronised[0]!r} takes its statistics over all replicas, and a collective "
-            "cannot be compiled by XLA. Use jit_compile=False, or fit(..., sync_batchnorm=False) and "
-            "BatchNormalization(synchronized=False)."
+            "cannot be compiled by XLA. Use jit_compile=False, or sync_batchnorm=False."
         )
 
 
@@ -79,7 +84,7 @@ def _check_scope(model):
     for owner, variables, line in owners:
         for variable in variables:
             if not isinstance(variable.value, tf.distribute.DistributedValues):
-                raise ValueError(
+                raise UsageError(
                     f"{owner} was made outside strategy.scope(): its variable {variable.path!r} is on one device only. "
                     f"Move the lines that make {line} into `with strategy.scope():`."
                 )

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.errors import StateError
 from tfdist.internals import models
 from tfdist.internals.tracing import compiled
 from tfdist.strategy import worker_count
@@ -87,7 +88,7 @@ def check_replicas(strategy, variables, when="", gather=None):
         values = _of_all_replicas(strategy, gather, [np.ravel(part.numpy()) for part in _components(variables[index])])
         if found := first_departure(values):
             replica, difference = found
-            raise RuntimeError(
+            raise StateError(
                 f"weights: replica {replica}{_worker_of(replica, strategy)} differs from replica 0 in "
                 f"{variables[index].path} {when} (max difference {difference:.3g}). Something changed it on one "
                 "replica alone: a callback that runs on one worker, or a layer or train_step that assigns what only "

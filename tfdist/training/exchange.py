@@ -5,24 +5,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdist.config import COMPRESSIONS, EXCHANGES
 from tfdist.gradients.factors import Factors, Listener
 from tfdist.internals import models, optimizers
 from tfdist.log import say
-
-_ATTRIBUTE = "_tfdist_exchange"
-
-
-class Wish(NamedTuple):
-    """What the user wants.
-
-    Attributes:
-        exchange: "all_reduce", "factors" wherever they can be had, or "auto": where they are faster.
-        compression: "none", "bfloat16" or "float16": wider floats are rounded to it while they cross the replicas.
-    """
-
-    exchange: str = "auto"
-    compression: str = "none"
 
 
 class Choice(NamedTuple):
@@ -45,56 +30,34 @@ class Choice(NamedTuple):
 NOTHING = Choice()
 
 
-def settle(model, exchange, compression):
-    """Keeps with the model how its gradients are exchanged.
-
-    Args:
-        model: a compiled `keras.Model`.
-        exchange, compression: as in `Wish`; None for what was said before.
-
-    Raises:
-        ValueError: another wish.
-    """
-    given = {"exchange": (exchange, EXCHANGES), "compression": (compression, COMPRESSIONS)}
-    for name, (value, choices) in given.items():
-        if value is not None and value not in choices:
-            raise ValueError(f"tfdist.fit: {name} is {value!r}. Use one of {', '.join(choices)}.")
-    changed = {name: value for name, (value, _) in given.items() if value is not None}
-    setattr(model, _ATTRIBUTE, wish_of(model)._replace(**changed))
-
-
-def wish_of(model):
-    """Gives the `Wish` that was settled."""
-    return getattr(model, _ATTRIBUTE, Wish())
-
-
 class Exchange:
     """How the gradients of a model's steps go.
 
     Args:
         model: a compiled `keras.Model`.
         strategy: the `tf.distribute.Strategy`.
+        options: the `StepOptions`.
 
     Attributes:
-        wish: the `Wish`.
+        options: the same.
         replicas: how many there are.
         wire: the type in which gradients cross the replicas; None for their own.
         between_workers: whether the replicas meet over a network.
         surveys, chosen: dicts for `exchange_choice`: what it has found and chosen before.
     """
 
-    def __init__(self, model, strategy):
-        self.wish = wish_of(model)
+    def __init__(self, model, strategy, options):
+        self.options = options
         self.replicas = strategy.num_replicas_in_sync
         # One replica alone rounds nothing.
-        rounds = self.replicas > 1 and self.wish.compression != "none"
-        self.wire = tf.as_dtype(self.wish.compression) if rounds else None
+        rounds = self.replicas > 1 and self.options.compression != "none"
+        self.wire = tf.as_dtype(self.options.compression) if rounds else None
         self.between_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         self.surveys = {}
         self.chosen = {}
         self._refusal = _why_never(model)
         self._said = False
-        if self._refusal and self.wish.exchange == "factors":
+        if self._refusal and self.options.exchange == "factors":
             say(f"exchange=factors is left alone, for {self._refusal}: every gradient is reduced.")
 
     @property
@@ -103,7 +66,7 @@ class Exchange:
         if self._refusal or self.replicas == 1:
             return False
         # Within one machine nothing crosses a network: there the all-reduce is the cheaper one.
-        return self.wish.exchange == "factors" or (self.wish.exchange == "auto" and self.between_workers)
+        return self.options.exchange == "factors" or (self.options.exchange == "auto" and self.between_workers)
 
     def listener(self, variables, choice):
         """Gives the `Listener` of one replica; None where factors are left alone.
@@ -122,12 +85,12 @@ class Exchange:
         sizes = [math.prod(variable.shape) for variable in variables]
         by_factors = [isinstance(gradient, Factors) for gradient in gradients]
         if not any(by_factors):
-            reason = "are faster" if self.wish.exchange == "auto" else "were found"
-            say(f"exchange={self.wish.exchange}: every gradient is reduced; no factors {reason}.")
+            reason = "are faster" if self.options.exchange == "auto" else "were found"
+            say(f"exchange={self.options.exchange}: every gradient is reduced; no factors {reason}.")
             return
         share = sum(size for size, is_one in zip(sizes, by_factors, strict=True) if is_one) / sum(sizes)
         say(
-            f"exchange={self.wish.exchange}: {sum(by_factors)} of {len(sizes)} gradients ({share:.0%} of their "
+            f"exchange={self.options.exchange}: {sum(by_factors)} of {len(sizes)} gradients ({share:.0%} of their "
             "elements) go by their factors, the others are reduced."
         )
 

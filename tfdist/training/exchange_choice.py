@@ -98,11 +98,11 @@ def _choose_factors(uses, model, exchange, folder):
     known = {place: tuple(own) for place, own in uses.items() if all(use.rows for use in own)}
     if len(known) < len(uses) and is_chief(model.distribute_strategy):
         say(
-            f"exchange={exchange.wish.exchange}: the factors of {len(uses) - len(known)} gradients are left alone, for "
-            "nobody knows before how many rows they have. Arrays and sources of tfdist.data would say so."
+            f"exchange={exchange.options.exchange}: the factors of {len(uses) - len(known)} gradients are left alone "
+            "because their numbers of rows are not known before. Arrays and sources of tfdist.data say them."
         )
     by_factors = known
-    if exchange.wish.exchange == "auto":
+    if exchange.options.exchange == "auto":
         kinds = tuple(_candidates(list(model.trainable_variables), known, exchange))
         # Another run's folder is to say it too.
         key = kinds, folder and folder.path
@@ -156,7 +156,7 @@ def _about(kinds, strategy, exchange):
     """Describes in JSON types what was to be chosen."""
     return {
         "replicas": strategy.num_replicas_in_sync,
-        "compression": exchange.wish.compression,
+        "compression": exchange.options.compression,
         "weights": [
             {
                 "shape": list(kind.shape),

@@ -7,6 +7,7 @@ import warnings
 import tensorflow as tf
 
 from tfdist.data.share import is_absent_spec
+from tfdist.errors import UsageError
 from tfdist.training import plan
 
 
@@ -32,12 +33,12 @@ class Feed:
         self._done = 0
         self.steps_per_epoch = data.steps or data.source.cardinality
         if self.steps_per_epoch is None and data.endless:
-            raise ValueError(
+            raise UsageError(
                 f"{data.source.name}: the data have no end, and nobody says how many batches make an epoch. Give "
                 "steps_per_epoch (for evaluate and predict: steps; for validation_data: validation_steps)."
             )
         if data.source.cardinality == 0:
-            raise ValueError(f"{data.source.name}: there is no batch. Check the data, and what filters them.")
+            raise UsageError(f"{data.source.name}: there is no batch. Check the data, and what filters them.")
 
     @property
     def form(self):
@@ -109,7 +110,7 @@ class Feed:
 
     def _spans_to_the_end(self, done, epochs, steps):
         if done:
-            raise ValueError(
+            raise UsageError(
                 f"{self._data.source.name}: nobody knows how many batches an epoch has, so a run cannot go on in its "
                 "middle. Give steps_per_epoch."
             )

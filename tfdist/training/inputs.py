@@ -11,6 +11,7 @@ from tfdist.data.arrays import RowReader
 from tfdist.data.batches import Batches
 from tfdist.data.shards import Shards
 from tfdist.data.source import Source, make_source
+from tfdist.errors import UsageError
 from tfdist.internals import data_adapters
 from tfdist.internals.tracing import as_written
 from tfdist.training import checks
@@ -121,7 +122,7 @@ def make_input(
 def _checked(source, name, given, class_weight):
     for argument, value in given.items():
         if value is not None:
-            raise ValueError(
+            raise UsageError(
                 f"{name} is a tfdist Source, which already has its {argument}. Leave {argument} out, or give it to "
                 "tfdist.data instead."
             )

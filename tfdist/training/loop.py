@@ -1,6 +1,7 @@
 """`fit` and `evaluate` with Keras' arguments and meaning."""
 
 import contextlib
+import dataclasses
 import functools
 
 import keras
@@ -9,8 +10,8 @@ import numpy as np
 from tfdist import strategy as strategies
 from tfdist.internals import data_adapters, models
 from tfdist.log import say
+from tfdist.options.step import StepOptions
 from tfdist.training import checks, plan, xla
-from tfdist.training import exchange as exchanges
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callbacks import make_callback_list
 from tfdist.training.desync import DesyncCheck
@@ -51,11 +52,13 @@ def fit(
     keep_checkpoints=3,
     sync_batchnorm=True,
     jit_compile=None,
-    exchange=None,
-    compression=None,
+    exchange="auto",
+    compression="none",
     steps_per_execution=None,
 ):
     """Trains a compiled model on its strategy's replicas, as `keras.Model.fit` does on one device.
+
+    Each call says anew what it wants: nothing of its arguments stays on the model.
 
     Args:
         model: a compiled `keras.Model`, made in the strategy's scope.
@@ -70,14 +73,15 @@ def fit(
             folder.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
-        sync_batchnorm: takes the statistics of BatchNormalization over the rows of all replicas.
+        sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas, or else each
+            replica over its own, whatever the layers themselves say.
         jit_compile: None for what `compile` said; True to compile with XLA whole calls on one replica, where the rows
             are arrays and it can, and the gradients elsewhere; False; or "auto" for True where that was seen to help.
         exchange: how gradients cross the replicas: "all_reduce"; those of dense layers by their "factors"; "auto" for
-            what is faster; None for what an earlier call said, at first "auto".
+            what is faster.
         compression: "bfloat16" or "float16" (3 bits more, a small collective more) to round gradients to it while they
-            cross the replicas; "none"; None as for `exchange`.
-        steps_per_execution: steps in one call of the compiled program, within this `fit`: a number; "auto" to measure,
+            cross the replicas; "none".
+        steps_per_execution: steps in one call of the compiled program: a number; "auto" to measure,
             and let calls grow until they take about half a second; or None for the number that `compile` was given,
             and "auto" where it was given none (or Keras' default of 1). A callback of yours with methods for batches
             keeps "auto" at one step a call, `ModelCheckpoint(save_freq=n)` at n; with a number it is called once a
@@ -92,6 +96,8 @@ def fit(
         FileExistsError, FileNotFoundError: `run_dir` is not as `resume` wants it.
         OSError: a checkpoint cannot be written.
     """
+    options = {"exchange": exchange, "compression": compression, "jit_compile": jit_compile}
+    options = StepOptions(**options, steps_per_execution=steps_per_execution, sync_batchnorm=sync_batchnorm)
     checks.check_compiled(model, "fit")
     epochs = checks.limit(epochs, keras.config.max_epochs(), "epochs")
     if validation_split and validation_data is None:
@@ -99,49 +105,53 @@ def fit(
     data = make_input(
         x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle, class_weight=class_weight
     )
-    strategy = model.distribute_strategy
-    making = {"jit_compile": jit_compile, "exchange": exchange, "compression": compression}
-    feed = _prepare(model, data, strategy, sync_batchnorm=sync_batchnorm, **making)
-    valid_batch = validation_batch_size or batch_size
-    validate = _validator(model, validation_data, validation_freq, batch_size=valid_batch, steps=validation_steps)
-    warn_where_workers_differ(data, strategy)
-    saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints, "steps": steps}
-    with (
-        set_call_length(model, steps_per_execution) as call_length,
-        peers_are_needed(strategy),
-        going_on(model, data, feed, run_dir, resume, make_watch(strategy), **saving) as run,
-        contextlib.closing(feed),
-    ):
-        per_epoch = feed.steps_per_epoch
-        epochs = -(-steps // per_epoch) if steps and per_epoch else epochs
-        more = [DesyncCheck(strategy), call_length, *run.callbacks, *xla.keepers(model)]
-        shown = {"epochs": epochs, "steps": per_epoch}
-        callbacks = make_callback_list(model, callbacks, verbose, **shown, more=more, history=True)
-        spans = functools.partial(feed.spans, run.steps_done, epochs=epochs, steps=steps)
-        _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_length)
+    validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
+    with batch_norms_as_wanted(model, options):
+        feed, options = _prepare(model, data, options)
+        validate = _validator(model, validation_data, validation_freq, **validating)
+        saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints, "steps": steps}
+        warn_where_workers_differ(data, model.distribute_strategy)
+        with (
+            set_call_length(model, options.steps_per_execution) as call_length,
+            peers_are_needed(model.distribute_strategy),
+            going_on(model, data, feed, run_dir, resume, make_watch(model.distribute_strategy), **saving) as run,
+            contextlib.closing(feed),
+        ):
+            epochs = -(-steps // feed.steps_per_epoch) if steps and feed.steps_per_epoch else epochs
+            more = [DesyncCheck(model.distribute_strategy), call_length, *run.callbacks, *xla.keepers(options)]
+            shown = {"epochs": epochs, "steps": feed.steps_per_epoch}
+            callbacks = make_callback_list(model, callbacks, verbose, **shown, more=more, history=True)
+            spans = functools.partial(feed.spans, run.steps_done, epochs=epochs, steps=steps)
+            _train(model, feed, options, spans, initial_epoch, callbacks, validate, run, call_length)
     return model.history
 
 
-def _prepare(model, data, strategy, *, sync_batchnorm, jit_compile, exchange, compression):
-    """Builds a model, and settles how its step is made; gives the `Feed` of the data."""
-    if sync_batchnorm and (strategy.num_replicas_in_sync > 1 or strategies.needs_static_shapes(strategy)):
-        models.synchronise_batchnorm(model)
+def batch_norms_as_wanted(model, options):
+    """Gives the context in which the model's BatchNormalization layers are as `options.sync_batchnorm` says."""
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1 and not strategies.needs_static_shapes(strategy):
+        return contextlib.nullcontext()
+    return models.batch_norms_synchronized(model, options.sync_batchnorm)
+
+
+def _prepare(model, data, options):
+    """Builds a model; gives the `Feed` of the data, and the options with `jit_compile` resolved to True or False."""
+    strategy = model.distribute_strategy
     feed = Feed(for_strategy(data, model, "train_step"), strategy)
     models.build(model, feed.spec)
-    xla.settle(model, jit_compile, feed)
-    exchanges.settle(model, exchange, compression)
-    checks.check_training(model, strategy)
-    return feed
+    options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
+    checks.check_training(model, strategy, options)
+    return feed, options
 
 
-def _train(model, feed, spans, initial_epoch, callbacks, validate, run, call_length):
+def _train(model, feed, options, spans, initial_epoch, callbacks, validate, run, call_length):
     programs = Programs.of(model)
     call_length.listen(callbacks.callbacks)
-    if programs.are_new:
-        say(f"training: {call_length.describe()}, {xla.describe(model, feed)}")
-    programs.in_call = run.in_call
-    choice = choose(model, programs.step.exchange, feed, run.folder)
-    program = programs.train(feed.form, choice, measured=bool(_ears(callbacks, "train")))
+    step, is_new = programs.step_for(options)
+    if is_new:
+        say(f"training: {call_length.describe()}, {xla.describe(model, feed, options)}")
+    choice = choose(model, step.exchange, feed, run.folder)
+    program = programs.train(feed.form, choice, measured=bool(_ears(callbacks, "train")), in_call=run.in_call)
     train = call_length.timed(program)
     # A call that ended on one worker alone would leave the others waiting for it.
     alone = strategies.worker_count(model.distribute_strategy) == 1

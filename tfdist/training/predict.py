@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
+from tfdist.errors import UsageError
 from tfdist.internals import models
 from tfdist.training import plan
 from tfdist.training.callbacks import make_callback_list
@@ -42,7 +43,7 @@ def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=Non
         return (part for parts in calls for part in parts)
     outputs = [part for parts in calls for _, part in parts]
     if not outputs:
-        raise ValueError("tfdist.predict: the data have no batch, so nobody knows the outputs' form. Give rows.")
+        raise UsageError("tfdist.predict: the data have no batch, so nobody knows the outputs' form. Give rows.")
     return tf.nest.map_structure(_join, *outputs)
 
 

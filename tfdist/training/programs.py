@@ -1,9 +1,11 @@
 """The step as compiled programs, traced once for a model."""
 
+import dataclasses
 import functools
 
 from tfdist.internals import models, runtime
 from tfdist.log import say
+from tfdist.options.step import StepOptions
 from tfdist.training import exchange, xla
 from tfdist.training.calls import ManySteps, Predictions, SingleSteps
 from tfdist.training.meter import Clock, NoClock, StoppedClock
@@ -17,25 +19,19 @@ class Programs:
     """A model's programs: for each `Form` of shares functions of (`delivery.Reading`, steps), as in `calls`.
 
     Attributes:
-        step: the `Step` that they run.
-        choice: the `exchange.Choice` that training was asked for last.
-        in_call: None, or a function (steps done in the call) that each step of training runs on this worker, for
-            rehearsals.
+        step: the `Step` that training was asked for last; before, one for evaluation.
+        options, choice: the `StepOptions` and the `exchange.Choice` of it.
     """
 
     def __init__(self, model, strategy):
         self._model = model
-        self.step = Step(model, strategy)
+        self._strategy = strategy
         self._version = _version(model)
-        self.choice = exchange.NOTHING
-        self.in_call = None
-        self._announced = False
+        self._steps = {}
         self._programs = {}
-
-    @property
-    def are_new(self):
-        """Whether nothing was trained with them yet."""
-        return not any(key[0] == "train" for key in self._programs)
+        self._announced = False
+        self.options, self.choice = StepOptions(jit_compile=False), exchange.NOTHING
+        self.step = self._evaluation = Step(model, strategy, self.options)
 
     @classmethod
     def of(cls, model):
@@ -46,38 +42,58 @@ class Programs:
             setattr(model, _ATTRIBUTE, programs)
         return programs
 
-    def train(self, form, choice=exchange.NOTHING, *, measured=False):
-        """Gives the program that trains on the next batches.
+    def step_for(self, options):
+        """Gives the `Step` that trains as options want it, and whether it is a new one.
+
+        Args:
+            options: `StepOptions` whose `jit_compile` is resolved.
+        """
+        self.options = dataclasses.replace(options, steps_per_execution=None)
+        is_new = self.options not in self._steps
+        if is_new:
+            self._steps[self.options] = Step(self._model, self._strategy, self.options)
+        self.step = self._steps[self.options]
+        return self.step, is_new
+
+    def train(self, form, choice=exchange.NOTHING, *, measured=False, in_call=None):
+        """Gives the program that trains on the next batches, with the step of the last `step_for`.
 
         Args:
             form: the `Form` of their shares.
             choice: an `exchange.Choice`.
             measured: whether it measures itself as it does.
+            in_call: None, or a function (steps done in the call) that each step runs on this worker, for rehearsals.
+                Such a program is not kept: the next run has its own function or none.
         """
         self.choice = choice
-        return self._kept(("train", form, choice, measured), functools.partial(self._train, form, choice, measured))
+        make = functools.partial(self._train, form, choice, measured, in_call)
+        return make() if in_call else self._kept(("train", form, choice, measured, self.options), make)
 
-    def _train(self, form, choice, measured):
-        run = functools.partial(self.step.train, choice=choice)
+    def _train(self, form, choice, measured, in_call):
+        step = self.step
+        run = functools.partial(step.train, choice=choice)
         clock = _clock() if measured else NoClock()
-        program = self._steps("train_step", run, form, clock, self.in_call)
-        whole = self.in_call is None and xla.compiles_calls(self._model)
-        return XlaCalls(self.step, run, form, program) if whole else program
+        program = self._calls("train_step", step, run, form, clock, in_call)
+        whole = in_call is None and xla.compiles_calls(self._model, self.options)
+        return XlaCalls(step, run, form, program) if whole else program
 
     def test(self, form):
         """Gives the program that evaluates on the next batches."""
-        return self._kept(("test", form), functools.partial(self._steps, "test_step", self.step.test, form, NoClock()))
+        return self._kept(("test", form), functools.partial(self._test, form))
 
-    def _steps(self, method, run, form, clock, before=None):
+    def _test(self, form):
+        return self._calls("test_step", self._evaluation, self._evaluation.test, form, NoClock())
+
+    def _calls(self, method, step, run, form, clock, before=None):
         eager = self._model.run_eagerly
         if eager or models.has_own(self._model, method):
-            return SingleSteps(self.step, run, form, clock, before, eager=eager)
-        return ManySteps(self.step, run, form, clock, before)
+            return SingleSteps(step, run, form, clock, before, eager=eager)
+        return ManySteps(step, run, form, clock, before)
 
     def predict(self, form, *, own_rows):
         """Gives a function (reading, steps) → list of what `Step.predict` gives of each batch, as many as there are."""
         options = {"own_rows": own_rows, "eager": self._model.run_eagerly}
-        make = functools.partial(Predictions, self.step, form, **options)
+        make = functools.partial(Predictions, self._evaluation, form, **options)
         return self._kept(("predict", form, own_rows), make)
 
     def _kept(self, key, make):
@@ -105,7 +121,4 @@ def _version(model):
         # The object, not its id: a later object may get the id of one that is gone.
         models.compile_token(model),
         model.run_eagerly,
-        model.jit_compile,
-        exchange.wish_of(model),
-        tuple(layer.synchronized for layer in models.batch_norms(model)),
     )

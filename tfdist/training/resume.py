@@ -8,6 +8,7 @@ import pathlib
 from tfdist import checkpoint, manifest, rundir
 from tfdist.checkpoint import CheckpointError, Saved
 from tfdist.coordination import make_broadcast
+from tfdist.errors import UsageError
 from tfdist.internals import models
 from tfdist.log import say, warn
 from tfdist.rundir import RunDir
@@ -269,13 +270,13 @@ def going_on(model, data, feed, run_dir, resume, watch, *, every_steps=None, kee
     several = worker_count(strategy) > 1
     if run_dir is None:
         if every_steps:
-            raise ValueError(
+            raise UsageError(
                 f"tfdist.fit: checkpoint_every_steps is {every_steps}, but there is no run_dir to write to. Give one."
             )
         yield FreshStart([*watch.callbacks, *([Decisions(strategy)] if several else [])])
         return
     if keep < 1:
-        raise ValueError(f"tfdist.fit: keep_checkpoints is {keep}. Use a whole number from 1.")
+        raise UsageError(f"tfdist.fit: keep_checkpoints is {keep}. Use a whole number from 1.")
     run_dir = run_dir if isinstance(run_dir, RunDir) else RunDir(pathlib.Path(run_dir))
     about = {
         "data": identity.of_data(data),

@@ -4,6 +4,7 @@ import dataclasses
 
 from tfdist import strategy
 from tfdist.data.source import Source
+from tfdist.errors import UsageError
 from tfdist.internals import models
 from tfdist.log import say
 
@@ -37,7 +38,7 @@ def for_strategy(data, model, method=None):
         return dataclasses.replace(data, source=static)
     dropped = _without_smaller(static, replicas) if method == "train_step" else None
     if dropped is None:
-        raise ValueError(
+        raise UsageError(
             f"{static.name}: a TPU needs batches of one shape, and {reason} takes a mean from which rows that pad a "
             f"smaller batch cannot be left out. Use batches that {replicas} replicas divide, all of one size."
         )

@@ -32,17 +32,23 @@ class Step:
     The `share` of its methods is a per-replica `tfdist.data.share.Share`: a batch, and which of its rows count; `form`
     is the `Form` that all shares of the source have, `clock` a `meter.Clock` or none.
 
+    Args:
+        model: a compiled, built `keras.Model`.
+        strategy: its `tf.distribute.Strategy`.
+        options: `StepOptions` whose `jit_compile` is resolved.
+
     Attributes:
         strategy: the `tf.distribute.Strategy`.
         exchange: the `Exchange` of its gradients.
         traffic: the `meter.Traffic` of it.
     """
 
-    def __init__(self, model, strategy):
+    def __init__(self, model, strategy, options):
         self._model = model
+        self._jit_compile = options.jit_compile
         self.strategy = strategy
         self._local = LocalStatistics(model, strategy)
-        self.exchange = Exchange(model, strategy)
+        self.exchange = Exchange(model, strategy, options)
         self.traffic = meter.Traffic(strategy.num_replicas_in_sync, self.exchange.wire)
 
     def train(self, share, form, clock, choice=NOTHING):
@@ -82,6 +88,7 @@ class Step:
         variables = list(self._model.trainable_variables)
         with keras_for_gradients(self._model, self.exchange, form):
             differentiate = functools.partial(_differentiate, self._model, variables, self.exchange, choice)
+            differentiate = _compiled_by_xla(differentiate) if self._jit_compile else differentiate
             arguments = (self._model, differentiate, share, form, self._local)
             return self.strategy.run(replica_gradients, args=arguments)
 
@@ -164,8 +171,6 @@ def replica_gradients(model, compute, share, form, local):
     rows = _rows_of(share, form)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
     with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
-        if model.jit_compile:
-            compute = _compiled_by_xla(compute)
         gradients, loss, y_pred = compute(x, y, sample_weight)
         _update_metrics(model, loss, x, y, y_pred, sample_weight)
     return gradients
@@ -174,11 +179,14 @@ def replica_gradients(model, compute, share, form, local):
 def _compiled_by_xla(function):
     """Compiles a function, anew on each replica: it captures that replica's variables."""
 
-    def call(*arguments):
+    def traced(*arguments):
         with compiled_by_xla():
             return function(*arguments)
 
-    return compiled(call, jit_compile=True)
+    def call(*arguments):
+        return compiled(traced, jit_compile=True)(*arguments)
+
+    return call
 
 
 def _differentiate(model, variables, exchange, choice, x, y, sample_weight):

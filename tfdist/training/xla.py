@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfdist import xla_cache
 from tfdist.internals import models
 from tfdist.internals.collectives import BYTES_PER_PACK
+from tfdist.options.step import AUTO
 
 # Gradients alone, steps of 64 rows on two cores with TensorFlow 2.21, XLA against none: an LSTM 2.1 times as fast,
 # attention 1.2 times; dense layers alone 0.7 to 1.0, convolutions 0.4, for there TensorFlow's own kernels (oneDNN) are
@@ -38,24 +39,20 @@ _FASTER_IN_WHOLE_CALLS = (
 _MOST_ROWS_OF_WHOLE_CALLS = 256
 
 
-def settle(model, wish, feed):
-    """Sets the model's `jit_compile` where `fit` was given one.
+def resolve(model, wish, feed):
+    """Decides whether a model's training is compiled by XLA.
 
     Args:
         model: a compiled, built `keras.Model`.
+        wish: as `StepOptions.jit_compile`.
         feed: the `Feed` that it is to be trained on.
-        wish: True, False, "auto", or None for what `compile` said.
 
-    Raises:
-        ValueError: another wish.
+    Returns:
+        True or False.
     """
     if wish is None:
-        return
-    if wish not in (True, False, "auto"):
-        raise ValueError(
-            f"tfdist.fit: jit_compile is {wish!r}. Use True, False, 'auto', or None for what compile said."
-        )
-    model.jit_compile = wish is True or (wish == "auto" and why_not(model, feed) is None)
+        return bool(model.jit_compile)
+    return wish is True or (wish == AUTO and why_not(model, feed) is None)
 
 
 def why_not(model, feed):
@@ -104,28 +101,33 @@ def _why_not_between_workers(model):
     return "gradients are to leave for the other workers while the next are computed"
 
 
-def compiles_calls(model):
-    """Says whether calls on rows in memory are compiled whole, not the gradients alone."""
+def compiles_calls(model, options):
+    """Says whether calls on rows in memory are compiled whole, not the gradients alone.
+
+    Args:
+        model: a compiled `keras.Model`.
+        options: `StepOptions` whose `jit_compile` is resolved.
+    """
     one_replica = model.distribute_strategy.num_replicas_in_sync == 1
-    return one_replica and model.jit_compile and not model.run_eagerly and not models.has_own(model, "train_step")
+    return one_replica and options.jit_compile and not model.run_eagerly and not models.has_own(model, "train_step")
 
 
-def describe(model, feed):
-    """Gives the words that say what is on for training on the data of a `Feed`."""
+def describe(model, feed, options):
+    """Gives the words that say what is on for training on the data of a `Feed`; `options` as in `compiles_calls`."""
     if model.run_eagerly:
         return "run eagerly."
-    if not model.jit_compile:
+    if not options.jit_compile:
         return "without XLA."
     if models.has_own(model, "train_step"):
         return "without XLA: jit_compile does not reach into the model's own train_step, whose update is shared."
-    whole = compiles_calls(model) and feed.is_in_memory
+    whole = compiles_calls(model, options) and feed.is_in_memory
     return f"{'whole calls' if whole else 'gradients'} compiled by XLA."
 
 
-def keepers(model, environ=os.environ):
-    """Gives the callbacks that look after what XLA compiles for a model."""
+def keepers(options, environ=os.environ):
+    """Gives the callbacks that look after what XLA compiles; `options` as in `compiles_calls`."""
     folder = xla_cache.own_folder(environ)
-    return [KeptPrograms(folder)] if model.jit_compile and folder else []
+    return [KeptPrograms(folder)] if options.jit_compile and folder else []
 
 
 class KeptPrograms(keras.callbacks.Callback):

@@ -1,0 +1,51 @@
+"""How a step of training is computed, and how many run in one call."""
+
+import dataclasses
+
+from tfdist.errors import UsageError
+
+AUTO = "auto"
+EXCHANGES = (AUTO, "all_reduce", "factors")
+COMPRESSIONS = ("none", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """What one call of `fit` says about its steps; nothing of it stays on the model.
+
+    Attributes:
+        exchange: how gradients cross the replicas: "all_reduce"; those of dense layers by their "factors"; "auto" for
+            what is faster.
+        compression: "bfloat16" or "float16", to which gradients are rounded while they cross the replicas; "none".
+        jit_compile: True or False; "auto" for True where that was seen to help; None for what `compile` said.
+        steps_per_execution: a number of steps; "auto" to measure it; None for what `compile` said.
+        sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas, or else each
+            replica over its own.
+    """
+
+    exchange: str = AUTO
+    compression: str = "none"
+    jit_compile: bool | str | None = None
+    steps_per_execution: int | str | None = None
+    sync_batchnorm: bool = True
+
+    def __post_init__(self):
+        self._check_name("exchange", EXCHANGES)
+        self._check_name("compression", COMPRESSIONS)
+        if not (self.jit_compile is None or self.jit_compile == AUTO or isinstance(self.jit_compile, bool)):
+            raise UsageError(
+                f"jit_compile is {self.jit_compile!r}. Use True, False, 'auto', or None for what compile said."
+            )
+        steps = self.steps_per_execution
+        whole = isinstance(steps, int) and not isinstance(steps, bool)
+        if steps not in (None, AUTO) and not (whole and steps >= 1):
+            raise UsageError(
+                f"steps_per_execution is {steps!r}. Use a whole number from 1, 'auto', or None for what compile said, "
+                "or 'auto' where it said nothing."
+            )
+        if not isinstance(self.sync_batchnorm, bool):
+            raise UsageError(f"sync_batchnorm is {self.sync_batchnorm!r}. Use True or False.")
+
+    def _check_name(self, field, allowed):
+        if getattr(self, field) not in allowed:
+            raise UsageError(f"{field} is {getattr(self, field)!r}. Use one of {', '.join(allowed)}.")
