@@ -20,6 +20,7 @@ test-oldest: $(OLDEST)/ready
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 
 ci: lint test test-oldest

@@ -14,8 +14,8 @@ import sys
 import time
 from typing import NamedTuple
 
-from tfdist.benchmark import script
-from tfdist.benchmark.config import OURS, STOCK
+from tfdist.bench import script
+from tfdist.bench.config import OURS, STOCK
 
 MODELS = ("mlp", "cnn")
 TF_DATA, ARRAYS = "tf.data", "arrays"
@@ -73,7 +73,7 @@ def make_strategy(replicas):
     """Gives TensorFlow's default strategy, or `MirroredStrategy` on so many logical devices of the CPU."""
     import tensorflow as tf
 
-    from tfdist import hardware
+    from tfdist.strategy import hardware
 
     if replicas == 1:
         return tf.distribute.get_strategy()
@@ -86,7 +86,7 @@ def trainer(case, contender, strategy):
     import tensorflow as tf
 
     import tfdist
-    from tfdist.benchmark.contenders import SecondEpoch
+    from tfdist.bench.contenders import SecondEpoch
 
     class ByBatch(keras.callbacks.Callback):
         """Looks at each batch, and does nothing with it."""

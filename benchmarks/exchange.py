@@ -17,11 +17,11 @@ import sys
 
 from benchmarks import exchange_table, networks
 from benchmarks.peers import horovod_group
-from tfdist import rundir
-from tfdist.benchmark import report, session
-from tfdist.benchmark.config import BenchConfig
-from tfdist.benchmark.processes import Ended, Group, Place, child_starts, pin, pinned_shares
-from tfdist.exits import INTERRUPTED, MISTAKE
+from tfdist.bench import report, session
+from tfdist.bench.config import BenchConfig
+from tfdist.bench.processes import ContenderGroup, Ended, WorkerPlace, child_starts, pin, pinned_shares
+from tfdist.process.exits import INTERRUPTED, MISTAKE
+from tfdist.run import rundir
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NOT_MET = 1
@@ -156,11 +156,11 @@ def make_config(name, given):
 
 
 def make_lines(given, places, python, interface):
-    """Gives the `session.Line`s of a run: one worker first, then all.
+    """Gives the `session.Contender`s of a run: one worker first, then all.
 
     Args:
         given: the flags.
-        places: a `Place` each worker.
+        places: a `WorkerPlace` each worker.
         python: of Horovod's environment, or None.
         interface: the network interface between the workers.
     """
@@ -171,11 +171,11 @@ def make_lines(given, places, python, interface):
         return functools.partial(start_children, where)
 
     # On the cores of the first worker, and on no network.
-    alone = [Place(prefix=_pinning(places[0].prefix))]
+    alone = [WorkerPlace(prefix=_pinning(places[0].prefix))]
     ranks = {len(where): horovod_group.SharedGroup(python, where, interface, check_memory) for where in (alone, places)}
     taking_part = [name for name in given.contenders if python or name not in horovod_group.CONTENDERS]
     return [
-        session.Line(name, len(where), 1, group_of(name, where))
+        session.Contender(name, len(where), 1, group_of(name, where))
         for where, names in ((alone, ALONE), (places, CONTENDERS))
         for name in taking_part
         if name in names
@@ -183,9 +183,9 @@ def make_lines(given, places, python, interface):
 
 
 def start_children(places, *about):
-    """Starts a `Group` of tfdist's children on these places."""
+    """Starts a `ContenderGroup` of tfdist's children on these places."""
     check_memory(len(places))
-    return Group(*about, starts=child_starts(places))
+    return ContenderGroup(*about, starts=child_starts(places))
 
 
 def check_memory(processes):

@@ -3,7 +3,7 @@
 import functools
 
 from benchmarks.goal import Goal
-from tfdist.benchmark import table
+from tfdist.bench import table
 
 OURS, BFLOAT16, PLAIN = "tfdist_fit", "tfdist_bfloat16", "plain_multi_worker"
 BEST_HOROVOD = "best Horovod"

@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 
-from tfdist.benchmark import script
-from tfdist.benchmark.config import OURS, STOCK
+from tfdist.bench import script
+from tfdist.bench.config import OURS, STOCK
 
 ONE_LAYER, ON_TF_DATA, RESNET20 = "one layer", "one layer on tf.data", "resnet20"
 PLACES = ONE_DEVICE, MIRRORED, TWO_WORKERS = "one device", "two replicas", "two workers"
@@ -76,6 +76,7 @@ def measure(model, place, contender, path):
     import tensorflow as tf
 
     import tfdist
+    from tfdist.strategy import choose as strategies
 
     fit = tfdist.fit if contender == OURS else keras.Model.fit
     rng = np.random.default_rng(0)
@@ -95,7 +96,7 @@ def measure(model, place, contender, path):
         begin = time.process_time()
         fit(network, **given, verbose=0)
         seconds.append(time.process_time() - begin)
-    if place != TWO_WORKERS or tfdist.strategy.is_chief(network.distribute_strategy):
+    if place != TWO_WORKERS or strategies.is_chief(network.distribute_strategy):
         pathlib.Path(path).write_text(json.dumps(dict(zip((FIRST, SECOND), seconds, strict=True))))
 
 
@@ -104,7 +105,7 @@ def strategy_of(place):
     import tensorflow as tf
 
     import tfdist
-    from tfdist import hardware
+    from tfdist.strategy import hardware
 
     if place == TWO_WORKERS:
         return tfdist.choose_strategy()

@@ -12,12 +12,13 @@ import sys
 
 from benchmarks import defaults, exchange, exchange_table, first_fit, restart, start
 from benchmarks.goal import Goal
-from tfdist import bench, rundir
-from tfdist.benchmark.config import OURS, STOCK
-from tfdist.benchmark.parts import part_of_step
-from tfdist.benchmark.script import median
-from tfdist.benchmark.table import added_growth, sent_growth, time_ratio
-from tfdist.exits import INTERRUPTED, MISTAKE
+from tfdist.bench import command as bench
+from tfdist.bench.config import OURS, STOCK
+from tfdist.bench.script import median
+from tfdist.bench.table import added_growth, sent_growth, time_ratio
+from tfdist.measure.parts import part_of_step
+from tfdist.process.exits import INTERRUPTED, MISTAKE
+from tfdist.run import rundir
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"

@@ -19,9 +19,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import data
-from tfdist.benchmark import script
-from tfdist.cluster import processors
-from tfdist.data import augment, delivery
+from tfdist.bench import script
+from tfdist.cluster.tf_config import processors
+from tfdist.data import augment
+from tfdist.data.delivery import delivery
 
 SIZE = (224, 224)
 # The mean and deviation of ImageNet's pixels, as its scripts have them.

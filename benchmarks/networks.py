@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 
-from tfdist.benchmark.processes import Place
+from tfdist.bench.processes import WorkerPlace
 
 # Name → the rate of each worker's link, for `tc`; None where nothing is limited.
 RATES = {"loopback": None, "1gbit": "1gbit"}
@@ -85,13 +85,13 @@ def make(workers, rate):
         rate: of each worker's link, or None for loopback.
 
     Yields:
-        A `Place` each.
+        A `WorkerPlace` each.
 
     Raises:
         ValueError: it cannot be made here; the message says why.
     """
     if rate is None:
-        yield [Place()] * workers
+        yield [WorkerPlace()] * workers
         return
     if reason := missing():
         raise ValueError(f"No network of {rate}: {reason}")
@@ -101,7 +101,7 @@ def make(workers, rate):
     try:
         for command in up:
             _run(command)
-        yield [Place(address(rank), prefix_of(name, rank)) for rank in range(workers)]
+        yield [WorkerPlace(address(rank), prefix_of(name, rank)) for rank in range(workers)]
     finally:
         for command in down:
             subprocess.run(command, check=False, capture_output=True, timeout=_TIMEOUT_SECONDS)

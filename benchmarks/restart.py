@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from tfdist.benchmark import script
+from tfdist.bench import script
 
 JOB = pathlib.Path(__file__).parents[1] / "tests" / "chaos" / "job.py"
 RESTART, FIGURE = "two workers", "s from a kill to the next step"

@@ -14,8 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 
-from tfdist import data, models, order
-from tfdist.benchmark import script
+from tfdist import data, models
+from tfdist.bench import script
+from tfdist.data import order
 from tfdist.training import fit
 
 SHUFFLED, STORED, IMAGENET = "digits, shuffled", "digits, in stored order", "rows of ImageNet"

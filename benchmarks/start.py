@@ -12,8 +12,8 @@ import sys
 import tempfile
 import time
 
-from tfdist import heartbeat
-from tfdist.benchmark import script
+from tfdist.bench import script
+from tfdist.process import heartbeat
 
 IMPORT, TRAIN = "import tensorflow", "tfdist.train"
 HELP, LAUNCH_HELP = "tfdist.train --help", "tfdist.launch --help"

@@ -1,7 +1,7 @@
 """Reports made up of samples, for tests."""
 
-from tfdist.benchmark.config import BenchConfig
-from tfdist.benchmark.report import make_result
+from tfdist.bench.config import BenchConfig
+from tfdist.bench.report import make_result
 
 ABOUT = {"global_batch": 64, "summed_bytes": 8, "gathered_bytes": 0, "loss_before": 2.0, "loss_after": 1.0}
 

@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture(scope="session")
 def cpus():
     """Splits the CPU into four logical devices, which stand in for GPUs; gives their names."""
-    from tfdist import hardware
+    from tfdist.strategy import hardware
 
     return hardware.logical_cpus(4)
 

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 import tfdist
-from tfdist.data.arrays import from_arrays
-from tfdist.training.callbacks import StepCallback
+from tfdist.callbacks.base import StepCallback
+from tfdist.data.sources.arrays import from_arrays
 
 ROWS, WIDTH, CLASSES = 103, 4, 3
 

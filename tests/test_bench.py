@@ -6,8 +6,8 @@ import pytest
 from bench_reports import bench_report
 from processes import REPOSITORY, run_python
 
-from tfdist import bench
-from tfdist.benchmark import config
+from tfdist.bench import command as bench
+from tfdist.bench import config
 
 SMALL = (
     *("--model=bench_models:tiny", "--input_shape=4", "--classes=3", "--rows=64", "--replica_batch=8"),

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from tfdist import checkpoint, manifest
-from tfdist.checkpoint import CheckpointError, Saved, SaveError
-from tfdist.faults import Fault, Faults, PlannedFaultError
-from tfdist.rundir import RunDir
+from tfdist.checkpoints import checkpoint
+from tfdist.checkpoints.checkpoint import CheckpointError, Saved, SaveError
+from tfdist.process.faults import Fault, Faults, PlannedFaultError
+from tfdist.run import manifest
+from tfdist.run.rundir import RunDir
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("cpus")]
 
@@ -275,11 +276,11 @@ def test_promise_29_a_fault_while_saving_leaves_whole_checkpoints(run, saved, po
 
 SAVES = """
 import sys
-import numpy as np, tfdist.rundir
+import numpy as np, tfdist.run.rundir
 from tfdist import checkpoint, faults
 class Nothing:
     variables, optimizer = [], None
-run = tfdist.rundir.RunDir(__import__("pathlib").Path(sys.argv[1]))
+run = tfdist.run.rundir.RunDir(__import__("pathlib").Path(sys.argv[1]))
 for step in (1, 2):
     saved = checkpoint.Saved(arrays={"a": np.full(10_000, step)})
     checkpoint.save(run, Nothing, step, saved, faults=faults.Faults(faults.parse(sys.argv[2])))

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfdist.cluster import Cluster, ClusterError, Task, divide_cores, divide_gpus, hosts_of, read_cluster, split_address
+from tfdist.cluster.tf_config import (
+    Cluster,
+    ClusterError,
+    Task,
+    divide_cores,
+    divide_gpus,
+    hosts_of,
+    read_cluster,
+    split_address,
+)
 
 TWO = {"worker": ["a:1", "b:1"]}
 FIRST = {"type": "worker", "index": 0}

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from tfdist import config
-from tfdist.config import RunConfig
+from tfdist.options import run as config
+from tfdist.options.run import RunConfig
 
 
 def make_something():

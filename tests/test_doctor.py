@@ -7,10 +7,11 @@ import types
 import pytest
 from processes import REPOSITORY, free_ports, run_together, run_workers
 
-from tfdist import doctor, manifest
-from tfdist.health.lines import Line
-from tfdist.manifest import FolderWriter
-from tfdist.rundir import RunDir
+from tfdist.doctor import command as doctor
+from tfdist.doctor.lines import Line
+from tfdist.run import manifest
+from tfdist.run.manifest import FolderWriter
+from tfdist.run.rundir import RunDir
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 BROKEN = "raise ImportError('libcudart is missing')"

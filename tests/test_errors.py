@@ -5,9 +5,14 @@ import json
 import pytest
 from processes import run_python
 
-from tfdist import checkpoint, cluster, errors, manifest, rendezvous, rundir, slurm
-from tfdist.errors import TfdistError, UsageError, user_code
-from tfdist.rendezvous.messages import MismatchError
+from tfdist.checkpoints import checkpoint
+from tfdist.cluster import rendezvous
+from tfdist.cluster import tf_config as cluster
+from tfdist.cluster.environments import slurm
+from tfdist.cluster.rendezvous.messages import MismatchError
+from tfdist.process import errors
+from tfdist.process.errors import TfdistError, UsageError, user_code
+from tfdist.run import manifest, rundir
 
 RECIPE = """import numpy as np
 
@@ -97,15 +102,19 @@ def test_what_is_installed_is_not_the_users():
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
-        ("raise UsageError('x')", {"error": "tfdist.errors.UsageError", "exit_code": 2}),
-        ("raise RendezvousError('x')", {"error": "tfdist.rendezvous.messages.RendezvousError", "exit_code": 76}),
+        ("raise UsageError('x')", {"error": "tfdist.process.errors.UsageError", "exit_code": 2}),
+        (
+            "raise RendezvousError('x')",
+            {"error": "tfdist.cluster.rendezvous.messages.RendezvousError", "exit_code": 76},
+        ),
         ("UsageError('caught')\nraise ValueError('x')", None),
     ],
 )
 def test_a_process_that_such_an_error_ends_leaves_its_cause(line, cause, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import os\nfrom tfdist.errors import UsageError\nfrom tfdist.rendezvous import RendezvousError\n"
+        "import os\nfrom tfdist.cluster.rendezvous import RendezvousError\n"
+        "from tfdist.process.errors import UsageError\n"
         f"print(os.getpid())\n{line}\n"
     )
     ended = run_python(script, environ={errors.CAUSES: str(tmp_path)}, deadline_seconds=20)

@@ -9,7 +9,7 @@ from processes import REPOSITORY, run_python
 
 COMMAND = """
 import atexit, sys, threading, time
-from tfdist.exits import run_and_leave
+from tfdist.process.exits import run_and_leave
 atexit.register(print, "handler")
 class Slow:
     def __del__(self):

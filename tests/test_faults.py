@@ -3,7 +3,7 @@
 import pytest
 from processes import run_python
 
-from tfdist.faults import ATTEMPT, FAULTS, Fault, Faults, PlannedFaultError, make_faults, parse
+from tfdist.process.faults import ATTEMPT, FAULTS, Fault, Faults, PlannedFaultError, make_faults, parse
 
 
 def test_faults_are_read_from_one_line():
@@ -51,7 +51,7 @@ def test_others_and_later_attempts_are_spared():
 
 @pytest.mark.parametrize("kind, code", [("kill", -9), ("term", -15), ("exit", 0)])
 def test_a_process_ends_as_its_fault_says(kind, code):
-    script = f"from tfdist.faults import *; Faults(parse('{kind}')).strike('step', 0); raise SystemExit(1)"
+    script = f"from tfdist.process.faults import *; Faults(parse('{kind}')).strike('step', 0); raise SystemExit(1)"
     assert run_python("-c", script, deadline_seconds=30).code == code
 
 
@@ -59,7 +59,7 @@ def test_a_torn_checkpoint_loses_half_of_its_largest_file_and_the_process(tmp_pa
     (tmp_path / "large").write_bytes(bytes(100))
     (tmp_path / "small").write_bytes(bytes(10))
     script = (
-        "import pathlib; from tfdist.faults import *; "
+        "import pathlib; from tfdist.process.faults import *; "
         f"Faults(parse('torn_checkpoint')).strike('save_end', 0, pathlib.Path({str(tmp_path)!r}))"
     )
     assert run_python("-c", script, deadline_seconds=30).code == -9

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 import tfdist
-from tfdist import fingerprint
-from tfdist.config import RunConfig
-from tfdist.fingerprint import count_gpus, differences, first_difference, hash_files, hash_package
+from tfdist.cluster import fingerprint
+from tfdist.cluster.fingerprint import count_gpus, differences, first_difference, hash_files, hash_package
+from tfdist.options.run import RunConfig
 
 EQUAL = {"versions": {"keras": "3.13.0"}, "code": {"tfdist": "ab"}, "config": {"steps": None}, "devices": 2}
 

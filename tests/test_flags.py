@@ -6,8 +6,9 @@ import sys
 import pytest
 from processes import REPOSITORY
 
-from tfdist import flags
-from tfdist.config import DEFAULT_EPOCHS, OPTIMIZERS, RunConfig
+from tfdist.assembly import recipes
+from tfdist.options.run import DEFAULT_EPOCHS, OPTIMIZERS, RunConfig
+from tfdist.train import flags
 
 # Flag → (the value on the command line, every field of the default config that it changes).
 CHANGES = {
@@ -87,7 +88,8 @@ def test_every_row_of_the_table_is_a_flag():
 @pytest.mark.usefixtures("cpus")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_on_offer_can_be_made(optimizer):
-    from tfdist import assemble, data
+    from tfdist import data
+    from tfdist.assembly import assemble
 
     run = flags.read_config([f"--optimizer={optimizer}", "--learning_rate=0.25"])
     made = assemble.make_optimizer(run, data.digits())
@@ -177,7 +179,7 @@ def test_a_wrong_recipe_is_refused_with_its_path(text, message, write_recipe):
         (
             "from tfdist import RunConfig\ndef recipe():\n    return RunConfig(epochs=0)\n",
             3,
-            "tfdist.errors.UsageError: epochs is 0. Use a whole number from 1.",
+            "tfdist.process.errors.UsageError: epochs is 0. Use a whole number from 1.",
         ),
         (
             "from tfdist import RunConfig\ndef recipe():\n    return RunConfig(epoch=1)\n",
@@ -213,18 +215,18 @@ def test_a_function_of_a_recipe_keeps_its_name(write_recipe):
         "def build():\n    pass\n"
         "def recipe():\n    return RunConfig(model=build, model_options={})\n"
     )
-    run = flags.load_recipe(path)
+    run = recipes.load_recipe(path)
     assert run.to_dict()["model"] == "tfdist_recipe_recipe_under_test:build"
     assert sys.modules["tfdist_recipe_recipe_under_test"].build is run.model
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
 def test_every_recipe_loads_and_has_the_name_of_its_file(path):
-    run = flags.load_recipe(path)
+    run = recipes.load_recipe(path)
     assert run.name == path.stem
 
 
 def test_the_default_is_the_recipe_digits_cnn():
-    run = flags.load_recipe(REPOSITORY / "recipes" / "digits_cnn.py")
+    run = recipes.load_recipe(REPOSITORY / "recipes" / "digits_cnn.py")
     assert run == RunConfig(epochs=DEFAULT_EPOCHS)
     assert run.total_steps(23) == RunConfig().total_steps(23)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfdist import hardware
+from tfdist.strategy import hardware
 
 
 def signs(monkeypatch, folder, environ=(), libtpu=False):

@@ -4,13 +4,13 @@ import os
 
 from processes import run_python
 
-from tfdist.heartbeat import FOLDER, Beat, make_heartbeat, read_beats
+from tfdist.process.heartbeat import FOLDER, Beat, make_heartbeat, read_beats
 
 
 def test_a_beat_outlives_the_worker_that_wrote_it(tmp_path):
     script = """
 import os, signal
-from tfdist.heartbeat import make_heartbeat
+from tfdist.process.heartbeat import make_heartbeat
 heartbeat = make_heartbeat(os.environ, 3)
 heartbeat.beat("steps", step=17)
 heartbeat.beat("vote")

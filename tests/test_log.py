@@ -5,7 +5,7 @@ import logging
 import pytest
 from processes import run_python
 
-from tfdist import log
+from tfdist.process import log
 
 SPEAK = "from tfdist import log; log.say('one'); log.warn('two'); log.say('three')"
 
@@ -35,7 +35,7 @@ def test_the_programs_own_logging_decides(setup, heard):
 
 
 def test_importing_sets_nothing_up():
-    script = "import logging, tfdist.log as log; print(log.logger.handlers, log.logger.level)"
+    script = "import logging, tfdist.process.log as log; print(log.logger.handlers, log.logger.level)"
     ended = run_python("-c", script, deadline_seconds=30)
     assert ended.out == "[] 0\n"
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tfdist import manifest
-from tfdist.manifest import DamagedError, FolderWriter, FormatError
-from tfdist.rundir import RunDir
+from tfdist.run import manifest
+from tfdist.run.manifest import DamagedError, FolderWriter, FormatError
+from tfdist.run.rundir import RunDir
 
 FILES = {"a.bin": b"\0\1\2" * 100, "b.json": b'{\n  "x": 1\n}\n'}
 

@@ -10,7 +10,7 @@ import pytest
 from data.small_files import ROWS, write_example_images, write_images, write_tfds
 from processes import REPOSITORY, run_workers
 
-from tfdist import train
+from tfdist.train import command as train
 
 pytestmark = pytest.mark.core
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tfdist import order
+from tfdist.data import order
 
 CASES = list(itertools.product([1, 2, 7, 64, 101], [1, 3, 10, 64, 200], [1, 2, 3, 8]))
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tfdist.preemption import NOTICES, Notice, watched
+from tfdist.cluster.preemption import NOTICES, Notice, watched
 
 
 @contextlib.contextmanager

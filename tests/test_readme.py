@@ -45,7 +45,7 @@ def test_the_two_examples_are_there():
 
 
 def test_the_commands_name_flags_that_exist():
-    from tfdist.flags import make_flags
+    from tfdist.train.flags import make_flags
 
     known = {*make_flags(), "help"}
     commands = re.findall(r"-m tfdist\.train ([^\n`#]*)", README)

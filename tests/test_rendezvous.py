@@ -10,11 +10,11 @@ import time
 import pytest
 from processes import REPOSITORY, free_ports, run_python, run_workers
 
-from tfdist.cluster import Cluster, Task
-from tfdist.rendezvous import RendezvousError, guest, host, meet, ports
-from tfdist.rendezvous.messages import LIMIT_BYTES, encode, take_line
-from tfdist.rendezvous.ports import open_port
-from tfdist.rendezvous.proxies import bypass, plan_bypass
+from tfdist.cluster.rendezvous import RendezvousError, door, guest, host, meet
+from tfdist.cluster.rendezvous.door import open_port
+from tfdist.cluster.rendezvous.messages import LIMIT_BYTES, encode, take_line
+from tfdist.cluster.rendezvous.proxies import bypass, plan_bypass
+from tfdist.cluster.tf_config import Cluster, Task
 
 HELLO = {"versions": {"keras": "3.13.0"}, "code": {"tfdist": "ab"}, "config": {"global_batch": 64}, "devices": 1}
 
@@ -23,7 +23,7 @@ HELLO = {"versions": {"keras": "3.13.0"}, "code": {"tfdist": "ab"}, "config": {"
 def _short_waits(monkeypatch):
     monkeypatch.setattr(host, "FAREWELL_SECONDS", 0.3)
     monkeypatch.setattr(guest, "FAREWELL_SECONDS", 0.3)
-    monkeypatch.setattr(ports, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(door, "PATIENCE_SECONDS", 0.1)
 
 
 def make_clusters(size, hosts="127.0.0.1"):
@@ -224,7 +224,7 @@ def test_promise_16_a_busy_port_is_named_before_anything_starts(workers, rank):
 
 
 def test_promise_16_a_port_that_frees_itself_in_a_moment_is_waited_for(monkeypatch):
-    monkeypatch.setattr(ports, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(door, "PATIENCE_SECONDS", 3.0)
     (port,) = free_ports(1)
     busy = socket.create_server(("127.0.0.1", port))
     threading.Timer(0.3, busy.close).start()
@@ -446,8 +446,8 @@ def test_promise_18_the_rendezvous_by_passes_the_proxies(workers):
 
 SCRIPT = """
 import os, sys
-from tfdist.cluster import read_cluster
-from tfdist.rendezvous import meet
+from tfdist.cluster.tf_config import read_cluster
+from tfdist.cluster.rendezvous import meet
 cluster = read_cluster(os.environ)
 print(meet(cluster, {"a": 1}, announcement={"run_dir": "runs/a-1"}, timeout_seconds=20))
 print(sorted({"tensorflow", "numpy"} & set(sys.modules)), flush=True)
@@ -467,7 +467,7 @@ def test_promise_18_tensorflow_takes_the_ports_right_after_the_rendezvous_also_b
 
 def test_a_process_that_fails_at_the_rendezvous_ends_at_once():
     (cluster, _) = make_clusters(2)
-    quick = "import tfdist.rendezvous.host\ntfdist.rendezvous.host.FAREWELL_SECONDS = 0.2\n"
+    quick = "import tfdist.cluster.rendezvous.host\ntfdist.cluster.rendezvous.host.FAREWELL_SECONDS = 0.2\n"
     script = quick + SCRIPT.replace("timeout_seconds=20", "timeout_seconds=0.5")
     start = time.monotonic()
     ended = run_python("-c", script, environ={"TF_CONFIG": cluster.to_tf_config()}, folder=REPOSITORY)

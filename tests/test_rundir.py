@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-from tfdist import rundir
-from tfdist.rundir import RunDir, written_aside
+from tfdist.run import rundir
+from tfdist.run.rundir import RunDir, written_aside
 
 
 def tree(folder):

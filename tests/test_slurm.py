@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfdist.slurm import SlurmError, expand_counts, expand_hosts, place_tasks, read_step
+from tfdist.cluster.environments.slurm import SlurmError, expand_counts, expand_hosts, place_tasks, read_step
 
 STEP = {
     "SLURM_JOB_ID": "12",

@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from processes import free_ports, run_python, run_together, run_workers
 
-from tfdist import hardware, strategy
-from tfdist.cluster import Cluster, Task
-from tfdist.strategy import Choice, choose_strategy, decide, is_chief
+from tfdist.cluster.tf_config import Cluster, Task
+from tfdist.strategy import choose as strategy
+from tfdist.strategy import hardware
+from tfdist.strategy.choose import StrategyChoice, choose_strategy, decide, is_chief
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("cpus")]
 
@@ -29,55 +30,55 @@ def _bare_machine(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "facts", "choice"),
     [
-        ("auto", {}, Choice("one_device", 1, "no cluster of several workers, no TPU, no GPU")),
+        ("auto", {}, StrategyChoice("one_device", 1, "no cluster of several workers, no TPU, no GPU")),
         (
             "auto",
             {"workers": 1, "gpus": 1},
-            Choice("one_device", 1, "no cluster of several workers, no TPU, one GPU"),
+            StrategyChoice("one_device", 1, "no cluster of several workers, no TPU, one GPU"),
         ),
         (
             "auto",
             {"replicas": 1},
-            Choice("one_device", 1, "no cluster of several workers, no TPU, no GPU"),
+            StrategyChoice("one_device", 1, "no cluster of several workers, no TPU, no GPU"),
         ),
-        ("auto", {"gpus": 4}, Choice("mirrored", 4, "4 GPUs")),
-        ("auto", {"gpus": 4, "replicas": 2}, Choice("mirrored", 2, "asked for; 4 GPU(s)")),
-        ("auto", {"gpus": 4, "replicas": 1}, Choice("mirrored", 1, "asked for; 4 GPU(s)")),
+        ("auto", {"gpus": 4}, StrategyChoice("mirrored", 4, "4 GPUs")),
+        ("auto", {"gpus": 4, "replicas": 2}, StrategyChoice("mirrored", 2, "asked for; 4 GPU(s)")),
+        ("auto", {"gpus": 4, "replicas": 1}, StrategyChoice("mirrored", 1, "asked for; 4 GPU(s)")),
         (
             "auto",
             {"replicas": 3},
-            Choice("mirrored", 3, "asked for; no GPU, so 3 logical CPU devices"),
+            StrategyChoice("mirrored", 3, "asked for; no GPU, so 3 logical CPU devices"),
         ),
         (
             "auto",
             {"gpus": 8, "tpu_signs": ["TPU_NAME", "/dev/accel0"]},
-            Choice("tpu", None, "signs of a TPU: TPU_NAME, /dev/accel0"),
+            StrategyChoice("tpu", None, "signs of a TPU: TPU_NAME, /dev/accel0"),
         ),
         (
             "auto",
             {"workers": 2, "gpus": 8, "tpu_signs": ["TPU_NAME"]},
-            Choice("multi_worker", None, "the cluster has 2 workers"),
+            StrategyChoice("multi_worker", None, "the cluster has 2 workers"),
         ),
-        ("one_device", {"workers": 3, "gpus": 2}, Choice("one_device", 1, "asked for")),
-        ("one_device", {"replicas": 1}, Choice("one_device", 1, "asked for")),
+        ("one_device", {"workers": 3, "gpus": 2}, StrategyChoice("one_device", 1, "asked for")),
+        ("one_device", {"replicas": 1}, StrategyChoice("one_device", 1, "asked for")),
         (
             "mirrored",
             {},
-            Choice("mirrored", 2, "asked for; no GPU, so 2 logical CPU devices"),
+            StrategyChoice("mirrored", 2, "asked for; no GPU, so 2 logical CPU devices"),
         ),
         (
             "mirrored",
             {"replicas": 5},
-            Choice("mirrored", 5, "asked for; no GPU, so 5 logical CPU devices"),
+            StrategyChoice("mirrored", 5, "asked for; no GPU, so 5 logical CPU devices"),
         ),
-        ("mirrored", {"gpus": 1}, Choice("mirrored", 1, "asked for; 1 GPU(s)")),
-        ("mirrored", {"gpus": 4, "replicas": 3}, Choice("mirrored", 3, "asked for; 4 GPU(s)")),
+        ("mirrored", {"gpus": 1}, StrategyChoice("mirrored", 1, "asked for; 1 GPU(s)")),
+        ("mirrored", {"gpus": 4, "replicas": 3}, StrategyChoice("mirrored", 3, "asked for; 4 GPU(s)")),
         (
             "multi_worker",
             {"workers": 1},
-            Choice("multi_worker", None, "asked for; the cluster has 1 worker(s)"),
+            StrategyChoice("multi_worker", None, "asked for; the cluster has 1 worker(s)"),
         ),
-        ("tpu", {}, Choice("tpu", None, "asked for")),
+        ("tpu", {}, StrategyChoice("tpu", None, "asked for")),
     ],
 )
 def test_a_strategy_is_decided_from_facts(name, facts, choice):

@@ -5,7 +5,7 @@ import json
 import pytest
 from processes import free_ports, run_python
 
-from tfdist import flags
+from tfdist.train import flags
 
 TWO = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
 FREE = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}

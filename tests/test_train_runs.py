@@ -13,7 +13,8 @@ import pytest
 from data.small_files import write_images
 from processes import REPOSITORY
 
-from tfdist import exits, train
+from tfdist.process import exits
+from tfdist.train import command as train
 
 SMALL = ["--model=mlp", "--strategy=one_device", "--epochs=2"]
 
@@ -161,7 +162,7 @@ def test_ctrl_c_leaves_a_run_that_can_go_on(tmp_path, presses):
 
 
 def test_promise_22_sigterm_in_the_last_evaluation_asks_for_another_start(tmp_path, monkeypatch):
-    from tfdist import assemble
+    from tfdist.assembly import assemble
 
     evaluate = assemble.evaluate
 
@@ -224,7 +225,7 @@ def recipe():
     ("fields", "line", "message"),
     [
         ("model=make_model, model_options={}", "line 6, in make_model", "ValueError: "),
-        ("dataset=make_data", "line 9, in make_data", "tfdist.errors.UsageError: "),
+        ("dataset=make_data", "line 9, in make_data", "tfdist.process.errors.UsageError: "),
         ("optimizer=make_optimizer, learning_rate=None", "line 12, in make_optimizer", "Error: "),
     ],
 )

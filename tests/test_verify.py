@@ -8,7 +8,8 @@ import pytest
 import verified_models
 from processes import REPOSITORY, run_python
 
-from tfdist import equality, verify
+from tfdist.verify import check, command
+from tfdist.verify import report as reports
 
 pytestmark = pytest.mark.core
 
@@ -20,8 +21,8 @@ def _quiet_tensorflow(caplog):
 
 def report_on(build, strategy, **arguments):
     """Gives the `Report`, and its text in one line."""
-    report = equality.verify(build, strategy, **arguments)
-    return report, " ".join(equality.describe(report, build.__name__).split())
+    report = check.verify_model(build, strategy, **arguments)
+    return report, " ".join(reports.describe(report, build.__name__).split())
 
 
 @pytest.mark.parametrize("build", verified_models.RIGHT, ids=lambda build: build.__name__)
@@ -87,7 +88,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_message_and_code_2(cpus, capsys, name):
-    assert verify.main([f"verified_models:{name}"]) == 2
+    assert command.main([f"verified_models:{name}"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"tfdist.verify: {MISTAKES[name]}")
@@ -95,7 +96,7 @@ def test_a_mistake_is_one_message_and_code_2(cpus, capsys, name):
 
 
 def test_the_command_ends_with_code_0_where_all_agree_also_on_three_replicas(cpus, capsys):
-    assert verify.main(["verified_models:functional", "--steps=1", "--replicas=3"]) == 0
+    assert command.main(["verified_models:functional", "--steps=1", "--replicas=3"]) == 0
     out = capsys.readouterr().out
     assert "verified_models:functional: 3 replicas against Keras on one device, in float64." in out
     assert [line.split()[0] for line in out.splitlines() if line.endswith("equal")] == ["24", "25", "2"]
@@ -110,10 +111,10 @@ def test_every_flag_reaches_the_comparison(cpus, monkeypatch):
         seen.append((strategy.num_replicas_in_sync, arguments))
         return report
 
-    monkeypatch.setattr(equality, "verify", note)
-    monkeypatch.setattr(equality, "describe", lambda report, name: name)
+    monkeypatch.setattr(check, "verify_model", note)
+    monkeypatch.setattr(reports, "describe", lambda report, name: name)
     target = "verified_models:functional"
-    assert verify.main([target]) == verify.main(
+    assert command.main([target]) == command.main(
         [target, "--replicas=4", "--steps=7", "--seed=5", "--no_sync_batchnorm"]
     )
     assert seen == [
@@ -123,7 +124,7 @@ def test_every_flag_reaches_the_comparison(cpus, monkeypatch):
 
 
 def test_promise_09_an_unsynchronised_batchnorm_is_found_and_named(cpus, capsys):
-    assert verify.main(["verified_models:convolution", "--no_sync_batchnorm", "--steps=1"]) == 1
+    assert command.main(["verified_models:convolution", "--no_sync_batchnorm", "--steps=1"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "first in the output of layer sequential/batch_normalization" in out
     assert "BatchNormalization 'sequential/batch_normalization' takes its statistics over the rows of its own" in out
@@ -146,7 +147,7 @@ import json, sys
 from tfdist import verify
 for arguments in json.loads(sys.argv[1]):
     try:
-        code = verify.main(arguments)
+        code = command.main(arguments)
     except SystemExit as end:
         code = end.code
     print(code, sorted({"tensorflow", "keras"} & set(sys.modules)), flush=True)

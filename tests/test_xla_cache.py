@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from processes import run_python
 
-from tfdist import xla_cache
+from tfdist.run import xla_cache
 
 FLAG = "--tf_xla_persistent_cache_directory"
 

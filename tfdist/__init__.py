@@ -7,11 +7,11 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. Loaded on first use (PEP 562), so that `import tfdist`,
 # `--help` and the launcher stay instant: TensorFlow takes seconds to import.
 _HOMES = {
-    "Cluster": "tfdist.cluster",
-    "read_cluster": "tfdist.cluster",
-    "RunConfig": "tfdist.config",
-    "TfdistError": "tfdist.errors",
-    "choose_strategy": "tfdist.strategy",
+    "Cluster": "tfdist.cluster.tf_config",
+    "read_cluster": "tfdist.cluster.tf_config",
+    "RunConfig": "tfdist.options.run",
+    "TfdistError": "tfdist.process.errors",
+    "choose_strategy": "tfdist.strategy.choose",
     "global_mean": "tfdist.gradients",
     "regularization": "tfdist.gradients",
     "reduce_gradients": "tfdist.gradients",

@@ -1,4 +1,4 @@
-"""One rank of Horovod in its own environment, asked as `tfdist.benchmark.child` is: neither tfdist nor Keras 3 here.
+"""One rank of Horovod in its own environment, asked as `tfdist.bench.child` is: neither tfdist nor Keras 3 here.
 
 Usage: python -m benchmarks.peers.horovod_child, with the variables that `horovodrun --gloo` sets. Where Horovod's size
 is 1, the step is plain TensorFlow's.

@@ -7,8 +7,8 @@ import functools
 import os
 import pathlib
 
-from tfdist.benchmark.processes import Group, Start
-from tfdist.launch.plan import free_ports
+from tfdist.bench.processes import ContenderGroup, Start
+from tfdist.cluster.ports import free_ports
 
 CONTENDERS = ("horovod", "horovod_grouped", "horovod_fp16")
 # Not what the environment of Keras 3 may have set for itself.
@@ -31,7 +31,7 @@ def read_python(venv):
 
 
 class SharedGroup:
-    """Ranks that all of Horovod's contenders share, for memory's sake: `make` is called as `Group` is.
+    """Ranks that all of Horovod's contenders share, for memory's sake: `make` is called as `ContenderGroup` is.
 
     Args:
         python: of Horovod's environment.
@@ -50,7 +50,7 @@ class SharedGroup:
         if self._group is None or self._group.has_ended:
             self._check(len(self._where[1]))
             starts = rank_starts(*self._where, free_ports(1)[0], os.environ)
-            self._group = Group(contender, *about, starts=starts, pause=True)
+            self._group = ContenderGroup(contender, *about, starts=starts, pause=True)
         return _Part(self._group, contender)
 
 

@@ -12,10 +12,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import tensorflow as tf
 
 import tfdist
-from tfdist.benchmark.config import BenchConfig
-from tfdist.benchmark.contenders import TfdistFit
-from tfdist.benchmark.split import Parts
-from tfdist.benchmark.task import make_task
+from tfdist.bench.config import BenchConfig
+from tfdist.bench.contenders import TfdistFit
+from tfdist.bench.task import make_task
+from tfdist.measure.split import Parts
 
 
 def collectives(function, batches):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from bench_reports import bench_report
 
-from tfdist.benchmark import compare
-from tfdist.benchmark.config import BenchConfig
+from tfdist.bench import compare
+from tfdist.bench.config import BenchConfig
 
 
 def slower_in(trials, factor, noise, seed):

@@ -13,9 +13,9 @@ from processes import REPOSITORY
 
 from benchmarks import exchange, exchange_table
 from benchmarks.peers import horovod_child, horovod_group
-from tfdist.benchmark import processes as bench_processes
-from tfdist.benchmark.processes import Ended, Group, Place, Start, child_starts
-from tfdist.benchmark.report import make_result
+from tfdist.bench import processes as bench_processes
+from tfdist.bench.processes import ContenderGroup, Ended, Start, WorkerPlace, child_starts
+from tfdist.bench.report import make_result
 
 
 def results(**rates):
@@ -90,8 +90,8 @@ def read(*flags):
 def test_one_worker_has_the_cores_of_one_and_no_network(monkeypatch):
     monkeypatch.setattr(bench_processes.shutil, "which", lambda tool: f"/bin/{tool}")
     monkeypatch.setattr(bench_processes.os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
-    places = bench_processes.pin([Place("10.0.0.1", ("netns", "a")), Place("10.0.0.2", ("netns", "b"))])
-    assert places[1] == Place("10.0.0.2", ("netns", "b", "taskset", "--cpu-list", "2,3"))
+    places = bench_processes.pin([WorkerPlace("10.0.0.1", ("netns", "a")), WorkerPlace("10.0.0.2", ("netns", "b"))])
+    assert places[1] == WorkerPlace("10.0.0.2", ("netns", "b", "taskset", "--cpu-list", "2,3"))
     started = []
     monkeypatch.setattr(exchange, "child_starts", lambda where: started.append(where) or [])
     monkeypatch.setattr(exchange, "Group", lambda *about, starts: None)
@@ -99,12 +99,12 @@ def test_one_worker_has_the_cores_of_one_and_no_network(monkeypatch):
     one, many = exchange.make_lines(read("--contenders=tfdist_fit"), places, None, "lo")
     one.make_group(), many.make_group()
     assert (one.workers, many.workers) == (1, 2)
-    assert started == [[Place(prefix=("taskset", "--cpu-list", "0,1"))], places]
+    assert started == [[WorkerPlace(prefix=("taskset", "--cpu-list", "0,1"))], places]
 
 
 def test_horovod_takes_part_where_it_is_given():
     def names(python):
-        lines = exchange.make_lines(read(), [Place()] * 2, python, "lo")
+        lines = exchange.make_lines(read(), [WorkerPlace()] * 2, python, "lo")
         return [(line.contender, line.workers) for line in lines]
 
     without = names(None)
@@ -115,13 +115,13 @@ def test_horovod_takes_part_where_it_is_given():
 
 def test_a_child_knows_the_addresses_of_all_and_its_prefix(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://proxy:1")
-    starts = child_starts([Place("10.0.0.1", ("netns", "a")), Place("10.0.0.2", ("netns", "b"))])
+    starts = child_starts([WorkerPlace("10.0.0.1", ("netns", "a")), WorkerPlace("10.0.0.2", ("netns", "b"))])
     cluster = json.loads(starts[1].environ["TF_CONFIG"])
     assert [address.split(":")[0] for address in cluster["cluster"]["worker"]] == ["10.0.0.1", "10.0.0.2"]
     assert cluster["task"] == {"type": "worker", "index": 1}
-    assert starts[1].command == ("netns", "b", sys.executable, "-m", "tfdist.benchmark.child")
+    assert starts[1].command == ("netns", "b", sys.executable, "-m", "tfdist.bench.child")
     assert {"10.0.0.1", "10.0.0.2"} <= set(starts[0].environ["no_proxy"].split(","))
-    assert "TF_CONFIG" not in child_starts([Place()])[0].environ
+    assert "TF_CONFIG" not in child_starts([WorkerPlace()])[0].environ
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,8 @@ def test_a_child_knows_the_addresses_of_all_and_its_prefix(monkeypatch):
 )
 def test_a_rank_of_horovod_is_told_where_it_stands(hosts, expected):
     inherited = {"PYTHONPATH": "/keras3", "PATH": "/bin", "http_proxy": "http://proxy:1"}
-    starts = horovod_group.rank_starts("py", [Place(host, ("on", host)) for host in hosts], "eth9", 4321, inherited)
+    places = [WorkerPlace(host, ("on", host)) for host in hosts]
+    starts = horovod_group.rank_starts("py", places, "eth9", 4321, inherited)
     environ = starts[1].environ
     assert starts[1].command == ("on", hosts[1], "py", "-m", "benchmarks.peers.horovod_child")
     assert {name: environ[f"HOROVOD_{name}"] for name in expected} == expected
@@ -156,12 +157,12 @@ for line in sys.stdin:
 
 @pytest.fixture
 def make_fakes():
-    """Gives a function (pause, timeout) → a `Group` of two processes that repeat what they are asked."""
+    """Gives a function (pause, timeout) → a `ContenderGroup` of two processes that repeat what they are asked."""
     groups = []
 
     def make(pause, timeout_seconds=60):
         starts = [Start((sys.executable, "-c", FAKE, str(rank)), {}) for rank in range(2)]
-        groups.append(Group("fake", 2, 1, {}, timeout_seconds, starts=starts, pause=pause))
+        groups.append(ContenderGroup("fake", 2, 1, {}, timeout_seconds, starts=starts, pause=pause))
         return groups[-1]
 
     yield make
@@ -209,7 +210,7 @@ def test_horovods_contenders_share_their_ranks_and_a_new_set_is_started_where_on
     starts = [Start((sys.executable, "-c", FAKE, "0"), {})]
     monkeypatch.setattr(horovod_group, "rank_starts", lambda *where: starts)
     checked = []
-    shared = horovod_group.SharedGroup("python", [Place()], "lo", checked.append)
+    shared = horovod_group.SharedGroup("python", [WorkerPlace()], "lo", checked.append)
     plain, grouped = (shared.make(name, 1, 1, {}, 60) for name in horovod_group.CONTENDERS[:2])
     try:
         assert [part.ask("a")["contender"] for part in (plain, grouped, plain)] == [
@@ -230,7 +231,7 @@ def test_horovods_contenders_share_their_ranks_and_a_new_set_is_started_where_on
 def test_where_memory_is_short_nothing_is_started(monkeypatch):
     monkeypatch.setattr(exchange, "read_free_bytes", lambda: 3 * 2**30)
     with pytest.raises(Ended, match=r"3\.0 GiB of memory are free, and 4\.4 are needed\. Use fewer --contenders\."):
-        exchange.start_children([Place()] * 2)
+        exchange.start_children([WorkerPlace()] * 2)
     exchange.check_memory(1)
     monkeypatch.undo()
     assert exchange.read_free_bytes() > 2**20

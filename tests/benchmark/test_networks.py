@@ -7,7 +7,7 @@ import time
 import pytest
 
 from benchmarks import networks
-from tfdist.benchmark.processes import Place
+from tfdist.bench.processes import WorkerPlace
 
 
 def test_the_commands_make_a_link_a_worker_and_remove_what_they_made():
@@ -31,7 +31,7 @@ def test_the_commands_make_a_link_a_worker_and_remove_what_they_made():
 
 def test_loopback_needs_nothing():
     with networks.make(3, None) as places:
-        assert places == [Place()] * 3
+        assert places == [WorkerPlace()] * 3
 
 
 def test_without_the_tools_or_the_rights_it_says_so(monkeypatch):

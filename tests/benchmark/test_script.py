@@ -6,8 +6,9 @@ import pytest
 from bench_reports import ABOUT
 
 from benchmarks import defaults, exchange_table, first_fit, goals, restart
-from tfdist.benchmark import parts, script, table
-from tfdist.benchmark.report import make_result
+from tfdist.bench import script, table
+from tfdist.bench.report import make_result
+from tfdist.measure import parts
 
 
 def one_report(**samples):

@@ -9,12 +9,12 @@ import tensorflow as tf
 from processes import REPOSITORY, run_workers
 
 import tfdist
-from tfdist.benchmark import parts
-from tfdist.benchmark.config import BenchConfig
-from tfdist.benchmark.contenders import TfdistFit
-from tfdist.benchmark.split import Parts
-from tfdist.benchmark.task import make_task
+from tfdist.bench.config import BenchConfig
+from tfdist.bench.contenders import TfdistFit
+from tfdist.bench.task import make_task
 from tfdist.gradients import updates
+from tfdist.measure import parts
+from tfdist.measure.split import Parts
 
 WISHES = [
     {"exchange": "all_reduce", "compression": "none"},

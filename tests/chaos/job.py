@@ -17,10 +17,10 @@ import keras
 import numpy as np
 
 import tfdist
-from tfdist import checkpoint
-from tfdist.data.arrays import from_arrays
+from tfdist.checkpoints import checkpoint
+from tfdist.data.sources.arrays import from_arrays
 from tfdist.models.dropout import RowDropout
-from tfdist.strategy import is_chief
+from tfdist.strategy.choose import is_chief
 
 # Six steps an epoch, the last of ten rows: three calls of two steps, a checkpoint after each.
 ROWS, BATCH, WIDTH, CALL = 90, 16, 4, 2

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfdist.faults import Fault
+from tfdist.process.faults import Fault
 
 # job.py: six steps an epoch, two a call, a checkpoint after each call.
 STEPS = 6

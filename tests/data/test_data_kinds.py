@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfdist.data import augment
-from tfdist.data.delivery import Places, one_by_one
+from tfdist.data.delivery.delivery import Places, one_by_one
 
 KINDS = ["arrays", "synthetic", "images", "records", "tfds in memory", "tfds as a stream"]
 STEPS = 5  # of an epoch: 23 rows in batches of 5

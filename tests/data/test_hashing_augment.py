@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdist import hashing
 from tfdist.data import augment
+from tfdist.ops import hashing
 
 MASK = 2**64 - 1
 SEEDS = np.array([[7, 0], [7, 1], [2**32 + 7, 0], [0, 0], [3, 99]], np.int64)

@@ -111,7 +111,7 @@ def test_other_files_are_left_out_with_one_log_line(image_folder, tmp_path, capl
     folder = shutil.copytree(image_folder, tmp_path / "copy")
     for name in ("notes.txt", "more.csv", ".DS_Store"):
         (folder / "train" / "ant" / name).write_text("no image")
-    with caplog.at_level(logging.WARNING, logger="tfdist.data.images"):
+    with caplog.at_level(logging.WARNING, logger="tfdist"):
         assert load(folder).rows == 23
     (record,) = caplog.records
     assert "2 files left out, for they are not ('.png'," in record.getMessage()

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 import tfdist
 from tfdist import data
-from tfdist.data import delivery
-from tfdist.data.in_memory import RowReading
-from tfdist.training.inputs import make_input
-from tfdist.training.step import Step
+from tfdist.data.delivery import delivery
+from tfdist.data.delivery.in_memory import RowReading
+from tfdist.feeding.inputs import make_input
+from tfdist.synchronous.step.step import Step
 
 pytestmark = pytest.mark.core
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from data.small_files import FEATURES, write_records
 
 from tfdist import data
-from tfdist.data import record_files
+from tfdist.data.sources import record_files
 
 
 def load(**options):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfdist import data
-from tfdist.data import catalog
+from tfdist.data.sources import catalog
 
 
 def read(source):

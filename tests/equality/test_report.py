@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tfdist.equality import compare, describe
-from tfdist.equality.check import Report
-from tfdist.equality.compare import Difference, Evidence, Result
+from tfdist.verify import compare, describe
+from tfdist.verify.check import Comparison
+from tfdist.verify.compare import Difference, Evidence, Result
 
 LIMIT = compare.tolerance("float64", 0.0)
 EQUAL = {name: Difference(1e-16) for name in compare.QUANTITIES}
-REPORT = Report([], dict.fromkeys(compare.QUANTITIES, LIMIT), 2, "float64", [], [], own_train_step=False)
+REPORT = Comparison([], dict.fromkeys(compare.QUANTITIES, LIMIT), 2, "float64", [], [], own_train_step=False)
 
 
 def result(rows=16, **wrong):

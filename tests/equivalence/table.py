@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from equivalence.runner import CASES, run_plain, run_stock, run_tfdist  # noqa: E402
 
-from tfdist import hardware  # noqa: E402
+from tfdist.strategy import hardware  # noqa: E402
 
 TARGET = pathlib.Path(__file__).parents[2] / "EQUIVALENCE.md"
 HEAD = """# N replicas against one device, row by row

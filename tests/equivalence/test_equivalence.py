@@ -8,7 +8,8 @@ import pytest
 from equivalence.runner import CASES, distance, moved, run_plain, run_tfdist
 from processes import REPOSITORY, run_workers
 
-from tfdist.internals import optimizers, replica
+from tfdist.internals.access import replica
+from tfdist.internals.patches import optimizers
 
 ROWS = list(CASES)
 ON_WORKERS = [name for name, case in CASES.items() if case.workers]

@@ -20,7 +20,7 @@ from data.small_files import write_images  # noqa: E402
 from full import evidence  # noqa: E402
 from processes import REPOSITORY, run_python  # noqa: E402
 
-from tfdist.config import COMPRESSIONS, EXCHANGES, OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
+from tfdist.options.run import COMPRESSIONS, EXCHANGES, OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
 
 COMMAND = "python tests/full/every_flag.py"
 COLUMNS = ("row", "exit code", "seconds", "as it should be", "last line")
@@ -122,8 +122,8 @@ def build():
     return model, (np.random.RandomState(0).randn(12, 4), np.arange(12) % 2)
 """
 WORKER = """import os
-from tfdist.faults import make_faults
-from tfdist.cluster import read_cluster
+from tfdist.process.faults import make_faults
+from tfdist.cluster.tf_config import read_cluster
 make_faults(os.environ)(read_cluster(os.environ).rank).strike("step", 5)
 print("done")
 """

@@ -12,7 +12,8 @@ import tensorflow as tf
 import tfdist
 from tfdist.gradients import cost
 from tfdist.gradients.factors import Use
-from tfdist.internals import collectives, products
+from tfdist.internals.access import collectives
+from tfdist.internals.patches import products
 
 pytestmark = pytest.mark.core
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from tfdist.health import facts
-from tfdist.health.facts import Memory
+from tfdist.doctor import facts
+from tfdist.doctor.facts import Memory
 
 MEMINFO = "MemTotal:       8388608 kB\nMemFree:         100000 kB\nMemAvailable:    4194304 kB\n"
 GIB = 2**30

@@ -8,7 +8,7 @@ import time
 import pytest
 from processes import REPOSITORY, free_ports
 
-from tfdist.health.helper import Helper
+from tfdist.doctor.helper import Helper
 
 
 def make_environ(folder, tensorflow):

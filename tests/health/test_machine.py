@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from tfdist.health import machine
-from tfdist.health.facts import Disk, Memory, Processors
-from tfdist.health.machine import GIB
+from tfdist.doctor import machine
+from tfdist.doctor.facts import Disk, Memory, Processors
+from tfdist.doctor.machine import GIB
 
 LOADED = {"tensorflow": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": [], "tpu_signs": []}
 

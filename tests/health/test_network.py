@@ -5,9 +5,9 @@ import socket
 import pytest
 from processes import free_ports
 
-from tfdist.cluster import Cluster, Task
-from tfdist.health import network
-from tfdist.rendezvous import ports
+from tfdist.cluster.rendezvous import door
+from tfdist.cluster.tf_config import Cluster, Task
+from tfdist.doctor import network
 
 
 def make_cluster(*workers, index=0):
@@ -61,7 +61,7 @@ def test_own_addresses_are_known():
 
 
 def test_promise_16_a_busy_port_is_red(monkeypatch):
-    monkeypatch.setattr(ports, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(door, "PATIENCE_SECONDS", 0.0)
     (port,) = free_ports(1)
     cluster = make_cluster(f"127.0.0.1:{port}", "b:1")
     assert network.check_port(cluster).text == f"{port} is free"

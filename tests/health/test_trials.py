@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tfdist.health import trials
-from tfdist.health.lines import Line, fail_with, is_well, render, to_json
+from tfdist.doctor import trials
+from tfdist.doctor.lines import Line, fail_with, is_well, render, to_json
 
 REDUCED = {"replicas": 2, "bytes": 2**24, "seconds": 0.02, "wrong_by": 0.0}
 READ = {"lines": ["a: 90 rows, 9 steps of 10.", "worker 0: 45 rows.", "worker 1: 45 rows."], "files": 0}

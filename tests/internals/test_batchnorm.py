@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tfdist.internals import batchnorm, runtime
-from tfdist.internals.replica import swapped
+from tfdist.internals.access import runtime
+from tfdist.internals.access.replica import swapped
+from tfdist.internals.cpu_kernels import batchnorm
 
 pytestmark = pytest.mark.core
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdist.internals import models
+from tfdist.internals.access import models
 
 pytestmark = pytest.mark.core
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdist.internals import layer_calls, models
+from tfdist.internals.access import models
+from tfdist.internals.patches import layer_calls
 
 pytestmark = pytest.mark.core
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdist.internals import data_adapters, models
+from tfdist.internals.access import data_adapters, models
 
 pytestmark = pytest.mark.core
 

@@ -8,9 +8,10 @@ from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.losses import loss as keras_losses
 
-from tfdist.internals import models, optimizers, runtime, statistics
-from tfdist.internals.callbacks import looks_at_batches, saves_every, steps_until_saving
-from tfdist.internals.replica import Rows, rows_are
+from tfdist.internals.access import models, runtime
+from tfdist.internals.access.callbacks import looks_at_batches, saves_every, steps_until_saving
+from tfdist.internals.access.replica import Rows, rows_are
+from tfdist.internals.patches import optimizers, statistics
 
 pytestmark = pytest.mark.core
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdist.internals import runtime, update_kernels
-from tfdist.internals.replica import swapped
+from tfdist.internals.access import runtime
+from tfdist.internals.access.replica import swapped
+from tfdist.internals.cpu_kernels import update_kernels
 
 pytestmark = pytest.mark.core
 

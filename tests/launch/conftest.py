@@ -15,8 +15,8 @@ from processes import REPOSITORY, run_python
 
 PRELUDE = """
 import json, os, pathlib, signal, subprocess, sys, time
-from tfdist.heartbeat import make_heartbeat
-from tfdist.faults import make_faults
+from tfdist.process.heartbeat import make_heartbeat
+from tfdist.process.faults import make_faults
 rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 size = len(json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"])
 attempt = int(os.environ["TFDIST_ATTEMPT"])

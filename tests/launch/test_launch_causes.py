@@ -20,8 +20,8 @@ def found(*exits, **more):
     return verdict.kind, verdict.roots, verdict.code
 
 
-REFUSED = {"error": "tfdist.checkpoint.CheckpointError", "exit_code": 2}
-LATE = {"error": "tfdist.rendezvous.messages.RendezvousError", "exit_code": 76}
+REFUSED = {"error": "tfdist.checkpoints.checkpoint.CheckpointError", "exit_code": 2}
+LATE = {"error": "tfdist.cluster.rendezvous.messages.RendezvousError", "exit_code": 76}
 LOST_PEER = "tensorflow.python.framework.errors_impl.UnavailableError: Socket closed"
 
 

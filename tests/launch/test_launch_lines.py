@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tfdist.launch.lines import SHOWN_BYTES, Lines
+from tfdist.launch.lines import SHOWN_BYTES, LineSplitter
 from tfdist.launch.wire import Outbox, parse_event, read_messages
 
 
@@ -23,7 +23,7 @@ from tfdist.launch.wire import Outbox, parse_event, read_messages
 )
 @pytest.mark.parametrize("chunk", [1, 2, 1000])
 def test_lines_are_those_of_a_terminal_however_the_bytes_come(content, shown, chunk):
-    lines = Lines()
+    lines = LineSplitter()
     found = [line for start in range(0, len(content), chunk) for line in lines.feed(content[start : start + chunk])]
     assert found == shown
 
@@ -31,14 +31,14 @@ def test_lines_are_those_of_a_terminal_however_the_bytes_come(content, shown, ch
 @pytest.mark.parametrize("chunk", [7, 1000, 10**7])
 def test_a_huge_line_is_cut_and_the_next_is_whole(chunk):
     content = b"x" * 300_000 + b"\nnext\n"
-    lines, found = Lines(), []
+    lines, found = LineSplitter(), []
     for start in range(0, len(content), chunk):
         found += lines.feed(content[start : start + chunk])
     assert found == ["x" * SHOWN_BYTES + " … (the log has the rest)", "next"]
 
 
 def test_a_progress_bar_of_megabytes_shows_its_last_state():
-    lines = Lines()
+    lines = LineSplitter()
     for step in range(50_000):
         assert lines.feed(b"%d/50000 [=====>.....] \r" % step) == []
     assert lines.feed(b"done\n") == ["done"]

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from tfdist.cluster import ClusterError, read_cluster
+from tfdist.cluster.tf_config import ClusterError, read_cluster
 from tfdist.launch import plan
 from tfdist.launch.child import gpu_share
 from tfdist.launch.config import LaunchConfig

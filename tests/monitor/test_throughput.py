@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfdist.monitor.throughput import Throughput
+from tfdist.callbacks.throughput import Throughput
 
 BATCH = 10
 

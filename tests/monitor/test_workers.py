@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tfdist.monitor.workers import (
+from tfdist.callbacks.worker_table import (
     Timing,
     advice,
     describe,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tfdist.monitor.writers import Lines, MetricsFile, format_epoch
+from tfdist.callbacks.writers import EpochLines, MetricsFile, format_epoch
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_line_gives_losses_first_then_metrics_then_those_of_the_validation(log
 
 
 def test_lines_are_printed_with_epochs_counted_from_1(capsys):
-    lines = Lines()
+    lines = EpochLines()
     lines.set_params({"epochs": 3})
     lines.on_epoch_end(0, {"loss": 1.5})
     lines.on_epoch_end(2)

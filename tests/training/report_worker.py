@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from training.slow import make_model, slow_batches
 
 import tfdist
-from tfdist.training.report import Report
+from tfdist.callbacks.report import Report
 
 DELAY = 0.06
 

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 import tfdist
-from tfdist import checkpoint
-from tfdist.training.callbacks import StepCallback
+from tfdist.callbacks.base import StepCallback
+from tfdist.checkpoints import checkpoint
 
 
 class StopAfter(StepCallback):

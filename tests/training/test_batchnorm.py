@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tfdist
-from tfdist.data.arrays import from_arrays
+from tfdist.data.sources.arrays import from_arrays
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64")]
 

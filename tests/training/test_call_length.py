@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfdist
-from tfdist.assemble import make_callbacks
-from tfdist.config import RunConfig
-from tfdist.rundir import RunDir
+from tfdist.assembly.assemble import make_callbacks
+from tfdist.options.run import RunConfig
+from tfdist.run.rundir import RunDir
 from tfdist.training import call_length
 from tfdist.training.batch_listeners import describe, find_listeners
 from tfdist.training.call_length import Growth, MeasuredLength

@@ -6,10 +6,11 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tfdist.assemble import make_callbacks
-from tfdist.config import RunConfig
-from tfdist.rundir import RunDir
-from tfdist.training.callbacks import StepCallback, for_this_worker
+from tfdist.assembly.assemble import make_callbacks
+from tfdist.callbacks.base import StepCallback
+from tfdist.options.run import RunConfig
+from tfdist.run.rundir import RunDir
+from tfdist.training.callback_list import for_this_worker
 
 pytestmark = pytest.mark.core
 
@@ -63,8 +64,8 @@ class Asking(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("chief", [True, False])
 def test_a_callback_that_says_where_it_runs_is_not_told(monkeypatch, caplog, make_strategy, chief):
-    monkeypatch.setattr("tfdist.training.callbacks.worker_count", lambda strategy: 2)
-    monkeypatch.setattr("tfdist.training.callbacks.is_chief", lambda strategy: chief)
+    monkeypatch.setattr("tfdist.training.callback_list.worker_count", lambda strategy: 2)
+    monkeypatch.setattr("tfdist.training.callback_list.is_chief", lambda strategy: chief)
     one, all_of_them = Asking(False), Asking(True)
     with caplog.at_level("INFO", "tfdist"):
         chosen = for_this_worker([one, all_of_them], make_strategy(1))

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tfdist.data import delivery
-from tfdist.internals import runtime
+from tfdist.data.delivery import delivery
+from tfdist.internals.access import runtime
 
 DATA = {
     "a source": lambda: jobs.small_source(20),

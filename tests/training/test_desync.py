@@ -8,9 +8,9 @@ import tensorflow as tf
 from processes import REPOSITORY, run_workers
 
 import tfdist
-from tfdist.internals import models
-from tfdist.training import desync
-from tfdist.training.desync import check_replicas, first_departure
+from tfdist.callbacks import desync
+from tfdist.callbacks.desync import check_replicas, first_departure
+from tfdist.internals.access import models
 
 pytestmark = pytest.mark.core
 
@@ -57,7 +57,7 @@ def test_a_replica_that_begins_with_other_weights_is_named_before_the_first_step
 
 
 def test_a_long_epoch_is_looked_into_every_thousand_steps(make_strategy, monkeypatch):
-    monkeypatch.setattr("tfdist.training.desync._STEPS_BETWEEN", 3)
+    monkeypatch.setattr("tfdist.callbacks.desync._STEPS_BETWEEN", 3)
     model = make_model(make_strategy(2))
     planted = departs_at(1, lambda: depart(model.layers[0].bias, 1, 1.0))
     with pytest.raises(RuntimeError, match="after step 3 "):

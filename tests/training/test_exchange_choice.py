@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import tfdist
-from tfdist.internals import runtime
-from tfdist.training import exchange, exchange_choice
-from tfdist.training.exchange_choice import Verdict
+from tfdist.internals.access import runtime
+from tfdist.synchronous.exchange import choice as exchange_choice
+from tfdist.synchronous.exchange import exchange
+from tfdist.synchronous.exchange.choice import ExchangeSeconds
 
 pytestmark = pytest.mark.core
 
-FASTER = {"factors": Verdict(2.0, 1.0), "all_reduce": Verdict(1.0, 2.0)}
+FASTER = {"factors": ExchangeSeconds(2.0, 1.0), "all_reduce": ExchangeSeconds(1.0, 2.0)}
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tfdist.data.arrays import from_arrays
-from tfdist.data.batches import Batches
-from tfdist.data.delivery import elements
+from tfdist.data.delivery.delivery import elements
 from tfdist.data.source import Source
-from tfdist.internals import runtime
+from tfdist.data.sources.arrays import from_arrays
+from tfdist.data.sources.batches import Batches
+from tfdist.internals.access import runtime
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64")]
 
@@ -57,7 +57,7 @@ def test_convolutions_survive_a_replica_without_rows(make_strategy):
 
 
 def test_a_mean_over_each_replica_would_be_found(make_strategy, monkeypatch):
-    from tfdist.internals.replica import Rows
+    from tfdist.internals.access.replica import Rows
 
     monkeypatch.setattr(Rows, "share", lambda self, dtype: tf.constant(1 / 3, dtype))
     source = jobs.small_source(20)

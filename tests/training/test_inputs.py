@@ -11,7 +11,7 @@ from input_cases import CASES, VALID, Batches, Net, X, Y, dataset, generate, mak
 from keras import layers
 
 import tfdist
-from tfdist.data.arrays import from_arrays
+from tfdist.data.sources.arrays import from_arrays
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfdist.training import plan
-from tfdist.training.plan import Span
+from tfdist.feeding import plan
+from tfdist.feeding.plan import Span
 
 quick = settings(max_examples=200, deadline=2000)
 few = st.integers(0, 120)

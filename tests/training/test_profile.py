@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tfdist.training.callbacks import StepCallback
-from tfdist.training.profile import Profile
+from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.profile import Profile
 
 
 def train(make_strategy, *callbacks):

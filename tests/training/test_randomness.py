@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tfdist.data.arrays import from_arrays
+from tfdist.data.sources.arrays import from_arrays
 from tfdist.models.dropout import RowDropout
 
 pytestmark = pytest.mark.core

@@ -11,7 +11,7 @@ from processes import REPOSITORY, run_workers
 from training.slow import make_model, slow_batches
 
 import tfdist
-from tfdist.training.report import Report
+from tfdist.callbacks.report import Report
 
 pytestmark = pytest.mark.core
 
@@ -149,7 +149,7 @@ def test_the_step_has_a_clock_where_somebody_listens_and_else_none(make_strategy
 
 
 def test_files_and_tensorboard_have_the_numbers(make_strategy, tmp_path):
-    from tfdist import train
+    from tfdist.train import command as train
 
     flags = ["--model=mlp", "--strategy=mirrored", "--epochs=2", f"--run_dir={tmp_path}"]
     assert train.main(flags) == 0

@@ -12,11 +12,12 @@ import tensorflow as tf
 from processes import REPOSITORY, run_workers
 
 import tfdist
-from tfdist import checkpoint, manifest
-from tfdist.checkpoint import CheckpointError
-from tfdist.data.arrays import from_arrays
-from tfdist.rundir import RunDir
-from tfdist.training.callbacks import StepCallback
+from tfdist.callbacks.base import StepCallback
+from tfdist.checkpoints import checkpoint
+from tfdist.checkpoints.checkpoint import CheckpointError
+from tfdist.data.sources.arrays import from_arrays
+from tfdist.run import manifest
+from tfdist.run.rundir import RunDir
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("cpus")]
 
@@ -345,7 +346,7 @@ def test_what_may_change_does_and_what_matters_is_mentioned(make_strategy, stopp
 
 
 def test_other_threads_and_versions_are_mentioned(make_strategy, stopped, caplog, monkeypatch):
-    from tfdist import hardware
+    from tfdist.strategy import hardware
 
     here = hardware.numerics()
     monkeypatch.setattr(hardware, "numerics", lambda: {**here, "keras": "9.9", "intra_op_threads": 77})

@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tfdist import strategy as strategies
-from tfdist.data.arrays import from_arrays
-from tfdist.data.delivery import Places, one_by_one
-from tfdist.data.share import Form
-from tfdist.training.meter import NoClock
-from tfdist.training.step import Step
+from tfdist.data.delivery.delivery import Places, one_by_one
+from tfdist.data.delivery.share import Form
+from tfdist.data.sources.arrays import from_arrays
+from tfdist.strategy import choose as strategies
+from tfdist.synchronous.step.meter import NoClock
+from tfdist.synchronous.step.step import Step
 
 ROWS = 45
 

@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 
 import tfdist
+from tfdist.feeding.feed import Feed
+from tfdist.feeding.inputs import make_input
 from tfdist.options.step import StepOptions
-from tfdist.training import xla
-from tfdist.training.feed import Feed
-from tfdist.training.inputs import make_input
+from tfdist.synchronous.step import xla
+from tfdist.synchronous.step.programs import Programs
 from tfdist.training.loop import batch_norms_as_wanted
-from tfdist.training.programs import Programs
 
 pytestmark = pytest.mark.core
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 import tfdist
 from tfdist.options.step import StepOptions
-from tfdist.training import xla
-from tfdist.training.programs import Programs
+from tfdist.synchronous.step import xla
+from tfdist.synchronous.step.programs import Programs
 
 pytestmark = pytest.mark.core
 
@@ -31,13 +31,13 @@ def train(strategy, source, make_model=jobs.make_mlp, **arguments):
 def whole_calls(monkeypatch):
     """Counts the calls that were compiled whole, by their steps."""
     counts = []
-    even_calls = tfdist.data.in_memory.RowReading.even_calls
+    even_calls = tfdist.data.delivery.in_memory.RowReading.even_calls
 
     def counted(self, steps):
         counts.append(steps)
         return even_calls(self, steps)
 
-    monkeypatch.setattr(tfdist.data.in_memory.RowReading, "even_calls", counted)
+    monkeypatch.setattr(tfdist.data.delivery.in_memory.RowReading, "even_calls", counted)
     return counts
 
 

@@ -11,9 +11,9 @@ may be 0. The first one may take encoded images, of a source loaded with `encode
 import numpy as np
 import tensorflow as tf
 
-from tfdist import hashing
 from tfdist.data import pixels
-from tfdist.internals.tracing import as_written, converted
+from tfdist.internals.access.tracing import as_written, converted
+from tfdist.ops import hashing
 
 # One stream a kind: else a row's flip would tell its crop.
 _FLIP, _CROP, _RESIZED_CROP = 11, 12, 13

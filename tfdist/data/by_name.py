@@ -5,18 +5,18 @@ import importlib
 import inspect
 import os
 
-from tfdist.data import catalog
-from tfdist.errors import MissingFileError, UsageError
+from tfdist.data.sources import catalog
 from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.process.errors import MissingFileError, UsageError
 
 # Name → (module, function) that makes the source. Any other name is one of TFDS.
 BUILT_IN = {
-    "digits": ("tfdist.data.arrays", "digits"),
-    "images": ("tfdist.data.images", "from_images"),
-    "records": ("tfdist.data.records", "from_records"),
-    "synthetic": ("tfdist.data.synthetic", "make_synthetic"),
+    "digits": ("tfdist.data.sources.arrays", "digits"),
+    "images": ("tfdist.data.sources.images", "from_images"),
+    "records": ("tfdist.data.sources.records", "from_records"),
+    "synthetic": ("tfdist.data.sources.synthetic", "make_synthetic"),
 }
-_TFDS = ("tfdist.data.tfds_source", "from_tfds")
+_TFDS = ("tfdist.data.sources.tfds", "from_tfds")
 _OF_FOLDERS = ("images", "records")
 
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfdist.internals.tracing import as_written
+from tfdist.internals.access.tracing import as_written
 
 
 def to_floats(images):

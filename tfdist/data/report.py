@@ -1,7 +1,7 @@
 """What each worker will read in an epoch, in words. Counts only: no TensorFlow."""
 
-from tfdist import order
-from tfdist.errors import UsageError
+from tfdist.data import order
+from tfdist.process.errors import UsageError
 
 
 def worker_rows(rows, global_batch, *, replicas, workers, worker, drop_remainder=False):

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfdist import order
-from tfdist.data import delivery
-from tfdist.data.in_memory import RowReading, open_specs
-from tfdist.data.share import Form, cut
-from tfdist.errors import UsageError
-from tfdist.internals import runtime
-from tfdist.internals.tracing import as_written, converted
+from tfdist.data import order
+from tfdist.data.delivery import delivery
+from tfdist.data.delivery.in_memory import RowReading, open_specs
+from tfdist.data.delivery.share import Form, cut
+from tfdist.internals.access import runtime
+from tfdist.internals.access.tracing import as_written, converted
+from tfdist.process.errors import UsageError
 
 
 class Reader(Protocol):

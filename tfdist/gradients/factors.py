@@ -12,8 +12,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdist.gradients.wire import narrowed_type, restored, rounded
-from tfdist.internals import products
-from tfdist.internals.collectives import gather_rows, sum_over_replicas
+from tfdist.internals.access.collectives import gather_rows, sum_over_replicas
+from tfdist.internals.patches import products
 
 
 class Factors(NamedTuple):

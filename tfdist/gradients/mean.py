@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from tfdist.errors import UsageError
-from tfdist.internals.collectives import replica_context, sum_over_replicas
-from tfdist.internals.tracing import as_written
+from tfdist.internals.access.collectives import replica_context, sum_over_replicas
+from tfdist.internals.access.tracing import as_written
+from tfdist.process.errors import UsageError
 
 
 @as_written

@@ -4,13 +4,13 @@ import functools
 
 import tensorflow as tf
 
-from tfdist.errors import UsageError
 from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
 from tfdist.gradients.wire import restored, rounded
-from tfdist.internals import optimizers
-from tfdist.internals.collectives import replica_context, sum_over_replicas
-from tfdist.internals.replica import rows_are
-from tfdist.internals.tracing import as_written
+from tfdist.internals.access.collectives import replica_context, sum_over_replicas
+from tfdist.internals.access.replica import rows_are
+from tfdist.internals.access.tracing import as_written
+from tfdist.internals.patches import optimizers
+from tfdist.process.errors import UsageError
 
 
 @as_written

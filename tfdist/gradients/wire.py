@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfdist.internals.collectives import gather_over_replicas, replica_context
+from tfdist.internals.access.collectives import gather_over_replicas, replica_context
 
 
 def narrowed_type(dtype, wire):

@@ -7,14 +7,14 @@ import signal
 import sys
 import time
 
-from tfdist import rundir
-from tfdist.errors import TfdistError
-from tfdist.exits import MISTAKE
 from tfdist.launch import flags, plan, restarts, summary
 from tfdist.launch.causes import judge, stop_code
 from tfdist.launch.folders import find_folders
 from tfdist.launch.screen import Screen
-from tfdist.launch.watch import Watch
+from tfdist.launch.watch import AttemptWatch
+from tfdist.process.errors import TfdistError
+from tfdist.process.exits import MISTAKE
+from tfdist.run import rundir
 
 
 def main(arguments=None):
@@ -83,7 +83,7 @@ class Launcher:
             f"{len(workers)} worker{'s' * (len(workers) > 1)}, attempt {number}; logs in {self._folders.logs}"
         )
         began, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-        attempt = Watch(self._config, workers, number, self._events, self._screen).run()
+        attempt = AttemptWatch(self._config, workers, number, self._events, self._screen).run()
         seconds = time.monotonic() - clock
         verdict = judge(attempt.exits, attempt.asked, attempt.late)
         blamed = tuple(worker.slot.number for worker in workers if worker.rank in verdict.roots)

@@ -16,12 +16,12 @@ import sys
 import tempfile
 import time
 
-from tfdist import errors, heartbeat
-from tfdist.cluster import ClusterError
-from tfdist.exits import MISTAKE
-from tfdist.launch.beats import Beats
+from tfdist.cluster.tf_config import ClusterError
+from tfdist.launch.beats import BeatReader
 from tfdist.launch.child import Child
 from tfdist.launch.wire import Outbox, read_messages
+from tfdist.process import errors, heartbeat
+from tfdist.process.exits import MISTAKE
 
 _BEAT_SECONDS = 0.5
 _TICK_SECONDS = 0.25
@@ -43,7 +43,7 @@ class Agent:
         self._children = {}
         self._spec = {}
         self._folder = tempfile.mkdtemp(prefix="tfdist-")
-        self._beats = Beats(self._folder)
+        self._beats = BeatReader(self._folder)
         self._selector = selectors.DefaultSelector()
         self._selector.register(source, selectors.EVENT_READ, self._read)
         self._heard = self._told = time.monotonic()

@@ -4,10 +4,10 @@ import contextlib
 import pathlib
 import time
 
-from tfdist.heartbeat import read_beats
+from tfdist.process.heartbeat import read_beats
 
 
-class Beats:
+class BeatReader:
     """Reads the beats of local workers, and measures their silence by its own clock.
 
     A monotonic clock that sees changes: neither a clock that is set, nor a machine that slept, makes a worker late.

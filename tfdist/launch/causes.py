@@ -5,8 +5,8 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tfdist.exits import HUNG, INTERRUPTED, MISTAKE, PEER_LOST, STOPPED
 from tfdist.launch.plan import Worker
+from tfdist.process.exits import HUNG, INTERRUPTED, MISTAKE, PEER_LOST, STOPPED
 
 # What TensorFlow and sockets say of another worker that is gone.
 _PEER_WORDS = re.compile(

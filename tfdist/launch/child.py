@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 
-from tfdist import xla_cache
-from tfdist.cluster import core_shares, divide_gpus
-from tfdist.launch.lines import Lines
+from tfdist.cluster.tf_config import core_shares, divide_gpus
+from tfdist.launch.lines import LineSplitter
+from tfdist.run import xla_cache
 
 # What is kept of the end of a log, for the summary.
 _TAIL_LINES = 60
@@ -40,7 +40,7 @@ class Child:
     def __init__(self, plan, spec, environ):
         self.rank, self.shown = plan["rank"], plan["shown"]
         self.tail = collections.deque(maxlen=_TAIL_LINES)
-        self._lines = Lines()
+        self._lines = LineSplitter()
         gpus = gpu_share(environ | plan["environ"], *plan["share"])
         environ = environ | plan["environ"] | gpus
         # Beside a GPU, cores only feed it: whose they are, the machine knows better.

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tfdist import faults
-from tfdist.cluster import ClusterError, split_address
-from tfdist.errors import UsageError
-from tfdist.faults import Fault
+from tfdist.cluster.tf_config import ClusterError, split_address
+from tfdist.process import faults
+from tfdist.process.errors import UsageError
+from tfdist.process.faults import Fault
 
 _TEES = ("all", "chief", "none")
 # The launcher sets these itself.
@@ -34,8 +34,7 @@ class LaunchConfig:
         grace: seconds from the passing on of a signal to SIGKILL.
         hang_seconds: the longest silence of a worker that beats; 0: any.
         first_step_seconds: the same in phase "start".
-        chaos: faults on purpose, for rehearsals, as `tfdist.faults` reads them, and `lose:…`, a kill whose slot stays
-            away.
+        chaos: faults to inject, as `tfdist.process.faults` reads them, and `lose:…`, a kill whose slot stays away.
         log_dir: the folder of the logs; None for the default.
         tee: whose lines the terminal shows: all, chief, none, or ranks as in "0,2".
         quiet: show no lines and no news, only why a run failed.

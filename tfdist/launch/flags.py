@@ -2,8 +2,8 @@
 
 from absl import flags
 
-from tfdist.command_line import read_given
 from tfdist.launch.config import LaunchConfig
+from tfdist.options.command_line import read_given
 
 USAGE = """Starts the workers of a run, here or over ssh, and watches, stops and restarts them together.
 

@@ -3,7 +3,7 @@
 import pathlib
 from dataclasses import dataclass
 
-from tfdist import rundir
+from tfdist.run import rundir
 
 
 @dataclass(frozen=True)

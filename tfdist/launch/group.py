@@ -16,7 +16,7 @@ _CLOSE_SECONDS = 5.0
 _STRAY_LINES = 20
 
 
-class Agent:
+class AgentLink:
     """The launcher's side of one agent.
 
     Args:
@@ -107,7 +107,7 @@ class Group:
         for worker in workers:
             self._specs.setdefault(worker.slot.host, []).append(worker)
         self._specs = {host: agent_spec(config, mine, attempt) for host, mine in self._specs.items()}
-        self.agents = [Agent(host, agent_command(config, host, pathlib.Path.cwd()), events) for host in self._specs]
+        self.agents = [AgentLink(host, agent_command(config, host, pathlib.Path.cwd()), events) for host in self._specs]
 
     def start(self):
         """Lets every agent start its workers."""

@@ -4,7 +4,7 @@
 SHOWN_BYTES = 4000
 
 
-class Lines:
+class LineSplitter:
     """Cuts what a worker writes into lines.
 
     A carriage return begins its line anew, as in a terminal: of a progress bar, the last state is left.

@@ -1,13 +1,12 @@
 """`LaunchConfig` → what runs where: slots, workers, their environment, commands and folders; nothing is started."""
 
 import shlex
-import socket
 import sys
 from dataclasses import dataclass
 
-from tfdist import faults
-from tfdist.cluster import Cluster, Task
-from tfdist.rundir import RESTARTS
+from tfdist.cluster.tf_config import Cluster, Task
+from tfdist.process import faults
+from tfdist.run.rundir import RESTARTS
 
 # The launcher pings far more often: a connection to a host that is silent for so long is dead. On this machine, a pipe
 # needs no pings, and a launcher that is stopped with Ctrl-Z may stay so for as long as it likes.
@@ -65,18 +64,6 @@ def make_slots(config):
         for position, host in enumerate(hosts)
         for index in range(count)
     )
-
-
-def free_ports(count):
-    """Finds ports that are free now, on every interface, for that is where TensorFlow listens."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind(("", 0))
-        return tuple(item.getsockname()[1] for item in sockets)
-    finally:
-        for item in sockets:
-            item.close()
 
 
 def addresses(config, slots, ports=None):

@@ -1,7 +1,7 @@
 """What the terminal and launch.json say of an attempt; text only."""
 
-from tfdist.exits import INTERRUPTED, STOPPED
 from tfdist.launch.causes import exception_of, shell_code
+from tfdist.process.exits import INTERRUPTED, STOPPED
 
 # Of the root's log, shown in the summary.
 _SHOWN_LINES = 12

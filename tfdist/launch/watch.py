@@ -7,10 +7,10 @@ import signal
 import time
 from dataclasses import dataclass
 
-from tfdist.exits import PEER_LOST, STOPPED
 from tfdist.launch.causes import Exit
 from tfdist.launch.group import Group
 from tfdist.launch.late import Late, find_late, is_hung
+from tfdist.process.exits import PEER_LOST, STOPPED
 
 # Until all agents greet; ssh itself gives up earlier.
 _GREETING_SECONDS = 60.0
@@ -47,7 +47,7 @@ class Attempt:
     reports: dict[int, dict]
 
 
-class Watch:
+class AttemptWatch:
     """One attempt, from the start of its agents to the end of the last worker.
 
     Args:

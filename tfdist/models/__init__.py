@@ -8,15 +8,15 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfdist.errors import UsageError
+from tfdist.process.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
 
-    from tfdist.models.cifar_resnet import resnet20, resnet32, resnet56
-    from tfdist.models.convnet import cnn
-    from tfdist.models.perceptron import mlp
-    from tfdist.models.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+    from tfdist.models.classification.cifar_resnet import resnet20, resnet32, resnet56
+    from tfdist.models.classification.convnet import cnn
+    from tfdist.models.classification.perceptron import mlp
+    from tfdist.models.classification.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 
 __all__ = [
     "build",
@@ -83,10 +83,10 @@ def build(name: str, *, classes: int, input_shape: Sequence[int], **options: Any
 def _builders() -> dict[str, Callable[..., "keras.Model"]]:
     # Imported here, not above: Keras brings TensorFlow, which takes seconds. No file has the name
     # of a builder: importing such a file would put the module where `__getattr__` has the function.
-    from tfdist.models.cifar_resnet import resnet20, resnet32, resnet56
-    from tfdist.models.convnet import cnn
-    from tfdist.models.perceptron import mlp
-    from tfdist.models.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+    from tfdist.models.classification.cifar_resnet import resnet20, resnet32, resnet56
+    from tfdist.models.classification.convnet import cnn
+    from tfdist.models.classification.perceptron import mlp
+    from tfdist.models.classification.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 
     builders = (
         *(mlp, cnn),

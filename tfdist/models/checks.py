@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from tfdist.errors import UsageError
+from tfdist.process.errors import UsageError
 
 
 def check_classes(model: str, classes: Any) -> None:

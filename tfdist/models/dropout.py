@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
-from tfdist import hashing
-from tfdist.errors import UsageError
-from tfdist.internals.replica import current_rows
+from tfdist.internals.access.replica import current_rows
+from tfdist.ops import hashing
+from tfdist.process.errors import UsageError
 
 
 @keras.saving.register_keras_serializable(package="tfdist")
@@ -13,8 +13,8 @@ class RowDropout(keras.layers.Layer):
     """Sets elements to zero at random, keyed by the row's place in the global batch and the step.
 
     Keras' own dropout draws one mask for a replica's batch, so that a run on another number of replicas is another run.
-    Here each row has a stream of its own (SplitMix64, see `tfdist.hashing`): N replicas drop what one device drops. In
-    plain Keras it works too, as on one replica.
+    Here each row has a stream of its own (SplitMix64, see `tfdist.ops.hashing`): N replicas drop what one device drops.
+    In plain Keras it works too, as on one replica.
 
     Args:
         rate: fraction of the elements that are dropped, 0..1; the others are scaled by 1 / (1 - rate).

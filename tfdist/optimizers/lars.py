@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfdist.errors import UsageError
 from tfdist.optimizers.scaling import is_number
+from tfdist.process.errors import UsageError
 
 
 @keras.saving.register_keras_serializable(package="tfdist")

@@ -4,7 +4,7 @@ import math
 from fractions import Fraction
 from numbers import Integral, Real
 
-from tfdist.errors import UsageError
+from tfdist.process.errors import UsageError
 
 # Rule → factor of the learning rate for a global batch `ratio` times the base batch.
 _FACTORS = {"linear": float, "square_root": math.sqrt}

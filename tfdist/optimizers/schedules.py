@@ -4,8 +4,8 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tfdist.errors import UsageError
 from tfdist.optimizers.scaling import is_number, warmup_steps
+from tfdist.process.errors import UsageError
 
 
 @keras.saving.register_keras_serializable(package="tfdist")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfdist.errors import UsageError
+from tfdist.process.errors import UsageError
 
 AUTO = "auto"
 EXCHANGES = (AUTO, "all_reduce", "factors")

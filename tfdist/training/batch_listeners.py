@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import keras
 
-from tfdist.internals.callbacks import looks_at_batches, saves_every, steps_until_saving
+from tfdist.internals.access.callbacks import looks_at_batches, saves_every, steps_until_saving
 
 _HOOKS = (
     "on_batch_begin",
@@ -18,7 +18,7 @@ _HOOKS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Listener:
+class BatchListener:
     """A callback that looks at steps within an epoch.
 
     Attributes:
@@ -33,7 +33,7 @@ class Listener:
 
 
 def find_listeners(callbacks):
-    """Lists a `Listener` for each callback that looks at steps within an epoch.
+    """Lists a `BatchListener` for each callback that looks at steps within an epoch.
 
     Of Keras' own, those that show or stop take a long call as well as a short one, and those that save do so after a
     number of steps that is known; tfdist's own count steps rightly in any call. Whatever else has a method for batches,
@@ -47,7 +47,7 @@ def find_listeners(callbacks):
 
 
 def describe(listener):
-    """Gives the words that say what a `Listener` makes of the calls."""
+    """Gives the words that say what a `BatchListener` makes of the calls."""
     if listener.every == 1:
         return f"callback {listener.name} looks at each batch, so auto stays at one step a call"
     return f"callback {listener.name} saves every {listener.every} steps, so auto lets a call end there"
@@ -55,7 +55,7 @@ def describe(listener):
 
 def _listener(callback, every):
     left = (lambda: 1) if every == 1 else (lambda: steps_until_saving(callback))
-    return Listener(type(callback).__name__, every, left)
+    return BatchListener(type(callback).__name__, every, left)
 
 
 def _steps_between(callback):

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.coordination import make_broadcast
-from tfdist.log import say
 from tfdist.options.step import AUTO
-from tfdist.strategy import is_chief, worker_count
+from tfdist.process.log import say
+from tfdist.strategy.choose import is_chief, worker_count
+from tfdist.strategy.workers import make_broadcast
 from tfdist.training.batch_listeners import describe, find_listeners
 
 # A progress bar moves once a call; between two calls signals, heartbeats and votes are served. A call's own work on the

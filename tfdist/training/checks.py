@@ -1,11 +1,9 @@
 """What would end in a wrong or a puzzling run, said before it starts."""
 
-import warnings
-
 import tensorflow as tf
 
-from tfdist.errors import UsageError
-from tfdist.internals import models
+from tfdist.internals.access import models
+from tfdist.process.errors import UsageError
 
 
 def check_compiled(model, method):
@@ -18,40 +16,6 @@ def check_compiled(model, method):
         raise UsageError(
             f"tfdist.{method}: the model is not compiled. Call model.compile(optimizer, loss) in the scope first."
         )
-
-
-def check_data(x, name):
-    """Refuses None for data.
-
-    Raises:
-        ValueError: says what may be given.
-    """
-    if x is None:
-        raise UsageError(
-            f"{name} is None. Give arrays, a tf.data.Dataset, a PyDataset, a generator or a tfdist Source."
-        )
-
-
-def check_outputs(outputs):
-    """Refuses outputs of `predict_step` whose rows nobody can tell apart.
-
-    Raises:
-        ValueError: an output is a scalar or a sparse tensor.
-    """
-    for part in tf.nest.flatten(outputs):
-        if isinstance(part, tf.SparseTensor) or part.shape.rank == 0:
-            raise UsageError(
-                f"tfdist.predict: predict_step gave {part}. Give one output for each row of the data: a dense or "
-                "ragged tensor (B, ...)."
-            )
-
-
-def limit(number, most, name):
-    """Gives the smaller of a number (or None) and Keras' limit for trial runs (None: no limit); says when it limits."""
-    if not most or (number and number <= most):
-        return number
-    warnings.warn(f"keras.config limits the {name} to {most}.", stacklevel=2)
-    return most
 
 
 def check_training(model, strategy, options):

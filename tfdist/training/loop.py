@@ -7,23 +7,27 @@ import functools
 import keras
 import numpy as np
 
-from tfdist import strategy as strategies
-from tfdist.internals import data_adapters, models
-from tfdist.log import say
+from tfdist.callbacks.desync import DesyncCheck
+from tfdist.callbacks.watch import make_watch
+from tfdist.feeding import plan
+from tfdist.feeding.checks import limit
+from tfdist.feeding.feed import Feed
+from tfdist.feeding.inputs import make_input
+from tfdist.feeding.same_data import warn_where_workers_differ
+from tfdist.feeding.static_shapes import for_strategy
+from tfdist.internals.access import data_adapters, models
 from tfdist.options.step import StepOptions
-from tfdist.training import checks, plan, xla
+from tfdist.process.log import say
+from tfdist.resume.open_run import going_on
+from tfdist.strategy import choose as strategies
+from tfdist.synchronous.exchange.choice import choose
+from tfdist.synchronous.step import xla
+from tfdist.synchronous.step.programs import Programs
+from tfdist.synchronous.step.survey import survey
+from tfdist.training import checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
-from tfdist.training.callbacks import make_callback_list
-from tfdist.training.desync import DesyncCheck
-from tfdist.training.exchange_choice import choose
-from tfdist.training.feed import Feed
-from tfdist.training.inputs import make_input
+from tfdist.training.callback_list import make_callback_list
 from tfdist.training.peers import peers_are_needed
-from tfdist.training.programs import Programs
-from tfdist.training.resume import going_on
-from tfdist.training.same_data import warn_where_workers_differ
-from tfdist.training.static_shapes import for_strategy
-from tfdist.training.watch import make_watch
 
 
 def fit(
@@ -92,14 +96,14 @@ def fit(
 
     Raises:
         ValueError: the model is not compiled or was not made in the scope, arguments contradict each other, or a
-            checkpoint is of another model or other data, or none is whole (`tfdist.checkpoint.CheckpointError`).
+            checkpoint is of another model or other data, or none is whole (`CheckpointError`).
         FileExistsError, FileNotFoundError: `run_dir` is not as `resume` wants it.
         OSError: a checkpoint cannot be written.
     """
     options = {"exchange": exchange, "compression": compression, "jit_compile": jit_compile}
     options = StepOptions(**options, steps_per_execution=steps_per_execution, sync_batchnorm=sync_batchnorm)
     checks.check_compiled(model, "fit")
-    epochs = checks.limit(epochs, keras.config.max_epochs(), "epochs")
+    epochs = limit(epochs, keras.config.max_epochs(), "epochs")
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = data_adapters.split_validation(x, y, sample_weight, validation_split)
     data = make_input(
@@ -150,7 +154,7 @@ def _train(model, feed, options, spans, initial_epoch, callbacks, validate, run,
     step, is_new = programs.step_for(options)
     if is_new:
         say(f"training: {call_length.describe()}, {xla.describe(model, feed, options)}")
-    choice = choose(model, step.exchange, feed, run.folder)
+    choice = choose(model, step.exchange, feed, run.folder, functools.partial(survey, model, step.exchange))
     program = programs.train(feed.form, choice, measured=bool(_ears(callbacks, "train")), in_call=run.in_call)
     train = call_length.timed(program)
     # A call that ended on one worker alone would leave the others waiting for it.

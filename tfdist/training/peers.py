@@ -5,10 +5,10 @@ import time
 
 import tensorflow as tf
 
-from tfdist.coordination import make_vote
-from tfdist.exits import PEER_LOST
-from tfdist.log import warn
-from tfdist.strategy import worker_count
+from tfdist.process.exits import PEER_LOST
+from tfdist.process.log import warn
+from tfdist.strategy.choose import worker_count
+from tfdist.strategy.workers import make_vote
 
 # What TensorFlow raises where another worker is gone; which one of them depends on where the loss was noticed first.
 _KINDS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)

@@ -5,15 +5,15 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from tfdist.errors import UsageError
-from tfdist.internals import models
-from tfdist.training import plan
-from tfdist.training.callbacks import make_callback_list
-from tfdist.training.feed import Feed
-from tfdist.training.inputs import make_input
+from tfdist.feeding import plan
+from tfdist.feeding.feed import Feed
+from tfdist.feeding.inputs import make_input
+from tfdist.feeding.static_shapes import for_strategy
+from tfdist.internals.access import models
+from tfdist.process.errors import UsageError
+from tfdist.synchronous.step.programs import Programs
+from tfdist.training.callback_list import make_callback_list
 from tfdist.training.peers import peers_are_needed
-from tfdist.training.programs import Programs
-from tfdist.training.static_shapes import for_strategy
 
 
 def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=None, *, own_rows=False):

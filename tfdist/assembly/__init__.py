@@ -1,0 +1,1 @@
+"""A `RunConfig` → model, sources, callbacks, results."""

@@ -1,0 +1,229 @@
+"""The parts of a run, made from its `RunConfig`."""
+
+import os
+import platform
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfdist
+from tfdist import data, models, training
+from tfdist.callbacks.profile import Profile
+from tfdist.callbacks.report import Report
+from tfdist.callbacks.throughput import Throughput
+from tfdist.callbacks.watch import Beats
+from tfdist.callbacks.writers import EpochLines, MetricsFile
+from tfdist.checkpoints import checkpoint
+from tfdist.data import order
+from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
+from tfdist.options.run import read_steps
+from tfdist.process.errors import UsageError, user_code
+from tfdist.process.log import say
+from tfdist.run import rundir
+from tfdist.strategy.choose import is_chief
+
+# Keras' own look-up by name does not know Lamb.
+_OPTIMIZERS = {
+    kind.__name__.lower(): kind
+    for kind in (
+        keras.optimizers.Adadelta,
+        keras.optimizers.Adafactor,
+        keras.optimizers.Adagrad,
+        keras.optimizers.Adam,
+        keras.optimizers.Adamax,
+        keras.optimizers.AdamW,
+        keras.optimizers.Ftrl,
+        keras.optimizers.Lamb,
+        LARS,
+        keras.optimizers.Lion,
+        keras.optimizers.Nadam,
+        keras.optimizers.RMSprop,
+        keras.optimizers.SGD,
+    )
+}
+
+
+def make_sources(config):
+    """Gives the sources to train on and to test on; None for the second where the config has no test split."""
+
+    def load(split):
+        if callable(config.dataset):
+            with user_code(config.dataset):
+                return config.dataset(split, config.global_batch, config.seed)
+        return data.load(
+            config.dataset,
+            split=split,
+            global_batch=config.global_batch,
+            seed=config.seed,
+            data_dir=config.data_dir,
+            download=config.download,
+            **config.dataset_options,
+        )
+
+    return load("train"), load(config.test_split) if config.test_split else None
+
+
+def make_model(config, source):
+    """Builds and compiles the model for the rows of a source; call it in the strategy's scope."""
+    if callable(config.model):
+        with user_code(config.model):
+            model = config.model()
+    else:
+        images, *_ = source.element_spec
+        if source.classes is None:
+            raise UsageError(
+                f"{source.name}: the number of classes is unknown, and --model={config.model} needs it. Give the "
+                "source its classes, or a recipe whose model is a function."
+            )
+        model = models.build(
+            config.model,
+            classes=source.classes,
+            input_shape=tuple(images.shape[1:]),
+            **config.model_options,
+        )
+    model.compile(
+        make_optimizer(config, source),
+        loss=config.loss,
+        metrics=list(config.metrics),
+        # What "auto" finds is `fit`'s alone.
+        steps_per_execution=1 if config.steps_per_execution == "auto" else config.steps_per_execution,
+    )
+    return model
+
+
+def make_optimizer(config, source):
+    """Makes the Keras optimizer, with the learning rate that the global batch asks for."""
+    if callable(config.optimizer):
+        with user_code(config.optimizer):
+            return config.optimizer()
+    options = dict(config.optimizer_options)
+    if config.learning_rate is not None:
+        options["learning_rate"] = _learning_rate(config, source)
+    try:
+        return _OPTIMIZERS[config.optimizer](**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"optimizer {config.optimizer} with {options}: {error}") from None
+
+
+def _learning_rate(config, source):
+    """Gives the learning rate or its schedule; says what was derived, and from what."""
+    rate, batch = config.learning_rate, config.global_batch
+    base = {"base_batch": config.base_batch or batch, "rule": config.scaling}
+    warmup = {"epochs": config.warmup_epochs, "rows": source.rows} if config.warmup_epochs else {}
+    if config.base_batch or warmup:
+        say(describe(rate, global_batch=batch, **base, **warmup) + ".")
+    scaled = scale_learning_rate(rate, global_batch=batch, **base)
+    return WarmUp(scaled, global_batch=batch, **warmup) if warmup else scaled
+
+
+def make_callbacks(run, config, source, strategy):
+    """Makes the callbacks that report: all workers measure; the chief has a progress bar or lines, and files.
+
+    Args:
+        run: a `RunDir`.
+        config: the `RunConfig`.
+        source: what is trained on.
+        strategy: the `tf.distribute.Strategy`.
+
+    Returns:
+        (callbacks, the `Throughput` among them, the `Report` among them, `verbose` for `fit`).
+    """
+
+    def rows(first, count):
+        start, _ = order.batch_bounds(source.rows, source.global_batch, first)
+        _, stop = order.batch_bounds(source.rows, source.global_batch, first + count - 1)
+        return stop - start
+
+    throughput = Throughput(rows)
+    report = Report(strategy, source.global_batch)
+    writes = is_chief(strategy)
+    measuring = [throughput]
+    if config.profile_steps:
+        measuring.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))
+    if not writes:
+        return [*measuring, report], throughput, report, 0
+    on_terminal = sys.stdout.isatty()
+    # Before the report, for whose numbers they have no room: the end of the run tells them.
+    screen = keras.callbacks.ProgbarLogger() if on_terminal else EpochLines()
+    files = [
+        _at_the_beginning(lambda: rundir.write_json(run.config, config.to_dict())),
+        MetricsFile(run.metrics, report.epoch),
+        keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
+    ]
+    return [*measuring, screen, report, *files], throughput, report, int(on_terminal)
+
+
+def _at_the_beginning(write):
+    """Gives a callback that writes when training begins: where a checkpoint does not fit, files stay what they were."""
+    callback = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: write())
+    callback.every_worker = False
+    return callback
+
+
+def making_of_the_step(config):
+    """Gives the arguments of `fit` that say how a step is made, and how many run in one call."""
+    jit_compile = {"true": True, "false": False}.get(config.jit_compile, "auto")
+    same = ("compression", "exchange", "steps_per_execution", "sync_batchnorm")
+    return {"jit_compile": jit_compile, **{name: getattr(config, name) for name in same}}
+
+
+def evaluate(model, source, heartbeat):
+    """Evaluates a trained model; gives the metrics by name."""
+    return training.evaluate(model, source, verbose=0, return_dict=True, callbacks=[Beats(heartbeat)])
+
+
+def write_results(run, model, config, *, strategy, steps, source, metrics, throughput, report):
+    """Writes the model and the summary that end a run; the chief alone calls it.
+
+    Returns:
+        The summary as a dict.
+    """
+    with rundir.written_aside(run.model) as aside:
+        model.save(aside)
+    epochs, rest = divmod(steps, source.cardinality)
+    _, per_epoch = order.batch_bounds(source.rows, source.global_batch, source.cardinality - 1)
+    summary = {
+        "name": config.name,
+        "metrics": metrics,
+        "steps": steps,
+        "examples_seen": epochs * per_epoch + min(rest * source.global_batch, per_epoch),
+        "examples_per_second": round(throughput.examples_per_second, 1),
+        "replicas": strategy.num_replicas_in_sync,
+        **report.summary(),
+        "strategy": type(strategy).__name__,
+        "restarts": rundir.read_restarts(os.environ),
+        "versions": versions(),
+        "weights_sha256": checkpoint.weights_sha256(model),
+    }
+    rundir.write_json(run.summary, summary)
+    return summary
+
+
+def last_lines(run, summary, report=""):
+    """Gives the lines that end a run on the screen.
+
+    Args:
+        run: a `RunDir`.
+        summary: what `write_results` gave.
+        report: what the workers have measured, in one line.
+    """
+    metrics = "  ".join(f"test {name} {value:.4g}" for name, value in summary["metrics"].items())
+    replicas = summary["replicas"]
+    result = (
+        f"{metrics}  ({summary['steps']} steps, {summary['examples_seen']} examples, "
+        f"{summary['examples_per_second']:.0f}/s, {replicas} replica{'s' if replicas > 1 else ''})"
+    )
+    return "\n".join([*([report] if report else []), result.lstrip(), str(run.path)])
+
+
+def versions():
+    """Gives the versions that matter to a result."""
+    return {
+        "tfdist": tfdist.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,166 @@
+"""Those that are measured: each trains a `Task` its own way.
+
+A contender's `run(steps)` trains `2 * steps` steps, lets the first half fill buffers, and gives the seconds of the
+second half; its clock stops when the loss has been read, so that no step is still under way.
+"""
+
+import time
+
+import keras
+import tensorflow as tf
+
+from tfdist.bench.config import OURS
+from tfdist.process.errors import UsageError
+from tfdist.training import fit
+
+
+class SecondEpoch(keras.callbacks.Callback):
+    """Times the second of two epochs: without what a call of `fit` does once, and without hooks for batches."""
+
+    every_worker = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the clock."""
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Stops it; the loss is a number by now."""
+        self.seconds = time.perf_counter() - self._begin
+        self.loss = float(logs["loss"])
+
+
+class TfdistFit:
+    """`tfdist.fit`.
+
+    Args:
+        task: a `Task`.
+        arguments: more for `fit`.
+
+    Attributes:
+        model: what it trains.
+        loss: what it read last.
+        calls_of: how many steps one call has.
+    """
+
+    def __init__(self, task, **arguments):
+        self._task = task
+        self._arguments = {"sync_batchnorm": task.config.sync_batchnorm, **arguments}
+        self.calls_of = task.config.steps_per_execution
+        self.model = task.make_model(steps_per_execution=self.calls_of)
+        self.loss = None
+
+    def run(self, steps, callbacks=()):
+        """Trains; gives the seconds of the second half."""
+        jit = {"true": True, "false": False}.get(self._task.config.jit_compile, "auto")
+        clock = SecondEpoch()
+        more = {"steps_per_epoch": steps, "epochs": 2, "verbose": 0, "jit_compile": jit, **self._arguments}
+        fit(self.model, self._task.source, callbacks=[clock, *callbacks], **more)
+        self.loss = clock.loss
+        return clock.seconds
+
+
+class KerasFit:
+    """Stock `keras.Model.fit`; attributes as above."""
+
+    def __init__(self, task, steps_per_execution=1):
+        self.calls_of = steps_per_execution
+        self.model = task.make_model(steps_per_execution=steps_per_execution)
+        self.loss = None
+        self._dataset = task.dataset()
+
+    def run(self, steps):
+        """Trains; gives the seconds of the second half."""
+        clock = SecondEpoch()
+        self.model.fit(self._dataset, steps_per_epoch=steps, epochs=2, verbose=0, callbacks=[clock])
+        self.loss = clock.loss
+        return clock.seconds
+
+
+class PlainLoop:
+    """A loop over `tf.range` in one `tf.function`, as one would write it by hand; attributes as above.
+
+    On several replicas each takes the mean over its rows divided by the number of replicas, and the optimizer sums.
+    """
+
+    calls_of = 1
+
+    def __init__(self, task, xla=False):
+        self._strategy = strategy = task.strategy
+        if xla and strategy.num_replicas_in_sync > 1:
+            raise UsageError("XLA cannot compile a step with an all-reduce in it on CPUs; see plain_loop")
+        self.model = task.make_model()
+        self.loss = None
+        self._iterator = iter(strategy.experimental_distribute_dataset(task.dataset()))
+        self._step = _make_step(self.model, strategy, xla)
+        self._many_steps = tf.function(self._loop)
+
+    def _loop(self, iterator, steps):
+        loss = tf.zeros([])
+        for _ in tf.range(steps):
+            loss = self._step(next(iterator))
+        return loss
+
+    def run(self, steps):
+        """Trains; gives the seconds of the second half."""
+        for _ in range(2):
+            begin = time.perf_counter()
+            self.loss = float(self._many_steps(self._iterator, tf.constant(steps)))
+            seconds = time.perf_counter() - begin
+        return seconds
+
+
+class PlainMultiWorker(PlainLoop):
+    """A call of a `tf.function` for each step, as TensorFlow's guide to custom loops on several workers has it."""
+
+    def __init__(self, task):
+        super().__init__(task)
+        self._one_step = tf.function(self._step)
+
+    def run(self, steps):
+        """Trains; gives the seconds of the second half."""
+        for _ in range(2):
+            begin = time.perf_counter()
+            for _ in range(steps):
+                loss = self._one_step(next(self._iterator))
+            self.loss = float(loss)
+            seconds = time.perf_counter() - begin
+        return seconds
+
+
+def _make_step(model, strategy, xla):
+    """Gives a function batch → the loss over all replicas, which updates the weights."""
+    rows_loss = keras.losses.SparseCategoricalCrossentropy(reduction=None)
+    replicas = strategy.num_replicas_in_sync
+    with strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+
+    @tf.function(jit_compile=xla or None)
+    def replica_step(x, y):
+        with tf.GradientTape() as tape:
+            means = [tf.reduce_mean(rows_loss(y, model(x, training=True))), *model.losses]
+            loss = tf.add_n(means) / replicas
+        gradients = tape.gradient(loss, model.trainable_variables)
+        model.optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    def step(batch):
+        return strategy.reduce("SUM", strategy.run(replica_step, args=batch), axis=None)
+
+    return step
+
+
+_MAKERS = {
+    OURS: TfdistFit,
+    "tfdist_all_reduce": lambda task: TfdistFit(task, exchange="all_reduce"),
+    "tfdist_bfloat16": lambda task: TfdistFit(task, compression="bfloat16"),
+    "keras_fit": KerasFit,
+    "keras_fit_k50": lambda task: KerasFit(task, steps_per_execution=50),
+    "plain_loop": PlainLoop,
+    "plain_loop_xla": lambda task: PlainLoop(task, xla=True),
+    "plain_multi_worker": PlainMultiWorker,
+}
+
+
+def make_contender(name, task):
+    """Makes a contender by its name."""
+    return _MAKERS[name](task)

@@ -1,0 +1,170 @@
+"""Replicas, compared while they train: every one must hold the same weights, and one that departed is named."""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist.internals.access import models
+from tfdist.internals.access.tracing import compiled
+from tfdist.process.errors import StateError
+from tfdist.strategy.choose import worker_count
+
+_STEPS_BETWEEN = 1000
+# Elements of one piece of a weight: its digest needs a few times as many bytes, and the device may be nearly full.
+_PIECE = 2**22
+_BITS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
+
+
+class DesyncCheck(keras.callbacks.Callback):
+    """Compares the weights of all replicas at the start, at each epoch's end and every 1,000 steps or so.
+
+    A digest of 8 bytes a weight is made on each replica's device and gathered; only where digests differ are weights
+    themselves gathered. All workers must run it, and all raise alike.
+    """
+
+    every_worker = True
+
+    def __init__(self, strategy):
+        super().__init__()
+        self._strategy = strategy
+        self._gather = compiled_gather(strategy)
+        self._batch = self._unchecked = 0
+
+    def on_train_begin(self, logs=None):
+        """Compares what the replicas begin with."""
+        self._check()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Begins to count the epoch's steps."""
+        self._batch = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts the steps, and compares when it is time."""
+        self._unchecked += batch + 1 - self._batch
+        self._batch = batch + 1
+        if self._unchecked >= _STEPS_BETWEEN:
+            self._check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Compares."""
+        self._check()
+
+    def _check(self):
+        self._unchecked = 0
+        if self._strategy.num_replicas_in_sync == 1:
+            return
+        when = f"after step {models.steps_done(self.model)}"
+        check_replicas(self._strategy, models.weights_alike(self.model), when, self._gather)
+
+
+# Kept for the next `fit`: tracing takes longer than a short run.
+@functools.lru_cache(maxsize=2)
+def compiled_gather(strategy):
+    """Gives a function per-replica values → all of them, compiled: by itself TensorFlow would trace it at each call."""
+    return compiled(lambda values: strategy.gather(values, axis=0), reduce_retracing=True)
+
+
+def check_replicas(strategy, variables, when="", gather=None):
+    """Compares variables that every replica must hold alike; called by all workers at the same time.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+        variables: `keras.Variable`s, in the same order on every worker.
+        when: for the message.
+        gather: what `compiled_gather` gave, where it is called again and again.
+
+    Raises:
+        RuntimeError: names the first replica that differs by more than rounding, and the variable.
+    """
+    if strategy.num_replicas_in_sync == 1 or not variables:
+        return
+    gather = gather or compiled_gather(strategy)
+    digests = _of_all_replicas(
+        strategy, gather, [_digests(parts) for parts in zip(*map(_components, variables), strict=True)]
+    )
+    for index in np.flatnonzero((digests != digests[0]).any(axis=0)):
+        values = _of_all_replicas(strategy, gather, [np.ravel(part.numpy()) for part in _components(variables[index])])
+        if found := first_departure(values):
+            replica, difference = found
+            raise StateError(
+                f"weights: replica {replica}{_worker_of(replica, strategy)} differs from replica 0 in "
+                f"{variables[index].path} {when} (max difference {difference:.3g}). Something changed it on one "
+                "replica alone: a callback that runs on one worker, or a layer or train_step that assigns what only "
+                "its own rows say. Do it on every worker, or sum it over the replicas first."
+            )
+
+
+def first_departure(values):
+    """Finds the first replica whose values are not replica 0's.
+
+    Workers with different processors may round differently: half of the digits must agree.
+
+    Args:
+        values: array (replicas, size).
+
+    Returns:
+        (replica, largest difference), or None.
+    """
+    rounding = np.finfo(values.dtype).eps ** 0.5 if np.issubdtype(values.dtype, np.floating) else 0
+    wide = values.astype(np.float64)
+    limit = rounding * np.max(np.abs(wide[0]), initial=0)
+    for replica in range(1, len(wide)):
+        same = (values[replica] == values[0]) | (np.isnan(wide[replica]) & np.isnan(wide[0]))
+        difference = np.max(np.where(same, 0, np.abs(wide[replica] - wide[0])), initial=0)
+        if not difference <= limit:
+            return replica, float(difference)
+    return None
+
+
+def _components(variable):
+    """Gives the `tf.Variable` of each replica of this worker."""
+    value = variable.value
+    return value.values if isinstance(value, tf.distribute.DistributedValues) else (value,)
+
+
+def _digests(components):
+    """Gives int64 (variables,): for each the sum of its elements' bits, each times an odd number that tells its place.
+
+    It is made on the device where the variables are; on a CPU by NumPy, because so many small operations of TensorFlow
+    take longer one by one.
+    """
+    if all("CPU" in component.device for component in components):
+        return np.array([_digest_in_numpy(component.numpy()) for component in components])
+    return tf.stack([_digest(component) for component in components]).numpy()
+
+
+def _digest(component):
+    value = tf.reshape(tf.convert_to_tensor(component), [-1])
+    bits = tf.cast(value, tf.int8) if value.dtype == tf.bool else tf.bitcast(value, _BITS[value.dtype.size])
+    total = tf.zeros([], tf.int64)
+    for start in range(0, value.shape[0], _PIECE):
+        piece = tf.cast(bits[start : start + _PIECE], tf.int64)
+        places = tf.range(start, start + tf.size(piece), dtype=tf.int64)
+        total += tf.reduce_sum(piece * (2 * places + 1))
+    return total
+
+
+def _digest_in_numpy(array):
+    bits = np.ravel(array).view(f"int{8 * array.dtype.itemsize}")
+    total = np.zeros([], np.int64)
+    for start in range(0, bits.size, _PIECE):
+        piece = bits[start : start + _PIECE].astype(np.int64)
+        # Sums wrap around, in both.
+        total += np.sum(piece * (2 * np.arange(start, start + piece.size) + 1))
+    return total
+
+
+def _of_all_replicas(strategy, gather, mine):
+    """Gathers one array (size,) from each replica: (replicas, size), the same on every worker."""
+    if len(mine) == strategy.num_replicas_in_sync:
+        return np.stack(mine)
+    rows = iter(mine)
+    values = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(next(rows)[np.newaxis]))
+    return gather(values).numpy()
+
+
+def _worker_of(replica, strategy):
+    workers = worker_count(strategy)
+    return f" (worker {replica * workers // strategy.num_replicas_in_sync})" if workers > 1 else ""

@@ -1,0 +1,50 @@
+"""Where the numbers of an epoch go: a line on the screen, a line in a file."""
+
+import keras
+
+from tfdist.run import rundir
+
+
+class MetricsFile(keras.callbacks.Callback):
+    """Appends one JSON object an epoch to a file.
+
+    Args:
+        path: the file, `RunDir.metrics`.
+        more: a function that gives what the line is to have beside the logs, for there only scalars belong.
+    """
+
+    every_worker = False
+
+    def __init__(self, path, more=dict):
+        super().__init__()
+        self._path = path
+        self._more = more
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the line."""
+        rundir.append_line(self._path, {"epoch": epoch + 1, **(logs or {}), **self._more()})
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Prints a line an epoch: for files and pipes, where a progress bar would be noise."""
+
+    every_worker = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Prints the line."""
+        print(format_epoch(epoch + 1, self.params["epochs"], logs or {}), flush=True)
+
+
+def format_epoch(epoch, epochs, logs):
+    """Gives the line of an epoch, such as `epoch 2/10  loss 0.1234  accuracy 0.9512  8123 examples/s`."""
+    parts = [f"epoch {epoch}/{epochs}"]
+    for name in sorted(logs, key=_reading_order):
+        if name == "examples_per_second":
+            parts.append(f"{logs[name]:.0f} examples/s")
+        else:
+            parts.append(f"{name} {logs[name]:.4g}")
+    return "  ".join(parts)
+
+
+def _reading_order(name):
+    return name == "examples_per_second", name.startswith("val_"), "loss" not in name, name

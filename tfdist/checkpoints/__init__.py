@@ -1,0 +1,1 @@
+"""Checkpoints: what is saved, and how it is made whole."""

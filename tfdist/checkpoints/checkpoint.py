@@ -1,0 +1,244 @@
+"""Checkpoints: everything a run needs to go on, written aside by the chief, checksummed, then renamed."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfdist.internals.access import models
+from tfdist.process.errors import TfdistError
+from tfdist.process.faults import Faults
+from tfdist.process.log import say, warn
+from tfdist.run import manifest, rundir
+from tfdist.run.manifest import DamagedError, FolderWriter, FormatError
+from tfdist.strategy import hardware
+
+VARIABLES, STATE, CONFIG = "variables.npz", "state.json", "config.json"
+
+
+class CheckpointError(TfdistError, ValueError):
+    """A checkpoint is damaged, or of another model or other data."""
+
+
+class SaveError(TfdistError, OSError):
+    """A checkpoint could not be written; those before it are as they were."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds beside the variables of the model and its optimizer.
+
+    Attributes:
+        state: JSON types.
+        arrays: name → array, for what JSON cannot hold.
+        about: what the run was: {"data": …, "run": …, "replicas": …}, each JSON types. Other data are refused; the rest
+            is mentioned.
+    """
+
+    state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def variables_of(model):
+    """Gives the variables that a run must keep, in order: weights, random state, optimizer.
+
+    `model.variables` holds the seed generators too, unlike `model.weights`; and no metrics: of these each replica has
+    its own, and they are in `Saved.arrays`.
+    """
+    return [*model.variables, *models.optimizer_variables(model)]
+
+
+def save(run_dir, model, step, saved=None, *, faults=None):
+    """Writes the checkpoint of a step; the chief alone calls it.
+
+    Args:
+        run_dir: a `RunDir`.
+        model: a compiled, built `keras.Model`.
+        step: steps done since the run began.
+        saved: a `Saved`: what else to keep.
+        faults: the `Faults` to suffer on the way.
+
+    Raises:
+        SaveError: the disk is full, or nothing can be written there.
+    """
+    folder, faults, saved = run_dir.checkpoint(step), faults or Faults(), saved or Saved()
+    faults.strike("save_begin", step, folder)
+    try:
+        with rundir.written_aside(folder) as aside:
+            aside.mkdir()
+            _write(aside, run_dir, model, step, saved, faults)
+    except OSError as error:
+        raise SaveError(
+            f"checkpoint {folder}: it could not be written ({error.strerror or error}). The checkpoints before it are "
+            "as they were. Make room, or make the folder writable, and go on with the same run_dir."
+        ) from error
+    faults.strike("save_end", step, folder)
+
+
+def _write(aside, run_dir, model, step, saved, faults):
+    writer = FolderWriter(aside)
+    variables = variables_of(model)
+    arrays = {str(index): variable for index, variable in enumerate(variables)}
+    with writer.file(VARIABLES) as file:
+        _write_arrays(file, arrays | dict(saved.arrays))
+    faults.strike("save_files", step, aside)
+    writer.write_json(STATE, saved.state)
+    if run_dir.config.is_file():
+        with writer.file(CONFIG) as file:
+            file.write(run_dir.config.read_bytes())
+    content = {
+        "step": step,
+        **_plain(saved.about),
+        "numerics": hardware.numerics(),
+        "variables": [_describe(variable) for variable in variables],
+        "files": writer.files,
+    }
+    manifest.write_manifest(aside, content)
+    faults.strike("save_rename", step, aside)
+
+
+def _write_arrays(file, arrays):
+    """Writes what `np.savez` writes, one array in memory at a time and without seeking back."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(values), allow_pickle=False)
+
+
+def newest_whole(run_dir):
+    """Finds the newest checkpoint that is whole, and says which newer ones are not.
+
+    Returns:
+        (its step or None where there is no checkpoint at all, the steps of the newer, damaged ones).
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is whole; or a later tfdist wrote the newest.
+    """
+    damaged = {}
+    for step in reversed(run_dir.checkpoint_steps()):
+        problem = _problem(run_dir.checkpoint(step))
+        if problem is None:
+            for other, what in damaged.items():
+                warn(f"checkpoint {run_dir.checkpoint(other)} is damaged: {what}. Going on from step {step} instead.")
+            return step, tuple(damaged)
+        damaged[step] = problem
+    if damaged:
+        each = "; ".join(f"{run_dir.checkpoint(step).name}: {what}" for step, what in damaged.items())
+        raise CheckpointError(
+            f"checkpoints {run_dir.checkpoints}: not one of {len(damaged)} is whole ({each}). Bring one back, or "
+            "delete the folder to begin anew."
+        )
+    return None, ()
+
+
+def _problem(folder):
+    """Says what is wrong with a checkpoint; None where it is whole."""
+    try:
+        manifest.read_whole(folder)
+    except DamagedError as error:
+        return str(error)
+    except FormatError as error:
+        raise CheckpointError(f"checkpoint {folder}: {error}") from None
+    return None
+
+
+def restore(run_dir, model, step, about=None):
+    """Reads the checkpoint of a step into the model and its optimizer; every worker calls it.
+
+    Args:
+        run_dir: a `RunDir`.
+        model: a compiled, built `keras.Model`.
+        step: the step of a checkpoint.
+        about: what the run is now, as in `Saved`; None for whatever it was.
+
+    Returns:
+        The `Saved` that was kept with the variables.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the model, the optimizer or the data are others; says which
+            part.
+    """
+    folder = run_dir.checkpoint(step)
+    try:
+        content = manifest.read_whole(folder)
+    except (DamagedError, FormatError) as error:
+        raise CheckpointError(f"checkpoint {folder}: {error}. Every worker must see the same, whole folder.") from None
+    variables = variables_of(model)
+    present = [_describe(variable) for variable in variables]
+    if difference := _first_difference(content["variables"], present):
+        raise CheckpointError(
+            f"checkpoint {folder}: {difference} Use the model and the optimizer that wrote it, or another run_dir."
+        )
+    _compare(folder, content, _plain(about or {}))
+    state = json.loads((folder / STATE).read_text())
+    with np.load(folder / VARIABLES) as values:
+        for index, variable in enumerate(variables):
+            # A view, because NumPy forgets the names of types such as bfloat16.
+            variable.assign(values[str(index)].view(variable.dtype))
+        arrays = {name: values[name] for name in values.files if not name.isdecimal()}
+    say(f"going on from {folder}.")
+    return Saved(state, arrays, {name: content[name] for name in content.keys() & {"data", "run", "replicas"}})
+
+
+def _compare(folder, content, about):
+    """Refuses other data, and mentions what else is not as it was."""
+    for name, here in about.get("data", {}).items():
+        there = content.get("data", {}).get(name, here)
+        if there != here:
+            raise CheckpointError(
+                f"checkpoint {folder}: the data's {name} there is {there!r}, here it is {here!r}. Use the data that "
+                "wrote it, or another run_dir."
+            )
+    for name, here in about.get("run", {}).items():
+        there = content.get("run", {}).get(name, here)
+        if there != here:
+            warn(f"checkpoint {folder}: the {name} there is {there!r}, here it is {here!r}. Going on with the new one.")
+    numerics = content["numerics"]
+    others = {name: here for name, here in hardware.numerics().items() if numerics.get(name, here) != here}
+    if others:
+        pairs = ", ".join(f"{name} {numerics[name]} there, {here} here" for name, here in others.items())
+        warn(f"checkpoint {folder}: {pairs}. The weights may come to differ from an undisturbed run's by rounding.")
+
+
+def weights_sha256(model):
+    """Gives the SHA-256 over the bytes of `model.weights`, in order: two runs can be compared by it."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(np.asarray(weight)).tobytes())
+    return digest.hexdigest()
+
+
+def _plain(value):
+    """Gives a value as JSON will give it back, tuples as lists."""
+    return json.loads(json.dumps(value))
+
+
+def _describe(variable):
+    return {"path": variable.path, "shape": list(variable.shape), "dtype": variable.dtype}
+
+
+def _first_difference(stored, present):
+    """Gives a sentence about the first variable that differs; None where all are the same."""
+    for there, here in zip(stored, present, strict=False):
+        if _identity(there) != _identity(here):
+            return f"{_text(there)} there is {_text(here)} here."
+    if len(stored) != len(present):
+        return f"it holds {len(stored)} variables, the model and its optimizer have {len(present)}."
+    return None
+
+
+def _identity(item):
+    # Keras makes names up: where the first model of a process has a "dense", the next has a "dense_1"; and one version
+    # calls an optimizer "SGD" or "rmsprop", another "sgd" or "rm_sprop".
+    name = re.sub(r"_\d+(?![^/_])", "", item["path"]).replace("_", "").lower()
+    return name, item["shape"], item["dtype"]
+
+
+def _text(item):
+    return f"{item['path']} {item['dtype']}{tuple(item['shape'])}"

@@ -1,0 +1,1 @@
+"""Who trains together: TF_CONFIG, schedulers, meeting the others. No TensorFlow."""

@@ -1,0 +1,1 @@
+"""One file a scheduler: its variables → hosts and tasks."""

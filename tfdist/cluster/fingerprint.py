@@ -1,0 +1,150 @@
+"""What must be the same on every worker of a run: versions, code, config, devices; and where it is not."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tfdist
+
+# The names under which TensorFlow is published.
+TENSORFLOW = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "tensorflow-intel",
+    "tensorflow-cpu-aws",
+    "tensorflow-rocm",
+    "tensorflow-macos",
+    "tensorflow-aarch64",
+    "tensorflow-tpu",
+    "tf-nightly",
+    "tf-nightly-cpu",
+)
+# Where a worker finds the data is its own affair.
+MAY_DIFFER = ("data_dir", "download")
+
+
+def fingerprint(
+    config: Mapping[str, Any] | None = None,
+    files: Iterable[str | os.PathLike] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
+    """Gives the hello of this worker for `tfdist.cluster.rendezvous.meet`.
+
+    Args:
+        config: the run as JSON types, `RunConfig.to_dict()`; what may differ between workers is left out.
+        files: the user's own files, script and recipe.
+        environ: the environment variables, with those of the cluster (`Cluster.environment`).
+
+    Returns:
+        {"versions": {…}, "code": {"tfdist": sha, file name: sha, …}, "config": {…}, "devices": number of GPUs}.
+    """
+    return {
+        "versions": read_versions(),
+        "code": {"tfdist": hash_package(pathlib.Path(__file__).parents[1]), **hash_files(files)},
+        "config": {key: value for key, value in (config or {}).items() if key not in MAY_DIFFER},
+        "devices": count_gpus(environ),
+    }
+
+
+def read_versions() -> dict[str, str | None]:
+    """Gives the versions of what the arithmetic and the talk between workers depend on, without importing it."""
+    return {
+        # The last number is for mended faults.
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "tfdist": tfdist.__version__,
+        "tensorflow": next(filter(None, map(version_of, TENSORFLOW)), None),
+        "keras": version_of("keras"),
+        "numpy": version_of("numpy"),
+    }
+
+
+def version_of(distribution: str) -> str | None:
+    """Gives the version of an installed distribution, else None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def hash_package(folder: pathlib.Path) -> str:
+    """Gives one digest over the names and contents of all Python files in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def hash_files(files: Iterable[str | os.PathLike]) -> dict[str, str]:
+    """Gives a digest for each file, by its name: workers may keep it in different folders."""
+    digests: dict[str, str] = {}
+    for path in map(pathlib.Path, files):
+        key = path.name if path.name not in digests else str(path)
+        digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return digests
+
+
+def count_gpus(environ: Mapping[str, str] = os.environ, device_folder: str = "/dev") -> int:
+    """Counts the NVIDIA GPUs that this process may use, without loading anything."""
+    present = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in pathlib.Path(device_folder).glob("nvidia*"))
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return present
+    named = [item.strip() for item in visible.split(",") if item.strip()]
+    # CUDA stops at the first name that is none, such as -1.
+    count = next((i for i, item in enumerate(named) if item.startswith("-") or item == "NoDevFiles"), len(named))
+    return min(present, count)
+
+
+def differences(hellos: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Says where the workers' hellos differ.
+
+    Args:
+        hellos: one a worker, by rank; of JSON types.
+
+    Returns:
+        One text a difference, such as "config.global_batch: 64 on worker 0, 128 on worker 1".
+    """
+    flat = [dict(_flatten(hello)) for hello in hellos]
+    paths = dict.fromkeys(path for worker in flat for path in worker)
+    found = []
+    for path in paths:
+        groups: dict[str, list[int]] = {}
+        for rank, worker in enumerate(flat):
+            value = json.dumps(worker[path], ensure_ascii=False, sort_keys=True) if path in worker else "nothing"
+            groups.setdefault(value, []).append(rank)
+        if len(groups) > 1:
+            parts = [f"{_shorten(value)} on {_name(ranks)}" for value, ranks in groups.items()]
+            found.append(f"{path}: {', '.join(parts)}")
+    return found
+
+
+def first_difference(hellos: Sequence[Mapping[str, Any]]) -> str | None:
+    """Gives the first of `differences`, or None where all are equal."""
+    return next(iter(differences(hellos)), None)
+
+
+def _flatten(value, path=""):
+    """Gives (path, value) of all that is no dict; an empty dict counts as a value."""
+    if not isinstance(value, Mapping) or not value:
+        yield path, value
+        return
+    for key, item in value.items():
+        yield from _flatten(item, f"{path}.{key}" if path else str(key))
+
+
+def _shorten(text):
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _name(ranks):
+    if len(ranks) == 1:
+        return f"worker {ranks[0]}"
+    shown = ", ".join(map(str, ranks[:5]))
+    return f"workers {shown}" + (f" and {len(ranks) - 5} more" if len(ranks) > 5 else "")

@@ -1,0 +1,53 @@
+"""Proxies: gRPC would send the workers' talk through them, where it gets lost."""
+
+from collections.abc import Mapping, MutableMapping, Sequence
+
+from tfdist.cluster.tf_config import split_address
+from tfdist.process.log import say
+
+_PROXIES = ("grpc_proxy", "http_proxy", "https_proxy", "all_proxy")
+PROXIES = (*_PROXIES, *(name.upper() for name in _PROXIES))
+
+
+def proxies_in_use(environ: Mapping[str, str]) -> list[str]:
+    """Lists the variables that name a proxy."""
+    return [name for name in PROXIES if environ.get(name)]
+
+
+def plan_bypass(environ: Mapping[str, str], workers: Sequence[str]) -> dict[str, str]:
+    """Gives the variables to set so that no worker is reached through a proxy.
+
+    Args:
+        environ: the environment variables.
+        workers: the addresses of all workers.
+
+    Returns:
+        Variable → its new value; empty where there is no proxy, or the workers' hosts are named already.
+    """
+    if not proxies_in_use(environ):
+        return {}
+    hosts = list(dict.fromkeys(split_address(address)[0] for address in workers))
+    either = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    # gRPC looks at no_grpc_proxy first and, where it is set, no further.
+    names = ["no_proxy", "NO_PROXY"] + ["no_grpc_proxy"] * ("no_grpc_proxy" in environ)
+    changes = {}
+    for name in names:
+        listed = [item.strip() for item in environ.get(name, either).split(",") if item.strip()]
+        # A lone "*" means all to Python and curl, and would mean nothing beside other items.
+        missing = [] if listed == ["*"] and name != "no_grpc_proxy" else [host for host in hosts if host not in listed]
+        if missing or name not in environ:
+            changes[name] = ",".join(listed + missing)
+    if "*" in (changes.get("no_proxy"), environ.get("no_proxy")) and "no_grpc_proxy" not in environ:
+        changes["no_grpc_proxy"] = ",".join(hosts)
+    return changes
+
+
+def bypass(environ: MutableMapping[str, str], workers: Sequence[str]) -> None:
+    """Sets what `plan_bypass` says, and tells so in one line."""
+    changes = plan_bypass(environ, workers)
+    if changes:
+        environ.update(changes)
+        say(
+            f"{', '.join(proxies_in_use(environ))} is set: the workers' hosts are now in {', '.join(changes)}, "
+            "for gRPC would go through the proxy."
+        )

@@ -1,0 +1,1 @@
+"""One file a kind of data: what makes a `Source`."""

@@ -1,0 +1,114 @@
+"""Rows that lie in memory: arrays of the user's, and the digits that come with tfdist."""
+
+import functools
+from importlib import resources
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.data.delivery.in_memory import pick_rows
+from tfdist.data.source import make_source
+from tfdist.internals.access.tracing import as_written
+from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.process.errors import UsageError
+
+
+class RowReader:
+    """Rows reached by number: any step is reached without reading those before it."""
+
+    files = ()
+
+    def global_batches(self, epoch, step, plan):
+        """Gives row numbers, int64 (G,), batch after batch."""
+        order = plan.permutation(epoch)
+        size = plan.global_batch
+        numbers = as_written(lambda s: order[s * size : tf.minimum((s + 1) * size, plan.rows)])
+        return tf.data.Dataset.range(step, plan.steps).map(numbers)
+
+
+class MemoryReader(RowReader):
+    """Rows of nested arrays, read at first use.
+
+    Not before, since tensors settle TensorFlow's devices, and a source may be made earlier.
+    """
+
+    def __init__(self, rows, read, finish=None):
+        """Args:
+        rows: how many rows `read` will give.
+        read: function () → nested arrays of shape (rows, ...).
+        finish: None, or a function batch → batch for what need not be stored (uint8 → float32).
+        """
+        self.rows = rows
+        self._read = read
+        self._finish = finish
+
+    @functools.cached_property
+    def _tensors(self):
+        # Lifted out of the function being traced: there, arrays would be written into the graph,
+        # which ends at 2 GB.
+        with tf.init_scope(), tf.device("CPU:0"):
+            return tf.nest.map_structure(tf.constant, self._read())
+
+    def decode(self, items):
+        """Picks the rows."""
+        batch = pick_rows(self._tensors, items)
+        return self._finish(batch) if self._finish else batch
+
+
+class ArrayReader(MemoryReader):
+    """Rows of nested arrays that share their first dimension."""
+
+    def __init__(self, arrays):
+        arrays = tf.nest.map_structure(np.asarray, arrays)
+        lengths = {len(array) for array in tf.nest.flatten(arrays)}
+        if len(lengths) != 1:
+            raise UsageError(f"arrays: the numbers of rows differ: {sorted(lengths)}. Give arrays of one length.")
+        super().__init__(*lengths, lambda: arrays)
+
+    def tensors(self):
+        """Gives all rows: nested tensors (rows, ...)."""
+        return self._tensors
+
+
+def from_arrays(x, y=None, sample_weight=None, *, global_batch=DEFAULT_GLOBAL_BATCH, name="arrays", **order):
+    """Makes a source of arrays in memory.
+
+    Args:
+        x, y, sample_weight: nested arrays of shape (rows, ...); y and sample_weight may be None.
+        global_batch: rows of a step, over all replicas.
+        name: how messages call it.
+        **order: `seed`, `shuffle`, `drop_remainder`, `transform`, `classes` of `make_source`.
+
+    Returns:
+        A `Source` whose batches are x, (x, y) or (x, y, sample_weight).
+    """
+    arrays = (x,) if y is None else (x, y)
+    if sample_weight is not None:
+        arrays = (x, y, sample_weight)
+    return make_source(name, ArrayReader(arrays), global_batch=global_batch, **order)
+
+
+def digits(split="train", *, global_batch=DEFAULT_GLOBAL_BATCH, **order):
+    """Makes a source of the UCI handwritten digits.
+
+    Images are float32 (8, 8, 1) in 0..1, labels int32 in 0..9. 1,797 images; every fifth one is the
+    test split: 1,438 to train, 359 to test. Source: E. Alpaydin and C. Kaynak, "Optical Recognition
+    of Handwritten Digits", UCI Machine Learning Repository, 1998, doi:10.24432/C50P49, CC BY 4.0;
+    its test file, here as 8-bit integers.
+    """
+    if split not in ("train", "test"):
+        raise UsageError(f"digits: split is {split!r}. Use 'train' or 'test'.")
+    with resources.files("tfdist.data.sources").joinpath("digits.npz").open("rb") as file:
+        stored = np.load(file)
+        images, labels = stored["images"], stored["labels"]
+    test = np.arange(len(labels)) % 5 == 4
+    chosen = test if split == "test" else ~test
+    images = images[chosen, :, :, np.newaxis].astype(np.float32) / 16
+    labels = labels[chosen].astype(np.int32)
+    return from_arrays(
+        images,
+        labels,
+        global_batch=global_batch,
+        name=f"digits/{split}",
+        **{"classes": 10, "shuffle": split == "train", **order},
+    )

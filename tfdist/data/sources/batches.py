@@ -1,0 +1,157 @@
+"""A data set that comes in global batches already: a `tf.data.Dataset`, a `PyDataset`, a generator."""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import tensorflow as tf
+
+from tfdist.data.delivery import delivery
+from tfdist.data.delivery.share import Form, Share, cut, is_absent_spec
+from tfdist.internals.access import runtime
+from tfdist.internals.access.tracing import as_written
+from tfdist.process.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchCutter:
+    """Cuts shares out of global batches that the step itself reads, as a `delivery.Taker`.
+
+    Attributes:
+        places: the worker's `delivery.Places`.
+        may_end: whether nobody knows how many batches there are.
+    """
+
+    places: delivery.Places
+    may_end: bool
+    reads_as_is: ClassVar[bool] = True
+
+    def read(self, strategy, batches, step):
+        """Reads the next global batch."""
+        del strategy, step
+        return next(batches)
+
+    def share(self, strategy, element):
+        """Cuts the slice of each replica."""
+        replicas, first, own, size = self.places
+        return delivery.to_replicas(strategy, tuple(cut(element, replicas, first + i, size) for i in range(own)))
+
+    def next(self, strategy, batches, step):
+        """Reads; each worker sees the end by itself."""
+        del step
+        if not self.may_end:
+            element = next(batches)
+            return None, lambda: self.share(strategy, element)
+        optional = batches.get_next_as_optional()
+        return optional.has_value(), lambda: self.share(strategy, optional.get_value())
+
+
+class Batches:
+    """Global batches of the user's own, each cut into one slice a replica; every worker reads all of them.
+
+    Args:
+        name: how messages call it.
+        dataset: a `tf.data.Dataset` of nested tensors (G, ...), the same on every worker.
+        cardinality: batches in an epoch; None where nobody knows before it ends.
+        global_batch: None, or the rows of every batch where all shares are to have the same number of rows.
+    """
+
+    def __init__(self, name, dataset, cardinality=None, global_batch=None):
+        self.name = name
+        self.cardinality = cardinality
+        self._dataset = dataset
+        self._global_batch = global_batch
+        self._delivered = None, None
+
+    def with_static_shapes(self):
+        """Gives the same batches with the same number of rows in every share, though not all of them may count.
+
+        Raises:
+            ValueError: the batches may have any number of rows.
+        """
+        parts = [spec for spec in tf.nest.flatten(self.element_spec) if not is_absent_spec(spec)]
+        if not all(isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined() for spec in parts):
+            raise UsageError(
+                f"{self.name}: a TPU needs batches of one fixed shape, and these may have any: {self.element_spec}. "
+                "Use dataset.batch(…, drop_remainder=True), or give arrays or a source of tfdist.data."
+            )
+        return Batches(self.name, self._dataset, self.cardinality, parts[0].shape[0])
+
+    @property
+    def element_spec(self):
+        """Nested specs of a batch."""
+        return self._dataset.element_spec
+
+    def form(self, replicas):
+        """Gives the `Form` of the batches: nobody knows their rows before."""
+        if self._global_batch is None:
+            return Form(may_be_empty=replicas > 1)
+        return Form(self._global_batch < replicas, padded=self._global_batch % replicas > 0)
+
+    def is_in_memory(self, strategy):
+        """Says that they come from a pipeline, as `Source.is_in_memory` says it of others."""
+        return False
+
+    def deliver(self, strategy, epoch=0, step=0):
+        """Makes a function () → a `delivery.Reading` from the beginning of the data.
+
+        Args:
+            strategy: the `tf.distribute.Strategy`.
+            epoch: not needed here, for the data set knows its own order.
+            step: batches to skip.
+        """
+        may_end = bool(self._dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY)
+        if runtime.is_on_cpus(strategy):
+            places = delivery.own_places(strategy, self._global_batch)
+            return delivery.stream(self._dataset.skip(step) if step else self._dataset, BatchCutter(places, may_end))
+        # Each epoch begins anew, and tracing what cuts the batches takes longer than many an epoch.
+        if self._delivered[0] != (strategy, step):
+            shares = functools.partial(self.shares, self._dataset, step=step)
+            self._delivered = (strategy, step), delivery.deliver_shares(strategy, shares, delivery.ShareTaker(may_end))
+        return self._delivered[1]
+
+    def shares(self, dataset, places, *, step):
+        """Gives the endless `tf.data.Dataset` of a worker: in each element a `Share` for each of its replicas.
+
+        After the last batch come shares with `global_rows` 0, without end: each worker sees the end by itself, and none
+        has to ask the others at each step, as `tf.distribute` does for finite data sets.
+
+        Args:
+            dataset: the batches to cut.
+            places: the `delivery.Places` of the slices that are this worker's.
+            step: batches to skip.
+        """
+        replicas, first, count, _ = places
+        size = self._global_batch and -(-self._global_batch // replicas)
+
+        def shares(*batch):
+            whole = batch[0] if len(batch) == 1 and not isinstance(self.element_spec, tuple) else batch
+            return tuple(cut(whole, replicas, first + place, size) for place in range(count))
+
+        found = dataset.skip(step).map(as_written(shares))
+        end = tf.data.Dataset.from_tensors(tuple(map(_empty_like, found.element_spec))).repeat()
+        return (
+            found.concatenate(end)
+            .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+
+def _empty_like(spec):
+    """Makes a `Share` of the given spec that says that the data have ended; its one row only fills the form."""
+    zero = tf.constant(0, tf.int64)
+    return Share(tf.nest.map_structure(_fill, spec.batch), zero, zero, zero)
+
+
+def _fill(spec):
+    if is_absent_spec(spec):
+        return None
+    shape = [1 if size is None else size for size in spec.shape]
+    if isinstance(spec, tf.SparseTensorSpec):
+        return tf.SparseTensor(tf.zeros([0, len(shape)], tf.int64), tf.zeros([0], spec.dtype), shape)
+    if isinstance(spec, tf.RaggedTensorSpec):
+        values = tf.zeros([0, *shape[spec.ragged_rank + 1 :]], spec.dtype)
+        splits = [tf.constant([0, 0], spec.row_splits_dtype)]
+        splits += [tf.constant([0], spec.row_splits_dtype)] * (spec.ragged_rank - 1)
+        return tf.RaggedTensor.from_nested_row_splits(values, splits)
+    return tf.zeros(shape, spec.dtype)

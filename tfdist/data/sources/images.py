@@ -1,0 +1,149 @@
+"""A folder of images, one sub-folder a class."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.data import pixels
+from tfdist.data.source import make_source
+from tfdist.data.sources.arrays import MemoryReader
+from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.process.errors import MissingFileError, UsageError
+from tfdist.process.log import warn
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+_SPLITS = ("train", "validation", "val", "test")
+
+
+def from_images(
+    data_dir,
+    *,
+    split="train",
+    image_size=None,
+    channels=3,
+    keep_aspect=False,
+    encoded=False,
+    global_batch=DEFAULT_GLOBAL_BATCH,
+    **order,
+):
+    """Makes a source of `data_dir/split/class/...`, or of `data_dir/class/...` for "train" alone.
+
+    Classes are numbered by their sorted names, those of `data_dir/train` where it exists, so that
+    all splits agree. Files that are no PNG, JPEG, BMP or GIF by their names are left out, with one
+    log line.
+
+    Args:
+        data_dir: the folder.
+        split: name of the sub-folder.
+        image_size: (height, width) to resize to; (224, 224) if None.
+        channels: 3 for RGB, 1 for grey.
+        keep_aspect: cut the sides off instead of distorting.
+        encoded: give images as they are stored, string (B,), for `augment.decode_resized_crop`.
+        global_batch: rows of a step, over all replicas.
+        **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
+
+    Returns:
+        A `Source` of (images float32 (B, H, W, channels) in 0..1, labels int32 (B,)).
+
+    Raises:
+        FileNotFoundError: no such folder or split.
+        ValueError: no images, a class that "train" lacks, other channels, or what `encoded` leaves no meaning.
+    """
+    if channels not in (1, 3):
+        raise UsageError(f"images: channels is {channels}. Use 3 for RGB or 1 for grey.")
+    if encoded and (image_size is not None or channels != 3 or keep_aspect):
+        raise UsageError("images: encoded leaves no meaning to image_size, channels and keep_aspect. Leave these out.")
+    folder = find_split(data_dir, split)
+    train = os.path.join(data_dir, "train")
+    names = class_names(train if os.path.isdir(train) else folder)
+    paths, labels = list_images(folder, names)
+    size = None if encoded else tuple(image_size or (224, 224))
+    reader = ImageReader(paths, labels, size, channels, keep_aspect)
+    order = {"shuffle": split == "train", "classes": len(names), **order}
+    return make_source(folder, reader, global_batch=global_batch, **order)
+
+
+def find_split(data_dir, split):
+    """Gives the folder that holds a split's classes."""
+    if not os.path.isdir(data_dir):
+        raise MissingFileError(f"images: data_dir is {str(data_dir)!r}: no such folder.")
+    found = set(_subfolders(data_dir))
+    if split in found:
+        return os.path.join(data_dir, split)
+    if split == "train" and not found & set(_SPLITS):
+        return os.fspath(data_dir)
+    raise MissingFileError(
+        f"images: {str(data_dir)!r} has no sub-folder {split!r}; it has {sorted(found)[:8]}. "
+        "Use one of these as split, or another data_dir."
+    )
+
+
+def class_names(folder):
+    """Gives the sorted names of the sub-folders."""
+    names = _subfolders(folder)
+    if not names:
+        raise UsageError(f"images: {folder!r} has no sub-folders. Make one for each class.")
+    return names
+
+
+def list_images(folder, names):
+    """Gives (paths, labels) of all images below `folder`, in sorted order."""
+    extra = sorted(set(_subfolders(folder)) - set(names))
+    if extra:
+        raise UsageError(f"images: {folder!r} has classes that 'train' lacks: {extra[:8]}.")
+    paths, labels, others = [], [], 0
+    for label, name in enumerate(names):
+        files = _files(os.path.join(folder, name))
+        images = [file for file in files if file.lower().endswith(EXTENSIONS)]
+        paths += images
+        labels += [label] * len(images)
+        others += len(files) - len(images)
+    if others:
+        warn(f"{folder}: {others} files are left out because they are not {', '.join(EXTENSIONS)}.")
+    if not paths:
+        raise UsageError(f"images: {folder!r} holds no images. Looked for {EXTENSIONS}.")
+    return paths, labels
+
+
+def _subfolders(folder):
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def _files(folder):
+    # Hidden files are nobody's data: .DS_Store and its like.
+    walk = os.walk(folder, followlinks=True)
+    paths = (os.path.join(at, name) for at, _, names in walk for name in names if name[0] != ".")
+    return sorted(paths)
+
+
+class ImageReader(MemoryReader):
+    """Image files, decoded by the worker that needs them; paths and labels lie in memory.
+
+    Args:
+        paths, labels: of all images.
+        image_size: (height, width), or None to leave them encoded.
+        channels, keep_aspect: see `pixels.decode`.
+    """
+
+    def __init__(self, paths, labels, image_size, channels=3, keep_aspect=False):
+        arrays = np.array([os.fsencode(path) for path in paths], object), np.array(labels, np.int32)
+        super().__init__(len(paths), lambda: arrays, self._load_rows)
+        self._size, self._channels, self._keep_aspect = image_size, channels, keep_aspect
+
+    def _load_rows(self, batch):
+        paths, labels = batch
+        if self._size is None:
+            return tf.map_fn(tf.io.read_file, paths), labels
+        spec = tf.TensorSpec((*self._size, self._channels), tf.float32)
+        return tf.map_fn(self._load, paths, fn_output_signature=spec), labels
+
+    def _load(self, path):
+        return pixels.decode(
+            tf.io.read_file(path),
+            self._size,
+            where=path,
+            channels=self._channels,
+            keep_aspect=self._keep_aspect,
+        )

@@ -1,0 +1,105 @@
+"""TFRecord files: which ones, and how many records. TensorFlow for remote folders alone."""
+
+import contextlib
+import glob
+import gzip
+import os
+import re
+import struct
+import zlib
+
+from tfdist.process.errors import MissingFileError, UsageError
+
+# train-00000-of-01024, mnist-train.tfrecord-00000-of-00001, part7.tfrecords.gz
+_LOOKS_LIKE_RECORDS = re.compile(r"\.tfrecords?\b|-\d{5,}-of-\d{5,}")
+# A record: length (8 bytes), its checksum (4), the data, their checksum (4).
+_HEADER = struct.Struct("<QI")
+_MAX_BYTES = 2**40
+
+
+def find_files(data_dir, split):
+    """Gives a split's files, sorted: `data_dir/split/*`, or those of `data_dir` that name it."""
+    folder = os.path.join(data_dir, split)
+    pattern = os.path.join(folder, "*") if _glob(folder) else os.path.join(data_dir, f"*{split}*")
+    paths = [path for path in _glob(pattern) if _LOOKS_LIKE_RECORDS.search(os.path.basename(path))]
+    if not paths:
+        raise MissingFileError(
+            f"records: no TFRecord files of split {split!r} in {str(data_dir)!r}. Give another "
+            "data_dir or split, or files='.../*.tfrecord'."
+        )
+    return paths
+
+
+def expand(files):
+    """Gives the sorted paths of a pattern, or the given paths in their order; all exist."""
+    patterns = [files] if isinstance(files, (str, os.PathLike)) else list(files)
+    paths = [path for pattern in patterns for path in _glob(os.fspath(pattern)) or [None]]
+    if not paths or None in paths:
+        raise MissingFileError(f"records: files is {files!r}: no such file. Give paths or a pattern.")
+    return paths
+
+
+def compression_of(paths, compression=None):
+    """Gives "GZIP", "ZLIB" or "": as told, or GZIP if every name ends in .gz."""
+    if compression is not None:
+        if compression not in ("", "GZIP", "ZLIB"):
+            raise UsageError(f"records: compression is {compression!r}. Use '', 'GZIP' or 'ZLIB'.")
+        return compression
+    zipped = [path for path in paths if path.endswith(".gz")]
+    if zipped and len(zipped) < len(paths):
+        raise UsageError(
+            f"records: {len(zipped)} of {len(paths)} files end in .gz. Give compression, or files of one kind."
+        )
+    return "GZIP" if zipped else ""
+
+
+def count_records(path, compression=""):
+    """Counts a file's records by walking from header to header.
+
+    Raises:
+        ValueError: the file is cut off or no TFRecord file; names the file and the offset of the
+            broken record.
+    """
+    if compression == "ZLIB":
+        raise UsageError("records: ZLIB files are not counted. Give rows=, the number of records.")
+    try:
+        with _open(path, compression) as file:
+            return _walk(file, path)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UsageError(f"{path}: broken GZIP file ({error}). Make it anew.") from error
+
+
+def _walk(file, path):
+    rows = offset = 0
+    while header := file.read(_HEADER.size):
+        length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else _MAX_BYTES
+        end = offset + _HEADER.size + length + 4
+        if length < _MAX_BYTES:
+            file.seek(end - 1)
+        if length >= _MAX_BYTES or not file.read(1):
+            raise UsageError(
+                f"{path}: the record at byte {offset} is cut off, or this is no TFRecord file. Make it anew."
+            )
+        rows, offset = rows + 1, end
+    return rows
+
+
+def _glob(pattern):
+    if "://" not in pattern:
+        # A path may hold brackets of its own.
+        return [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
+    import tensorflow as tf
+
+    return sorted(tf.io.gfile.glob(pattern))
+
+
+@contextlib.contextmanager
+def _open(path, compression):
+    with contextlib.ExitStack() as stack:
+        if "://" in path:
+            import tensorflow as tf
+
+            file = stack.enter_context(tf.io.gfile.GFile(path, "rb"))
+        else:
+            file = stack.enter_context(open(path, "rb"))
+        yield stack.enter_context(gzip.GzipFile(fileobj=file)) if compression else file

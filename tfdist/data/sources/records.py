@@ -1,0 +1,204 @@
+"""TFRecord files: every worker reads all records and decodes only its own."""
+
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.data import order, pixels
+from tfdist.data.source import make_source
+from tfdist.data.sources import record_files
+from tfdist.internals.access.tracing import as_written, compiled, converted
+from tfdist.ops import hashing
+from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.process.errors import UsageError
+
+_INTERLEAVED_FILES = 16
+
+
+def from_records(
+    data_dir=None,
+    *,
+    split="train",
+    files=None,
+    features=None,
+    parse=None,
+    image_size=None,
+    encoded=False,
+    classes=None,
+    compression=None,
+    rows=None,
+    shuffle_buffer=10_000,
+    global_batch=DEFAULT_GLOBAL_BATCH,
+    **order,
+):
+    """Makes a source of TFRecord files.
+
+    Without `features`, records are images as TFDS and the ImageNet scripts write them: "image" or
+    "image/encoded", with "label" or "image/class/label" (which those scripts count from 1).
+
+    Args:
+        data_dir: folder of `split`'s files: `data_dir/split/*`, or `data_dir/*split*`.
+        split: which files, and what messages call them.
+        files: paths or a pattern, instead of data_dir.
+        features: dict name → `tf.io.FixedLenFeature`, `VarLenFeature`, `RaggedFeature`, ...
+        parse: function from one parsed example to a row, as (x, y); without it a batch is the dict
+            of features.
+        image_size: (height, width) of the image layout; (224, 224) if None.
+        encoded: give images of that layout as they are stored, string (B,), for `augment.decode_resized_crop`.
+        classes: number of classes, where there are any.
+        compression: "", "GZIP" or "ZLIB"; None for GZIP where names end in .gz.
+        rows: number of records, if known: spares counting them.
+        shuffle_buffer: records held to draw from. Part of the order: another number gives another.
+        global_batch: rows of a step, over all replicas.
+        **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
+
+    Returns:
+        A `Source`.
+    """
+    name = f"records/{split}"
+    if (data_dir is None) == (files is None):
+        raise UsageError(f"{name}: data_dir is {data_dir!r} and files is {files!r}. Give one of them.")
+    decode = _decoder(name, features, parse, image_size, encoded)
+    paths = record_files.find_files(data_dir, split) if files is None else record_files.expand(files)
+    compression = record_files.compression_of(paths, compression)
+    if rows is None:
+        rows = sum(record_files.count_records(path, compression) for path in paths)
+    parts = [Part(path) for path in paths]
+    reader = RecordReader(name, parts, rows, decode, compression=compression, shuffle_buffer=shuffle_buffer)
+    order = {"shuffle": split == "train", "classes": classes, **order}
+    return make_source(name, reader, global_batch=global_batch, **order)
+
+
+def _decoder(name, features, parse, image_size, encoded):
+    """Gives the function from serialized records (B,) to a batch."""
+    if encoded and (features is not None or image_size is not None):
+        raise UsageError(f"{name}: encoded is for images without features and without image_size. Leave these out.")
+    if encoded:
+        return lambda records: parse_images(name, records)
+    if features is None:
+        if parse is not None:
+            raise UsageError(f"{name}: parse needs features, the specification of what it is given.")
+        return lambda records: decode_images(name, records, tuple(image_size or (224, 224)))
+    if image_size is not None:
+        raise UsageError(f"{name}: image_size is for records without features. Resize in parse.")
+    if parse is None:
+        return lambda records: tf.io.parse_example(records, features)
+    parse = converted(parse)
+    return by_row(name, lambda record: parse(tf.io.parse_single_example(record, features)))
+
+
+def parse_images(name, records):
+    """Parses records (B,) of the image layout: encoded images string (B,), labels int64 (B,)."""
+    text, number = tf.io.FixedLenFeature((), tf.string, ""), tf.io.FixedLenFeature((), tf.int64, -1)
+    images, labels = ("image", "image/encoded"), ("label", "image/class/label")
+    example = tf.io.parse_example(records, {key: text for key in images} | {key: number for key in labels})
+    # Whichever is there: the other is empty, or -1. Joined only where they are mixed, for that copies every image.
+    first, second = (example[key] for key in images)
+    data = tf.case(
+        [(_none(second), lambda: first), (_none(first), lambda: second)],
+        default=lambda: tf.strings.join([first, second]),
+    )
+    label = tf.reduce_max([example[key] for key in labels], axis=0)
+    message = f"{name}: a record lacks {' or '.join(images)}, or {' or '.join(labels)}. Give features."
+    complete = tf.logical_and(tf.strings.length(data) > 0, label >= 0)
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(complete), [message])]):
+        return tf.identity(data), tf.identity(label)
+
+
+def _none(strings):
+    return tf.reduce_all(tf.strings.length(strings) == 0)
+
+
+def decode_images(name, records, size):
+    """Decodes records (B,) of the image layout: images float32 (B, *size, 3) in 0..1, labels int64 (B,)."""
+    data, labels = parse_images(name, records)
+    where = tf.constant(f"{name}: a record")
+    spec = tf.TensorSpec((*size, 3), tf.float32)
+    return tf.map_fn(lambda image: pixels.decode(image, size, where=where), data, fn_output_signature=spec), labels
+
+
+def by_row(name, function):
+    """Makes a function on a batch out of one on a row, whose results must have one shape."""
+
+    def decode(items):
+        traced = compiled(function).get_concrete_function(tf.TensorSpec((), items.dtype))
+        spec = tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape, value.dtype), traced.structured_outputs)
+        for leaf in tf.nest.flatten(spec):
+            if not leaf.shape.is_fully_defined():
+                raise UsageError(
+                    f"{name}: a row has a tensor of shape {leaf.shape}, but rows of a batch share "
+                    "one shape. Resize or pad it (parse, image_size)."
+                )
+        return tf.map_fn(function, items, fn_output_signature=spec)
+
+    return decode
+
+
+class Part(typing.NamedTuple):
+    """A file's records: `take` of them (-1 for all) behind the first `skip`."""
+
+    path: str
+    skip: int = 0
+    take: int = -1
+
+
+class RecordReader:
+    """Serialized records, read as a stream."""
+
+    def __init__(self, name, parts, rows, decode, *, compression="", shuffle_buffer=10_000):
+        if shuffle_buffer < 1:
+            raise UsageError(f"{name}: shuffle_buffer is {shuffle_buffer}. Use 1 or more.")
+        self.rows = rows
+        self.files = tuple(part.path for part in parts)
+        self.decode = decode
+        self._name, self._parts = name, parts
+        self._compression, self._buffer = compression, shuffle_buffer
+
+    def global_batches(self, epoch, step, plan):
+        """Gives serialized records, string (G,); those before `step` are read and skipped."""
+        records = self._records(epoch, plan)
+        if plan.shuffle:
+            seed = tf.cast(hashing.mix(plan.seed, epoch) % (2**31 - 1), tf.int64)
+            # Dataset.shuffle mixes the graph's seed into its own. The order is a function of (seed,
+            # epoch) alone.
+            tf.compat.v1.get_default_graph().seed = 1
+            records = records.shuffle(self._buffer, seed=seed, reshuffle_each_iteration=False)
+        size = plan.global_batch
+        return self._complete(records).skip(step * size).batch(size)
+
+    def _records(self, epoch, plan):
+        def read(path, skip, take):
+            return tf.data.TFRecordDataset(path, self._compression).skip(skip).take(take)
+
+        if not plan.shuffle:
+            return self._dataset(np.arange(len(self._parts))).flat_map(as_written(read))
+
+        def permute(epoch):
+            return order.permutation(plan.seed, epoch, len(self._parts))
+
+        # A fixed number of files at a time, never AUTOTUNE: it decides the order.
+        return self._dataset(tf.numpy_function(permute, [epoch], tf.int64, stateful=False)).interleave(
+            as_written(read),
+            cycle_length=_INTERLEAVED_FILES,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+    def _dataset(self, numbers):
+        columns = [tf.gather(tf.constant(column), numbers) for column in zip(*self._parts, strict=True)]
+        path, skip, take = columns
+        return tf.data.Dataset.from_tensor_slices((path, tf.cast(skip, tf.int64), tf.cast(take, tf.int64)))
+
+    def _complete(self, records):
+        """Gives exactly `rows` records; where there are fewer, an error stands at the end."""
+        message = (
+            f"{self._name}: an epoch ended before its {self.rows} rows: the {len(self.files)} "
+            "files hold fewer. Leave out rows= to have them counted, or complete the files."
+        )
+
+        def fail(record):
+            with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
+                return tf.identity(record)
+
+        return records.concatenate(tf.data.Dataset.from_tensors("").map(as_written(fail))).take(self.rows)

@@ -1,0 +1,161 @@
+"""TFDS data sets: small ones in memory, large ones streamed from their record files."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.data import pixels
+from tfdist.data.source import make_source
+from tfdist.data.sources import catalog
+from tfdist.data.sources.arrays import MemoryReader
+from tfdist.data.sources.records import Part, RecordReader, by_row
+from tfdist.internals.access.tracing import as_written
+from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.process.errors import UsageError
+
+_READ_ROWS = 1024
+
+
+def from_tfds(
+    name,
+    *,
+    split="train",
+    data_dir=None,
+    download=False,
+    keys=None,
+    image_size=None,
+    in_memory_bytes=2**30,
+    shuffle_buffer=10_000,
+    global_batch=DEFAULT_GLOBAL_BATCH,
+    **order,
+):
+    """Makes a source of a TFDS data set.
+
+    Args:
+        name, data_dir, download: see `catalog.find_builder`.
+        split: "train", "train[:80%]", "train+test", ...
+        keys: nested names of features to make a row of, as ("image", "label"); None for the data
+            set's own pair.
+        image_size: (height, width) to resize images to; needed where their sizes differ.
+        in_memory_bytes: a split is held in memory up to this size, and streamed beyond.
+        shuffle_buffer: of a streamed split, see `from_records`.
+        global_batch: rows of a step, over all replicas.
+        **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
+
+    Returns:
+        A `Source` whose batches are nested as `keys`; images are float32 in 0..1.
+    """
+    builder = catalog.find_builder(name, data_dir=data_dir, download=download)
+    info = catalog.find_split(builder, split)
+    rows = TfdsRows(builder, keys, image_size)
+    full_name = f"{builder.name}/{split}"
+    if rows.bytes_of(info) <= in_memory_bytes:
+        reader = MemoryReader(info.num_examples, lambda: rows.read(split), rows.finish)
+    else:
+        reader = _stream(full_name, info, rows, shuffle_buffer)
+    order = {"shuffle": split.startswith("train"), "classes": rows.classes, **order}
+    return make_source(full_name, reader, global_batch=global_batch, **order)
+
+
+def _stream(name, info, rows, shuffle_buffer):
+    form = rows.builder.info.file_format
+    if form is not None and form.value != "tfrecord":
+        raise UsageError(
+            f"{name}: its files are {form.value}, and only TFRecord files are streamed. Raise "
+            f"in_memory_bytes above {rows.bytes_of(info)}, or prepare it as TFRecord."
+        )
+    parts = [Part(os.fspath(i.filename), i.skip, i.take) for i in info.file_instructions]
+    decode_stored = by_row(name, rows.parse)
+    return RecordReader(
+        name,
+        parts,
+        info.num_examples,
+        lambda records: rows.finish(decode_stored(records)),
+        shuffle_buffer=shuffle_buffer,
+    )
+
+
+class TfdsRows:
+    """How a data set's examples become rows: which features, and images of one size."""
+
+    def __init__(self, builder, keys, image_size):
+        keys = keys if keys is not None else builder.info.supervised_keys
+        features = builder.info.features
+        if keys is None:
+            raise UsageError(f"{builder.name}: it names no pair of input and label. Give keys, of {sorted(features)}.")
+        # tf.data would stack a list.
+        self._keys = tuple(keys) if isinstance(keys, list) else keys
+        self._names = tf.nest.flatten(self._keys)
+        if unknown := [name for name in self._names if name not in features]:
+            raise UsageError(f"{builder.name}: keys has {unknown}. Use {sorted(features)}.")
+        self.builder = builder
+        self._features = [features[name] for name in self._names]
+        self._size = tuple(image_size) if image_size is not None else None
+        self._check()
+
+    @property
+    def classes(self):
+        """Number of classes of the first class label, or None."""
+        counts = (getattr(feature, "num_classes", None) for feature in self._features)
+        return next((count for count in counts if count), None)
+
+    def bytes_of(self, split):
+        """Bounds the bytes of a split in memory: fixed shapes, and its files for strings."""
+        files = {i.filename for i in split.file_instructions}
+        stored = sum(tf.io.gfile.stat(os.fspath(file)).length for file in files)
+        return stored + split.num_examples * sum(map(self._bytes, self._features))
+
+    def read(self, split):
+        """Reads a split: nested arrays (rows, ...), not yet finished."""
+        import tensorflow_datasets as tfds
+
+        # One file after the other: the rows keep the order in which they are stored.
+        config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        examples = self.builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+        rows = examples.map(as_written(self._row), num_parallel_calls=tf.data.AUTOTUNE)
+        batches = list(rows.batch(_READ_ROWS).as_numpy_iterator())
+        return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *batches)
+
+    def parse(self, record):
+        """Turns a serialized example into a row, not yet finished."""
+        return self._row(self.builder.info.features.deserialize_example(record))
+
+    def finish(self, batch):
+        """Turns images into float32 in 0..1."""
+        parts = zip(self._features, tf.nest.flatten(batch), strict=True)
+        values = [pixels.to_floats(value) if _is_image(f) else value for f, value in parts]
+        return tf.nest.pack_sequence_as(self._keys, values)
+
+    def _row(self, example):
+        parts = [
+            pixels.resize(example[name], self._size) if self._resized(feature) else example[name]
+            for name, feature in zip(self._names, self._features, strict=True)
+        ]
+        return tf.nest.pack_sequence_as(self._keys, parts)
+
+    def _resized(self, feature):
+        return self._size is not None and _is_image(feature)
+
+    def _bytes(self, feature):
+        if self._resized(feature):
+            return int(np.prod((*self._size, feature.shape[-1]))) * 4
+        return int(np.prod(feature.shape)) * np.dtype(feature.np_dtype).itemsize
+
+    def _check(self):
+        of = self.builder.name
+        if self._size is not None and not any(map(_is_image, self._features)):
+            raise UsageError(f"{of}: image_size is {self._size}, but {self._keys} has no image.")
+        for name, feature in zip(self._names, self._features, strict=True):
+            shape = feature.shape
+            if not isinstance(shape, tuple):
+                raise UsageError(f"{of}: {name!r} is no tensor, but {shape}. Choose other keys.")
+            if None in (shape[-1:] if self._resized(feature) else shape):
+                cure = "Give image_size." if _is_image(feature) else "Choose other keys."
+                raise UsageError(f"{of}: the sizes of {name!r} differ: {shape}. {cure}")
+
+
+def _is_image(feature):
+    import tensorflow_datasets as tfds
+
+    return isinstance(feature, tfds.features.Image)

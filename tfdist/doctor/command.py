@@ -1,0 +1,163 @@
+"""`python -m tfdist.doctor`: is all well for a run, here and between the workers? Green, yellow and red lines."""
+
+import argparse
+import os
+import pathlib
+import platform
+import sys
+
+from tfdist import data
+from tfdist.cluster.fingerprint import TENSORFLOW, count_gpus, fingerprint, read_versions, version_of
+from tfdist.cluster.rendezvous import RendezvousError, meet
+from tfdist.cluster.rendezvous.proxies import plan_bypass
+from tfdist.cluster.tf_config import ClusterError, read_cluster, split_address
+from tfdist.doctor import facts, machine, network, trials
+from tfdist.doctor.helper import Helper
+from tfdist.doctor.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
+from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.process.errors import TfdistError
+from tfdist.process.exits import INTERRUPTED
+from tfdist.run import manifest
+from tfdist.run.rundir import RunDir
+
+DESCRIPTION = """Looks at what a run needs: versions, devices, memory, disk. In a cluster (TF_CONFIG, or a Slurm step)
+also at names, ports and the other workers, with a real all-reduce among them: start it on every worker at once. Exit
+code 1 says that something is red."""
+
+
+def main(arguments=None):
+    """Runs the command line; returns the exit code."""
+    wishes = read_arguments(arguments)
+    found = []
+    try:
+        for line in examine(wishes):
+            found.append(line)
+            if not wishes.json:
+                print(render(line, colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR")), flush=True)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if wishes.json:
+        print(to_json(found))
+    return 0 if is_well(found) else 1
+
+
+def read_arguments(arguments=None):
+    """Reads a command line; exits with code 2 and a message where it is wrong."""
+    parser = argparse.ArgumentParser("python -m tfdist.doctor", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("run_dir", nargs="?", help="a run's folder: its checkpoints are verified")
+    parser.add_argument("--dataset", help="a name for tfdist.data.load: what each worker would read")
+    parser.add_argument("--split", default="train", help="its split (train)")
+    parser.add_argument("--data_dir", help="the folder that holds the data set")
+    batch = DEFAULT_GLOBAL_BATCH
+    parser.add_argument("--global_batch", type=int, default=batch, help=f"rows of a step, over all replicas ({batch})")
+    parser.add_argument("--timeout_seconds", type=float, default=120.0, help="for each step that waits (120)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    wishes = parser.parse_args(arguments)
+    if wishes.data_dir is not None and wishes.dataset is None:
+        parser.error("--data_dir needs --dataset: the name of what lies there.")
+    if not wishes.timeout_seconds > 0:
+        parser.error(f"--timeout_seconds is {wishes.timeout_seconds:g}. Use a number above 0.")
+    if wishes.global_batch < 1:
+        parser.error(f"--global_batch is {wishes.global_batch}. Use 1 or more.")
+    return wishes
+
+
+def examine(wishes):
+    """Yields the `Line`s one by one: first what can be told without TensorFlow."""
+    versions = read_versions() | {"python": platform.python_version()}
+    yield from _look_at_machine(versions, wishes.run_dir)
+    environ = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
+    try:
+        cluster = read_cluster(os.environ)
+    except ClusterError as error:
+        yield fail_with("cluster", error)
+        # What can be looked at without one still is.
+        cluster, environ["TF_CONFIG"] = None, "{}"
+    else:
+        yield network.check_cluster(cluster)
+    if cluster:
+        yield from _look_at_network(cluster)
+        environ |= cluster.environment() | plan_bypass(os.environ, cluster.workers)
+    yield network.check_proxies(os.environ, cluster.workers if cluster else ())
+    if wishes.run_dir:
+        yield from _look_at_run(wishes.run_dir)
+    installed = bool(versions["tensorflow"] and versions["keras"])
+    with Helper(environ) as helper:
+        yield from _look_at_tensorflow(wishes, cluster, environ, helper if installed else None)
+
+
+def _look_at_machine(versions, run_dir):
+    for name in machine.FLOORS:
+        yield machine.check_version(name, versions[name])
+    yield from machine.check_distributions([name for name in TENSORFLOW if version_of(name)])
+    yield from machine.check_backend(facts.read_keras_backend())
+    yield machine.check_memory(facts.read_memory())
+    yield machine.check_processors(facts.read_processors())
+    yield machine.check_disk(facts.read_disk(run_dir or "."))
+
+
+def _look_at_network(cluster):
+    hosts = network.read_hosts(cluster.workers)
+    own_host, _ = split_address(cluster.address)
+    own = not isinstance(hosts[own_host], str) and network.is_own(hosts[own_host])
+    yield network.check_hosts(hosts, own_host, own)
+    yield network.check_port(cluster)
+
+
+def _look_at_run(run_dir):
+    if not os.path.isdir(run_dir):
+        return [Line(FAIL, "checkpoints", f"there is no folder {run_dir}", "Give the folder of a run, as runs/name-1.")]
+    return trials.checkpoint_lines(manifest.inspect(RunDir(pathlib.Path(run_dir))))
+
+
+def _look_at_tensorflow(wishes, cluster, environ, helper):
+    seconds = wishes.timeout_seconds
+    loaded = {"error": "not installed"}
+    if helper:
+        loaded = helper.ask("load", deadline_seconds=seconds)
+        yield machine.check_loading(loaded, seconds)
+    loads, gpus = "error" not in loaded, len(loaded.get("gpus", ()))
+    if loads:
+        yield machine.check_devices(loaded, count_gpus(environ), environ.get("CUDA_VISIBLE_DEVICES"))
+    several = gpus > 1
+    if cluster and cluster.size > 1:
+        # Also where TensorFlow does not load: the others wait for this worker, and hear of it.
+        line = _meet(wishes, cluster, environ, loads)
+        yield line
+        several = line.level == OK
+    if several and loads:
+        yield trials.check_all_reduce(helper.ask("all_reduce", deadline_seconds=seconds, pieces=16, repeats=5))
+    if wishes.dataset and loads:
+        yield from _look_at_dataset(wishes, cluster, gpus, helper)
+
+
+def _meet(wishes, cluster, environ, loads):
+    """Meets the other workers."""
+    config = {"dataset": wishes.dataset, "split": wishes.split, "global_batch": wishes.global_batch}
+    hello = {"command": "tfdist.doctor", "tensorflow": "loads" if loads else "does not load"}
+    hello |= fingerprint(config, environ=environ)
+    try:
+        meet(cluster, hello, timeout_seconds=wishes.timeout_seconds, environ=environ)
+    except RendezvousError as error:
+        return fail_with("workers", error)
+    return Line(OK, "workers", f"all {cluster.size} are here, with the same versions, code and devices")
+
+
+def _look_at_dataset(wishes, cluster, gpus, helper):
+    workers = cluster.size if cluster else 1
+    replicas = workers * max(1, gpus)
+    try:
+        data.check_name(wishes.dataset, data_dir=wishes.data_dir)
+    except TfdistError as error:
+        return [fail_with("data", error)]
+    answer = helper.ask(
+        "dataset",
+        deadline_seconds=wishes.timeout_seconds,
+        name=wishes.dataset,
+        split=wishes.split,
+        data_dir=wishes.data_dir,
+        global_batch=wishes.global_batch,
+        replicas=replicas,
+        workers=workers,
+    )
+    return trials.check_dataset(answer, global_batch=wishes.global_batch, replicas=replicas, workers=workers)

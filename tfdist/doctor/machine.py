@@ -1,0 +1,138 @@
+"""Facts about the machine → lines. Pure."""
+
+import math
+import re
+import signal
+
+from tfdist.doctor.lines import FAIL, OK, WARN, Line
+
+FLOORS = {"python": (3, 11), "tensorflow": (2, 20), "keras": (3, 13), "numpy": (1, 26)}
+GIB = 2**30
+# TensorFlow alone takes half of the first; the second is where a small model and its data fit.
+LEAST_MEMORY, LITTLE_MEMORY = 1 * GIB, 4 * GIB
+LEAST_DISK, LITTLE_DISK = GIB // 4, 5 * GIB
+
+
+def check_version(name, version):
+    """Judges a version against the oldest that is promised to work.
+
+    Args:
+        name: a key of FLOORS.
+        version: as "2.21.0"; None where it is not installed.
+    """
+    floor = ".".join(map(str, FLOORS[name]))
+    cure = "Use a newer Python." if name == "python" else f"Run: pip install --upgrade '{name}>={floor}'"
+    if version is None:
+        return Line(FAIL, name, "not installed", cure)
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < FLOORS[name]:
+        return Line(FAIL, name, f"{version}, but tfdist needs {floor} or newer", cure)
+    return Line(OK, name, version)
+
+
+def check_distributions(names):
+    """Judges which distributions of TensorFlow are installed: two of them overwrite each other's files."""
+    if len(names) < 2:
+        return []
+    cure = f"Run: pip uninstall {' '.join(names)}, then install one of them."
+    return [Line(WARN, "tensorflow", f"installed {len(names)} times: {', '.join(names)}", cure)]
+
+
+def check_backend(name):
+    """Judges the backend that Keras will take."""
+    if name == "tensorflow":
+        return []
+    cure = "Set KERAS_BACKEND=tensorflow, or change ~/.keras/keras.json."
+    return [Line(FAIL, "keras", f"its backend is {name}, but tf.distribute needs tensorflow", cure)]
+
+
+def check_memory(memory):
+    """Judges a `Memory`; None where it is unknown."""
+    if memory is None:
+        return Line(OK, "memory", "not told by this system")
+    limit = f", limited to {_gib(memory.limit)} by the control group" if memory.limit else ""
+    text = f"{_gib(memory.available)} available of {_gib(memory.total)}{limit}"
+    cure = "End other programs, or give this " + ("container more memory." if memory.limit else "machine more memory.")
+    if memory.available < LEAST_MEMORY:
+        return Line(FAIL, "memory", text, cure)
+    return Line(WARN, "memory", text, cure) if memory.available < LITTLE_MEMORY else Line(OK, "memory", text)
+
+
+def check_processors(processors):
+    """Judges the `Processors`: TensorFlow starts a thread for each that it may use, whatever the quota."""
+    count = min(processors.allowed, processors.quota or math.inf)
+    text = f"{processors.present} present, {processors.allowed} allowed"
+    if processors.quota:
+        text += f", time for {processors.quota:g} (quota of the control group)"
+    if processors.quota and processors.quota < processors.allowed:
+        threads = max(1, math.floor(count))
+        cure = (
+            f"Set TF_NUM_INTRAOP_THREADS={threads} and TF_NUM_INTEROP_THREADS={threads}, or raise the quota: more "
+            "threads than that take turns."
+        )
+        return Line(WARN, "processors", text, cure)
+    if processors.allowed < processors.present:
+        return Line(WARN, "processors", text, "If all were meant, look at taskset, numactl or the job's CPU request.")
+    return Line(OK, "processors", text)
+
+
+def check_disk(disk):
+    """Judges the place where a run will be written."""
+    text = f"{_gib(disk.free)} free at {disk.folder}"
+    if disk.problem:
+        cure = "Choose another --run_dir, or change who may write there."
+        return Line(FAIL, "disk", f"{disk.folder} cannot be written: {disk.problem}", cure)
+    cure = "Make room, or choose a --run_dir on another disk."
+    if disk.free < LEAST_DISK:
+        return Line(FAIL, "disk", text, cure)
+    return Line(WARN, "disk", text, cure) if disk.free < LITTLE_DISK else Line(OK, "disk", text)
+
+
+def check_devices(loaded, device_files, visible):
+    """Judges what TensorFlow sees of the GPUs.
+
+    Args:
+        loaded: the answer of `tfdist.doctor.child` to "load".
+        device_files: number of GPUs that the system has for this process.
+        visible: the value of CUDA_VISIBLE_DEVICES, or None.
+    """
+    names, tpu = loaded["gpus"], loaded["tpu_signs"]
+    beside = f"; signs of a TPU: {', '.join(tpu)}" if tpu else ""
+    if len(names) < device_files:
+        text = f"{_count(device_files, 'GPU')} on this machine, but TensorFlow sees {len(names) or 'none'}"
+        with_cuda = "Its CUDA libraries do not load: run nvidia-smi, and pip install 'tensorflow[and-cuda]'."
+        without = "This TensorFlow is built without CUDA. Run: pip install 'tensorflow[and-cuda]'"
+        return Line(FAIL, "devices", text + beside, with_cuda if loaded["cuda"] else without)
+    if names:
+        return Line(OK, "devices", f"{_count(len(names), 'GPU')}: {', '.join(sorted(set(names)))}{beside}")
+    hidden = f" (CUDA_VISIBLE_DEVICES is {visible!r})" if visible is not None else ""
+    return Line(OK, "devices", f"no GPU{hidden}: the CPU{beside}")
+
+
+def check_loading(answer, deadline_seconds):
+    """Judges how TensorFlow loaded.
+
+    Args:
+        answer: of `tfdist.doctor.child` to "load"; see `Helper.ask` for what it is when there is none.
+        deadline_seconds: the time it had.
+    """
+    if "error" not in answer:
+        return Line(OK, "loading", f"TensorFlow {answer['tensorflow']} and Keras {answer['keras']} load")
+    text = f"TensorFlow does not load: {answer['error']}"
+    if answer.get("deadline"):
+        text = f"TensorFlow has not loaded within {deadline_seconds:g} s"
+        return Line(FAIL, "loading", text, "Keep the packages on a local disk, or wait longer (--timeout_seconds).")
+    if answer.get("code") == -signal.SIGILL:
+        cure = "It wants CPU instructions that this machine lacks (AVX). Use another machine or another build."
+    elif answer.get("code") == -signal.SIGKILL:
+        cure = "Somebody killed it; without enough memory, the kernel does."
+    else:
+        cure = "Run: pip install --force-reinstall tensorflow keras"
+    return Line(FAIL, "loading", text, cure)
+
+
+def _gib(size):
+    return f"{size / GIB:.1f} GiB"
+
+
+def _count(number, noun):
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

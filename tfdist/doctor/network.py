@@ -1,0 +1,96 @@
+"""The cluster and the ways between its workers: facts, and facts → lines."""
+
+import ipaddress
+import socket
+
+from tfdist.cluster.rendezvous import RendezvousError
+from tfdist.cluster.rendezvous.door import open_port
+from tfdist.cluster.rendezvous.names import look_up
+from tfdist.cluster.rendezvous.proxies import plan_bypass, proxies_in_use
+from tfdist.cluster.tf_config import split_address
+from tfdist.doctor.lines import FAIL, OK, WARN, Line, fail_with
+
+
+def read_hosts(workers, timeout_seconds=5.0):
+    """Looks all hosts up; gives host → its addresses, or the text of the failure."""
+    hosts = {}
+    for address in workers:
+        host, port = split_address(address)
+        if host not in hosts:
+            try:
+                found = look_up(host, port, timeout_seconds)
+                hosts[host] = list(dict.fromkeys(place[0] for *_, place in found))
+            except OSError as error:
+                hosts[host] = str(error)
+    return hosts
+
+
+def is_own(addresses):
+    """Says whether one of the addresses is one of this machine."""
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as connection:
+                connection.bind((address, 0))
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def check_cluster(cluster):
+    """Tells who this process is."""
+    if cluster is None:
+        return Line(OK, "cluster", "none: this process trains alone (TF_CONFIG is not set, and this is no Slurm step)")
+    role = "the chief" if cluster.is_chief else "not the chief"
+    text = f"{cluster.source}: worker {cluster.rank} of {cluster.size} at {cluster.address}, {role}"
+    return Line(OK, "cluster", text)
+
+
+def check_hosts(hosts, own_host, own):
+    """Judges the hosts of the workers.
+
+    Args:
+        hosts: host → its addresses, or why there are none, as `read_hosts` gives them.
+        own_host: the host of this worker.
+        own: whether one of its addresses is one of this machine.
+    """
+    unknown = {host: found for host, found in hosts.items() if isinstance(found, str)}
+    if unknown:
+        cure = "Correct the name in the list of every worker, or make it known (DNS, /etc/hosts)."
+        return Line(FAIL, "hosts", "; ".join(unknown.values()), cure)
+    loopback = [host for host, found in hosts.items() if all(ipaddress.ip_address(a).is_loopback for a in found)]
+    if loopback and len(loopback) < len(hosts) and own_host not in loopback:
+        text = f"{', '.join(loopback)} means this very machine, but the list has other machines too"
+        return Line(FAIL, "hosts", text, "Use the address under which the others reach that worker.")
+    if not own:
+        text = f"{own_host} is no address of this machine ({', '.join(hosts[own_host])})"
+        cure = "Fine behind a service or a published port; else this process has another one's task index."
+        return Line(WARN, "hosts", text, cure)
+    return Line(OK, "hosts", f"{len(hosts)} known: {', '.join(list(hosts)[:8])}{', …' if len(hosts) > 8 else ''}")
+
+
+def check_port(cluster):
+    """Takes this worker's port, and lets it go."""
+    try:
+        open_port(cluster.address, cluster.rank).close()
+    except RendezvousError as error:
+        return fail_with("port", error)
+    return Line(OK, "port", f"{split_address(cluster.address)[1]} is free")
+
+
+def check_proxies(environ, workers):
+    """Judges the proxy variables."""
+    used = proxies_in_use(environ)
+    if not used:
+        return Line(OK, "proxies", "none")
+    changes = plan_bypass(environ, workers) if workers else {}
+    if not changes:
+        return Line(OK, "proxies", f"{', '.join(used)}; no worker is reached through them")
+    commands = " ".join(f"{name}={value}" for name, value in changes.items())
+    return Line(
+        WARN,
+        "proxies",
+        f"{', '.join(used)} would stand between the workers; tfdist goes round for its own runs",
+        f"For other programs: export {commands}",
+    )

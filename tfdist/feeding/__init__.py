@@ -1,0 +1,1 @@
+"""What `fit` was given → global batches, epochs, shares of replicas."""

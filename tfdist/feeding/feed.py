@@ -1,0 +1,179 @@
+"""The reading of each epoch: goes on where the last epoch ended, begins anew, or begins in the middle."""
+
+import functools
+import itertools
+import warnings
+
+import tensorflow as tf
+
+from tfdist.data.delivery.share import is_absent_spec
+from tfdist.feeding import plan
+from tfdist.process.errors import UsageError
+
+
+class Feed:
+    """Hands out, epoch by epoch, the batches of an `Input`.
+
+    Args:
+        data: an `Input`.
+        strategy: the `tf.distribute.Strategy`.
+
+    Attributes:
+        steps_per_epoch: what the user gave, or the batches of the data: None until the end of an epoch tells.
+
+    Raises:
+        ValueError: the data have no end, and nobody gave steps; or they have no batch.
+    """
+
+    def __init__(self, data, strategy):
+        self._data = data
+        self._strategy = strategy
+        self._reading = None
+        self._delivered = None, None
+        self._done = 0
+        self.steps_per_epoch = data.steps or data.source.cardinality
+        if self.steps_per_epoch is None and data.endless:
+            raise UsageError(
+                f"{data.source.name}: the data have no end, and nobody says how many batches make an epoch. Give "
+                "steps_per_epoch (for evaluate and predict: steps; for validation_data: validation_steps)."
+            )
+        if data.source.cardinality == 0:
+            raise UsageError(f"{data.source.name}: there is no batch. Check the data, and what filters them.")
+
+    @property
+    def form(self):
+        """The `Form` of the batches."""
+        return self._data.source.form(self._strategy.num_replicas_in_sync)
+
+    @property
+    def global_batch(self):
+        """Rows of a step over all replicas; None where nobody knows them before."""
+        return self._known and self._known.global_batch
+
+    @property
+    def is_in_memory(self):
+        """Whether the step picks rows out of memory, with no pipeline beside it."""
+        return self._data.source.is_in_memory(self._strategy)
+
+    @property
+    def replica_spec(self):
+        """Nested specs of what a replica gets of a whole batch; None where nobody knows its rows before."""
+        known = self._known
+        if known is None:
+            return None
+        rows = -(-min(known.global_batch, known.rows) // self._strategy.num_replicas_in_sync)
+        return tf.nest.map_structure(functools.partial(_with_rows, rows), self._data.source.element_spec)
+
+    @property
+    def batches_are_alike(self):
+        """Whether every replica has as many rows in every step."""
+        known = self._known
+        if known is None or known.global_batch % self._strategy.num_replicas_in_sync:
+            return False
+        return known.global_batch <= known.rows and (known.drop_remainder or not known.rows % known.global_batch)
+
+    @property
+    def _known(self):
+        """The plan of a `Source`, which says its rows before; None for other data."""
+        return getattr(self._data.source, "plan", None)
+
+    # Kept, for a source makes a pipeline to know it.
+    @functools.cached_property
+    def spec(self):
+        """Nested specs of a batch, with an open first dimension and None for what is absent."""
+        return tf.nest.map_structure(functools.partial(_with_rows, None), self._data.source.element_spec)
+
+    def spans(self, done, *, epochs, steps=None, first_epoch=0):
+        """Gives the `plan.Span`s of a run.
+
+        Args:
+            done: steps done before.
+            epochs: epochs in all.
+            steps: steps in all, in place of `epochs`.
+            first_epoch: the epoch to begin with, unless more steps were done before.
+        """
+        if self.steps_per_epoch is None:
+            return self._spans_to_the_end(
+                done, range(first_epoch, epochs) if steps is None else itertools.count(), steps
+            )
+        return plan.spans(
+            max(done, first_epoch * self.steps_per_epoch),
+            steps_per_epoch=self.steps_per_epoch,
+            total=steps or epochs * self.steps_per_epoch,
+            batches=self._batches,
+        )
+
+    @property
+    def _batches(self):
+        """Batches in one pass over the data, where they are known and an epoch ends with them."""
+        return None if self._data.rolls else self._data.source.cardinality
+
+    def _spans_to_the_end(self, done, epochs, steps):
+        if done:
+            raise UsageError(
+                f"{self._data.source.name}: nobody knows how many batches an epoch has, so a run cannot go on in its "
+                "middle. Give steps_per_epoch."
+            )
+        for epoch in epochs:
+            before = self._done
+            left = plan.UNKNOWN if steps is None else steps - before
+            yield plan.Span(epoch, 0, min(self.steps_per_epoch or plan.UNKNOWN, left), before)
+            if steps is not None and (self._done >= steps or self._done == before):
+                return
+
+    def begin(self, span):
+        """Begins an epoch; gives the `Reading` of its shares."""
+        self._data.hooks.on_epoch_begin()
+        if self._reading is None:
+            place = self._place(span)
+            if self._delivered[0] != place:
+                self._delivered = place, self._data.source.deliver(self._strategy, *place)
+            self._reading = self._delivered[1]()
+        return self._reading
+
+    def _place(self, span):
+        """Gives (pass, batch) of a span's first step in the data."""
+        if self._batches:
+            return plan.place(span, steps_per_epoch=self.steps_per_epoch, batches=self._batches)
+        if self._data.endless:
+            return 0, span.done
+        cardinality = self._data.source.cardinality
+        return divmod(span.done, cardinality) if cardinality else (span.epoch, span.first)
+
+    def end(self, span, done, *, ended):
+        """Ends an epoch after `done` steps; where the data ended with it, the next epoch begins them anew.
+
+        Args:
+            span: the `Span` of the epoch.
+            done: the steps done of it.
+            ended: the data came to their end before the span did.
+        """
+        self._data.hooks.on_epoch_end()
+        self._done = span.done + done
+        if self._batches:
+            ended = ended or self._place(span)[1] + done >= self._batches
+        given, here = self._data.steps, span.first + done
+        if ended and given and here < given:
+            warnings.warn(
+                f"{self._data.source.name}: the data ended after {here} batches; this epoch ends here. Data for "
+                f"steps_per_epoch={given} need more batches, or `.repeat()`.",
+                stacklevel=2,
+            )
+        if ended and self.steps_per_epoch is None:
+            self.steps_per_epoch = here
+        # Shares of a `Source` go on in its next pass by themselves.
+        if self._known is None and (ended or not given):
+            if ended and not self._data.is_read_by_threads:
+                self._reading.leave()
+            self.close()
+
+    def close(self):
+        """Reads no further; the next epoch begins the data anew, at its own place."""
+        self._reading = None
+        self._data.hooks.stop()
+
+
+def _with_rows(rows, spec):
+    if is_absent_spec(spec):
+        return None
+    return tf.TensorSpec([rows, *spec.shape[1:]], spec.dtype) if isinstance(spec, tf.TensorSpec) else spec

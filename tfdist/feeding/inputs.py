@@ -1,0 +1,132 @@
+"""What a user hands to `fit` → a source of global batches."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from tfdist.data.source import Source, make_source
+from tfdist.data.sources.arrays import RowReader
+from tfdist.data.sources.batches import Batches
+from tfdist.data.sources.shards import Shards
+from tfdist.feeding import checks
+from tfdist.internals.access import data_adapters
+from tfdist.internals.access.tracing import as_written
+from tfdist.process.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """A source, and how its batches make epochs.
+
+    Attributes:
+        source: a `Source` or `Batches`.
+        steps: steps in an epoch; None for all batches of the data.
+        hooks: what the owner of the data wants to be told.
+        endless: the data are known to have no end.
+        first_rows: None, or a function that gives some of the first rows, and reads nothing away.
+        rolls: an epoch that is longer than the data goes on in their next pass, where Keras ends it.
+    """
+
+    source: object
+    steps: int | None = None
+    hooks: data_adapters.Hooks = dataclasses.field(default_factory=data_adapters.Hooks)
+    endless: bool = False
+    rolls: bool = False
+    first_rows: Callable[[], object] | None = None
+
+    @property
+    def is_read_by_threads(self):
+        """Whether threads of Keras' read ahead of the pipeline: two pipelines at once would share their batches."""
+        return self.hooks.stop is not data_adapters.nothing
+
+
+class ArrayRows(RowReader):
+    """Rows of nested arrays of any kind that Keras takes, converted at first use.
+
+    Args:
+        arrays: nested arrays, tensors (also sparse and ragged ones) or None.
+        rows: how many rows they have.
+    """
+
+    def __init__(self, arrays, rows):
+        self.rows = rows
+        self._arrays = arrays
+
+    @functools.cached_property
+    def _rows(self):
+        # Lifted out of the function being traced, as in `MemoryReader`.
+        with tf.init_scope(), tf.device("CPU:0"):
+            return data_adapters.as_rows(self._arrays)
+
+    def decode(self, items):
+        """Picks the rows."""
+        return data_adapters.pick(self._rows, items)
+
+    def tensors(self):
+        """Gives all rows: nested tensors (rows, ...) or None; None in their place where some are ragged or sparse."""
+        parts = keras.tree.flatten(self._rows)
+        return self._rows if all(part is None or isinstance(part, tf.Tensor) for part in parts) else None
+
+
+def make_input(
+    x, y=None, sample_weight=None, *, batch_size=None, steps=None, shuffle=False, class_weight=None, name="x"
+):
+    """Makes an `Input` of what Keras' `fit`, `evaluate` or `predict` take, and of a `Source`.
+
+    Args:
+        x: a `Source`, `Shards`, nested arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator.
+        y, sample_weight: nested arrays or None; None where x brings them.
+        batch_size: rows of a global batch, for arrays; 32 by default.
+        steps: steps in an epoch, or None.
+        shuffle: whether arrays are shuffled, anew in each epoch; "batch" for within batches alone.
+        class_weight: dict class → weight, or None.
+        name: the argument's name, for messages.
+
+    Raises:
+        ValueError: arguments that contradict each other, or data of a kind that Keras does not understand.
+    """
+    steps = checks.limit(steps, keras.config.max_steps_per_epoch(), "steps in an epoch")
+    given = {"y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+    if isinstance(x, Shards):
+        return Input(_checked(x, name, given | {"class_weight": class_weight}, None), steps)
+    if isinstance(x, Source):
+        source = _checked(x, name, given, class_weight)
+        return Input(source, steps, rolls=True, first_rows=source.first_rows)
+    checks.check_data(x, name)
+    adapter = data_adapters.make_adapter(
+        x,
+        y,
+        sample_weight,
+        batch_size=batch_size,
+        steps_per_epoch=steps,
+        shuffle=shuffle and not data_adapters.knows_its_order(x),
+        class_weight=class_weight,
+    )
+    if found := data_adapters.arrays_of(adapter):
+        arrays, rows, global_batch = found
+        seed = (data_adapters.global_seed() or 0) % 2**32
+        # With "batch" Keras shuffles within each batch, which leaves every global batch what it is.
+        order = {"global_batch": global_batch, "seed": seed, "shuffle": bool(shuffle) and shuffle != "batch"}
+        source = make_source(name, ArrayRows(arrays, rows), **order)
+        return Input(source, steps, first_rows=source.first_rows)
+    source = Batches(name, adapter.get_tf_dataset(), adapter.num_batches)
+    # What is no `tf.data` set may give each row only once.
+    first_rows = (lambda: next(iter(x), None)) if isinstance(x, tf.data.Dataset) else None
+    hooks = data_adapters.hooks_of(adapter)
+    return Input(source, steps, hooks, endless=data_adapters.is_endless(x), first_rows=first_rows)
+
+
+def _checked(source, name, given, class_weight):
+    for argument, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"{name} is a tfdist Source, which already has its {argument}. Leave {argument} out, or give it to "
+                "tfdist.data instead."
+            )
+    if class_weight is None:
+        return source
+    weigh = data_adapters.class_weight_function(class_weight)
+    return source.map(as_written(lambda batch, seeds: weigh(*batch)))

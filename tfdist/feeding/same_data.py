@@ -1,0 +1,43 @@
+"""Do all workers see the same data? Each takes its part of the same batches: else rows are lost, or come twice."""
+
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.process.log import warn
+from tfdist.strategy.choose import worker_count
+from tfdist.strategy.workers import make_vote
+
+
+def warn_where_workers_differ(data, strategy):
+    """Compares the first rows of the workers, and says where they are not the same; all workers call it.
+
+    A warning and no refusal: augmentation with numbers of its own on each worker would make them differ too.
+
+    Args:
+        data: an `Input`.
+        strategy: the `tf.distribute.Strategy`.
+    """
+    if worker_count(strategy) == 1 or data.first_rows is None:
+        return
+    vote = make_vote(strategy)
+    digest = _digest(data.first_rows())
+    (chiefs,), _ = vote([digest], [])
+    _, (differ,) = vote([], [digest != chiefs])
+    if differ:
+        warn(
+            f"{data.source.name}: the first rows are not the same on all workers. Each takes its part of every batch, "
+            "so rows may be trained on twice, and others never. Give all workers the same data in the same order (a "
+            "shuffle with a seed, or tfdist.data), or each its own with tfdist.data.from_function. If only random "
+            "augmentation makes the difference, all is well."
+        )
+
+
+def _digest(rows):
+    """Gives a number that a float64 holds exactly."""
+    sha = hashlib.sha256()
+    for part in tf.nest.flatten(rows, expand_composites=True):
+        array = np.asarray(part)
+        sha.update(repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes())
+    return float(int.from_bytes(sha.digest()[:6], "big"))

@@ -1,0 +1,1 @@
+"""Private functions of Keras that are replaced while a step is traced."""

@@ -1,0 +1,100 @@
+"""Keras' layers, listened to while they are called."""
+
+import contextlib
+import inspect
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.utils import naming
+
+from tfdist.internals.access.models import layers
+from tfdist.internals.access.replica import swapped
+
+_call = keras.layers.Layer.__call__
+# How Keras' random layers say how much.
+_AMOUNTS = ("rate", "stddev", "dropout", "recurrent_dropout")
+
+
+def count_names_anew():
+    """Lets the next "dense" be called "dense" again, so that two models of one function have the same names."""
+    naming.reset_uids()
+
+
+def silence_random_layers(model):
+    """Makes layers that own a random seed work as in inference; gives the names of those that this changes."""
+    owners = [layer for layer in layers(model) if _owns_seed(layer) and _knows_training(layer)]
+    for layer in owners:
+        layer.call = _as_in_inference(layer.call)
+    return [layer.name for layer in owners if _is_random(layer)]
+
+
+def _owns_seed(layer):
+    return any(isinstance(value, keras.random.SeedGenerator) for value in vars(layer).values())
+
+
+def _knows_training(layer):
+    return "training" in inspect.signature(layer.call).parameters
+
+
+def _is_random(layer):
+    amounts = [getattr(layer, name) for name in _AMOUNTS if hasattr(layer, name)]
+    return not amounts or any(amounts)
+
+
+def _as_in_inference(call):
+    signature = inspect.signature(call)
+
+    def quiet_call(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.arguments["training"] = False
+        return call(*bound.args, **bound.kwargs)
+
+    return quiet_call
+
+
+@contextlib.contextmanager
+def recorded():
+    """Writes down what each layer gives while it is entered; tensors of a traced graph are left out.
+
+    Yields:
+        A list that fills with (layer's path, replica, array), in order for each replica.
+    """
+    calls = []
+
+    def call(self, *args, **kwargs):
+        outputs = _call(self, *args, **kwargs)
+        context = tf.distribute.get_replica_context()
+        for value in tf.nest.flatten(outputs):
+            if tf.is_tensor(value) and hasattr(value, "numpy") and isinstance(value, tf.Tensor) and value.shape.rank:
+                calls.append((self.path or self.name, int(context.replica_id_in_sync_group), value.numpy()))
+        return outputs
+
+    with swapped((keras.layers.Layer, "__call__", call)):
+        yield calls
+
+
+def joined(calls, rows_of_replicas):
+    """Puts the replicas' outputs together.
+
+    Args:
+        calls: what `recorded` gave.
+        rows_of_replicas: how many rows each replica had; one without any worked on a row that does not count.
+
+    Returns:
+        A list of (layer's path, array) with the rows of all replicas; outputs that are not made of rows are left out,
+        and it is empty where the replicas did not call the same layers.
+    """
+    parts = [[call for call in calls if call[1] == replica] for replica in range(len(rows_of_replicas))]
+    if len({len(part) for part in parts}) != 1:
+        return []
+    result = []
+    for together in zip(*parts, strict=True):
+        arrays = [array for _, _, array in together]
+        per_row = [len(array) / max(1, rows) for array, rows in zip(arrays, rows_of_replicas, strict=True)]
+        if len(set(per_row)) == 1 and per_row[0] == int(per_row[0]):
+            kept = [array[: rows * int(per_row[0])] for array, rows in zip(arrays, rows_of_replicas, strict=True)]
+            result.append((together[0][0], np.concatenate(kept)))
+        else:
+            result.append((together[0][0], np.zeros([0])))
+    return result

@@ -1,0 +1,219 @@
+"""Keras' statistics over a batch, taken over the rows of all replicas instead of one replica's.
+
+The one rule: **a scalar counts by its rows.** On each replica, Keras computes on its rows what one device would compute
+on them; the part of a replica in the whole is its rows / the global batch's rows. So the mean of a loss over its
+elements, a custom loss that returns a scalar, `add_loss` and weight regularization need nothing but that factor. What
+is not a mean over rows is divided by the factor here: sums, and means over weights or unmasked elements.
+
+A replica without rows works on a row of another's, because TensorFlow's convolutions fail on none (oneDNN gives them
+the input's shape); the factor makes it count zero. Where shapes must be static, a share has rows behind its own that
+pad it: they are taken out of each mean over elements here, before the factor.
+"""
+
+import contextlib
+import functools
+import inspect
+
+import keras
+import tensorflow as tf
+from keras.src.backend import get_keras_mask as keras_mask
+from keras.src.backend.tensorflow import nn as keras_nn
+from keras.src.losses import loss as keras_losses
+
+from tfdist.internals.access.collectives import sum_over_replicas
+from tfdist.internals.access.replica import current_rows, is_compiled_by_xla, swapped
+from tfdist.internals.cpu_kernels import batchnorm
+from tfdist.process.errors import UsageError
+
+_reduce_values = keras_losses.reduce_values
+_apply_mask = keras_losses.apply_mask
+_scale_loss = keras_losses.scale_loss_for_distribution
+_unscale_loss = keras_losses.unscale_loss_for_distribution
+_moments = keras_nn._compute_moments_sync
+_update_mean = keras.metrics.Mean.update_state
+_add_loss_of_keras = keras.layers.Layer.add_loss
+
+
+def global_statistics():
+    """Replaces Keras' statistics while it is entered; without rows, each replacement is what it replaces."""
+    return swapped(
+        (keras_losses, "reduce_values", reduce_values),
+        (keras_losses, "apply_mask", apply_mask),
+        (keras_losses, "scale_loss_for_distribution", scale_loss),
+        (keras_losses, "unscale_loss_for_distribution", unscale_loss),
+        (keras_nn, "_compute_moments_sync", moments),
+        *batchnorm.seams(),
+        (keras.metrics.Mean, "update_state", update_mean),
+    )
+
+
+def padding_left_out(metrics):
+    """Leaves the rows that only pad out of metrics, while it is entered, and refuses losses that cannot tell them.
+
+    Args:
+        metrics: the model's `keras.metrics.Metric`s.
+    """
+    flat = [item for metric in metrics for item in getattr(metric, "metrics", [metric])]
+    kinds = dict.fromkeys(type(item) for item in flat)
+    seams = [(kind, "update_state", _weighed_by_rows(kind.update_state)) for kind in kinds]
+    return swapped(*seams, (keras.layers.Layer, "add_loss", _add_loss))
+
+
+def _weighed_by_rows(update_state):
+    signature = inspect.signature(update_state)
+
+    def update(self, *arguments, **options):
+        rows = current_rows()
+        bound = signature.bind(self, *arguments, **options)
+        values = arguments[0] if arguments else next(iter(options.values()))
+        if rows is None or not len(getattr(values, "shape", ())):
+            return update_state(self, *arguments, **options)
+        given = bound.arguments.get("sample_weight")
+        weights = _ones_beside(values, arguments, self.dtype) if given is None else tf.cast(given, self.dtype)
+        bound.arguments["sample_weight"] = weights * rows.counting(weights)
+        return update_state(*bound.args, **bound.kwargs)
+
+    return update
+
+
+def _ones_beside(values, arguments, dtype):
+    """Gives a 1 for each row or, where Keras has a mask for one of the arguments, for each of its elements."""
+    masks = [mask for mask in map(keras_mask, arguments) if mask is not None]
+    return tf.ones(tf.shape(masks[0] if masks else values)[: None if masks else 1], dtype)
+
+
+def _add_loss(self, loss):
+    """Stands in for `keras.layers.Layer.add_loss` where rows may pad: each loss is a scalar already."""
+    _that_count(loss, f"add_loss of layer {self.name!r}")
+    return _add_loss_of_keras(self, loss)
+
+
+def activities_counted_by_rows(layers):
+    """Makes the activity regularizers of layers means over rows where they are sums, as before Keras 3.14 or so."""
+    if not _activity_losses_are_sums():
+        return contextlib.nullcontext()
+    layers = [layer for layer in layers if layer.activity_regularizer is not None]
+    return swapped(*((layer, "activity_regularizer", _over_share(layer.activity_regularizer)) for layer in layers))
+
+
+@functools.cache
+def _activity_losses_are_sums():
+    layer = keras.layers.ActivityRegularization(l1=1.0, dtype="float32")
+    with tf.init_scope():
+        layer(tf.ones((2, 1)))
+        return float(layer.losses[0]) == 2.0
+
+
+def _over_share(regularizer):
+    def call(output):
+        rows = current_rows()
+        loss = regularizer(output)
+        return loss if rows is None else tf.math.divide_no_nan(loss, rows.share(loss.dtype))
+
+    return call
+
+
+def scale_loss(value):
+    """Stands in for Keras' division by the number of replicas: parts are weighed by rows, later."""
+    return _scale_loss(value) if current_rows() is None else value
+
+
+def unscale_loss(value):
+    """Stands in for the undoing of `scale_loss`."""
+    return _unscale_loss(value) if current_rows() is None else value
+
+
+def reduce_values(values, sample_weight=None, reduction="sum_over_batch_size"):
+    """Stands in for `keras.src.losses.loss.reduce_values`."""
+    rows = current_rows()
+    if rows is None:
+        return _reduce_values(values, sample_weight, reduction)
+    if rows.padded:
+        values, sample_weight = (_that_count(part, "a loss") for part in (values, sample_weight))
+    if values.shape.rank == 0:
+        return _reduce_values(values, sample_weight, reduction)
+    total = tf.reduce_sum(values)
+    if reduction == "sum":
+        return tf.math.divide_no_nan(total, rows.share(total.dtype))
+    if reduction == "mean_with_sample_weight" and sample_weight is not None:
+        weights = _global_sum(tf.cast(tf.reduce_sum(sample_weight), total.dtype))
+        return tf.math.divide_no_nan(total, weights * rows.share(total.dtype))
+    if rows.padded and reduction not in (None, "none"):
+        return tf.math.divide_no_nan(total, _elements(values, total.dtype))
+    return _reduce_values(values, sample_weight, reduction)
+
+
+def apply_mask(sample_weight, mask, dtype, reduction):
+    """Stands in for `keras.src.losses.loss.apply_mask`: the valid elements of all replicas count."""
+    rows = current_rows()
+    if rows is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
+        return _apply_mask(sample_weight, mask, dtype, reduction)
+    # `reduce_values` will divide by this replica's elements, where the valid ones of all replicas are wanted.
+    mask = tf.cast(mask, dtype)
+    valid = _global_sum(tf.reduce_sum(_that_count(mask, "a mask") if rows.padded else mask))
+    elements = _elements(mask, dtype)
+    scale = tf.math.divide_no_nan(elements, valid * rows.share(dtype))
+    return _apply_mask(sample_weight, mask * scale, dtype, "sum")
+
+
+def _elements(values, dtype):
+    """Counts the elements (B, ...) of this replica's own rows."""
+    rows, size = current_rows(), tf.size(values, out_type=tf.int64)
+    if rows.padded:
+        size = size // tf.shape(values, out_type=tf.int64)[0] * rows.mine
+    return tf.cast(size, dtype)
+
+
+def _that_count(values, what):
+    """Puts zeros where rows only pad; None stays None.
+
+    Raises:
+        ValueError: there is not one value (or more) a row.
+    """
+    if values is None:
+        return None
+    values = tf.convert_to_tensor(values)
+    if values.shape.rank == 0 and current_rows() is not None:
+        raise UsageError(
+            f"static shapes: {what} gives a scalar, so the rows that pad a smaller batch cannot be left out of it. "
+            "Give one value a row, or batches that need no padding: a global batch that the replicas divide, and "
+            "drop_remainder=True."
+        )
+    return values if current_rows() is None else values * current_rows().counting(values)
+
+
+def update_mean(self, values, sample_weight=None):
+    """Stands in for `keras.metrics.Mean.update_state`: a scalar counts by its rows."""
+    rows = current_rows()
+    values = keras.ops.convert_to_tensor(values)
+    if rows is None or sample_weight is not None or values.shape.rank != 0:
+        return _update_mean(self, values, sample_weight)
+    return _update_mean(self, values, rows.share(self.dtype))
+
+
+def moments(x, axes, keepdims):
+    """Stands in for `keras.src.backend.tensorflow.nn._compute_moments_sync`: one all-reduce instead of three."""
+    rows = current_rows()
+    if rows is None:
+        return _moments(x, axes, keepdims)
+    present = rows.present(x.dtype)
+    own = _that_count(x, "BatchNormalization") if rows.padded else x
+    sums = [value * present for value in batchnorm.sums_and_squares(own, axes)]
+    count = _elements(x, x.dtype) / tf.cast(tf.size(sums[0]), x.dtype) * present
+    total, squares, count = sum_over_replicas([*sums, count])
+    mean = tf.math.divide_no_nan(total, count)
+    variance = tf.maximum(tf.math.divide_no_nan(squares, count) - tf.square(mean), 0)
+    if not keepdims:
+        mean, variance = tf.squeeze(mean, axes), tf.squeeze(variance, axes)
+    return mean, variance
+
+
+def _global_sum(value):
+    """Sums a scalar that depends on the data alone over the replicas: one small all-reduce."""
+    if is_compiled_by_xla():
+        raise UsageError(
+            "jit_compile=True, but the loss divides by weights or unmasked elements of all replicas, and the "
+            "collective that counts them cannot be compiled by XLA. Use jit_compile=False, or another reduction."
+        )
+    present = value * current_rows().present(value.dtype)
+    return tf.stop_gradient(sum_over_replicas([present])[0])

@@ -1,0 +1,1 @@
+"""Models that classify, by name."""

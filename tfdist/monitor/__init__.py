@@ -1,1 +1,0 @@
-"""What a run says of itself while it goes on: throughput, lines, files."""

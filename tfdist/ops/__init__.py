@@ -1,0 +1,1 @@
+"""Operations on tensors that TensorFlow lacks."""

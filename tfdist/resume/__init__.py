@@ -1,0 +1,1 @@
+"""Opens, saves and goes on with a run."""

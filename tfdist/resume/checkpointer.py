@@ -1,0 +1,84 @@
+"""When a run saves, and how it leaves once it was asked to stop."""
+
+import dataclasses
+import signal
+
+from tfdist.callbacks.base import StepCallback
+from tfdist.process.exits import STOPPED
+from tfdist.process.log import say
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run goes on.
+
+    Attributes:
+        step: steps done since it began.
+        epoch, step_in_epoch: the next step, counted from the epoch's beginning.
+    """
+
+    step: int
+    epoch: int
+    step_in_epoch: int
+
+
+class Checkpointer(StepCallback):
+    """Says when to save: every so many steps, at the end of each epoch, and before a run ends that was asked to stop.
+
+    The last step of an epoch is saved once the other callbacks have made of it what they make of an epoch: a run that
+    goes on does not come back to that.
+
+    Args:
+        save: a function (`Place`, logs of an epoch or None), which all workers call after the same step.
+        every_steps: steps between checkpoints; None for the ends of epochs alone.
+        stop_signal: a function that gives the signal which asked the run to stop, or 0: on all workers the same.
+    """
+
+    def __init__(self, save, *, every_steps=None, stop_signal=lambda: 0):
+        super().__init__()
+        self.every_steps = every_steps
+        self._save_place = save
+        self._stop_signal = stop_signal
+        self._step = self._saved = self._span = None
+        self._partial = False
+
+    def begin_epoch(self, span, *, partial):
+        """Tells which steps of an epoch are to come.
+
+        Args:
+            span: a `plan.Span`.
+            partial: the run ends with it, and in the middle of the epoch.
+        """
+        self._span = span
+        self._partial = partial
+
+    def on_step_end(self, step, logs=None):
+        """Saves where it is time; where the run is to stop, saves and leaves."""
+        self._step = step
+        in_epoch = step - self.steps_before
+        if in_epoch >= self._span.last and not self._partial:
+            return
+        stop = self._stop_signal()
+        if stop or in_epoch >= self._span.last or (self.every_steps and step % self.every_steps == 0):
+            self._save(Place(step, self._span.epoch, in_epoch))
+        self._leave_if(stop)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves; where the run is to stop, leaves."""
+        if self._step is None:
+            return
+        if not self._partial:
+            self._save(Place(self._step, epoch + 1, 0), logs)
+        self._leave_if(self._stop_signal())
+
+    def _save(self, place, logs=None):
+        if place != self._saved:
+            self._save_place(place, logs)
+            self._saved = place
+
+    def _leave_if(self, stop):
+        if stop == signal.SIGINT:
+            raise KeyboardInterrupt(f"stopped after step {self._step}")
+        if stop:
+            say(f"{signal.Signals(stop).name}: stopped after step {self._step}, which is saved. Start again to go on.")
+            raise SystemExit(STOPPED)

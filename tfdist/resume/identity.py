@@ -1,0 +1,75 @@
+"""What a run is, in JSON types, so that a checkpoint can say what is another now."""
+
+import tensorflow as tf
+
+from tfdist.data.delivery.share import is_absent_spec
+from tfdist.data.source import Source
+
+
+def of_data(data):
+    """Describes the data of an `Input`: as much of it as decides which rows come when.
+
+    Returns:
+        A dict in the order in which differences are best told.
+    """
+    source = data.source
+    spec = [_spec_text(part) for part in tf.nest.flatten(source.element_spec)]
+    known = {"name": source.name, "batches": source.cardinality}
+    if isinstance(source, Source):
+        plan = source.plan
+        known = {
+            "name": source.name,
+            "rows": plan.rows,
+            "global_batch": plan.global_batch,
+            "seed": plan.seed,
+            "shuffle": plan.shuffle,
+            "drop_remainder": plan.drop_remainder,
+        }
+    return known | {"steps_per_epoch": data.steps, "types": spec}
+
+
+def of_run(model):
+    """Describes what a compiled model computes beside its variables: loss, metrics and the optimizer's settings.
+
+    The learning rate is left out: it is a variable of the optimizer, or a schedule that callbacks may replace.
+    """
+    optimizer = model.optimizer
+    return {
+        "loss": _text(model.loss),
+        "optimizer": None if optimizer is None else _text(_settings(optimizer)),
+    }
+
+
+def _settings(optimizer):
+    config = {name: value for name, value in optimizer.get_config().items() if name not in ("learning_rate", "name")}
+    if hasattr(optimizer, "inner_optimizer"):
+        config["inner_optimizer"] = _settings(optimizer.inner_optimizer)
+    return {"class": type(optimizer).__name__, **config}
+
+
+def _spec_text(spec):
+    if is_absent_spec(spec):
+        return "nothing"
+    # Without the rows: on some data they are known, and change with the global batch.
+    return f"{spec.dtype.name} {tuple(spec.shape[1:].as_list() if spec.shape.rank else [])}"
+
+
+def _text(value):
+    """Gives a loss, a setting, or several, as text that is the same in every process."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_text(item)}" for name, item in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    if value is None or isinstance(value, bool | int | float | str):
+        return str(value)
+    if hasattr(value, "get_config"):
+        return f"{type(value).__name__}({_config_text(value)})"
+    return getattr(value, "__qualname__", type(value).__name__)
+
+
+def _config_text(value):
+    try:
+        return _text(value.get_config())
+    except (NotImplementedError, TypeError, ValueError):
+        # A class of the user's own need not be able to tell.
+        return ""

@@ -1,0 +1,178 @@
+"""Whether a checkpoint is whole, told without TensorFlow: its manifest, and the checksum of every file."""
+
+import contextlib
+import hashlib
+import json
+
+from tfdist.process.errors import TfdistError
+from tfdist.run import rundir
+
+NAME = "manifest.json"
+FORMAT = 1
+
+_OWN_DIGEST = "manifest_sha256"
+
+
+class DamagedError(TfdistError, ValueError):
+    """A checkpoint is not as it was written; the message says which file, and what is wrong with it."""
+
+
+class FormatError(TfdistError, ValueError):
+    """A checkpoint is whole, but a later tfdist wrote it in a way that this one does not know."""
+
+
+class FolderWriter:
+    """Writes the files of a checkpoint, each hashed on its way to the disk.
+
+    Args:
+        folder: an existing, empty folder.
+
+    Attributes:
+        files: name → {"bytes", "sha256"} of what was written.
+    """
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.files = {}
+
+    @contextlib.contextmanager
+    def file(self, name):
+        """Yields an object with a method `write(bytes)`."""
+        with (self._folder / name).open("wb") as file:
+            hashed = _Hashed(file)
+            yield hashed
+        self.files[name] = {"bytes": hashed.bytes, "sha256": hashed.digest.hexdigest()}
+
+    def write_json(self, name, value):
+        """Writes a file of JSON."""
+        with self.file(name) as file:
+            file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+class _Hashed:
+    """A file that can only be appended to, so that its digest is known when it is written."""
+
+    def __init__(self, file):
+        self._file = file
+        self.bytes = 0
+        self.digest = hashlib.sha256()
+
+    def write(self, data):
+        """Writes and hashes; gives the number of bytes."""
+        self._file.write(data)
+        self.digest.update(data)
+        size = memoryview(data).nbytes
+        self.bytes += size
+        return size
+
+    def flush(self):
+        """Hands what is buffered to the system."""
+        self._file.flush()
+
+
+def write_manifest(folder, content):
+    """Writes the manifest, which ends with a checksum of itself.
+
+    Args:
+        folder: the checkpoint's folder.
+        content: JSON types; "files" is what `FolderWriter.files` gives.
+    """
+    content = {"format": FORMAT, **content}
+    (folder / NAME).write_text(_text(content | {_OWN_DIGEST: _digest(content)}))
+
+
+def read_manifest(folder):
+    """Reads a checkpoint's manifest and holds it against its own checksum.
+
+    Raises:
+        DamagedError: it is missing, or not as it was written.
+        FormatError: a later tfdist wrote it.
+    """
+    try:
+        text = (folder / NAME).read_bytes().decode()
+        content = json.loads(text)
+        stated = content.pop(_OWN_DIGEST, None)
+    except FileNotFoundError:
+        raise DamagedError(f"{NAME} is missing") from None
+    except OSError as error:
+        raise DamagedError(f"{NAME} cannot be read ({error.strerror})") from None
+    except (ValueError, AttributeError, TypeError):
+        raise DamagedError(f"{NAME} is not what was written: no JSON") from None
+    # The text too: a flipped byte in a space leaves the same JSON, and yet a disk that is not to be trusted.
+    if stated != _digest(content) or text != _text(content | {_OWN_DIGEST: stated}):
+        raise DamagedError(f"{NAME} does not match its own checksum")
+    if content["format"] > FORMAT:
+        raise FormatError(
+            f"its format is {content['format']}, and this tfdist knows no later one than {FORMAT}. Use a later tfdist."
+        )
+    return content
+
+
+def check_files(folder, manifest):
+    """Holds every file of a checkpoint against its manifest.
+
+    Raises:
+        DamagedError: the first file that is missing, shorter, longer or different.
+    """
+    for name, expected in manifest["files"].items():
+        try:
+            size = (folder / name).stat().st_size
+            if size != expected["bytes"]:
+                raise DamagedError(f"{name} has {size} bytes, and {expected['bytes']} were written")
+            with (folder / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise DamagedError(f"{name} is missing") from None
+        except OSError as error:
+            raise DamagedError(f"{name} cannot be read ({error.strerror})") from None
+        if digest != expected["sha256"]:
+            raise DamagedError(f"{name} does not match its checksum")
+
+
+def read_whole(folder):
+    """Gives the manifest of a checkpoint that is whole.
+
+    Raises:
+        DamagedError, FormatError: as `read_manifest` and `check_files`.
+    """
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    return manifest
+
+
+def inspect(run_dir):
+    """Looks at every checkpoint of a run, and reads every byte of them.
+
+    Args:
+        run_dir: a `RunDir`.
+
+    Returns:
+        A list of (step, what is wrong or None, manifest or None where it cannot be read), oldest first.
+    """
+    return [_inspect(run_dir, step) for step in run_dir.checkpoint_steps()]
+
+
+def _inspect(run_dir, step):
+    folder, manifest = run_dir.checkpoint(step), None
+    try:
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
+    except (DamagedError, FormatError) as error:
+        return step, str(error), manifest
+    return step, None, manifest
+
+
+def best_step(run_dir):
+    """Gives the step of the best checkpoint so far, or None where nobody has said which."""
+    try:
+        return rundir.read_json(run_dir.best)["step"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _text(content):
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _digest(content):
+    return hashlib.sha256(_text(content).encode()).hexdigest()

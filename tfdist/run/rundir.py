@@ -1,0 +1,306 @@
+"""A run on disk: where things are, and how they are written so that a kill leaves no half of one."""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+
+from tfdist.process.errors import MissingFileError, TfdistError, UsageError
+
+# The launcher sets it: the file in which it keeps its attempts.
+RESTARTS = "TFDIST_RESTARTS_FILE"
+
+
+class FolderNotEmptyError(TfdistError, FileExistsError):
+    """A run's folder holds something where it must be empty."""
+
+
+class NotAFolderError(TfdistError, NotADirectoryError):
+    """A run's folder is a file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDir:
+    """The folder of a run and the paths in it."""
+
+    path: pathlib.Path
+
+    @property
+    def config(self):
+        """The `RunConfig` as JSON."""
+        return self.path / "config.json"
+
+    @property
+    def exchange(self):
+        """How the gradients go between workers, and what was measured for it."""
+        return self.path / "exchange.json"
+
+    @property
+    def metrics(self):
+        """One JSON object a line: the metrics of an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self):
+        """What came of the run; it is there once the run has ended."""
+        return self.path / "summary.json"
+
+    @property
+    def model(self):
+        """The trained model, for `keras.saving.load_model`."""
+        return self.path / "model.keras"
+
+    @property
+    def checkpoints(self):
+        """The folder of the checkpoints, one sub-folder each."""
+        return self.path / "checkpoints"
+
+    @property
+    def best(self):
+        """Which checkpoint is the best so far, and by what."""
+        return self.path / "best.json"
+
+    @property
+    def tensorboard(self):
+        """The folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def logs(self):
+        """The folder of the launcher's logs, there before the run begins."""
+        return self.path / "logs"
+
+    @property
+    def lock(self):
+        """The file that says who trains in the folder."""
+        return self.path / ".lock"
+
+    def checkpoint(self, step):
+        """Gives the folder of the checkpoint at a step."""
+        return self.checkpoints / f"step-{step:08d}"
+
+    def checkpoint_steps(self):
+        """Lists the steps that have a checkpoint, oldest first."""
+        if not self.checkpoints.is_dir():
+            return []
+        matches = (re.fullmatch(r"step-(\d{8,})", item.name) for item in self.checkpoints.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def remove_old_checkpoints(self, keep, spare=()):
+        """Removes all checkpoints but the newest `keep` and those of the steps in `spare`."""
+        for step in self.checkpoint_steps()[: -keep or None]:
+            if step not in spare:
+                self.remove_checkpoint(step)
+
+    def remove_checkpoint(self, step):
+        """Removes a checkpoint, so that a kill leaves no half of it under its name."""
+        aside = _aside(self.checkpoint(step), "removed")
+        _remove(aside)
+        os.replace(self.checkpoint(step), aside)
+        _remove(aside)
+
+    def clean_up(self):
+        """Puts back or removes what a kill has left aside among the checkpoints; the chief alone calls it."""
+        if not self.checkpoints.is_dir():
+            return
+        for item in list(self.checkpoints.iterdir()):
+            if match := re.fullmatch(r"\.(step-\d{8,})\.(partial|old|removed)", item.name):
+                if match[2] == "old":
+                    _put_back(item, self.checkpoints / match[1])
+                _remove(item)
+
+
+def next_free(parent, name):
+    """Gives the first of parent/name-1, parent/name-2, … beyond those that exist."""
+    numbers = [
+        int(match[1])
+        for item in (pathlib.Path(parent).iterdir() if pathlib.Path(parent).is_dir() else ())
+        if (match := re.fullmatch(re.escape(name) + r"-(\d+)", item.name))
+    ]
+    return RunDir(pathlib.Path(parent) / f"{name}-{max(numbers, default=0) + 1}")
+
+
+def open_run(run_dir, resume):
+    """Decides what a folder is good for.
+
+    Args:
+        run_dir: a `RunDir`.
+        resume: "auto", "never" or "must".
+
+    Returns:
+        The newest checkpoint's step, or None for a fresh start.
+
+    Raises:
+        FileExistsError: "never", but the folder is not empty.
+        FileNotFoundError: "must", but there is no checkpoint.
+        NotADirectoryError: the path is a file.
+    """
+    if run_dir.path.exists() and not run_dir.path.is_dir():
+        raise NotAFolderError(f"run_dir {run_dir.path} is a file. Give a folder.")
+    steps = run_dir.checkpoint_steps()
+    if resume == "never" and run_dir.path.is_dir() and set(run_dir.path.iterdir()) - {run_dir.logs, run_dir.lock}:
+        raise FolderNotEmptyError(
+            f"run_dir {run_dir.path} is not empty, but resume is 'never'. Use an empty folder, or resume='auto'."
+        )
+    if resume == "must" and not steps:
+        raise MissingFileError(
+            f"run_dir {run_dir.path} has no checkpoint, but resume is 'must'. Check the folder, or use resume='auto'."
+        )
+    return steps[-1] if steps else None
+
+
+def make_folder(path):
+    """Makes a run's folder, if it is not there.
+
+    Raises:
+        ValueError: it cannot be made; says why, and what to do.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"run_dir {path} cannot be made ({error.strerror}). Give a folder that you may write."
+        ) from None
+
+
+@contextlib.contextmanager
+def locked(run_dir):
+    """Keeps every other process from training in a run's folder while it is entered; a kill ends that too.
+
+    Raises:
+        ValueError: another process trains in it; says which.
+    """
+    make_folder(run_dir.path)
+    with open(run_dir.lock, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UsageError(
+                f"run_dir {run_dir.path}: another process trains in it ({file.read().strip() or 'unknown'}). Wait for "
+                "it, end it, or use another folder."
+            ) from None
+        except OSError:
+            # A file system without locks.
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def finished_summary(run_dir, steps):
+    """Gives the summary of a run that has done so many steps or more, else None."""
+    if not run_dir.summary.is_file():
+        return None
+    summary = read_json(run_dir.summary)
+    return summary if summary["steps"] >= steps else None
+
+
+def read_restarts(environ):
+    """Gives why the launcher started the run again: a list of {"kind", "cause", "workers"}, empty without restarts.
+
+    Args:
+        environ: the environment, in which the launcher names its record.
+    """
+    record = environ.get(RESTARTS)
+    if not record or not os.path.isfile(record):
+        return []
+    attempts = json.loads(pathlib.Path(record).read_text())
+    return [{key: attempt[key] for key in ("kind", "cause", "workers")} for attempt in attempts]
+
+
+@contextlib.contextmanager
+def written_aside(path):
+    """Gives a path to write to, which takes the place of `path` once it is whole and on the disk; file or folder.
+
+    What an earlier kill has left aside is removed first. A folder cannot be replaced in one move: the old one waits
+    aside until the new one is there.
+    """
+    path = pathlib.Path(path)
+    aside, old = _aside(path, "partial"), _aside(path, "old")
+    _put_back(old, path)
+    _remove(old)
+    _remove(aside)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield aside
+        _make_durable(aside)
+        if aside.is_dir() and path.exists():
+            os.replace(path, old)
+        os.replace(aside, path)
+        _flush(path.parent)
+    finally:
+        # What went wrong is the news, not that the disk refuses this too.
+        with contextlib.suppress(OSError):
+            _put_back(old, path)
+            _remove(old)
+            _remove(aside)
+
+
+def write_json(path, value):
+    """Writes JSON whole or not at all."""
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path):
+    """Reads JSON.
+
+    Raises:
+        ValueError: the file is not JSON.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text())
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}: not JSON ({error}). Delete it, or bring the file back.") from None
+
+
+def append_line(path, value):
+    """Appends one JSON object as a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(value) + "\n")
+
+
+def _aside(path, kind):
+    return path.with_name(f".{path.stem}.{kind}{path.suffix}")
+
+
+def _put_back(old, path):
+    """Gives a folder its place again, if its successor never came."""
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+
+
+def _make_durable(path):
+    """Waits until a file, or all that is in a folder, is on the disk."""
+    if path.is_dir():
+        for item in path.iterdir():
+            _make_durable(item)
+    _flush(path)
+
+
+def _flush(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems know no such wish for a folder.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""What XLA has compiled, kept in the run's folder: a worker that is started again reads it and does not compile again.
+
+TensorFlow writes and reads the entries by itself, one file each, in the folder that its flags name when a process
+begins. It believes what it reads: an entry that was torn, or is of another processor, would fail each start from then
+on. So each kind of machine has a folder of its own, and each entry a digest beside it; an entry without its digest is
+deleted before TensorFlow sees it.
+"""
+
+import contextlib
+import hashlib
+import pathlib
+import platform
+
+from tfdist.cluster.fingerprint import read_versions
+from tfdist.run import rundir
+
+_VARIABLE, _FLAG = "TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory"
+# For what tfdist has named itself: what users name is theirs.
+_OWN = "TFDIST_XLA_CACHE"
+_ENTRIES, _DIGEST = "*.pb", ".json"
+
+
+def variables(folder, environ):
+    """Gives the environment variables with which TensorFlow keeps its entries; none where the user has named a folder.
+
+    Args:
+        folder: where the run's entries are, of all kinds of machines.
+        environ: the environment of the process that is to compile.
+    """
+    own = folder.absolute() / kind_of_machine()
+    # A process that has trained before hands its environment on to those that it starts.
+    flags = environ.get(_VARIABLE, "").replace(f"{_FLAG}={environ.get(_OWN)}", "").strip()
+    # TensorFlow splits its flags at spaces, and knows no quotes.
+    if _FLAG in flags or " " in str(own):
+        return {}
+    try:
+        _drop_unsealed(own)
+    except OSError:
+        # What cannot be deleted must not be read.
+        return {}
+    return {_VARIABLE: f"{flags} {_FLAG}={own}".strip(), _OWN: str(own)}
+
+
+def own_folder(environ):
+    """Gives the folder that `variables` has named, or None."""
+    return pathlib.Path(environ[_OWN]) if environ.get(_OWN) else None
+
+
+def kind_of_machine():
+    """Gives a name for all machines on which the same compiled programs run: versions, processor, GPUs."""
+    parts = [str(read_versions()), platform.machine()]
+    parts += _lines("/proc/cpuinfo", ("model name", "flags", "Features", "CPU part")) or [platform.processor()]
+    for path in sorted(pathlib.Path("/").glob("proc/driver/nvidia/gpus/*/information")):
+        parts += _lines(path, ("Model",))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _lines(path, beginnings):
+    """Gives the lines of a file's first paragraph that begin so; none where it cannot be read."""
+    try:
+        lines = pathlib.Path(path).read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line.startswith(beginnings)]
+
+
+def seal(folder):
+    """Writes the digests of entries that have none."""
+    for entry, digest in _entries(folder):
+        if not digest.exists():
+            # Other workers may do so at the same time; and a full disk is no reason to end a run for this.
+            with contextlib.suppress(OSError):
+                rundir.write_json(digest, _digest_of(entry))
+
+
+def _drop_unsealed(folder):
+    """Deletes entries that are not as they were when their digest was written: XLA compiles them again."""
+    for entry, digest in _entries(folder):
+        try:
+            whole = rundir.read_json(digest) == _digest_of(entry)
+        except (OSError, ValueError):
+            whole = False
+        if not whole:
+            entry.unlink(missing_ok=True)
+            digest.unlink(missing_ok=True)
+
+
+def _entries(folder):
+    return [(entry, entry.with_name(entry.name + _DIGEST)) for entry in folder.glob(_ENTRIES)]
+
+
+def _digest_of(entry):
+    with entry.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""The `tf.distribute` strategy: which one, on what, and what its workers agree on."""

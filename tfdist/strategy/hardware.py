@@ -1,0 +1,99 @@
+"""Devices: what there is, told without starting TensorFlow's runtime, and the few things to set before it starts."""
+
+import importlib.util
+import os
+import pathlib
+
+import keras
+import tensorflow as tf
+
+import tfdist
+from tfdist.cluster.tf_config import processors
+from tfdist.internals.access import runtime
+from tfdist.process.errors import StateError
+
+_TPU_VARIABLES = ("TPU_NAME", "COLAB_TPU_ADDR", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_WORKER_ID")
+
+
+def gpu_count():
+    """Counts physical GPUs, without starting the runtime."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def tpu_signs(environ=os.environ, device_folder="/dev"):
+    """Lists the signs of a TPU on this machine: variables, device files, the libtpu package."""
+    signs = [name for name in _TPU_VARIABLES if environ.get(name)]
+    signs += sorted(str(path) for path in pathlib.Path(device_folder).glob("accel[0-9]*"))
+    if importlib.util.find_spec("libtpu"):
+        signs.append("the libtpu package")
+    return signs
+
+
+def logical_cpus(count):
+    """Splits the CPU into logical devices, or finds that it is split already.
+
+    Returns:
+        The names "CPU:0", "CPU:1", … of `count` devices.
+
+    Raises:
+        RuntimeError: TensorFlow's runtime has started with fewer; only a new process can change that.
+    """
+    if not runtime.has_started():
+        (cpu, *_) = tf.config.list_physical_devices("CPU")
+        configured = tf.config.get_logical_device_configuration(cpu) or ()
+        if len(configured) < count:
+            devices = [tf.config.LogicalDeviceConfiguration()] * count
+            tf.config.set_logical_device_configuration(cpu, devices)
+        return [f"CPU:{index}" for index in range(count)]
+    present = len(tf.config.list_logical_devices("CPU"))
+    if present < count:
+        raise StateError(
+            f"strategy: mirrored wants {count} logical CPU devices, but TensorFlow has already started with {present}. "
+            "Call tfdist.choose_strategy before anything else uses TensorFlow (in a notebook: restart the runtime and "
+            "run that cell first)."
+        )
+    return [f"CPU:{index}" for index in range(count)]
+
+
+def grow_gpu_memory():
+    """Lets GPUs take memory as they need it; without effect once the runtime has started."""
+    if not runtime.has_started():
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def add_thread_for_exchange():
+    """Gives a process with one core a second inter-op thread, unless a number was asked for; before the runtime starts.
+
+    One thread alone takes what became ready last, the next gradient, and leaves those that are complete to wait for
+    their way to the others until all are computed.
+    """
+    asked = tf.config.threading.get_inter_op_parallelism_threads() or os.environ.get("TF_NUM_INTEROP_THREADS")
+    if processors() == 1 and not gpu_count() and not asked:
+        tf.config.threading.set_inter_op_parallelism_threads(2)
+
+
+def set_precision(name):
+    """Sets Keras' global dtype policy; "float64" makes everything double, for comparisons."""
+    keras.config.set_floatx("float64" if name == "float64" else "float32")
+    keras.config.set_dtype_policy(name)
+
+
+def set_seeds(seed, *, deterministic=False):
+    """Seeds Python, NumPy, TensorFlow and Keras; `deterministic` also asks for TensorFlow's deterministic kernels."""
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def numerics():
+    """Gives what the last bits of a result depend on beside the run itself: versions, threads, kernels."""
+    return {
+        "tfdist": tfdist.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        # 0 stands for as many as there are processors.
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads() or processors(),
+        "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads() or processors(),
+        "deterministic": runtime.is_deterministic(),
+    }

@@ -1,0 +1,1 @@
+"""Synchronous training: all replicas take each step together."""

@@ -1,0 +1,243 @@
+"""How gradients cross the network, settled before the first step: sizes, and what was measured to be faster."""
+
+import math
+import statistics
+import time
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfdist.gradients import cost
+from tfdist.gradients.factors import EVERY, Factors, Use
+from tfdist.gradients.updates import reduce_gradients
+from tfdist.gradients.wire import narrowed_type
+from tfdist.internals.access import models, runtime
+from tfdist.internals.access.tracing import compiled
+from tfdist.process.log import say, warn
+from tfdist.run import rundir
+from tfdist.strategy.choose import is_chief
+from tfdist.strategy.workers import make_broadcast
+from tfdist.synchronous.exchange.exchange import NOTHING, Choice
+
+# Smaller weights go along with others in one collective, and take next to no time.
+_LEAST_BYTES = 2**16
+_ROUNDS = 5
+# Enough for a slow network: no further round begins after that.
+_LIMIT_SECONDS = 3.0
+
+
+class Kind(NamedTuple):
+    """Weights of one size that are used alike.
+
+    Attributes:
+        shape, dtype: of the weights.
+        uses: tuple of `factors.Use`: the products of each of them on one replica.
+        places: tuple of their places among the trainable variables.
+    """
+
+    shape: tuple[int, ...]
+    dtype: tf.DType
+    uses: tuple[Use, ...]
+    places: tuple[int, ...]
+
+
+class ExchangeSeconds(NamedTuple):
+    """What was found about a `Kind`: seconds that its weights' gradients take together, and what is faster."""
+
+    reduce_seconds: float
+    factor_seconds: float
+
+    @property
+    def by_factors(self):
+        """Whether the factors are faster."""
+        return self.factor_seconds < self.reduce_seconds
+
+
+def choose(model, exchange, feed, folder, survey):
+    """Chooses how the gradients of a run go; all workers call it together, and get the same.
+
+    Between workers, sizes that vary with the batch must be known before: the most that a step may have. "auto" measures
+    both ways on tensors of the weights' sizes; the chief's clock decides. What was found is kept in the run's folder,
+    for either way rounds in its own way, and a restart must not change weights. With deterministic kernels nothing is
+    measured, but estimated with fixed costs.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        exchange: its `Exchange`.
+        feed: the `Feed` that is trained on.
+        folder: a `RunDir`, or None.
+        survey: a function (specs of a replica's batch, `Form`) → `survey.Survey`.
+
+    Returns:
+        A `Choice`.
+    """
+    if not exchange.between_workers:
+        return Choice(EVERY if exchange.listens else ())
+    if models.has_own(model, "train_step") or model.run_eagerly:
+        return NOTHING
+    found = survey(feed.replica_spec or feed.spec, feed.form)
+    sparse = tuple(sorted(found.sparse.items()))
+    one_step = not all(rows for _, rows in sparse)
+    if one_step and is_chief(model.distribute_strategy):
+        say("one step a call, for nobody knows before how many rows of its weights a batch looks up.")
+    known = () if one_step else sparse
+    factors = _choose_factors(found.uses, model, exchange, folder)
+    # Where nothing is filled up, batches of another size are no reason to trace anew.
+    return Choice(factors, known, one_step, bool(factors or known) and feed.batches_are_alike)
+
+
+def _choose_factors(uses, model, exchange, folder):
+    known = {place: tuple(own) for place, own in uses.items() if all(use.rows for use in own)}
+    if len(known) < len(uses) and is_chief(model.distribute_strategy):
+        say(
+            f"exchange={exchange.options.exchange}: the factors of {len(uses) - len(known)} gradients are left alone "
+            "because their numbers of rows are not known before. Arrays and sources of tfdist.data say them."
+        )
+    by_factors = known
+    if exchange.options.exchange == "auto":
+        kinds = tuple(_candidates(list(model.trainable_variables), known, exchange))
+        # Another run's folder is to say it too.
+        key = kinds, folder and folder.path
+        if key not in exchange.chosen:
+            exchange.chosen[key] = _settle(kinds, model, exchange, folder)
+        by_factors = [place for kind in exchange.chosen[key] for place in kind.places]
+    return tuple((place, tuple(use.rows for use in known[place])) for place in sorted(by_factors))
+
+
+def _candidates(variables, uses, exchange):
+    """Yields the kinds of those weights whose factors have fewer bytes, the largest weights first."""
+    alike = {}
+    for place, own in uses.items():
+        variable = variables[place]
+        dtype = tf.as_dtype(variable.dtype)
+        size = _size(variable.shape, dtype, exchange.wire)
+        fewer = cost.factor_bytes(own, exchange.replicas) < cost.reduce_bytes(size, exchange.replicas)
+        if size >= _LEAST_BYTES and fewer:
+            alike.setdefault((size, tuple(variable.shape), dtype, own), []).append(place)
+    for (_, shape, dtype, own), places in sorted(alike.items(), key=lambda item: -item[0][0]):
+        yield Kind(shape, dtype, own, tuple(places))
+
+
+def _size(shape, dtype, wire):
+    return math.prod(shape) * narrowed_type(dtype, wire).size
+
+
+def _settle(kinds, model, exchange, folder):
+    """Gives the kinds that go by their factors: as the folder says, else as is found now and written there."""
+    strategy = model.distribute_strategy
+    about = _about(kinds, strategy, exchange)
+    broadcast = make_broadcast(strategy)
+    kept = _read(folder, about) if is_chief(strategy) else None
+    is_kept, *flags = broadcast([kept is not None, *(kept or [False] * len(kinds))])
+    if is_kept:
+        if is_chief(strategy):
+            say(f"exchange=auto: as {folder.exchange} says.")
+        return [kind for kind, flag in zip(kinds, flags, strict=True) if flag]
+    find, how = (_estimate, "estimated") if runtime.is_deterministic() else (_measure, "measured")
+    verdicts = [find(strategy, kind, model.trainable_variables, exchange.wire) for kind in kinds]
+    numbers = iter(broadcast([seconds for verdict in verdicts for seconds in verdict]) if verdicts else [])
+    verdicts = [ExchangeSeconds(next(numbers), next(numbers)) for _ in kinds]
+    if is_chief(strategy):
+        for kind, verdict in zip(kinds, verdicts, strict=True):
+            say(f"exchange=auto, {how}: {_line(kind, verdict, strategy.num_replicas_in_sync, exchange.wire)}.")
+        _write(folder, about, kinds, verdicts, how)
+    return [kind for kind, verdict in zip(kinds, verdicts, strict=True) if verdict.by_factors]
+
+
+def _about(kinds, strategy, exchange):
+    """Describes in JSON types what was to be chosen."""
+    return {
+        "replicas": strategy.num_replicas_in_sync,
+        "compression": exchange.options.compression,
+        "weights": [
+            {
+                "shape": list(kind.shape),
+                "products": [[use.rows, use.inputs, use.outputs, use.dtype.name] for use in kind.uses],
+                "places": list(kind.places),
+            }
+            for kind in kinds
+        ],
+    }
+
+
+def _read(folder, about):
+    """Gives for each kind whether the folder says that it goes by its factors; None where it says nothing of these."""
+    if folder is None or not folder.exchange.is_file():
+        return None
+    try:
+        said = rundir.read_json(folder.exchange)
+        # What was cut short fails here, on the chief, and not in the broadcast.
+        lines = zip(about["weights"], said["found"], strict=True)
+        kept = [bool(line["by_factors"]) for _, line in lines] if said["about"] == about else None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        warn(f"{folder.exchange} cannot be read ({error}): how gradients go is chosen anew, which may change rounding.")
+        return None
+    if kept is None:
+        say(f"exchange=auto: {folder.exchange} is of other workers, batches or weights; it is chosen anew.")
+    return kept
+
+
+def _write(folder, about, kinds, verdicts, how):
+    if folder is None or not kinds:
+        return
+    found = [{**verdict._asdict(), "by_factors": verdict.by_factors} for verdict in verdicts]
+    rundir.write_json(folder.exchange, {"about": about, "how": how, "found": found})
+
+
+def _line(kind, verdict, replicas, wire):
+    shape = " × ".join(map(str, kind.shape))
+    count = len(kind.places)
+    reduced = count * cost.reduce_bytes(_size(kind.shape, kind.dtype, wire), replicas)
+    gathered = count * cost.factor_bytes(kind.uses, replicas)
+    return (
+        f"{count} of {shape}: all-reduce {1e3 * verdict.reduce_seconds:.3g} ms ({reduced / 2**20:.3g} MiB), factors "
+        f"{1e3 * verdict.factor_seconds:.3g} ms ({gathered / 2**20:.3g} MiB): "
+        f"{'factors' if verdict.by_factors else 'all-reduce'}"
+    )
+
+
+def _estimate(strategy, kind, variables, wire):
+    """Gives the `ExchangeSeconds` of the cost model with fixed costs."""
+    del variables
+    replicas, count = strategy.num_replicas_in_sync, len(kind.places)
+    reduce = cost.reduce_seconds(_size(kind.shape, kind.dtype, wire), replicas, cost.USUAL)
+    return ExchangeSeconds(count * reduce, count * cost.factor_seconds(kind.uses, replicas, cost.USUAL))
+
+
+def _measure(strategy, kind, variables, wire):
+    """Measures the `ExchangeSeconds`: from (x, dy) of all weights of a kind to the sums of their gradients."""
+    weights = [variables[place] for place in kind.places]
+    uses = [use for _ in weights for use in kind.uses]
+    factors = [
+        (tf.ones([use.rows, use.inputs], use.dtype), tf.ones([use.rows, use.outputs], use.dtype)) for use in uses
+    ]
+
+    def exchange(by_factors, factors):
+        pairs = iter(factors)
+        own = [Factors(tuple(next(pairs) for _ in kind.uses), (), None) for _ in weights]
+        gradients = own if by_factors else [_multiplied(gradient, kind) for gradient in own]
+        # One number of each sum: enough that all of it is computed.
+        return tf.add_n([tf.reshape(total, [-1])[0] for total in reduce_gradients(gradients, weights, wire)])
+
+    def run(by_factors, factors):
+        results = strategy.run(exchange, args=(by_factors, factors))
+        return strategy.experimental_local_results(results)[0]
+
+    timed = compiled(run)
+
+    seconds = {False: [], True: []}
+    for _ in range(_ROUNDS + 1):
+        for by_factors, samples in seconds.items():
+            begin = time.perf_counter()
+            float(timed(by_factors, factors))
+            samples.append(time.perf_counter() - begin)
+        # All workers stop together; the first round traced, and does not count.
+        (spent,) = make_broadcast(strategy)([sum(map(sum, seconds.values()))])
+        if spent > _LIMIT_SECONDS and len(samples) > 1:
+            break
+    return ExchangeSeconds(*(statistics.median(samples[1:]) for samples in seconds.values()))
+
+
+def _multiplied(gradient, kind):
+    products = [tf.matmul(x, dy, transpose_a=True) for x, dy in gradient.pairs]
+    return tf.cast(tf.reshape(tf.add_n(products), kind.shape), kind.dtype)

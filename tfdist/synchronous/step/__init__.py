@@ -1,0 +1,1 @@
+"""The exact step, and its compiled programs."""

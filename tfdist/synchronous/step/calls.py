@@ -1,0 +1,205 @@
+"""Calls of a compiled program: many steps of a model in one loop, or one step after the other.
+
+Both take (`delivery.Reading`, steps) and give (logs, steps done, a `meter.Measured`): fewer steps than asked for where
+the data end. What is not measured is zero.
+"""
+
+import time
+import weakref
+
+import tensorflow as tf
+
+from tfdist.data.delivery import delivery
+from tfdist.internals.access.tracing import compiled, named_alike
+from tfdist.synchronous.step.meter import Measured
+
+# What a call has measured before its first step.
+_NOTHING = (0.0, 0.0, 0.0)
+_STEPS = tf.TensorSpec([], tf.int64)
+
+
+class Traced:
+    """A function, traced for each kind of data; a call finds its trace at once, without comparing its arguments.
+
+    Args:
+        make: a function `delivery.Taker` → the function to trace.
+        specs: a function `delivery.Reading` → the specs of its arguments, of which None is not known before.
+        eager: whether it stays as it is.
+    """
+
+    def __init__(self, make, specs, *, eager=False):
+        self._make = make
+        self._specs = specs
+        self._eager = eager
+        self._functions = {}
+        # Weak, or else the data would live as long as the model.
+        self._last = lambda: None, None
+
+    def of(self, reading):
+        """Gives what to call for a `Reading`."""
+        last, function = self._last
+        if last() is not reading:
+            function = self._function(reading)
+            self._last = weakref.ref(reading), function
+        return function
+
+    def _function(self, reading):
+        if reading.taker not in self._functions:
+            function = self._make(reading.taker)
+            self._functions[reading.taker] = function if self._eager else compiled(function, reduce_retracing=True)
+        function, specs = self._functions[reading.taker], self._specs(reading)
+        if self._eager or None in specs:
+            return function
+        with named_alike():
+            return function.get_concrete_function(*specs)
+
+    @property
+    def traces(self):
+        """How often it was traced."""
+        return 0 if self._eager else sum(each.experimental_get_tracing_count() for each in self._functions.values())
+
+
+class ManySteps:
+    """Many steps in one compiled loop, with no work of Python's between them.
+
+    Args:
+        step: a `Step`.
+        run: of its methods the one to run, (share, form, clock) → (None, `meter.Work`).
+        form: the `Form` of the shares.
+        clock: a `meter.Clock`, or what stands for it.
+        before: None, or a function (steps done in the call) that each step runs on this worker, for rehearsals.
+    """
+
+    def __init__(self, step, run, form, clock, before=None):
+        self._step = step
+        self._run = run
+        self._form = form
+        self._clock = clock
+        self._before = before
+        self.traced = Traced(self._make, lambda reading: (reading.spec, _STEPS))
+
+    def __call__(self, reading, steps):
+        """Runs the next steps."""
+        function = self.traced.of(reading)
+        done, sums = 0, []
+        for batches, count in reading.calls(steps):
+            logs, call_done, call_sums = function(batches, tf.constant(count, tf.int64))
+            done += count if call_done is None else int(call_done)
+            sums.append(call_sums)
+        return logs, done, Measured(sums[0] if len(sums) == 1 else tf.add_n(sums), self._step.traffic.sparse)
+
+    def _make(self, taker):
+        strategy, clock = self._step.strategy, self._clock
+
+        def one_step(batches, done, last, sums):
+            asked = clock.now()
+            is_there, make_share = taker.next(strategy, batches, done)
+
+            def run():
+                share = make_share()
+                arrived = clock.now(share)
+                if self._before:
+                    tf.py_function(self._before, [done], [])
+                _, work = self._run(share, self._form, clock)
+                return done + 1, last, clock.add(sums, asked, arrived, work)
+
+            # Where there is nothing, this step was the last.
+            return run() if is_there is None else tf.cond(is_there, run, lambda: (done, done, sums))
+
+        def many_steps(batches, steps):
+            done, _, sums = tf.while_loop(
+                lambda done, last, sums: done < last,
+                lambda *state: one_step(batches, *state),
+                (tf.constant(0, tf.int64), steps, tf.constant(_NOTHING, tf.float64)),
+            )
+            self._step.end_call()
+            return self._step.logs(), done if taker.may_end else None, sums
+
+        return many_steps
+
+
+class SingleSteps:
+    """One step after the other, each compiled unless the model runs eagerly: for steps of the user's own.
+
+    These give logs of a form that nobody knows before, so they stay outside loop and branch.
+
+    Args:
+        step, form, clock, before: as in `ManySteps`.
+        run: likewise, but it gives (logs, `meter.Work`), or None for the logs.
+        eager: whether the model runs eagerly.
+    """
+
+    def __init__(self, step, run, form, clock, before=None, *, eager=False):
+        self._step = step
+        self._run = run
+        self._form = form
+        self._clock = clock
+        self._before = before
+        self._end = self._end_call if eager else compiled(self._end_call)
+        self.traced = Traced(self._make, lambda reading: (reading.element_spec,), eager=eager)
+
+    def __call__(self, reading, steps):
+        """Runs the next steps."""
+        function = self.traced.of(reading)
+        last, done, sums, waiting = None, 0, tf.constant(_NOTHING, tf.float64), 0.0
+        asked = time.perf_counter()
+        for element in delivery.elements(self._step.strategy, reading, steps):
+            waiting += time.perf_counter() - asked
+            if self._before:
+                self._before(done)
+            last, work = function(element)
+            done += 1
+            sums = self._clock.total(sums, work)
+            asked = time.perf_counter()
+        metrics = self._end() if done else {}
+        sums = tf.add(sums, (waiting, 0.0, 0.0))
+        return _logs_of_call(last, metrics), done, Measured(sums, self._step.traffic.sparse)
+
+    def _make(self, taker):
+        def one_step(element):
+            share = taker.share(self._step.strategy, element)
+            arrived = self._clock.now(share)
+            logs, work = self._run(share, self._form, self._clock)
+            return logs, self._clock.add(tf.constant(_NOTHING, tf.float64), arrived, arrived, work)
+
+        return one_step
+
+    def _end_call(self):
+        self._step.end_call()
+        return self._step.logs()
+
+
+def _logs_of_call(last, metrics):
+    """Gives the metrics, or the logs of a user's own last step where it returned others than these, as in Keras."""
+    if last is None or set(last[0]) == set(metrics):
+        return metrics
+    logs, differ = last
+    return {name: value if differ[name] else metrics[name] for name, value in logs.items()}
+
+
+class Predictions:
+    """Outputs for the next batches, one after the other.
+
+    Args:
+        step: a `Step`.
+        form: the `Form` of the shares.
+        own_rows: as in `Step.predict`.
+        eager: whether the model runs eagerly.
+    """
+
+    def __init__(self, step, form, *, own_rows, eager):
+        self._step = step
+        self._form = form
+        self._own_rows = own_rows
+        self.traced = Traced(self._make, lambda reading: (reading.element_spec,), eager=eager)
+
+    def __call__(self, reading, steps):
+        """Gives a list of what `Step.predict` gives of each batch, as many as there are."""
+        function = self.traced.of(reading)
+        return [function(element) for element in delivery.elements(self._step.strategy, reading, steps)]
+
+    def _make(self, taker):
+        def one_step(element):
+            return self._step.predict(taker.share(self._step.strategy, element), self._form, own_rows=self._own_rows)
+
+        return one_step

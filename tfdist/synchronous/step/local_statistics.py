@@ -1,0 +1,51 @@
+"""Moving statistics of BatchNormalization layers that are not synchronised: each replica's own within a call."""
+
+import tensorflow as tf
+
+from tfdist.internals.access import models
+from tfdist.internals.access.collectives import sum_over_replicas
+
+
+class LocalStatistics:
+    """Averages over the replicas, by the rows they have seen, what each has kept to itself.
+
+    Without that, replicas would save and predict differently.
+
+    Args:
+        model: a built `keras.Model`.
+        strategy: its `tf.distribute.Strategy`.
+    """
+
+    def __init__(self, model, strategy):
+        self._strategy = strategy
+        several = strategy.num_replicas_in_sync > 1
+        self.variables = models.unsynchronised_statistics(model) if several else []
+        if self.variables:
+            with strategy.scope():
+                self._seen = tf.Variable(
+                    0.0,
+                    trainable=False,
+                    dtype="float64",
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.SUM,
+                )
+
+    def count(self, rows):
+        """Counts a replica's rows of a step; in replica context."""
+        if self.variables:
+            self._seen.assign_add(tf.cast(rows.mine, "float64"))
+
+    def average(self):
+        """Averages at the end of a call; in cross-replica context."""
+        if self.variables:
+            self._strategy.run(self._replica_average)
+
+    def _replica_average(self):
+        mine = tf.convert_to_tensor(self._seen)
+        (total,) = sum_over_replicas([mine])
+        share = tf.math.divide_no_nan(mine, total)
+        values = [tf.convert_to_tensor(variable.value) for variable in self.variables]
+        means = sum_over_replicas([value * tf.cast(share, value.dtype) for value in values])
+        for variable, value, mean in zip(self.variables, values, means, strict=True):
+            variable.assign(tf.where(total > 0, mean, value))
+        self._seen.assign(tf.zeros_like(mine))

@@ -1,0 +1,316 @@
+"""The exact step: what the replicas compute, and how their parts become one update.
+
+Each function named `replica_*` runs in replica context, on one replica's rows; `Step`'s methods run in cross-replica
+context, where branches and collectives may meet. The one rule of scaling: on its rows a replica computes what one
+device would compute on them, and the result counts by the rows.
+"""
+
+import contextlib
+import functools
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist.data import order
+from tfdist.data.delivery.share import rows_that_count, slice_rows
+from tfdist.gradients import apply_gradients, update
+from tfdist.gradients.sparse import filled
+from tfdist.internals.access import models
+from tfdist.internals.access.collectives import sum_over_replicas
+from tfdist.internals.access.replica import Rows, compiled_by_xla, current_rows, rows_are
+from tfdist.internals.access.tracing import compiled
+from tfdist.internals.patches import optimizers, products, randomness, statistics
+from tfdist.synchronous.exchange.exchange import NOTHING, Exchange
+from tfdist.synchronous.step import checks, meter
+from tfdist.synchronous.step.local_statistics import LocalStatistics
+
+
+class Step:
+    """One step of training, evaluation or prediction of a model over all replicas.
+
+    The `share` of its methods is a per-replica `Share`: a batch, and which of its rows count;
+    `form` is the `Form` that all shares of the source have, `clock` a `meter.Clock` or none.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        strategy: its `tf.distribute.Strategy`.
+        options: `StepOptions` whose `jit_compile` is resolved.
+
+    Attributes:
+        strategy: the `tf.distribute.Strategy`.
+        exchange: the `Exchange` of its gradients.
+        traffic: the `meter.Traffic` of it.
+    """
+
+    def __init__(self, model, strategy, options):
+        self._model = model
+        self._jit_compile = options.jit_compile
+        self.strategy = strategy
+        self._local = LocalStatistics(model, strategy)
+        self.exchange = Exchange(model, strategy, options)
+        self.traffic = meter.Traffic(strategy.num_replicas_in_sync, self.exchange.wire)
+
+    def train(self, share, form, clock, choice=NOTHING):
+        """Updates the weights once, as one device would on the whole global batch.
+
+        Args:
+            share, form, clock: as above.
+            choice: a `Choice`.
+
+        Returns:
+            (logs, work): what `replica_own_step` gives, for a `train_step` of the user's own, else None; a
+            `meter.Work`.
+        """
+        if models.has_own(self._model, "train_step"):
+            return self._own_train(share, form)
+        variables = list(self._model.trainable_variables)
+        gradients = self.gradients(share, form, choice)
+        ready = clock.ready(gradients)
+        if not variables:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            return None, meter.Work(ready, 0.0)
+        self.exchange.announce(gradients, variables)
+        of_one = tf.nest.map_structure(lambda part: self.strategy.experimental_local_results(part)[0], gradients)
+        work = meter.Work(ready, self.traffic.of(of_one, variables, self._model.optimizer))
+        update(self.strategy, self._model.optimizer, gradients, variables, self.exchange.wire)
+        return None, work
+
+    def gradients(self, share, form, choice=NOTHING):
+        """Computes each replica's part of the gradient, and counts its rows in the loss and the metrics.
+
+        Args:
+            share, form, choice: as above.
+
+        Returns:
+            A list, one a trainable variable: per-replica tensors, `tf.IndexedSlices`, `Factors`, or None.
+        """
+        variables = list(self._model.trainable_variables)
+        with keras_for_gradients(self._model, self.exchange, form):
+            differentiate = functools.partial(_differentiate, self._model, variables, self.exchange, choice)
+            differentiate = _compiled_by_xla(differentiate) if self._jit_compile else differentiate
+            arguments = (self._model, differentiate, share, form, self._local)
+            return self.strategy.run(replica_gradients, args=arguments)
+
+    def _own_train(self, share, form):
+        apply = functools.partial(_apply_by_rows, self.traffic, self.exchange.wire)
+        with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
+            logs = self._run(replica_own_step, self._model.train_step, share, form, self._local)
+        # Nobody sees from outside when its gradients are ready.
+        return logs, meter.Work(meter.UNKNOWN, self.traffic.noted)
+
+    def test(self, share, form, clock):
+        """Adds a global batch to the loss and the metrics; returns as `train` does."""
+        idle = meter.Work(meter.UNKNOWN, 0.0)
+        with _keras_over_all_replicas(self._model, form):
+            if models.has_own(self._model, "test_step"):
+                return self._run(replica_own_step, self._model.test_step, share, form), idle
+            return self._run(replica_test, share, form), idle
+
+    def predict(self, share, form, *, own_rows):
+        """Gives the outputs for a global batch, in the order of its rows.
+
+        Returns:
+            (outputs, places, rows): on every worker those of all rows or, with `own_rows`, of the rows of this worker's
+            replicas; int64 (B,), the places of these rows in the global batch; how many rows that has.
+        """
+        outputs = self.strategy.run(replica_predict, args=(self._model, share, form))
+        local = self.strategy.experimental_local_results
+        rows = local(share.global_rows)[0]
+        if own_rows:
+            counts = local(share.replica_rows)
+            places = [first + tf.range(count) for first, count in zip(local(share.first_row), counts, strict=True)]
+            own = tf.nest.map_structure(lambda part: _own_rows(local(part), counts), outputs)
+            return own, tf.concat(places, axis=0), rows
+        whole = tf.nest.map_structure(self._gather, outputs)
+        if form.padded:
+            whole = tf.nest.map_structure(functools.partial(_without_padding, rows, self._replicas), whole)
+        return whole, tf.range(rows), rows
+
+    @property
+    def _replicas(self):
+        return self.strategy.num_replicas_in_sync
+
+    def _gather(self, part):
+        if self._replicas == 1:
+            return self.strategy.experimental_local_results(part)[0]
+        return self.strategy.gather(part, axis=0)
+
+    def end_call(self):
+        """Brings together, at the end of a call, what replicas have kept to themselves."""
+        self._local.average()
+
+    def logs(self):
+        """Gives the metrics over all replicas: a dict of scalars, the same on every worker."""
+        return self._run(replica_logs)
+
+    def _run(self, function, *arguments):
+        """Runs a function that gives the same on every replica; gives it once."""
+        results = self.strategy.run(function, args=(self._model, *arguments))
+        return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], results)
+
+
+@contextlib.contextmanager
+def keras_for_gradients(model, exchange, form):
+    """Lets Keras compute over all replicas, and where factors may be exchanged, be listened to."""
+    audible = products.audible() if exchange.listens else contextlib.nullcontext()
+    with _keras_over_all_replicas(model, form), audible:
+        yield
+
+
+@contextlib.contextmanager
+def _keras_over_all_replicas(model, form):
+    activities = statistics.activities_counted_by_rows(models.layers(model))
+    padding = statistics.padding_left_out(model.metrics) if form.padded else contextlib.nullcontext()
+    with statistics.global_statistics(), activities, padding, randomness.replicas_differ():
+        yield
+
+
+def replica_gradients(model, compute, share, form, local):
+    """Gives this replica's part of the gradient of the global loss: a tensor, `Factors` or None a variable."""
+    rows = _rows_of(share, form)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
+    with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
+        gradients, loss, y_pred = compute(x, y, sample_weight)
+        _update_metrics(model, loss, x, y, y_pred, sample_weight)
+    return gradients
+
+
+def _compiled_by_xla(function):
+    """Compiles a function, anew on each replica: it captures that replica's variables."""
+
+    def traced(*arguments):
+        with compiled_by_xla():
+            return function(*arguments)
+
+    def call(*arguments):
+        return compiled(traced, jit_compile=True)(*arguments)
+
+    return call
+
+
+def _differentiate(model, variables, exchange, choice, x, y, sample_weight):
+    # Made here: factors are kept in the function in which they are computed.
+    listener = exchange.listener(variables, choice)
+    listening = listener.listening() if listener else contextlib.nullcontext()
+    with tf.GradientTape() as tape, listening:
+        loss, y_pred = loss_of(model, x, y, sample_weight)
+        part = tf.math.multiply_no_nan(loss, current_rows().share(loss.dtype))
+        scaled_part = model.optimizer.scale_loss(part)
+    gradients = listener.gradients(tape, scaled_part) if listener else tape.gradient(scaled_part, variables)
+    return filled(gradients, choice.sparse, choice.alike), loss, y_pred
+
+
+def loss_of(model, x, y, sample_weight):
+    """Gives (the loss of a replica's rows, the model's outputs)."""
+    y_pred = models.call(model, x, training=True)
+    return models.compute_loss(model, x, y, y_pred, sample_weight, training=True), y_pred
+
+
+def replica_test(model, share, form):
+    """Adds this replica's rows to the loss and the metrics."""
+    rows = _rows_of(share, form)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
+    with rows_are(rows), _skip_borrowed_rows(model, rows, form):
+        y_pred = models.call(model, x, training=False)
+        loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=False)
+        _update_metrics(model, loss, x, y, y_pred, sample_weight)
+
+
+def _update_metrics(model, loss, x, y, y_pred, sample_weight):
+    models.loss_tracker(model).update_state(loss, sample_weight=current_rows().mine)
+    model.compute_metrics(x, y, y_pred, sample_weight)
+
+
+def replica_own_step(model, step, share, form, local=None):
+    """Runs a `train_step` or `test_step` of the user's own as it is.
+
+    Returns:
+        Its logs over all replicas, where a scalar counts by its rows; and for each whether it is no metric's result: a
+        metric is brought together from its variables instead, exactly.
+    """
+    rows = _rows_of(share, form)
+    with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
+        logs = {name: _as_float(value) for name, value in _flat(step(share.batch))}
+        results = {name: _as_float(value) for name, value in _flat(model.get_metrics_result())}
+    parts = [tf.math.multiply_no_nan(value, rows.share(value.dtype)) for value in logs.values()]
+    differ = [tf.cast(tf.reduce_any(value != results.get(name, np.nan)), value.dtype) for name, value in logs.items()]
+    sums = sum_over_replicas([*parts, *differ])
+    count = len(parts)
+    return dict(zip(logs, sums[:count], strict=True)), dict(zip(logs, [s > 0 for s in sums[count:]], strict=True))
+
+
+def _flat(logs):
+    """Gives (name, value) of logs, also of those in a dict among them, as Keras' `compile_metrics` is."""
+    for name, value in logs.items():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        else:
+            yield name, value
+
+
+def _as_float(value):
+    tensor = tf.convert_to_tensor(value)
+    return tensor if tensor.dtype.is_floating else tf.cast(tensor, keras.config.floatx())
+
+
+def _apply_by_rows(traffic, wire, optimizer, gradients, variables):
+    """Stands in for `optimizer.apply` in a `train_step` of the user's own: gradients count by this replica's rows."""
+    rows = current_rows()
+
+    def weigh(gradient):
+        if isinstance(gradient, tf.IndexedSlices):
+            return tf.IndexedSlices(weigh(gradient.values), gradient.indices, gradient.dense_shape)
+        return tf.math.multiply_no_nan(gradient, rows.share(gradient.dtype))
+
+    parts = [None if gradient is None else weigh(gradient) for gradient in gradients]
+    traffic.note(parts, variables, optimizer)
+    apply_gradients(optimizer, parts, variables, wire)
+
+
+def replica_predict(model, share, form):
+    """Gives the outputs for this replica's rows and, where shapes are static, for those that pad them."""
+    outputs = model.predict_step(share.batch)
+    checks.check_outputs(outputs)
+    return outputs if form.padded else rows_that_count(share._replace(batch=outputs))
+
+
+def _own_rows(parts, counts):
+    """Puts the first rows of each part, as many as count, one after the other."""
+    return tf.concat([slice_rows(part, 0, count) for part, count in zip(parts, counts, strict=True)], axis=0)
+
+
+def _without_padding(rows, replicas, whole):
+    """Takes, out of what the replicas gave one after the other, the rows that only padded their shares."""
+    size = tf.shape(whole, out_type=tf.int64)[0] // replicas
+    bounds = [order.replica_bounds(rows, replicas, replica) for replica in range(replicas)]
+    kept = [replica * size + tf.range(high - low) for replica, (low, high) in enumerate(bounds)]
+    return tf.gather(whole, tf.concat(kept, axis=0))
+
+
+def replica_logs(model):
+    """Gives the model's metrics over all replicas, from one packed all-reduce of their variables.
+
+    Reading such a variable would be a collective too, one a variable, and would hang where the chief alone does it.
+    """
+    variables = models.metric_variables(model)
+    totals = sum_over_replicas([tf.convert_to_tensor(variable.value) for variable in variables])
+    with keras.StatelessScope(state_mapping=list(zip(variables, totals, strict=True))):
+        return model.get_metrics_result()
+
+
+def _rows_of(share, form):
+    return Rows(share.replica_rows, share.global_rows, share.first_row, form.padded)
+
+
+@contextlib.contextmanager
+def _skip_borrowed_rows(model, rows, form, local=None):
+    """Puts metrics and local statistics back to what they were where this replica had no rows of its own."""
+    variables = [*models.metric_variables(model), *(local.variables if local else [])] if form.may_be_empty else []
+    before = [tf.convert_to_tensor(variable.value) for variable in variables]
+    yield
+    if local:
+        local.count(rows)
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(tf.where(rows.mine > 0, variable.value, value))

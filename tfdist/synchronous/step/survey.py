@@ -1,0 +1,76 @@
+"""What a replica's step would exchange, known before the first step."""
+
+import contextlib
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfdist.internals.access.replica import Rows, rows_are
+from tfdist.internals.access.tracing import compiled
+from tfdist.synchronous.exchange.exchange import NOTHING
+from tfdist.synchronous.step.step import keras_for_gradients, loss_of
+
+
+class Survey(NamedTuple):
+    """Sizes of what varies with the batch.
+
+    Attributes:
+        uses: dict: place of a trainable variable → list of its `factors.Use`s.
+        sparse: dict: place of one whose gradient is sparse → the rows of that, None where tracing does not tell.
+    """
+
+    uses: dict
+    sparse: dict
+
+
+def survey(model, exchange, spec, form):
+    """Traces a replica's step without its update; kept for the next `fit`, because tracing takes long.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        exchange: its `Exchange`.
+        spec: nested specs of a replica's batch.
+        form: the `Form` of the shares.
+
+    Returns:
+        A `Survey`.
+    """
+    key = tuple(tf.nest.flatten(spec)), form
+    if key not in exchange.surveys:
+        exchange.surveys[key] = _survey(model, exchange, spec, form)
+    return exchange.surveys[key]
+
+
+def _survey(model, exchange, spec, form):
+    heard, found = {}, []
+    variables = list(model.trainable_variables)
+
+    def replica_survey(batch, backward):
+        one = tf.constant(1, tf.int64)
+        listener = exchange.listener(variables, NOTHING)
+        listening = listener.listening() if listener else contextlib.nullcontext()
+        with rows_are(Rows(one, one, one - one, form.padded)), tf.GradientTape() as tape, listening:
+            loss, _ = loss_of(model, *keras.utils.unpack_x_y_sample_weight(batch))
+        heard.update(listener.uses if listener else {})
+        found[:] = tape.gradient(loss, variables) if backward else []
+
+    def trace(backward):
+        def run(batch):
+            model.distribute_strategy.run(replica_survey, args=(batch, backward))
+
+        with keras_for_gradients(model, exchange, form):
+            return compiled(run).get_concrete_function(spec).graph
+
+    # Rows of a weight that are looked up have sparse gradients. Most models look nothing up, and tracing takes long.
+    if _looks_up(trace(backward=False)):
+        trace(backward=True)
+    sparse = {place: gradient for place, gradient in enumerate(found) if isinstance(gradient, tf.IndexedSlices)}
+    return Survey(heard, {place: gradient.indices.shape[0] for place, gradient in sparse.items()})
+
+
+def _looks_up(graph):
+    """Says whether rows are gathered in a graph or in a function of it."""
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    return any("Gather" in node.op and "Collective" not in node.op for node in nodes)

@@ -1,0 +1,1 @@
+"""`python -m tfdist.train`: flags or a recipe in, a trained model and a run's folder out."""

@@ -1,0 +1,184 @@
+"""`python -m tfdist.train`: flags or a recipe in, a trained model and a run's folder out."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import sys
+import threading
+
+from tfdist import data, models
+from tfdist.cluster import preemption, rendezvous
+from tfdist.cluster.fingerprint import fingerprint
+from tfdist.cluster.tf_config import read_cluster
+from tfdist.options.run import first_difference
+from tfdist.process import faults
+from tfdist.process.errors import TfdistError, UsageError
+from tfdist.process.exits import INTERRUPTED, MISTAKE, STOPPED
+from tfdist.process.heartbeat import make_heartbeat
+from tfdist.process.log import say
+from tfdist.run import rundir, xla_cache
+from tfdist.train import flags
+
+
+def main(arguments=None):
+    """Runs the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    run = None
+    try:
+        config = flags.read_config(arguments)
+        cluster = read_cluster(os.environ)
+        check(config, cluster)
+        heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
+        run = agree_on_run(config, cluster, flags.read_files(arguments))
+        with sigterm_leaves(), preemption.watched(preemption.NOTICES.get(config.preemption_notice)):
+            return train(config, cluster, run, heartbeat)
+    except TfdistError as error:
+        print(f"tfdist.train: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        # Any other file is the user's own code's, and so is its traceback.
+        if run is None or not is_inside(error.filename, run.path):
+            raise
+        print(f"tfdist.train: run_dir {run.path}: {error}. See to it, and start again.", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt as interrupt:
+        again = f" Go on with --run_dir={run.path}." if run and run.checkpoint_steps() else ""
+        print(f"tfdist.train: {str(interrupt) or 'stopped'}.{again}")
+        return INTERRUPTED
+
+
+def is_inside(path, folder):
+    """Returns whether a path, if it is one, lies in a folder."""
+    return isinstance(path, str) and pathlib.Path(path).resolve().is_relative_to(folder.resolve())
+
+
+def train(config, cluster, run, heartbeat):
+    """The whole river: config → cluster → strategy → sources → model → loop → results."""
+    # A command should be quiet; what the user has set stays.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if config.jit_compile != "false":
+        os.environ.update(xla_cache.variables(run.logs / "xla", os.environ))
+    from tfdist import training
+    from tfdist.assembly import assemble
+    from tfdist.strategy import choose as strategy
+    from tfdist.strategy import hardware
+
+    chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
+    writes = strategy.is_chief(chosen)
+    hardware.set_precision(config.precision)
+    hardware.set_seeds(config.seed, deterministic=config.deterministic)
+    config = config.for_replicas(chosen.num_replicas_in_sync)
+    source, test_source = assemble.make_sources(config)
+    with chosen.scope():
+        model = assemble.make_model(config, source)
+    steps = config.total_steps(source.cardinality)
+    if writes:
+        rundir.make_folder(run.path)
+    finished = rundir.finished_summary(run, steps)
+    if finished:
+        if writes:
+            print(f"the run is finished; nothing to do.\n{assemble.last_lines(run, finished)}")
+        return 0
+    if writes:
+        workers = cluster.size if cluster else 1
+        say(data.describe(source, replicas=chosen.num_replicas_in_sync, workers=workers))
+    callbacks, throughput, report, verbose = assemble.make_callbacks(run, config, source, chosen)
+    training.fit(
+        model,
+        source,
+        steps=steps,
+        run_dir=run,
+        checkpoint_every_steps=config.checkpoint_every_steps,
+        keep_checkpoints=config.keep_checkpoints,
+        **assemble.making_of_the_step(config),
+        validation_data=test_source,
+        callbacks=callbacks,
+        verbose=verbose,
+    )
+    metrics = assemble.evaluate(model, test_source, heartbeat) if test_source else {}
+    if writes:
+        summary = assemble.write_results(
+            run,
+            model,
+            config,
+            strategy=chosen,
+            steps=steps,
+            source=source,
+            metrics=metrics,
+            throughput=throughput,
+            report=report,
+        )
+        print(assemble.last_lines(run, summary, report.line()))
+    training.wait_for_all(chosen)
+    heartbeat.beat("end")
+    return 0
+
+
+def check(config, cluster):
+    """Refuses, before TensorFlow is loaded, what cannot be."""
+    if config.strategy == "multi_worker" and cluster is None:
+        raise UsageError(
+            "--strategy=multi_worker needs a cluster, and there is none in the environment. Set TF_CONFIG on each host "
+            "(README, 'Several workers'), or start the job with srun or tfdist.launch."
+        )
+    if config.strategy in ("one_device", "mirrored") and cluster is not None and cluster.size > 1:
+        raise UsageError(
+            f"--strategy={config.strategy} in a cluster of {cluster.size} workers would train each of them alone, all "
+            "into one folder. Use --strategy=multi_worker, or start without the cluster (unset TF_CONFIG)."
+        )
+    if isinstance(config.model, str):
+        models.check_name(config.model)
+    if isinstance(config.dataset, str):
+        data.check_name(config.dataset, data_dir=config.data_dir, download=config.download)
+
+
+def agree_on_run(config, cluster, files):
+    """Meets the other workers, if there are any; gives the run's folder as a `RunDir`, the same to all of them.
+
+    Args:
+        config: the `RunConfig`.
+        cluster: the `Cluster`, or None.
+        files: the user's own files, which must be the same on all workers.
+    """
+    if cluster is None or cluster.size == 1:
+        return choose_run(config)
+    chiefs = {"run_dir": str(choose_run(config).path.absolute())} if cluster.is_chief else None
+    attempt = os.environ.get(faults.ATTEMPT, "0")
+    hello = fingerprint(config.to_dict(), files, os.environ | cluster.environment())
+    hello |= {"command": "tfdist.train", "attempt": attempt}
+    told = rendezvous.meet(cluster, hello, announcement=chiefs, timeout_seconds=config.start_seconds)
+    return rundir.RunDir(pathlib.Path(told["run_dir"]))
+
+
+def choose_run(config):
+    """Gives the folder that the config names, or the next free one, once it is as `resume` wants it."""
+    run = (
+        rundir.RunDir(pathlib.Path(config.run_dir).expanduser())
+        if config.run_dir
+        else rundir.next_free("runs", config.name)
+    )
+    # What was begun by an earlier start of the same launch is no folder of somebody else's.
+    again = int(os.environ.get(faults.ATTEMPT, "0")) > 0
+    rundir.open_run(run, "auto" if again else config.resume)
+    if run.config.is_file() and (run.checkpoint_steps() or run.summary.is_file()):
+        difference = first_difference(rundir.read_json(run.config), config.to_dict())
+        if difference:
+            raise UsageError(
+                f"run_dir {run.path} holds another run: {difference}. Use the flags of that run (more epochs, other "
+                "devices and other workers are fine), or another run_dir."
+            )
+    return run
+
+
+@contextlib.contextmanager
+def sigterm_leaves():
+    """Lets SIGTERM end the process with the code that asks for another start, where there is nothing new to save."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(STOPPED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

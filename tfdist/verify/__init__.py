@@ -1,0 +1,1 @@
+"""`python -m tfdist.verify`: does a model train on N replicas as on one device?"""

@@ -1,0 +1,191 @@
+"""The comparison itself: builds the models, trains them case by case, and says how far they lie apart."""
+
+import contextlib
+import dataclasses
+import functools
+import re
+import textwrap
+
+import keras
+import tensorflow as tf
+
+from tfdist.internals.access import models
+from tfdist.process.errors import TfdistError
+from tfdist.strategy import hardware
+from tfdist.verify import compare
+from tfdist.verify.batches import make_cases
+from tfdist.verify.trial import NotComparable, Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        results: a `Result` a case.
+        tolerances: quantity → the largest relative difference that is rounding, or None where nothing can be said.
+        replicas: how many were compared with one device.
+        dtype: the coarsest type of numbers in the model.
+        random_layers: layers that were called as in inference.
+        batch_norms: BatchNormalization layers that take statistics of one replica's rows.
+        own_train_step: whether the model brings one.
+        not_float64: why the comparison could not be in double precision, or "".
+    """
+
+    results: list[compare.Result]
+    tolerances: dict[str, float | None]
+    replicas: int
+    dtype: str
+    random_layers: list[str]
+    batch_norms: list[str]
+    own_train_step: bool
+    not_float64: str = ""
+
+    @property
+    def certain(self):
+        """Whether one device itself gives the same loss and gradients for rows in another order."""
+        return None not in (self.tolerances["loss"], self.tolerances["gradients"])
+
+    @property
+    def equal(self):
+        """Whether the replicas give what one device gives, in every case."""
+        return self.certain and all(result.equal(self.tolerances) for result in self.results)
+
+
+def verify_model(build, strategy, *, steps=3, seed=0, sync_batchnorm=True):
+    """Compares training on a strategy's replicas with plain Keras on one device.
+
+    Args:
+        build: a function () → (model, data), called anew for each model: a compiled `keras.Model`, and (x, y) or
+            (x, y, sample_weight) arrays, a `tf.data.Dataset` of batches or a `Source`, of which the first batch
+            is taken.
+        strategy: of two or more replicas.
+        steps: steps of a training.
+        seed: for the weights.
+        sync_batchnorm: as in `tfdist.fit`.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        NotComparable: `build` returned something else, or its model cannot be trained on one device.
+    """
+    make_pair = functools.partial(_Pair, build, seed=seed, sync_batchnorm=sync_batchnorm)
+    make_oracle = functools.partial(_Oracle, make_pair, replicas=strategy.num_replicas_in_sync, steps=steps)
+    with contextlib.ExitStack() as precision:
+        precision.enter_context(_double_precision())
+        reason = ""
+        try:
+            oracle = make_oracle()
+        except Exception as error:
+            precision.close()
+            reason = _in_one_line(error.__cause__ or error)
+            oracle = make_oracle()
+        return _compare(oracle, make_pair, strategy, reason)
+
+
+def logical_replicas(count):
+    """Makes a strategy over logical CPU devices, which round alike; call it before TensorFlow's runtime starts."""
+    tf.config.set_visible_devices([], "GPU")
+    devices = hardware.logical_cpus(count)
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
+
+
+class _Pair:
+    """Two models of one function in one place: one gives gradients, one trains with the user's optimizer."""
+
+    def __init__(self, build, place, **arguments):
+        self.step = Trial(build, place, **arguments)
+        self.run = Trial(build, place, **arguments)
+        self.step.watch_gradients()
+        self.model, self.data = self.run.model, self.run.data
+        self.random_layers = self.run.random_layers
+
+    def prepare(self, spec, start_as=None):
+        self.step.prepare(spec, start_as and start_as.step)
+        self.run.prepare(spec, start_as and start_as.run)
+
+    def evidence(self, batch, batches, rows_of_replicas):
+        return self.step.gradients(batch, rows_of_replicas), self.run.weights(batches)
+
+
+class _Oracle:
+    """What plain Keras gives on one device for each case, and how it rounds."""
+
+    def __init__(self, make_pair, *, replicas, steps):
+        try:
+            self.pair = make_pair(tf.distribute.get_strategy())
+            self.cases = make_cases(self.pair.data, replicas=replicas, steps=steps)
+            self.pair.prepare(self.cases[0].batch.element_spec)
+            self.dtype = compare.coarsest(models.number_types(self.pair.model))
+            self.evidence = [self.pair.evidence(case.batch, case.batches, [case.rows]) for case in self.cases]
+            self.tolerances = self._tolerances()
+        except TfdistError:
+            raise
+        except Exception as error:
+            raise NotComparable(f"Keras itself cannot train the model on one device: {_in_one_line(error)}") from error
+
+    def _tolerances(self):
+        noise = dict.fromkeys(compare.QUANTITIES, 0.0)
+        for case, evidence in zip(self.cases, self.evidence, strict=True):
+            if case.rows == 1:
+                continue
+            other = self.pair.evidence(case.batch_reversed, case.batches_reversed, [case.rows])
+            for name, difference in compare.differences(evidence, other, dtype=self.dtype).items():
+                noise[name] = max(noise[name], difference.size)
+        return {name: compare.tolerance(self.dtype, size) for name, size in noise.items()}
+
+
+def _compare(oracle, make_pair, strategy, reason):
+    replicas = strategy.num_replicas_in_sync
+    model = oracle.pair.model
+    try:
+        pair = make_pair(strategy)
+        pair.prepare(oracle.cases[0].batch.element_spec, start_as=oracle.pair)
+        results = [_result(oracle, index, pair, replicas) for index in range(len(oracle.cases))]
+        model = pair.model
+    except NotComparable:
+        raise
+    except Exception as error:
+        results = [compare.Result(case.rows, {}, error=_in_one_line(error)) for case in oracle.cases]
+    return Comparison(
+        results,
+        oracle.tolerances,
+        replicas,
+        oracle.dtype,
+        oracle.pair.random_layers,
+        [layer.path for layer in models.batch_norms(model) if not layer.synchronized],
+        models.has_own(model, "train_step"),
+        reason,
+    )
+
+
+def _result(oracle, index, pair, replicas):
+    case, one = oracle.cases[index], oracle.evidence[index]
+    try:
+        many = pair.evidence(case.batch, case.batches, case.rows_of_replicas(replicas))
+    except Exception as error:
+        return compare.Result(case.rows, {}, error=_in_one_line(error))
+    return compare.Result(
+        case.rows,
+        compare.differences(one, many, dtype=oracle.dtype),
+        compare.first_layer(one[0], many[0], dtype=oracle.dtype),
+        compare.ratio(one[0], many[0]),
+    )
+
+
+@contextlib.contextmanager
+def _double_precision():
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+
+
+def _in_one_line(error):
+    text = re.sub(r"\x1b\[\d*m", "", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {textwrap.shorten(text, 400)}"
