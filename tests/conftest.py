@@ -40,7 +40,7 @@ def make_strategy(cpus):
 @pytest.fixture
 def float64():
     """Makes Keras work in double precision, where equality is not a matter of rounding."""
-    from jobs import double_precision
+    from support.jobs import double_precision
 
     with double_precision():
         yield

@@ -7,7 +7,7 @@ import re
 import statistics
 
 import pytest
-from processes import REPOSITORY, run_python
+from support.processes import REPOSITORY, run_python
 
 HOUSE = REPOSITORY / "tfdist"
 # What the command line reads before TensorFlow is loaded, though it stands higher than the ground.

@@ -4,7 +4,7 @@ import pathlib
 import re
 
 import pytest
-from processes import REPOSITORY, run_python
+from support.processes import REPOSITORY, run_python
 
 README = (REPOSITORY / "README.md").read_text()
 

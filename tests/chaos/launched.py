@@ -12,7 +12,7 @@ import sys
 import threading
 
 import numpy as np
-from processes import REPOSITORY, run_python
+from support.processes import REPOSITORY, run_python
 
 JOB = REPOSITORY / "tests" / "chaos" / "job.py"
 # Longer than a first call lasts on a busy machine, with its tracing: that one is no hang.

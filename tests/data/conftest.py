@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from data.small_files import FEATURES, ROWS, write_images, write_records, write_tfds
+from support.small_files import FEATURES, ROWS, write_images, write_records, write_tfds
 
 from tfdist import data
 

@@ -124,6 +124,7 @@ def make_cases():
     _layers(add)
     _models(add)
     _execution(add)
+    _added_losses(add)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
     return cases
@@ -487,6 +488,41 @@ def _layers(add):
         ],
     }.items():
         add("layer", name, lambda hidden=hidden: mlp(hidden=hidden), workers="Batch" in name)
+
+
+def _added_losses(add):
+    """Losses that layers add, beside layers at which replicas meet in the middle of a model."""
+    layers = keras.layers
+    regular = lambda: layers.Dense(6, activity_regularizer="l2")  # noqa: E731
+    for name, hidden in {
+        "add_loss + BatchNormalization": [AddsLoss, _BN],
+        "BatchNormalization + add_loss": [_BN, AddsLoss],
+        "add_loss between BatchNormalizations": [_BN, AddsLoss, _BN],
+        "activity_regularizer + BatchNormalization": [regular, _BN],
+        "BatchNormalization + activity_regularizer": [_BN, regular],
+        "ActivityRegularization + BatchNormalization": [lambda: layers.ActivityRegularization(l2=0.05), _BN],
+    }.items():
+        for times in (1, 2):
+            # Two in a row: each number of replicas has its turn.
+            label = name if times == 1 else f"{name}, twice"
+            add("layer", label, lambda hidden=hidden * times: mlp(hidden=hidden), workers=times == 1)
+    add("model", "train step set on the model", train_step_on_the_model, workers=True)
+
+
+class AddsLoss(keras.layers.Layer):
+    """Adds a loss of its inputs."""
+
+    def call(self, x):
+        self.add_loss(keras.ops.mean(x**4))
+        return x
+
+
+def train_step_on_the_model():
+    """A `train_step` that is set on the model itself, not on its class."""
+    model = mlp()
+    of_keras = model.train_step
+    model.train_step = lambda data: of_keras((2.0 * data[0], data[1]))
+    return model
 
 
 class SelfAttention(keras.layers.Layer):

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from equivalence.runner import CASES, distance, moved, run_plain, run_tfdist
-from processes import REPOSITORY, run_workers
+from support.processes import REPOSITORY, run_workers
 
 from tfdist.internals.access import replica
 from tfdist.internals.patches import optimizers

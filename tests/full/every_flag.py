@@ -16,9 +16,9 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
 
-from data.small_files import write_images  # noqa: E402
 from full import evidence  # noqa: E402
-from processes import REPOSITORY, run_python  # noqa: E402
+from support.processes import REPOSITORY, run_python  # noqa: E402
+from support.small_files import write_images  # noqa: E402
 
 from tfdist.options.run import COMPRESSIONS, EXCHANGES, OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
 

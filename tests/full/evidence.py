@@ -3,7 +3,7 @@
 import datetime
 import subprocess
 
-from processes import REPOSITORY
+from support.processes import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "evidence"
 

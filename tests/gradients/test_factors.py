@@ -3,11 +3,11 @@
 import functools
 import types
 
-import jobs
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support import jobs
 
 import tfdist
 from tfdist.gradients import cost

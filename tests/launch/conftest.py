@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from processes import REPOSITORY, run_python
+from support.processes import REPOSITORY, run_python
 
 PRELUDE = """
 import json, os, pathlib, signal, subprocess, sys, time

@@ -1,7 +1,7 @@
 """The launcher's command line: what it takes, and what it refuses."""
 
 import pytest
-from processes import run_python
+from support.processes import run_python
 
 from tfdist.launch.flags import read_config
 

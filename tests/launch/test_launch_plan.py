@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+from tfdist.cluster.ports import free_ports
 from tfdist.cluster.tf_config import ClusterError, read_cluster
 from tfdist.launch import plan
 from tfdist.launch.child import gpu_share
@@ -90,7 +91,7 @@ def test_gpus_that_cannot_be_divided_are_refused():
 
 
 def test_ports_are_free_and_differ():
-    assert len(set(plan.free_ports(20))) == 20
+    assert len(set(free_ports(20))) == 20
 
 
 def test_the_ssh_command_is_one_string_for_the_other_shell_with_spaces_quoted():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from processes import run_python
+from support.processes import run_python
 
 from tfdist import optimizers
 from tfdist.optimizers import describe, scale_learning_rate, warmup_steps

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import make_mlp, make_rows, weights_of
+from support.jobs import make_mlp, make_rows, weights_of
 
 from tfdist.optimizers import WarmUp, scale_learning_rate
 

@@ -1,9 +1,9 @@
 """BatchNormalization over replicas: synchronised by default, averaged by rows where it is not."""
 
-import jobs
 import keras
 import numpy as np
 import pytest
+from support import jobs
 
 import tfdist
 from tfdist.data.sources.arrays import from_arrays

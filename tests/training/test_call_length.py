@@ -2,12 +2,12 @@
 
 import functools
 
-import jobs
 import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import jobs
 
 import tfdist
 from tfdist.assembly.assemble import make_callbacks
@@ -220,7 +220,7 @@ def test_a_number_of_fits_is_that_of_compile(make_strategy, caplog):
 
 @pytest.mark.parametrize("wish", [0, -1, True, 2.0, "all", ""])
 def test_what_is_no_number_of_steps_is_refused(make_strategy, wish):
-    message = rf"tfdist.fit: steps_per_execution is {wish!r}\. Use a whole number from 1, 'auto', or None for what"
+    message = rf"steps_per_execution is {wish!r}\. Use a whole number from 1, 'auto', or None for what"
     with pytest.raises(ValueError, match=message):
         train(make_strategy(1), steps_per_execution=wish)
 

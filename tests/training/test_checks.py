@@ -1,9 +1,9 @@
 """What is refused before it starts, and what is put right in silence."""
 
-import jobs
 import keras
 import numpy as np
 import pytest
+from support import jobs
 
 import tfdist
 

@@ -1,10 +1,10 @@
 """`fit`, `evaluate` and `predict` against plain Keras on one device."""
 
-import jobs
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support import jobs
 
 import tfdist
 from tfdist.data.delivery.delivery import elements

@@ -1,9 +1,9 @@
 """Half precision and loss scaling over replicas."""
 
-import jobs
 import keras
 import numpy as np
 import pytest
+from support import jobs
 
 pytestmark = pytest.mark.core
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 
 import keras
 import numpy as np
@@ -20,7 +19,7 @@ from tfdist.data import order
 from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
 from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
-from tfdist.process.log import say
+from tfdist.process.log import is_terminal, say
 from tfdist.run import rundir
 from tfdist.strategy.choose import is_chief
 
@@ -144,7 +143,7 @@ def make_callbacks(run, config, source, strategy):
         measuring.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))
     if not writes:
         return [*measuring, report], throughput, report, 0
-    on_terminal = sys.stdout.isatty()
+    on_terminal = is_terminal()
     # Before the report, for whose numbers they have no room: the end of the run tells them.
     screen = keras.callbacks.ProgbarLogger() if on_terminal else EpochLines()
     files = [

@@ -17,13 +17,15 @@ def read_flags(arguments, *, text, out_dir, default_rounds, more=()):
     Args:
         arguments: what follows the script's name.
         text: what the help says.
-        out_dir: where reports go by default.
+        out_dir: where the committed report is, which only `--out_dir` writes over; by default the report goes to
+            runs/<its name>.
         default_rounds: how often each contender is measured by default.
         more: for each flag of the script's own (name, what `add_argument` takes by name).
     """
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=default_rounds, help="how often each contender is measured")
-    parser.add_argument("--out_dir", type=pathlib.Path, default=out_dir, help="where measured.json goes")
+    default = pathlib.Path("runs") / out_dir.name
+    parser.add_argument("--out_dir", type=pathlib.Path, default=default, help=f"where measured.json goes ({default})")
     for name, options in more:
         parser.add_argument(name, **options)
     given = parser.parse_args(arguments)
@@ -84,4 +86,10 @@ def render(results):
 
 def _cells(summaries, figures):
     there = [summaries.get(figure) for figure in figures]
-    return ["" if found is None else f"{found['median']:.4g} ± {found['error']:.2g}" for found in there]
+    return ["" if found is None else _figure(found) for found in there]
+
+
+def _figure(found):
+    # One sample tells nothing of its noise.
+    error = f" ± {found['error']:.2g}" if found["samples"] > 1 else ""
+    return f"{found['median']:.4g}{error}"

@@ -2,6 +2,7 @@
 
 import keras
 
+from tfdist.process.log import show
 from tfdist.run import rundir
 
 
@@ -32,7 +33,7 @@ class EpochLines(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Prints the line."""
-        print(format_epoch(epoch + 1, self.params["epochs"], logs or {}), flush=True)
+        show(format_epoch(epoch + 1, self.params["epochs"], logs or {}))
 
 
 def format_epoch(epoch, epochs, logs):

@@ -4,7 +4,6 @@ import argparse
 import os
 import pathlib
 import platform
-import sys
 
 from tfdist import data
 from tfdist.cluster.fingerprint import TENSORFLOW, count_gpus, fingerprint, read_versions, version_of
@@ -17,6 +16,7 @@ from tfdist.doctor.lines import FAIL, OK, Line, fail_with, is_well, render, to_j
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import TfdistError
 from tfdist.process.exits import INTERRUPTED
+from tfdist.process.log import is_terminal
 from tfdist.run import manifest
 from tfdist.run.rundir import RunDir
 
@@ -33,7 +33,7 @@ def main(arguments=None):
         for line in examine(wishes):
             found.append(line)
             if not wishes.json:
-                print(render(line, colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR")), flush=True)
+                print(render(line, colours=is_terminal() and not os.environ.get("NO_COLOR")), flush=True)
     except KeyboardInterrupt:
         return INTERRUPTED
     if wishes.json:

@@ -149,6 +149,8 @@ class Feed:
             ended: the data came to their end before the span did.
         """
         self._data.hooks.on_epoch_end()
+        if ended and not span.done + done:
+            raise UsageError(f"{self._data.source.name}: there is no batch. Check the data, and what filters them.")
         self._done = span.done + done
         if self._batches:
             ended = ended or self._place(span)[1] + done >= self._batches

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 
+from tfdist.cluster.ports import free_ports
 from tfdist.launch import flags, plan, restarts, summary
 from tfdist.launch.causes import judge, stop_code
 from tfdist.launch.folders import find_folders
@@ -24,7 +25,7 @@ def main(arguments=None):
         folders = find_folders(config)
         if config.dry_run or config.tf_config_only:
             slots = plan.make_slots(config)
-            workers = plan.make_workers(config, folders, slots, ports=plan.free_ports(len(slots)))
+            workers = plan.make_workers(config, folders, slots, ports=free_ports(len(slots)))
             print(plan.text(config, workers, pathlib.Path.cwd()))
             return 0
         rundir.write_json(folders.attempts, [])
@@ -77,7 +78,7 @@ class Launcher:
 
     def _attempt(self, slots):
         number = len(self._past)
-        ports = None if self._config.hosts else plan.free_ports(len(slots))
+        ports = None if self._config.hosts else free_ports(len(slots))
         workers = plan.make_workers(self._config, self._folders, slots, number, ports)
         self._screen.say(
             f"{len(workers)} worker{'s' * (len(workers) > 1)}, attempt {number}; logs in {self._folders.logs}"

@@ -50,6 +50,8 @@ class Child:
         path = pathlib.Path(plan["log"])
         path.parent.mkdir(parents=True, exist_ok=True)
         environ |= xla_cache.variables(path.parent / "xla", environ)
+        # TensorFlow warns at length of each kept program that it reads, and of each GPU that is not there.
+        environ = {"TF_CPP_MIN_LOG_LEVEL": "3"} | environ
         self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             header = _header(self.rank, spec["attempt"], command)

@@ -4,6 +4,7 @@ from absl import flags
 
 from tfdist.launch.config import LaunchConfig
 from tfdist.options.command_line import read_given
+from tfdist.process.errors import UsageError
 
 USAGE = """Starts the workers of a run, here or over ssh, and watches, stops and restarts them together.
 
@@ -68,6 +69,8 @@ def read_config(arguments):
         ValueError: a flag or a value is wrong; the message says which and what to do.
     """
     arguments = list(arguments)
+    if "-m" in arguments and "--" not in arguments:
+        raise UsageError(f"'-m' is not a flag. {_what_to_do_with(arguments[arguments.index('-m') :])}")
     split = arguments.index("--") if "--" in arguments else len(arguments)
     own, command = arguments[:split], arguments[split + 1 :]
     given = read_given(make_flags(), own, command="tfdist.launch", usage=USAGE, module=__name__, cure=_what_to_do_with)

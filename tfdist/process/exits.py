@@ -2,9 +2,10 @@
 
 import atexit
 import contextlib
+import gc
 import inspect
+import io
 import os
-import sys
 import threading
 
 # The user can mend it; the message says how.
@@ -41,8 +42,14 @@ def run_and_leave(main):
     # What Python itself does at its end, and has no public name for.
     threading._shutdown()  # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
-    for stream in (sys.stdout, sys.stderr):
-        # Nobody may listen any more.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+    _flush_files()
     os._exit(code)
+
+
+def _flush_files():
+    """Flushes stdout, stderr and each file that is still open, as Python's own end does."""
+    files = [item for item in gc.get_objects() if issubclass(type(item), io.BufferedWriter | io.TextIOBase)]
+    # Text first: its own buffer goes into the one below. A reader may have gone away.
+    for file in sorted(files, key=lambda item: not isinstance(item, io.TextIOBase)):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            file.flush()

@@ -1,6 +1,7 @@
 """How tfdist speaks: one logger, heard also where nobody has set logging up."""
 
 import logging
+import sys
 
 logger = logging.getLogger("tfdist")
 
@@ -19,6 +20,20 @@ def warn(message):
     """Logs a line about something that the user may want to change, at WARNING."""
     _make_heard()
     logger.warning(message)
+
+
+def show(text):
+    """Prints a line of results on stdout. A reader that goes away, or a full disk behind it, ends no training."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        # What Python still has in its buffer would fail again at the end.
+        sys.stdout = None
+
+
+def is_terminal():
+    """Returns whether stdout is a terminal; without one, as after `>&-`, it is not."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _make_heard():

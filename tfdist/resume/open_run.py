@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 import pathlib
 
 from tfdist.callbacks.base import StepCallback
@@ -10,6 +11,7 @@ from tfdist.checkpoints import checkpoint
 from tfdist.checkpoints.checkpoint import CheckpointError, Saved
 from tfdist.internals.access import models
 from tfdist.process.errors import UsageError
+from tfdist.process.faults import ATTEMPT
 from tfdist.process.log import say, warn
 from tfdist.resume import callback_state, identity
 from tfdist.resume.checkpointer import Checkpointer, Place
@@ -161,6 +163,8 @@ class Store:
         """
         step = self._chief_does(lambda: self._find(resume))
         if step is None:
+            if self._writes and int(os.environ.get(ATTEMPT, "0")) > 0:
+                say("no checkpoint was saved before: the run begins again at its first step.")
             return
         self.restored = checkpoint.restore(self._run_dir, self._model, step, self._about)
         self.place = Place(**self.restored.state["place"])

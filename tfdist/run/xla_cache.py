@@ -30,8 +30,8 @@ def variables(folder, environ):
     own = folder.absolute() / kind_of_machine()
     # A process that has trained before hands its environment on to those that it starts.
     flags = environ.get(_VARIABLE, "").replace(f"{_FLAG}={environ.get(_OWN)}", "").strip()
-    # TensorFlow splits its flags at spaces, and knows no quotes.
-    if _FLAG in flags or " " in str(own):
+    # TensorFlow splits its flags at white space, and knows no quotes.
+    if _FLAG in flags or len(str(own).split()) != 1 or str(own) != str(own).strip():
         return {}
     try:
         _drop_unsealed(own)

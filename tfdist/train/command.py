@@ -16,7 +16,7 @@ from tfdist.process import faults
 from tfdist.process.errors import TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE, STOPPED
 from tfdist.process.heartbeat import make_heartbeat
-from tfdist.process.log import say
+from tfdist.process.log import say, show
 from tfdist.run import rundir, xla_cache
 from tfdist.train import flags
 
@@ -44,7 +44,7 @@ def main(arguments=None):
         return MISTAKE
     except KeyboardInterrupt as interrupt:
         again = f" Go on with --run_dir={run.path}." if run and run.checkpoint_steps() else ""
-        print(f"tfdist.train: {str(interrupt) or 'stopped'}.{again}")
+        show(f"tfdist.train: {str(interrupt) or 'stopped'}.{again}")
         return INTERRUPTED
 
 
@@ -55,8 +55,8 @@ def is_inside(path, folder):
 
 def train(config, cluster, run, heartbeat):
     """The whole river: config → cluster → strategy → sources → model → loop → results."""
-    # A command should be quiet; what the user has set stays.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # A command should be quiet: what matters to Python comes as an exception. What the user has set stays.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if config.jit_compile != "false":
         os.environ.update(xla_cache.variables(run.logs / "xla", os.environ))
     from tfdist import training
@@ -78,7 +78,7 @@ def train(config, cluster, run, heartbeat):
     finished = rundir.finished_summary(run, steps)
     if finished:
         if writes:
-            print(f"the run is finished; nothing to do.\n{assemble.last_lines(run, finished)}")
+            show(f"the run is finished; nothing to do.\n{assemble.last_lines(run, finished)}")
         return 0
     if writes:
         workers = cluster.size if cluster else 1
@@ -109,7 +109,7 @@ def train(config, cluster, run, heartbeat):
             throughput=throughput,
             report=report,
         )
-        print(assemble.last_lines(run, summary, report.line()))
+        show(assemble.last_lines(run, summary, report.line()))
     training.wait_for_all(chosen)
     heartbeat.beat("end")
     return 0

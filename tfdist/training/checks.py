@@ -18,6 +18,23 @@ def check_compiled(model, method):
         )
 
 
+def check_loop(model, method):
+    """Refuses a model with a loop of its own, which tfdist would pass over.
+
+    Args:
+        model: a `keras.Model`.
+        method: "train", "test" or "predict".
+
+    Raises:
+        ValueError: says which method, and what to write instead.
+    """
+    if models.has_own(model, f"make_{method}_function"):
+        raise UsageError(
+            f"the model has a make_{method}_function of its own, which tfdist does not call: it has its own loop. "
+            f"Write what yours does as {method}_step."
+        )
+
+
 def check_training(model, strategy, options):
     """Refuses a model whose parts were not made in its strategy's scope, or whose XLA compilation cannot be.
 

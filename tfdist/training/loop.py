@@ -103,6 +103,7 @@ def fit(
     options = {"exchange": exchange, "compression": compression, "jit_compile": jit_compile}
     options = StepOptions(**options, steps_per_execution=steps_per_execution, sync_batchnorm=sync_batchnorm)
     checks.check_compiled(model, "fit")
+    checks.check_loop(model, "train")
     epochs = limit(epochs, keras.config.max_epochs(), "epochs")
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = data_adapters.split_validation(x, y, sample_weight, validation_split)
@@ -264,6 +265,7 @@ def evaluate(
 
 
 def _evaluate(model, feed, callbacks, call_length=None):
+    checks.check_loop(model, "test")
     models.build(model, feed.spec)
     model.stop_evaluating = False
     callbacks.on_test_begin()

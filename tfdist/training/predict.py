@@ -12,6 +12,7 @@ from tfdist.feeding.static_shapes import for_strategy
 from tfdist.internals.access import models
 from tfdist.process.errors import UsageError
 from tfdist.synchronous.step.programs import Programs
+from tfdist.training import checks
 from tfdist.training.callback_list import make_callback_list
 from tfdist.training.peers import peers_are_needed
 
@@ -37,6 +38,7 @@ def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=Non
     data = make_input(x, batch_size=batch_size, steps=steps)
     feed = Feed(for_strategy(data, model), model.distribute_strategy)
     callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
+    checks.check_loop(model, "predict")
     models.build_layers(model, feed.spec)
     calls = _calls(model, feed, callbacks, own_rows=own_rows)
     if own_rows:

@@ -104,8 +104,11 @@ def compute_loss(model, x, y, y_pred, sample_weight, *, training):
 
 
 def has_own(model, method):
-    """Says whether the model's class brings a method of its own, such as `train_step`, in place of Keras'."""
-    return getattr(type(model), method) is not getattr(keras.Model, method)
+    """Returns whether a model has a method of its own, such as `train_step`, in place of Keras'.
+
+    It may be of the model's class, or set on the model itself.
+    """
+    return method in vars(model) or getattr(type(model), method) is not getattr(keras.Model, method)
 
 
 def layers(model):

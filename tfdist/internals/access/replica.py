@@ -9,6 +9,7 @@ import tensorflow as tf
 
 # Each replica is traced in a thread of its own, and a thread has a context of its own.
 _ROWS: contextvars.ContextVar = contextvars.ContextVar("rows of this replica", default=None)
+_LOSSES: contextvars.ContextVar = contextvars.ContextVar("losses that layers of this replica added", default=None)
 _XLA: contextvars.ContextVar = contextvars.ContextVar("compiled by XLA", default=False)
 _swapping = threading.RLock()
 
@@ -52,9 +53,19 @@ def held(variable, value):
         variable.reset(token)
 
 
+@contextlib.contextmanager
 def rows_are(rows):
     """Says, while it is entered in replica context, which rows are being worked on."""
-    return held(_ROWS, rows)
+    with held(_ROWS, rows), held(_LOSSES, {}):
+        yield
+
+
+def added_losses():
+    """Returns what layers have added as losses on the replica that is traced: a dict, id of a layer → list.
+
+    None outside tfdist's loops.
+    """
+    return _LOSSES.get()
 
 
 def current_rows():

@@ -21,7 +21,7 @@ from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_losses
 
 from tfdist.internals.access.collectives import sum_over_replicas
-from tfdist.internals.access.replica import current_rows, is_compiled_by_xla, swapped
+from tfdist.internals.access.replica import added_losses, current_rows, is_compiled_by_xla, swapped
 from tfdist.internals.cpu_kernels import batchnorm
 from tfdist.process.errors import UsageError
 
@@ -32,6 +32,8 @@ _unscale_loss = keras_losses.unscale_loss_for_distribution
 _moments = keras_nn._compute_moments_sync
 _update_mean = keras.metrics.Mean.update_state
 _add_loss_of_keras = keras.layers.Layer.add_loss
+_own_losses_of_keras = keras.layers.Layer._get_own_losses
+_clear_losses_of_keras = keras.layers.Layer._clear_losses
 
 
 def global_statistics():
@@ -44,7 +46,45 @@ def global_statistics():
         (keras_nn, "_compute_moments_sync", moments),
         *batchnorm.seams(),
         (keras.metrics.Mean, "update_state", update_mean),
+        (keras.layers.Layer, "add_loss", add_loss),
+        (keras.layers.Layer, "_get_own_losses", own_losses),
+        (keras.layers.Layer, "_clear_losses", clear_losses),
     )
+
+
+def add_loss(self, loss):
+    """Stands in for `keras.layers.Layer.add_loss`: keeps each replica's losses apart.
+
+    Keras keeps them on the layer, which all replicas share. Replicas are traced in turns, and change places wherever
+    they meet: in the middle of the model where a BatchNormalization takes its statistics over all of them. The next
+    one then begins its call by clearing the losses of the one before.
+    """
+    losses = added_losses()
+    if losses is None:
+        _add_loss_of_keras(self, loss)
+        return
+    mine = losses.setdefault(id(self), [])
+    before = len(self._losses)
+    _add_loss_of_keras(self, loss)
+    mine.extend(self._losses[before:])
+    del self._losses[before:]
+
+
+def own_losses(self):
+    """Stands in for `keras.layers.Layer._get_own_losses`, likewise."""
+    losses = added_losses()
+    return _own_losses_of_keras(self) if losses is None else list(losses.get(id(self), ()))
+
+
+def clear_losses(self):
+    """Stands in for `keras.layers.Layer._clear_losses`, likewise; Keras calls it for each layer below, too."""
+    losses = added_losses()
+    if losses is None:
+        _clear_losses_of_keras(self)
+        return
+    losses.pop(id(self), None)
+    for layer in self._layers:
+        layer._clear_losses()
 
 
 def padding_left_out(metrics):
@@ -85,7 +125,7 @@ def _ones_beside(values, arguments, dtype):
 def _add_loss(self, loss):
     """Stands in for `keras.layers.Layer.add_loss` where rows may pad: each loss is a scalar already."""
     _that_count(loss, f"add_loss of layer {self.name!r}")
-    return _add_loss_of_keras(self, loss)
+    add_loss(self, loss)
 
 
 def activities_counted_by_rows(layers):

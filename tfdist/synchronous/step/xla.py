@@ -6,9 +6,10 @@ import os
 import keras
 import tensorflow as tf
 
-from tfdist.internals.access import models
+from tfdist.internals.access import models, runtime
 from tfdist.internals.access.collectives import BYTES_PER_PACK
 from tfdist.options.step import AUTO
+from tfdist.process.log import warn
 from tfdist.run import xla_cache
 
 # Gradients alone, steps of 64 rows on two cores with TensorFlow 2.21, XLA against none: an LSTM 2.1 times as fast,
@@ -52,6 +53,10 @@ def resolve(model, wish, feed):
     """
     if wish is None:
         return bool(model.jit_compile)
+    if runtime.is_deterministic():
+        if wish is True:
+            warn("jit_compile=True has no effect because deterministic kernels are asked for, and XLA promises none.")
+        return False
     return wish is True or (wish == AUTO and why_not(model, feed) is None)
 
 

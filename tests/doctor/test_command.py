@@ -1,0 +1,174 @@
+"""`python -m tfdist.doctor`, as a whole: on one machine, on two workers, and where something is red."""
+
+import json
+import sys
+import types
+
+import pytest
+from support.processes import REPOSITORY, free_ports, run_together, run_workers
+
+from tfdist.doctor import command as doctor
+from tfdist.doctor.lines import Line
+from tfdist.run import manifest
+from tfdist.run.manifest import FolderWriter
+from tfdist.run.rundir import RunDir
+
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+BROKEN = "raise ImportError('libcudart is missing')"
+
+
+def lines_of(ended, name):
+    return [line for line in json.loads(ended.out)["lines"] if line["name"] == name]
+
+
+def test_two_workers_are_well_and_sum_for_real(tmp_path):
+    for step in (10, 20):
+        folder = RunDir(tmp_path).checkpoint(step)
+        folder.mkdir(parents=True)
+        writer = FolderWriter(folder)
+        writer.write_json("state.json", {"step": step})
+        manifest.write_manifest(folder, {"step": step, "files": writer.files})
+    # The newest is torn.
+    (folder / "state.json").write_text("{")
+    command = ["-m", "tfdist.doctor", tmp_path, "--json", "--dataset=digits", "--global_batch=100"]
+    ended = run_workers(*command, environ=NO_GPU, deadline_seconds=120)
+    for rank, worker in enumerate(ended):
+        told = json.loads(worker.out)
+        levels = {line["name"]: line["level"] for line in told["lines"] if line["name"] not in ("memory", "disk")}
+        assert set(levels.values()) - {"warn"} == {"ok", "FAIL"}, worker.out + worker.err[-2000:]
+        assert [line["name"] for line in told["lines"] if line["level"] == "FAIL"] == ["checkpoints"]
+        assert (worker.code, told["ok"]) == (1, False)
+        whole, torn = lines_of(worker, "checkpoints")
+        assert (whole["level"], whole["text"]) == ("ok", "step 10 is whole")
+        assert torn["text"].startswith("step 20: ") and "state.json" in torn["text"]
+        assert f"worker {rank} of 2" in lines_of(worker, "cluster")[0]["text"]
+        assert lines_of(worker, "workers")[0]["text"].startswith("all 2 are here")
+        (summed,) = lines_of(worker, "all-reduce")
+        assert summed["text"].startswith("16 MiB over 2 replicas in ")
+        assert summed["text"].endswith(" GB/s; the sums are right")
+        assert [line["text"] for line in lines_of(worker, "data")] == [
+            "digits/train: 1438 rows, 15 steps of 100 (the last one 38)",
+            "worker 0: 719 rows on 1 replica",
+            "worker 1: 719 rows on 1 replica",
+        ]
+        assert "Traceback" not in worker.err
+
+
+def test_promise_19_a_tensorflow_that_does_not_load_on_one_worker_is_told_to_all(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(BROKEN)
+    broken = NO_GPU | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    environs = with_cluster([NO_GPU, broken])
+    command = ("-m", "tfdist.doctor", "--json", "--timeout_seconds=60")
+    ended = run_together([command] * 2, environs, 90, REPOSITORY)
+    for worker in ended:
+        assert worker.code == 1, worker.err[-2000:]
+        (met,) = lines_of(worker, "workers")
+        assert met["level"] == "FAIL"
+        assert met["text"].endswith('tensorflow: "loads" on worker 0, "does not load" on worker 1')
+        assert lines_of(worker, "all-reduce") == []
+    assert lines_of(ended[1], "loading")[0]["text"] == "TensorFlow does not load: ImportError: libcudart is missing"
+
+
+def with_cluster(environs, workers=None):
+    """Adds TF_CONFIG for each of the first workers of a cluster."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers or len(environs))]
+    return [
+        environ
+        | {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})}
+        for rank, environ in enumerate(environs)
+    ]
+
+
+def test_promise_17_a_worker_alone_in_its_cluster_is_red_and_no_traceback(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(BROKEN)
+    (environ,) = with_cluster([NO_GPU | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}], workers=2)
+    wrong = environ | {"TF_CONFIG": "{cluster"}
+    command = ("-m", "tfdist.doctor", tmp_path / "none", "--timeout_seconds=3", "--dataset=digit")
+    alone, mistaken = run_together([command] * 2, [environ, wrong], 60, tmp_path)
+    assert (alone.code, mistaken.code) == (1, 1)
+    assert "FAIL  workers       1 of 2 workers missing 3 s after the first one started: worker 1 (" in alone.out
+    assert "-> Start it, or see there why not; every worker needs the same list of workers" in alone.out
+    assert f"FAIL  checkpoints   there is no folder {tmp_path / 'none'}" in alone.out
+    assert "FAIL  loading       TensorFlow does not load: ImportError: libcudart is missing" in alone.out
+    assert "FAIL  cluster       TF_CONFIG: not JSON at line 1, column 2" in mistaken.out
+    assert "FAIL  loading" in mistaken.out
+    assert "\033" not in alone.out
+    assert "Traceback" not in alone.err + mistaken.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data_dir=a"], "--data_dir needs --dataset: the name of what lies there."),
+        (["--timeout_seconds=0"], "--timeout_seconds is 0. Use a number above 0."),
+        (["--timeout_seconds=nan"], "--timeout_seconds is nan. Use a number above 0."),
+        (["--global_batch=0"], "--global_batch is 0. Use 1 or more."),
+        (["--data=a"], "unrecognized arguments: --data=a"),
+    ],
+)
+def test_a_wrong_command_line_is_one_message_and_exit_code_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        doctor.main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(message)
+
+
+@pytest.fixture
+def findings(monkeypatch):
+    """Plants what is found."""
+
+    def plant(*lines):
+        monkeypatch.setattr(doctor, "examine", lambda wishes: iter(lines))
+
+    return plant
+
+
+@pytest.mark.parametrize(("level", "code"), [("ok", 0), ("warn", 0), ("FAIL", 1)])
+def test_the_exit_code_is_1_where_something_is_red(findings, capsys, level, code):
+    findings(Line("ok", "a", "fine"), Line(level, "b", "c"))
+    assert doctor.main([]) == code
+    assert capsys.readouterr().out == f"ok    a             fine\n{level:<4}  b             c\n"
+    assert doctor.main(["--json"]) == code
+    assert json.loads(capsys.readouterr().out)["ok"] == (code == 0)
+
+
+def test_colours_are_for_terminals_alone(findings, capsys, monkeypatch):
+    findings(Line("warn", "a", "b"))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    doctor.main([])
+    assert capsys.readouterr().out == "\033[33mwarn\033[0m  a             b\n"
+    monkeypatch.setenv("NO_COLOR", "1")
+    doctor.main([])
+    assert capsys.readouterr().out == "warn  a             b\n"
+
+
+def test_ctrl_c_ends_it_quietly(monkeypatch, capsys):
+    def interrupted(wishes):
+        yield Line("ok", "a", "b")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "examine", interrupted)
+    assert doctor.main([]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_data_set_that_cannot_be_is_red_without_tensorflow(monkeypatch, tmp_path):
+    class NoHelper(types.SimpleNamespace):
+        def ask(self, command, **_):
+            assert command == "load"
+            return {"tensorflow": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": [], "tpu_signs": []}
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(doctor, "Helper", lambda environ: NoHelper())
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    wishes = doctor.read_arguments(["--dataset=images", f"--data_dir={tmp_path / 'none'}"])
+    *_, line = doctor.examine(wishes)
+    assert (line.level, line.name) == ("FAIL", "data")
+    assert line.text == f"images: data_dir is '{tmp_path / 'none'}': no such folder"

@@ -1,0 +1,218 @@
+"""A run's config is checked when it is made, and says which field is wrong and what to do."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from tfdist.options import run as config
+from tfdist.options.run import RunConfig
+
+
+def make_something():
+    """Stands for a model, a data set or an optimizer of a recipe's own."""
+
+
+def refusal(**fields):
+    with pytest.raises(ValueError) as error:
+        RunConfig(**fields)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"strategy": "miror"},
+            "strategy is 'miror'. Use one of auto, one_device, mirrored, multi_worker, tpu.",
+        ),
+        (
+            {"precision": "half"},
+            "precision is 'half'. Use one of float32, float64, mixed_float16, mixed_bfloat16.",
+        ),
+        ({"resume": True}, "resume is True. Use one of auto, never, must."),
+        (
+            {"optimizer": "Adam"},
+            "optimizer is 'Adam'. Use one of adadelta, adafactor, adagrad, adam, adamax, adamw, "
+            "ftrl, lamb, lars, lion, nadam, rmsprop, sgd.",
+        ),
+        ({"epochs": 0}, "epochs is 0. Use a whole number from 1."),
+        ({"steps": -3}, "steps is -3. Use a whole number from 1."),
+        ({"replicas": 0}, "replicas is 0. Use a whole number from 1."),
+        ({"checkpoint_every_steps": 2.0}, "checkpoint_every_steps is 2.0. Use a whole number"),
+        ({"global_batch": None}, "global_batch is None. Use a whole number from 1."),
+        ({"steps_per_execution": True}, "steps_per_execution is True. Use a whole number from 1, or 'auto'."),
+        ({"steps_per_execution": "all"}, "steps_per_execution is 'all'. Use a whole number from 1, or 'auto'."),
+        ({"seed": -1}, "seed is -1. Use a whole number from 0 to 4294967295."),
+        ({"seed": 2**32}, "seed is 4294967296. Use a whole number from 0 to 4294967295."),
+        ({"seed": "1"}, "seed is '1'. Use a whole number from 0 to 4294967295."),
+        ({"seed": True}, "seed is True. Use a whole number from 0 to 4294967295."),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0. Use a number above 0."),
+        ({"learning_rate": -1}, "learning_rate is -1. Use a number above 0."),
+        ({"learning_rate": math.nan}, "learning_rate is nan. Use a number above 0."),
+        ({"learning_rate": math.inf}, "learning_rate is inf. Use a number above 0."),
+        ({"warmup_epochs": -1}, "warmup_epochs is -1. Use a number from 0."),
+        ({"start_seconds": 0}, "start_seconds is 0. Use a number above 0."),
+        ({"base_batch": 0}, "base_batch is 0. Use a whole number from 1."),
+        ({"replica_batch": 0}, "replica_batch is 0. Use a whole number from 1."),
+        ({"jit_compile": True}, "jit_compile is True. Use one of auto, true, false."),
+        ({"scaling": "cubic"}, "scaling is 'cubic'. Use one of linear, square_root."),
+        ({"run_dir": ""}, "run_dir is empty. Give a folder, or leave it out."),
+        ({"data_dir": ""}, "data_dir is empty. Give a folder, or leave it out."),
+    ],
+)
+def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
+    assert message in refusal(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"epochs": 2, "steps": 30},
+            "epochs is 2 and steps is 30: both say how long to train. Give one of them.",
+        ),
+        (
+            {"optimizer": make_something, "learning_rate": 0.1},
+            "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name, but "
+            "optimizer is a function. Set them inside it.",
+        ),
+        (
+            {"optimizer": make_something, "learning_rate": None, "warmup_epochs": 1},
+            "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name",
+        ),
+        (
+            {"learning_rate": None, "base_batch": 256},
+            "base_batch and warmup_epochs fit a learning_rate, and there is none. Give it too.",
+        ),
+        (
+            {"global_batch": 64, "replica_batch": 16},
+            "global_batch is 64 and replica_batch is 16: each says how many rows a step has. Give one of them.",
+        ),
+        (
+            {
+                "optimizer": make_something,
+                "learning_rate": None,
+                "optimizer_options": {"momentum": 0.9},
+            },
+            "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name",
+        ),
+        (
+            {"model": make_something, "model_options": {"dense": 3}},
+            "model_options are for a model given by name, but model is a function. Set them",
+        ),
+        (
+            {"dataset": make_something, "download": True},
+            "data_dir, dataset_options and download are for a data set given by name, but dataset "
+            "is a function. Set them inside it.",
+        ),
+        ({"dataset": make_something, "data_dir": "d"}, "data_dir, dataset_options and download"),
+        (
+            {"dataset": make_something, "dataset_options": {"rows": 3}},
+            "data_dir, dataset_options and download",
+        ),
+        (
+            {"strategy": "multi_worker", "replicas": 2},
+            "replicas is 2, but multi_worker takes its number from the devices. Leave it out.",
+        ),
+        ({"strategy": "tpu", "replicas": 8}, "replicas is 8, but tpu takes its number from"),
+        (
+            {"resume": "must"},
+            "resume is 'must', but there is no run_dir to go on in. Give the folder of the run.",
+        ),
+    ],
+)
+def test_a_contradiction_is_refused(fields, message):
+    assert message in refusal(**fields)
+
+
+@pytest.mark.parametrize("field", ["strategy", "precision", "resume"])
+def test_only_a_model_a_data_set_and_an_optimizer_may_be_functions(field):
+    assert refusal(**{field: make_something}).startswith(f"{field} is <function make_something")
+    RunConfig(
+        model=make_something,
+        model_options={},
+        dataset=make_something,
+        optimizer=make_something,
+        learning_rate=None,
+    )
+
+
+def test_a_misspelt_field_is_refused():
+    with pytest.raises(TypeError, match="global_bach"):
+        RunConfig(global_bach=64)
+    with pytest.raises(TypeError, match="global_bach"):
+        RunConfig().replace(global_bach=64)
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig().seed = 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "emptied"),
+    [
+        ({"steps": 7}, {"epochs": None}),
+        ({"model": "mlp"}, {"model_options": {}, "expected": {}}),
+        ({"dataset": "mnist"}, {"dataset_options": {}, "data_dir": None, "expected": {}}),
+        ({"optimizer": "sgd"}, {"optimizer_options": {}, "learning_rate": None}),
+        ({"global_batch": 8}, {}),
+    ],
+)
+def test_what_belonged_to_a_replaced_value_goes_with_it(changes, emptied):
+    full = RunConfig(epochs=3, dataset_options={"a": 1}, data_dir="d", optimizer_options={"beta_1": 0.8})
+    expected = dataclasses.asdict(full) | emptied | changes
+    assert dataclasses.asdict(full.replace(**changes)) == expected
+
+
+def test_epochs_take_the_place_of_steps():
+    changed = RunConfig(steps=5).replace(epochs=2)
+    assert (changed.epochs, changed.steps) == (2, None)
+
+
+def test_the_same_value_again_leaves_what_belongs_to_it():
+    full = RunConfig(epochs=3)
+    same = full.replace(model="cnn", dataset="digits", optimizer="adam", epochs=3)
+    assert same == full
+    assert same.learning_rate == 2e-3
+
+
+def test_what_is_given_together_with_a_new_value_stays():
+    changed = RunConfig().replace(optimizer="sgd", learning_rate=0.5)
+    assert (changed.optimizer, changed.learning_rate) == ("sgd", 0.5)
+
+
+def test_a_replaced_config_is_checked_too():
+    with pytest.raises(ValueError, match="epochs is 2 and steps is 3: both say how long"):
+        RunConfig().replace(epochs=2, steps=3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps"),
+    [({}, 460), ({"epochs": 3}, 69), ({"steps": 5}, 5), ({"steps": 1000}, 1000)],
+)
+def test_the_total_of_steps_comes_from_steps_or_epochs_or_20_epochs(fields, steps):
+    assert RunConfig(**fields).total_steps(23) == steps
+
+
+def test_a_config_is_written_as_json_with_functions_by_name():
+    run = RunConfig(model=make_something, model_options={}, metrics=("accuracy", "mse"))
+    read = json.loads(json.dumps(run.to_dict()))
+    assert read.keys() == {field.name for field in dataclasses.fields(RunConfig)}
+    assert read["model"].endswith("test_run:make_something")
+    assert read["metrics"] == ["accuracy", "mse"]
+    assert read["expected"] == {"accuracy": 0.98}
+    assert read["learning_rate"] == 2e-3
+
+
+def test_the_listed_names_are_all_taken():
+    for field, names in (
+        ("strategy", config.STRATEGIES),
+        ("precision", config.PRECISIONS),
+        ("optimizer", config.OPTIMIZERS),
+    ):
+        assert [getattr(RunConfig(**{field: name}), field) for name in names] == list(names)
+    for name in config.RESUMES:
+        assert RunConfig(resume=name, run_dir="d").resume == name

@@ -1,0 +1,414 @@
+"""A run that was stopped and goes on ends as the run that was never stopped."""
+
+import contextlib
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from support import jobs
+from support.processes import REPOSITORY, run_workers
+
+import tfdist
+from tfdist.callbacks.base import StepCallback
+from tfdist.checkpoints import checkpoint
+from tfdist.checkpoints.checkpoint import CheckpointError
+from tfdist.data.sources.arrays import from_arrays
+from tfdist.run import manifest
+from tfdist.run.rundir import RunDir
+
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("cpus")]
+
+# Seven steps an epoch, the last one of five rows.
+ROWS, BATCH, PER_EPOCH = 53, 8, 7
+
+
+class StoppedError(Exception):
+    """The end of a run that is stopped."""
+
+
+class StopAfter(StepCallback):
+    """Ends a run without a word to anybody, once so many steps are done and whatever was to be saved is saved."""
+
+    def __init__(self, step):
+        super().__init__()
+        self._last = step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._done == self._last:
+            raise StoppedError
+
+
+def make_source(**order):
+    x, y = jobs.make_rows(ROWS, keras.config.floatx())
+    return from_arrays(x, y, **({"global_batch": BATCH, "seed": 5} | order))
+
+
+def adam(**options):
+    return keras.optimizers.Adam(0.02, **options)
+
+
+OPTIMIZERS = {
+    "adam": adam,
+    "ema": lambda: adam(use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=4),
+    "accumulation": lambda: adam(gradient_accumulation_steps=3),
+    "loss scale": lambda: keras.optimizers.LossScaleOptimizer(adam(), dynamic_growth_steps=3),
+}
+
+
+@contextlib.contextmanager
+def policy(name):
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def make_model(optimizer=adam, *, dropout=0.3, units=8):
+    keras.utils.set_random_seed(7)
+    model = keras.Sequential(
+        [
+            keras.Input((jobs.WIDTH,)),
+            keras.layers.Dense(units, "tanh"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(dropout),
+            keras.layers.Dense(jobs.CLASSES, "softmax", dtype=keras.config.floatx()),
+        ]
+    )
+    model.compile(optimizer(), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def build(strategy, make=make_model):
+    with strategy.scope():
+        model = make()
+        model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def train(where, *, epochs=3, source=None, make=make_model, **arguments):
+    """Trains a model, or a new one on a strategy; gives (model, history)."""
+    model = where if isinstance(where, keras.Model) else build(where, make)
+    history = tfdist.fit(model, source or make_source(), epochs=epochs, verbose=0, **arguments)
+    return model, history.history
+
+
+def stop(where, run_dir, *, at, every=1, callbacks=(), **arguments):
+    """Trains until step `at`, and leaves it there."""
+    arguments |= {"run_dir": run_dir, "checkpoint_every_steps": every, "callbacks": [*callbacks, StopAfter(at)]}
+    with contextlib.suppress(StoppedError):
+        train(where, **arguments)
+        raise AssertionError("the run was not stopped")
+
+
+def resume(where, run_dir, **arguments):
+    return train(where, run_dir=run_dir, resume="must", **arguments)
+
+
+def state(model):
+    return [np.asarray(variable) for variable in checkpoint.variables_of(model)]
+
+
+def assert_same(mine, theirs):
+    """Holds (model or its state, history) of a resumed run against the undisturbed run's, bit by bit."""
+    states = [state(one) if isinstance(one, keras.Model) else one for one, _ in (mine, theirs)]
+    for one, other in zip(*states, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Also of the epochs that an earlier process trained.
+    assert mine[1] == theirs[1]
+
+
+class Reused:
+    """One model for many runs, since tracing it takes longest; each run begins with the same or with odd values."""
+
+    def __init__(self, strategy, make):
+        self._model = build(strategy, make)
+        self._first = state(self._model)
+
+    def new(self):
+        for variable, value in zip(checkpoint.variables_of(self._model), self._first, strict=True):
+            variable.assign(value)
+        return self._model
+
+    def odd(self):
+        for variable in checkpoint.variables_of(self._model):
+            variable.assign(np.asarray(variable) + np.ones((), variable.dtype))
+        return self._model
+
+    def train(self, **arguments):
+        model, history = train(self.new(), **arguments)
+        return state(model), history
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_promise_30_a_run_stopped_anywhere_ends_with_the_very_weights(make_strategy, tmp_path, optimizer, replicas):
+    with policy("mixed_float16" if optimizer == "loss scale" else "float32"):
+        run = Reused(make_strategy(replicas), lambda: make_model(OPTIMIZERS[optimizer]))
+        whole = run.train()
+        # In the first epoch, at the end of one, in a later one; after 4 and 10 steps gradients wait for their update.
+        for at, every in [(4, 2), (PER_EPOCH, 7), (12, 5)]:
+            stop(run.new(), tmp_path / str(at), at=at, every=every)
+            resumed = resume(run.odd(), tmp_path / str(at))
+            assert_same(resumed, whole)
+
+
+def test_promise_30_a_new_process_needs_nothing_but_the_folder(make_strategy, tmp_path):
+    arguments = {"make": lambda: make_model(OPTIMIZERS["accumulation"]), "validation_data": make_source()}
+    whole = train(make_strategy(2), **arguments)
+    stop(make_strategy(2), tmp_path, at=10, **arguments)
+    assert_same(resume(make_strategy(2), tmp_path, **arguments), whole)
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 3)])
+def test_promise_30_another_number_of_replicas_goes_on(make_strategy, tmp_path, float64, first, second):
+    def make():
+        return make_model(OPTIMIZERS["accumulation"], dropout=0.0)
+
+    model, history = train(make_strategy(first), make=make)
+    stop(make_strategy(first), tmp_path, at=10, every=5, make=make)
+    resumed, rest = resume(make_strategy(second), tmp_path, make=make)
+    np.testing.assert_allclose(jobs.weights_of(resumed), jobs.weights_of(model), rtol=0, atol=1e-9)
+    for name, values in rest.items():
+        np.testing.assert_allclose(values, history[name], rtol=1e-6, err_msg=name)
+
+
+def test_promise_30_a_run_of_so_many_steps_is_a_part_of_a_longer_one(make_strategy, tmp_path):
+    run, arguments = Reused(make_strategy(2), make_model), {"validation_data": make_source()}
+    whole = run.train(**arguments)
+    for steps in (5, 2 * PER_EPOCH + 3):
+        train(run.new(), steps=steps, run_dir=tmp_path / str(steps), **arguments)
+        assert_same(resume(run.odd(), tmp_path / str(steps), **arguments), whole)
+
+
+def batches(rows=ROWS, dtype="float32"):
+    return tf.data.Dataset.from_tensor_slices(jobs.make_rows(rows, dtype)).batch(BATCH)
+
+
+def test_promise_30_data_of_unknown_length_go_on_at_the_end_of_an_epoch(make_strategy, tmp_path):
+    run, arguments = Reused(make_strategy(2), make_model), {"source": batches().filter(lambda x, y: True)}
+    whole = run.train(**arguments)
+    train(run.new(), epochs=1, run_dir=tmp_path, checkpoint_every_steps=PER_EPOCH, **arguments)
+    assert_same(resume(run.odd(), tmp_path, **arguments), whole)
+
+
+@pytest.mark.filterwarnings("ignore:x. the data ended after 3 batches:UserWarning")
+def test_promise_30_epochs_that_the_data_cut_short_are_counted_rightly(make_strategy, tmp_path):
+    # Epochs of 4 and 3 steps in turn.
+    run, arguments = Reused(make_strategy(1), make_model), {"source": batches(), "steps_per_epoch": 4, "epochs": 6}
+    whole = run.train(**arguments)
+    stop(run.new(), tmp_path, at=14, every=20, **arguments)
+    assert RunDir(tmp_path).checkpoint_steps() == [7, 11, 14]
+    assert_same(resume(run.odd(), tmp_path, **arguments), whole)
+
+
+class Remembering(keras.callbacks.Callback):
+    """A callback of the user's own that joins in."""
+
+    def on_train_begin(self, logs=None):
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append((batch, logs["loss"]))
+
+    def get_state(self):
+        return {"seen": self.seen, "array": np.arange(3, dtype="int8"), "number": np.float32(0.5)}
+
+    def set_state(self, state):
+        assert state["array"].dtype == "int8"
+        assert state["number"] == 0.5
+        self.seen = [tuple(item) for item in state["seen"]]
+
+
+def make_callbacks(folder):
+    return [
+        keras.callbacks.EarlyStopping("loss", patience=2, min_delta=0.05, restore_best_weights=True),
+        keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=0.2),
+        keras.callbacks.ReduceLROnPlateau("loss", factor=0.7, patience=2, min_delta=0.2, cooldown=1),
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
+        keras.callbacks.ModelCheckpoint(str(folder / "{epoch}.weights.h5"), "loss", 0, True, True),
+        Remembering(),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:`save_best_only`:UserWarning")
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_promise_30_callbacks_decide_as_if_nothing_had_happened(make_strategy, tmp_path, replicas):
+    run, run_dir = Reused(make_strategy(replicas), make_model), tmp_path / "run"
+    arguments = {"epochs": 12, "validation_data": make_source()}
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    callbacks = make_callbacks(tmp_path / "whole")
+    whole = run.train(callbacks=callbacks, **arguments)
+    assert 3 < len(whole[1]["loss"]) < 12
+    model = run.new()
+    for at in (10, 3 * PER_EPOCH):
+        mine = make_callbacks(tmp_path / "parts")
+        stop(model, run_dir, at=at, callbacks=mine, **arguments)
+        assert mine[-1].seen == callbacks[-1].seen[: len(mine[-1].seen)]
+        model = run.odd()
+    mine = make_callbacks(tmp_path / "parts")
+    assert_same(resume(model, run_dir, callbacks=mine, **arguments), whole)
+    assert mine[-1].seen == callbacks[-1].seen
+    for one, other in zip(mine[:-1], callbacks[:-1], strict=True):
+        for attribute in ("best", "wait", "stopped_epoch", "best_epoch", "cooldown_counter"):
+            assert getattr(one, attribute, None) == getattr(other, attribute, None)
+    saved = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("whole", "parts")]
+    assert saved[0] == saved[1] != []
+    # It was over, and stays so.
+    assert_same(resume(run.odd(), run_dir, callbacks=make_callbacks(tmp_path / "parts"), **arguments), whole)
+
+
+def test_promise_30_weights_swapped_for_their_averages_are_swapped_back(make_strategy, tmp_path):
+    def callbacks():
+        return [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
+
+    run = Reused(make_strategy(1), lambda: make_model(lambda: adam(use_ema=True, ema_momentum=0.9)))
+    whole = run.train(callbacks=callbacks())
+    stop(run.new(), tmp_path, at=PER_EPOCH, every=30, callbacks=callbacks())
+    assert_same(resume(run.odd(), tmp_path, callbacks=callbacks()), whole)
+
+
+@pytest.fixture(scope="module")
+def stopped_once(cpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    stop(tf.distribute.OneDeviceStrategy(cpus[0]), folder, at=9)
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """The folder of a run of one device that was stopped after step 9."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"global_batch": 9}, "the data's global_batch there is 8, here it is 9."),
+        ({"seed": 6}, "the data's seed there is 5, here it is 6."),
+        ({"shuffle": False}, "the data's shuffle there is True, here it is False."),
+        ({"name": "others"}, "the data's name there is 'arrays', here it is 'others'."),
+        ({"drop_remainder": True}, "the data's drop_remainder there is False, here it is True."),
+    ],
+)
+def test_other_data_under_a_checkpoint_are_refused(make_strategy, stopped, changes, difference):
+    with pytest.raises(CheckpointError) as error:
+        resume(make_strategy(1), stopped, source=make_source(**changes))
+    assert str(error.value) == (
+        f"checkpoint {RunDir(stopped).checkpoint(9)}: {difference} Use the data that wrote it, or another run_dir."
+    )
+
+
+def test_more_rows_other_types_and_other_epochs_are_refused(make_strategy, stopped):
+    x, y = jobs.make_rows(ROWS + 1, "float32")
+    for source, difference in [
+        (from_arrays(x, y, global_batch=BATCH, seed=5), "the data's rows there is 53, here it is 54."),
+        (
+            from_arrays(x[1:], y[1:].astype("int64"), global_batch=BATCH, seed=5),
+            "the data's types there is ['float32 (4,)', 'int32 ()'], here it is ['float32 (4,)', 'int64 ()'].",
+        ),
+    ]:
+        with pytest.raises(CheckpointError) as error:
+            resume(make_strategy(1), stopped, source=source)
+        assert difference in str(error.value)
+    with pytest.raises(CheckpointError, match="the data's steps_per_epoch there is None, here it is 3"):
+        resume(make_strategy(1), stopped, steps_per_epoch=3)
+
+
+def test_batches_of_the_users_own_are_known_by_their_number_and_types(make_strategy, tmp_path):
+    train(make_strategy(1), source=batches(), epochs=1, run_dir=tmp_path)
+    with pytest.raises(CheckpointError, match="the data's batches there is 7, here it is 3"):
+        resume(make_strategy(1), tmp_path, source=batches(20))
+    with pytest.raises(CheckpointError, match=r"the data's types there is .'float32 \(4,\)'"):
+        resume(make_strategy(1), tmp_path, source=batches(dtype="float64"))
+
+
+def test_another_model_is_refused(make_strategy, stopped):
+    with pytest.raises(CheckpointError, match=r"/kernel float32\(4, 8\) there is .*float32\(4, 9\) here"):
+        resume(make_strategy(1), stopped, make=lambda: make_model(units=9))
+
+
+def test_what_may_change_does_and_what_matters_is_mentioned(make_strategy, stopped, caplog):
+    def make():
+        model = make_model(lambda: keras.optimizers.Adam(0.5, beta_1=0.8))
+        model.steps_per_execution = 4
+        return model
+
+    resume(make_strategy(2), stopped, make=make, callbacks=[keras.callbacks.TerminateOnNaN()], epochs=4)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith(f"checkpoint {RunDir(stopped).checkpoint(9)}: the optimizer there is 'amsgrad=False, ")
+    assert "beta_1=0.9" in told
+    assert "here it is 'amsgrad=False, beta_1=0.8" in told
+
+
+def test_other_threads_and_versions_are_mentioned(make_strategy, stopped, caplog, monkeypatch):
+    from tfdist.strategy import hardware
+
+    here = hardware.numerics()
+    monkeypatch.setattr(hardware, "numerics", lambda: {**here, "keras": "9.9", "intra_op_threads": 77})
+    resume(make_strategy(1), stopped)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    there = f"keras {here['keras']} there, 9.9 here, intra_op_threads {here['intra_op_threads']} there, 77 here"
+    assert told == (
+        f"checkpoint {RunDir(stopped).checkpoint(9)}: {there}. The weights may come to differ from an undisturbed "
+        "run's by rounding."
+    )
+
+
+def test_promise_29_a_torn_checkpoint_is_named_and_the_one_before_taken(make_strategy, stopped, caplog):
+    run = RunDir(stopped)
+    model, history = train(make_strategy(1))
+    whole = state(model), history
+    (run.checkpoint(9) / "variables.npz").write_bytes(b"")
+    resumed = resume(model, stopped, checkpoint_every_steps=20)
+    assert_same(resumed, whole)
+    assert caplog.messages[0].startswith(f"checkpoint {run.checkpoint(9)} is damaged: variables.npz has 0 bytes, and ")
+    assert caplog.messages[0].endswith(" were written. Going on from step 8 instead.")
+    # It does not count among those that are kept.
+    assert [problem for _, problem, _ in manifest.inspect(run)] == [None] * 3
+
+
+def test_promise_29_a_run_without_a_whole_checkpoint_does_not_begin_anew(make_strategy, stopped):
+    for step in RunDir(stopped).checkpoint_steps():
+        (RunDir(stopped).checkpoint(step) / "state.json").unlink()
+    with pytest.raises(CheckpointError) as error:
+        train(make_strategy(1), run_dir=stopped)
+    assert str(error.value) == (
+        f"checkpoints {stopped}/checkpoints: not one of 3 is whole (step-00000009: state.json is missing; "
+        "step-00000008: state.json is missing; step-00000007: state.json is missing). Bring one back, or delete the "
+        "folder to begin anew."
+    )
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(make_strategy, tmp_path):
+    losses = iter([3.0, 1.0, float("nan"), 2.0, 5.0])
+
+    class Judge(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = next(losses)
+
+    model, _ = train(make_strategy(1), epochs=3, run_dir=tmp_path, keep_checkpoints=1, callbacks=[Judge()])
+    resume(model, tmp_path, epochs=5, keep_checkpoints=1, callbacks=[Judge()])
+    run = RunDir(tmp_path)
+    assert run.checkpoint_steps() == [2 * PER_EPOCH, 5 * PER_EPOCH]
+    assert json.loads(run.best.read_text()) == {"step": 2 * PER_EPOCH, "by": "val_loss", "value": 1.0}
+    assert manifest.best_step(run) == 2 * PER_EPOCH
+    with pytest.raises(ValueError, match=r"keep_checkpoints is 0\. Use a whole number from 1"):
+        train(make_strategy(1), run_dir=tmp_path, keep_checkpoints=0)
+
+
+def test_promise_30_two_workers_go_on_together(tmp_path):
+    ended = run_workers(REPOSITORY / "tests" / "support" / "resume_worker.py", tmp_path, deadline_seconds=150)
+    for worker, refusal in zip(ended, ["FileExistsError", "CheckpointError"], strict=True):
+        assert worker.code == 0, worker.err[-3000:]
+        assert worker.out.splitlines() == ["stopped", "same True True", refusal]
+        # Going on within an epoch gives each replica its own metrics back, without a word from TensorFlow.
+        assert "eagerly has significant overhead" not in worker.err
+    assert "step-00000099 is damaged: manifest.json is missing. Going on from step 8 instead." in ended[0].err
+    # The newest three, the best among them or beside.
+    assert len(RunDir(tmp_path).checkpoint_steps()) in (3, 4)
+    assert not list(RunDir(tmp_path).checkpoints.glob(".*"))

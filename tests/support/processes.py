@@ -1,0 +1,82 @@
+"""Real processes for tests: every one has a deadline that ends in SIGKILL, for a hung worker swallows SIGTERM."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a process ended; `code` is negative for a signal, -9 for the deadline."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_python(*arguments, environ=None, deadline_seconds=120, folder=REPOSITORY):
+    """Runs `python *arguments` to its end."""
+    (ended,) = run_together([arguments], [environ or {}], deadline_seconds, folder)
+    return ended
+
+
+def run_workers(*arguments, workers=2, environ=None, deadline_seconds=120, folder=REPOSITORY):
+    """Runs `python *arguments` once a worker, each with its TF_CONFIG on loopback; gives an `Ended` each."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    environs = [
+        {
+            **(environ or {}),
+            "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}),
+        }
+        for index in range(workers)
+    ]
+    return run_together([arguments] * workers, environs, deadline_seconds, folder)
+
+
+def run_together(commands, environs, deadline_seconds, folder):
+    """Runs several Python commands side by side."""
+    clean = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    clean["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=clean | environ,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        for command, environ in zip(commands, environs, strict=True)
+    ]
+    deadline = time.monotonic() + deadline_seconds
+    return [_wait(process, deadline) for process in processes]
+
+
+def _wait(process, deadline):
+    try:
+        out, err = process.communicate(timeout=max(1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+    return Ended(process.returncode, out, err)
+
+
+def free_ports(count):
+    """Finds ports that are free now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
+    finally:
+        for item in sockets:
+            item.close()

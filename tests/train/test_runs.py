@@ -1,0 +1,254 @@
+"""`python -m tfdist.train` as a user runs it: what it prints, what it leaves, how it goes on."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from support.processes import REPOSITORY
+from support.small_files import write_images
+
+from tfdist.process import exits
+from tfdist.train import command as train
+
+SMALL = ["--model=mlp", "--strategy=one_device", "--epochs=2"]
+
+
+def read_summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_the_default_run_reaches_98_percent_on_two_replicas(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--strategy=mirrored"]) == 0
+    run = tmp_path / "runs" / "digits_cnn-1"
+    summary = read_summary(run)
+    assert summary["metrics"]["accuracy"] >= 0.98
+    assert (summary["replicas"], summary["strategy"]) == (2, "MirroredStrategy")
+    assert (summary["steps"], summary["examples_seen"]) == (20 * 45, 20 * 1438)
+    assert summary["examples_per_second"] > 0
+    assert set(summary["versions"]) == {"tfdist", "tensorflow", "keras", "numpy", "python"}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 21))
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "examples_per_second"} < set(lines[0])
+    assert json.loads((run / "config.json").read_text())["strategy"] == "mirrored"
+    assert len(list(run.glob("tensorboard/**/events.out.tfevents.*"))) >= 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("epoch 1/20  loss ")
+    assert out[-2].startswith("test loss ")
+    assert out[-1] == "runs/digits_cnn-1"
+
+
+def test_a_finished_run_is_not_trained_again_and_a_longer_one_goes_on_also_with_other_calls(tmp_path, capsys, caplog):
+    flags = [*SMALL, f"--run_dir={tmp_path}"]
+    assert train.main(flags) == 0
+    first = read_summary(tmp_path)
+    assert train.main(flags) == 0
+    assert read_summary(tmp_path) == first
+    assert "the run is finished; nothing to do." in capsys.readouterr().out
+    with caplog.at_level("INFO", "tfdist"):
+        assert train.main([*SMALL[:2], "--epochs=3", "--steps_per_execution=auto", f"--run_dir={tmp_path}"]) == 0
+    assert "steps_per_execution: auto chose up to " in caplog.text
+    assert json.loads((tmp_path / "config.json").read_text())["steps_per_execution"] == "auto"
+    assert capsys.readouterr().out.startswith("epoch 3/3")
+    straight = tmp_path / "straight"
+    assert train.main([*SMALL[:2], "--epochs=3", f"--run_dir={straight}"]) == 0
+    assert read_summary(tmp_path)["weights_sha256"] == read_summary(straight)["weights_sha256"]
+
+
+def test_a_folder_of_another_run_is_refused_by_the_first_difference(tmp_path, capsys):
+    assert train.main(["--model=mlp", "--strategy=one_device", "--steps=2", f"--run_dir={tmp_path}"]) == 0
+    for flag, difference in (
+        ("--seed=9", "seed is 0 there, and 9 here"),
+        ("--learning_rate=0.5", "learning_rate is 0.002 there, and 0.5 here"),
+        ("--model=cnn", "model is 'mlp' there, and 'cnn' here"),
+        ("--global_batch=64", "global_batch is 32 there, and 64 here"),
+        ("--compression=bfloat16", "compression is 'none' there, and 'bfloat16' here"),
+    ):
+        assert train.main(["--model=mlp", "--strategy=one_device", "--steps=2", f"--run_dir={tmp_path}", flag]) == 2
+        assert f"holds another run: {difference}. Use the flags of that run" in capsys.readouterr().err
+
+
+def test_a_summary_that_is_torn_is_one_message(tmp_path, capsys):
+    flags = ["--model=mlp", "--strategy=one_device", "--steps=2", f"--run_dir={tmp_path}"]
+    assert train.main(flags) == 0
+    (tmp_path / "summary.json").write_text("{")
+    assert train.main(flags) == 2
+    assert "summary.json: not JSON" in capsys.readouterr().err
+
+
+def test_a_folder_of_images_is_trained_end_to_end(tmp_path):
+    write_images(tmp_path / "images")
+    recipe = tmp_path / "ants.py"
+    recipe.write_text(
+        "from tfdist import RunConfig\n"
+        "def recipe():\n"
+        "    return RunConfig(name='ants', dataset='images', dataset_options={'image_size': (6, 8)}, test_split=None,\n"
+        f"                     data_dir={str(tmp_path / 'images')!r}, global_batch=5, epochs=3)\n"
+    )
+    assert train.main([f"--recipe={recipe}", f"--run_dir={tmp_path / 'run'}"]) == 0
+    summary = read_summary(tmp_path / "run")
+    assert (summary["steps"], summary["examples_seen"], summary["metrics"]) == (15, 69, {})
+
+
+def test_mnist_recipe_trains_on_a_prepared_folder(tmp_path):
+    import tensorflow_datasets as tfds
+
+    # Skipping the registry, where the real one may be already.
+    class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("3.0.1")
+        name = "mnist"
+
+        def _info(self):
+            parts = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
+            features = tfds.features.FeaturesDict(parts)
+            return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(150), "test": self._generate_examples(20)}
+
+        def _generate_examples(self, rows):
+            for i in range(rows):
+                yield i, {"image": np.full((28, 28, 1), 25 * (i % 10), np.uint8), "label": i % 10}
+
+    Mnist(data_dir=tmp_path / "data", file_format="tfrecord").download_and_prepare()
+    flags = ["--recipe=recipes/mnist_mirrored.py", f"--data_dir={tmp_path / 'data'}", "--steps=3"]
+    assert train.main([*flags, f"--run_dir={tmp_path / 'run'}"]) == 0
+    assert read_summary(tmp_path / "run")["replicas"] == 2
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    # Conv 3·3·1·32 + 32, dense 13·13·32·128 + 128, dense 128·10 + 10.
+    assert model.count_params() == 320 + 692_352 + 1_290
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_leaves_a_run_that_can_go_on(tmp_path, presses):
+    command = [
+        sys.executable,
+        "-m",
+        "tfdist.train",
+        "--strategy=one_device",
+        "--epochs=100000",
+        f"--run_dir={tmp_path}",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in range(3):
+            assert process.stdout.readline().startswith("epoch")
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    steps = [int(path.name[5:]) for path in pathlib.Path(tmp_path, "checkpoints").iterdir()]
+    assert f"tfdist.train: stopped after step {max(steps)}. Go on with --run_dir={tmp_path}" in out or presses == 2
+    assert not list(pathlib.Path(tmp_path).glob("**/*.partial*"))
+    done = max(steps)
+    assert train.main(["--strategy=one_device", f"--steps={done + 1}", f"--run_dir={tmp_path}", "--resume=must"]) == 0
+    assert read_summary(tmp_path)["steps"] == done + 1
+
+
+def test_promise_22_sigterm_in_the_last_evaluation_asks_for_another_start(tmp_path, monkeypatch):
+    from tfdist.assembly import assemble
+
+    evaluate = assemble.evaluate
+
+    def evaluate_when_stopped(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments)
+
+    flags = [*SMALL, f"--run_dir={tmp_path}"]
+    monkeypatch.setattr(assemble, "evaluate", evaluate_when_stopped)
+    with pytest.raises(SystemExit) as left:
+        train.main(flags)
+    assert left.value.code == exits.STOPPED
+    assert not (tmp_path / "summary.json").exists()
+    monkeypatch.setattr(assemble, "evaluate", evaluate)
+    assert train.main(flags) == 0
+    assert read_summary(tmp_path)["steps"] == 2 * 45
+
+
+def test_promise_38_the_learning_rate_is_derived_from_the_replicas_and_printed(tmp_path, monkeypatch, caplog):
+    """16 rows a replica: 32 on two replicas, 48 on three, and the rate follows."""
+    monkeypatch.chdir(tmp_path)
+    wishes = [
+        "--strategy=mirrored",
+        "--optimizer=lars",
+        "--learning_rate=0.1",
+        "--base_batch=16",
+        "--warmup_epochs=0.5",
+    ]
+    for replicas, rate, batch, warmup in ((2, "0.2", 32, 23), (3, "0.3", 48, 15)):
+        run = tmp_path / str(replicas)
+        flags = ["--model=mlp", "--steps=2", "--replica_batch=16", f"--replicas={replicas}", f"--run_dir={run}"]
+        with caplog.at_level("INFO", "tfdist"):
+            assert train.main([*wishes, *flags]) == 0
+        line = f"learning rate 0.1 for 16 rows -> {rate} for {batch} rows (linear), warm-up over 0.5 epochs = {warmup}"
+        assert line in caplog.text
+        assert json.loads((run / "config.json").read_text())["global_batch"] == batch
+        model = keras.saving.load_model(run / "model.keras")
+        assert float(model.optimizer.learning_rate) == pytest.approx(2 / warmup * float(rate))
+
+
+RECIPE = """import keras
+from tfdist import RunConfig, data
+
+def make_model():
+    x = keras.Input((8, 8, 1))
+    return keras.Model(x, keras.layers.Dense(-1)(x))
+
+def make_data(split, global_batch, seed):
+    return data.load("digitz", split=split)
+
+def make_optimizer():
+    return keras.optimizers.SGD(learning_rate=None)
+
+def recipe():
+    return RunConfig({fields})
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "line", "message"),
+    [
+        ("model=make_model, model_options={}", "line 6, in make_model", "ValueError: "),
+        ("dataset=make_data", "line 9, in make_data", "tfdist.process.errors.UsageError: "),
+        ("optimizer=make_optimizer, learning_rate=None", "line 12, in make_optimizer", "Error: "),
+    ],
+)
+def test_what_a_recipes_functions_raise_shows_the_users_own_line(fields, line, message, tmp_path, capsys):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(RECIPE.replace("{fields}", fields))
+    run = tmp_path / "run"
+    assert train.main([f"--recipe={recipe}", "--strategy=one_device", "--steps=1", f"--run_dir={run}"]) == 2
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"tfdist.train: {recipe}: make_")
+    assert first.endswith("(): this code of yours raised an error.")
+    assert f'  File "{recipe}", {line}' in rest
+    assert sum(text.startswith("  File ") for text in rest) == 1
+    assert message in "\n".join(rest)
+    assert not run.exists()
+
+
+def test_an_error_in_training_keeps_its_whole_traceback(tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "import keras\nfrom tfdist import RunConfig\n\n"
+        "class Own(keras.Model):\n    def call(self, x):\n        raise ValueError('of its own')\n\n"
+        "def recipe():\n    return RunConfig(model=Own, model_options={}, steps=1)\n"
+    )
+    with pytest.raises(ValueError, match="of its own"):
+        train.main([f"--recipe={recipe}", "--strategy=one_device", f"--run_dir={tmp_path / 'run'}"])
