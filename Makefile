@@ -4,14 +4,14 @@ VENV ?= .venv
 OLDEST ?= .venv-oldest
 FLAGS ?=
 
-.PHONY: train test test-oldest lint ci chaos equivalence bench clean
+.PHONY: train test test-oldest lint ci full chaos equivalence bench clean
 
 train: $(VENV)/ready
 	$(VENV)/bin/python -m tfdist.train --strategy=mirrored $(FLAGS)
 
 # Two processes share the files of tests: most of the time goes into tracing, on one core.
 test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile
+	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile --durations=20
 
 # The core of the suite on the oldest versions that are promised to work.
 test-oldest: $(OLDEST)/ready
@@ -38,6 +38,11 @@ $(OLDEST)/ready: setup.cfg pyproject.toml
 # Measures the table of EQUIVALENCE.md anew, with stock Keras beside it: about ten minutes.
 equivalence: $(VENV)/ready
 	$(VENV)/bin/python tests/equivalence/table.py
+
+# Whole matrices, for hours; their tables are committed under docs/evidence.
+full: $(VENV)/ready equivalence
+	$(VENV)/bin/python tests/full/every_flag.py
+	$(MAKE) chaos
 
 # Every fault at every point of a run, on two and three workers, then KILLS random kills: about an hour.
 KILLS ?= 50

@@ -50,10 +50,9 @@ def cases(replicas):
 
 def main(arguments):
     """Measures, prints and writes."""
-    results = pathlib.Path(__file__).parent / "results"
     more = [("--replicas", {"type": int, "default": 1, "help": "logical CPU devices, under MirroredStrategy"})]
     given = script.read_flags(arguments, text=__doc__, out_dir=None, default_rounds=7, more=more)
-    given.out_dir = given.out_dir or results / ("defaults" if given.replicas == 1 else "defaults_mirrored")
+    given.out_dir = given.out_dir or pathlib.Path("runs") / ("defaults" if given.replicas == 1 else "defaults_mirrored")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     strategy = make_strategy(given.replicas)
     measures = {

@@ -36,7 +36,7 @@ def room(path):
 
 
 def test_the_root_holds_rooms_and_next_to_no_files():
-    assert sorted(path.name for path in HOUSE.iterdir() if path.is_file()) == ["__init__.py", "py.typed"]
+    assert sorted(path.name for path in HOUSE.iterdir() if path.is_file()) == ["__init__.py", "__main__.py", "py.typed"]
 
 
 def test_no_file_has_the_name_of_another_one_in_its_room():

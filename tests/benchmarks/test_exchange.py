@@ -94,7 +94,7 @@ def test_one_worker_has_the_cores_of_one_and_no_network(monkeypatch):
     assert places[1] == WorkerPlace("10.0.0.2", ("netns", "b", "taskset", "--cpu-list", "2,3"))
     started = []
     monkeypatch.setattr(exchange, "child_starts", lambda where: started.append(where) or [])
-    monkeypatch.setattr(exchange, "Group", lambda *about, starts: None)
+    monkeypatch.setattr(exchange, "ContenderGroup", lambda *about, starts: None)
     monkeypatch.setattr(exchange, "read_free_bytes", lambda: 2**35)
     one, many = exchange.make_lines(read("--contenders=tfdist_fit"), places, None, "lo")
     one.make_group(), many.make_group()
@@ -286,7 +286,7 @@ def test_a_run_writes_its_report_and_says_whether_the_goals_are_met(rate, code, 
 
 def test_the_parts_of_tfdists_steps_on_several_workers_are_measured_where_they_are_asked_for(monkeypatch, tmp_path):
     apart = []
-    monkeypatch.setattr(exchange.session.Line, "take_apart", lambda line, number: apart.append((line.key, number)))
+    monkeypatch.setattr(exchange.session.Contender, "take_apart", lambda line, number: apart.append((line.key, number)))
 
     def measure(lines, config, after):
         for line in lines:

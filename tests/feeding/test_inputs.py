@@ -293,10 +293,15 @@ def scalar_model():
     [
         (lambda: tfdist.fit(jobs.make_mlp()), "^x is None. Give arrays, a tf.data.Dataset"),
         (lambda: tfdist.fit(jobs.make_mlp(), dataset().take(0)), "^x: there is no batch. Check the data"),
+        # Its length is unknown before it has been read.
+        (
+            lambda: tfdist.fit(jobs.make_mlp(), dataset().filter(lambda *row: False)),
+            "^x: there is no batch. Check the data",
+        ),
         (lambda: tfdist.predict(jobs.make_mlp(), X[:0]), "^x: there are no rows. Check"),
         (
             lambda: tfdist.predict(jobs.make_mlp(), unknown().take(5).filter(lambda *_: False), verbose=0),
-            "tfdist.predict: the data have no batch",
+            "^x: there is no batch. Check the data",
         ),
         (lambda: tfdist.predict(scalar_model(), X, verbose=0), "predict_step gave .* Give one output for each row"),
     ],

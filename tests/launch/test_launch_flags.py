@@ -67,6 +67,13 @@ def test_a_contradiction_is_refused_with_what_to_do(flags, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_command_without_the_dashes_before_it_is_told_where_they_belong():
+    with pytest.raises(
+        ValueError, match=r"'-m' is not a flag\. Put what is to run after ` -- `: … -- -m tfdist\.train"
+    ):
+        read_config(["--workers=2", "-m", "tfdist.train", "--epochs=2"])
+
+
 def test_the_shell_sees_one_line_and_exit_code_2(tmp_path):
     ended = run_python("-m", "tfdist.launch", "--workers=2", deadline_seconds=20, folder=tmp_path)
     assert (ended.code, ended.out) == (2, "")

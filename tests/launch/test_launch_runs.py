@@ -167,7 +167,7 @@ def test_a_refusal_that_a_script_does_not_catch_is_a_mistake_too(launch, script,
     worker = script("from tfdist import data; data.check_name('digit')")
     ended = launch(*QUICK, "--max_restarts=3", "--", worker)
     assert ended.code == 2
-    assert ended.err.startswith("tfdist.launch: mistake: worker 0 refused (exit code 1)")
+    assert "\ntfdist.launch: mistake: worker 0 refused (exit code 1)" in ended.err
     assert "Did you mean 'digits'?" in ended.out
     assert [entry["kind"] for entry in attempts()] == ["mistake"]
 

@@ -23,7 +23,7 @@ WISHES = [
     {"exchange": "factors", "compression": "bfloat16"},
 ]
 CONFIG = BenchConfig(
-    model="benchmark.bench_models:tiny",
+    model="support.bench_models:tiny",
     input_shape=(4,),
     classes=3,
     rows=64,

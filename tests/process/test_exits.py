@@ -52,6 +52,15 @@ def test_a_command_ends_with_its_code_after_threads_and_handlers(ending, tmp_pat
     assert ("torn down" in ended.out) == (ENDINGS[ending] == 1)
 
 
+def test_files_that_are_still_open_have_what_was_written(tmp_path):
+    text, binary = (
+        f"a = open(r'{tmp_path}/a', 'w'); a.write('text')",
+        f"b = open(r'{tmp_path}/b', 'wb'); b.write(b'bytes')",
+    )
+    ended = run_python(write(tmp_path, f"global a, b; {text}; {binary}"))
+    assert (ended.code, (tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == (0, "text", "bytes")
+
+
 def test_under_a_profiler_a_command_ends_as_usual(tmp_path):
     ended = run_python("-m", "cProfile", write(tmp_path, "return 7"))
     assert "function calls" in ended.out and "torn down" in ended.out

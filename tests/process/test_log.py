@@ -1,9 +1,12 @@
 """What tfdist says is heard once, on stderr where nobody has set logging up."""
 
+import io
 import logging
+import subprocess
+import sys
 
 import pytest
-from support.processes import run_python
+from support.processes import REPOSITORY, run_python
 
 from tfdist.process import log
 
@@ -48,3 +51,23 @@ def test_lines_have_the_level_of_what_they_ask_for(caplog):
         ("tfdist", logging.INFO, "to be seen"),
         ("tfdist", logging.WARNING, "to be changed"),
     ]
+
+
+@pytest.mark.parametrize("broken", [BrokenPipeError, OSError])
+def test_a_reader_that_goes_away_ends_nothing(monkeypatch, broken):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise broken
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    log.show("a line")
+    log.show("another one")
+    assert sys.stdout is None
+    assert not log.is_terminal()
+
+
+def test_a_closed_stdout_ends_no_training(tmp_path):
+    command = f"{sys.executable} -m tfdist.train --model=mlp --steps=2 --run_dir={tmp_path}/run >&-"
+    ended = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "run" / "summary.json").is_file()

@@ -78,8 +78,9 @@ def test_other_flags_of_the_user_stay(tmp_path):
     assert given["TF_XLA_FLAGS"] == f"--tf_xla_clustering_debug {FLAG}={xla_cache.own_folder(given)}"
 
 
-def test_a_folder_with_a_space_cannot_be_told_to_tensorflow(tmp_path):
-    assert xla_cache.variables(tmp_path / "a b", {}) == {}
+@pytest.mark.parametrize("space", [" ", "\t", "\n", "\u00a0"])
+def test_a_folder_with_white_space_cannot_be_told_to_tensorflow(tmp_path, space):
+    assert xla_cache.variables(tmp_path / f"a{space}b", {}) == {}
 
 
 def test_a_run_started_by_another_has_a_folder_of_its_own(tmp_path):

@@ -85,3 +85,23 @@ def test_promise_32_a_metric_read_on_one_worker_alone_needs_nobody_else(make_str
     # And they are those of all replicas: no weight moves, so an evaluation must find the same.
     x, y = jobs.make_rows(8, "float32")
     assert read[0] == pytest.approx(tfdist.evaluate(model, x, y, verbose=0, return_dict=True), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("train", fit),
+        ("test", lambda model: tfdist.evaluate(model, *jobs.make_rows(8, "float32"), verbose=0)),
+        ("predict", lambda model: tfdist.predict(model, jobs.make_rows(8, "float32")[0], verbose=0)),
+    ],
+)
+def test_a_loop_of_the_models_own_is_refused_and_not_passed_over(make_strategy, method, call):
+    class Own(keras.Sequential):
+        pass
+
+    setattr(Own, f"make_{method}_function", lambda self, force=False: None)
+    with make_strategy(2).scope():
+        model = Own([make_net()])
+        model.compile("sgd", loss="sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=f"has a make_{method}_function of its own, .* as {method}_step"):
+        call(model)

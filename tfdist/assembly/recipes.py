@@ -17,7 +17,9 @@ def load_recipe(path):
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise UsageError(f"--recipe={path}: there is no such file.")
+        is_a_name = bool(path.name) and not path.suffix
+        hint = " A recipe is a Python file; examples are in the folder recipes of tfdist's repository."
+        raise UsageError(f"--recipe={path}: there is no such file.{hint * is_a_name}")
     # A name of its own: a recipe called keras.py must not stand in for Keras.
     spec = importlib.util.spec_from_file_location(f"tfdist_recipe_{path.stem}", path)
     if spec is None:

@@ -18,14 +18,15 @@ def read_flags(arguments, *, text, out_dir, default_rounds, more=()):
         arguments: what follows the script's name.
         text: what the help says.
         out_dir: where the committed report is, which only `--out_dir` writes over; by default the report goes to
-            runs/<its name>.
+            runs/<its name>; None where the script names that folder itself.
         default_rounds: how often each contender is measured by default.
         more: for each flag of the script's own (name, what `add_argument` takes by name).
     """
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=default_rounds, help="how often each contender is measured")
-    default = pathlib.Path("runs") / out_dir.name
-    parser.add_argument("--out_dir", type=pathlib.Path, default=default, help=f"where measured.json goes ({default})")
+    default = out_dir and pathlib.Path("runs") / out_dir.name
+    where = f"where measured.json goes ({default or 'runs/<name>'})"
+    parser.add_argument("--out_dir", type=pathlib.Path, default=default, help=where)
     for name, options in more:
         parser.add_argument(name, **options)
     given = parser.parse_args(arguments)

@@ -19,6 +19,9 @@ HUNG = 124
 # Ctrl-C, as shells have it; a run that saves has saved.
 INTERRUPTED = 130
 
+# What `open` returns where something is written; exact types, because a process with TensorFlow has 300,000 objects.
+_BUFFERED = frozenset((io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom))
+
 
 def run_and_leave(main):
     """Runs a command's `main` and ends the process with its exit code; for a module that runs as `__main__`.
@@ -48,8 +51,8 @@ def run_and_leave(main):
 
 def _flush_files():
     """Flushes stdout, stderr and each file that is still open, as Python's own end does."""
-    files = [item for item in gc.get_objects() if issubclass(type(item), io.BufferedWriter | io.TextIOBase)]
+    files = [item for item in gc.get_objects() if type(item) in _BUFFERED]
     # Text first: its own buffer goes into the one below. A reader may have gone away.
-    for file in sorted(files, key=lambda item: not isinstance(item, io.TextIOBase)):
+    for file in sorted(files, key=lambda item: not isinstance(item, io.TextIOWrapper)):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             file.flush()

@@ -10,7 +10,6 @@ from tfdist.feeding.feed import Feed
 from tfdist.feeding.inputs import make_input
 from tfdist.feeding.static_shapes import for_strategy
 from tfdist.internals.access import models
-from tfdist.process.errors import UsageError
 from tfdist.synchronous.step.programs import Programs
 from tfdist.training import checks
 from tfdist.training.callback_list import make_callback_list
@@ -44,8 +43,6 @@ def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=Non
     if own_rows:
         return (part for parts in calls for part in parts)
     outputs = [part for parts in calls for _, part in parts]
-    if not outputs:
-        raise UsageError("tfdist.predict: the data have no batch, so nobody knows the outputs' form. Give rows.")
     return tf.nest.map_structure(_join, *outputs)
 
 

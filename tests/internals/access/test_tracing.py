@@ -40,7 +40,7 @@ def test_fit_evaluate_and_predict_convert_nothing(replicas, whole_calls, make_st
 def test_a_loop_of_the_users_own_converts_only_that(make_strategy, converted):
     jobs.train_by_hand(make_strategy(2), jobs.small_source(20), epochs=1)
     assert {name for name in converted if not name.startswith("tensorflow.")} == {
-        "jobs.train_by_hand.<locals>.train_step"
+        "support.jobs.train_by_hand.<locals>.train_step"
     }
 
 

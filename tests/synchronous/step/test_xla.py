@@ -175,3 +175,12 @@ def test_a_step_that_is_traced_again_for_another_shape_is_said_once(make_strateg
         for width in (4, 5, 6):
             tfdist.fit(model, tf.data.Dataset.from_tensors(inputs(width)), verbose=0)
     assert caplog.text.count("the step was traced again") == 1
+
+
+@pytest.mark.parametrize("wish", [True, "auto"])
+def test_with_deterministic_kernels_xla_is_off_and_asked_for_it_is_said(make_strategy, monkeypatch, caplog, wish):
+    monkeypatch.setattr(xla.runtime, "is_deterministic", lambda: True)
+    model = make(make_strategy(1))
+    with caplog.at_level("INFO", "tfdist"):
+        assert not xla.resolve(model, wish, feed_of(model))
+    assert ("jit_compile=True has no effect because deterministic kernels" in caplog.text) == (wish is True)

@@ -1,0 +1,45 @@
+"""`tfdist COMMAND …`, the same as `python -m tfdist.COMMAND …`."""
+
+import difflib
+import os
+import sys
+
+# Command → what the help says of it.
+COMMANDS = {
+    "train": "train a model by flags or a recipe, into a run's folder",
+    "launch": "start, watch, stop and restart several workers, here or over ssh",
+    "doctor": "is all well for a run here? in a cluster, on every worker at once",
+    "verify": "does a model of yours train on N replicas as on one device?",
+    "bench": "how fast is a model, and what is faster beside tfdist?",
+}
+
+
+def main(arguments=None):
+    """Runs a command in this process's place; returns the exit code where there is none to run.
+
+    Args:
+        arguments: the command's name and its flags; by default those of this process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("help", "-h", "--help"):
+        print(usage())
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"tfdist: there is no command {name!r}.{hint} Use one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    # In place of this process: signals, exit codes and the end of the process are the command's own.
+    os.execv(sys.executable, [sys.executable, "-m", f"tfdist.{name}", *rest])
+
+
+def usage():
+    """Returns the text of the help."""
+    width = max(map(len, COMMANDS))
+    lines = (f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return "\n".join(["Usage: tfdist COMMAND [flags]; tfdist COMMAND --help", "", *lines])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
