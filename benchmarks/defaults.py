@@ -1,8 +1,8 @@
-"""Stock `fit` and `tfdist.fit`, as users write them: default arguments, a `tf.data` set or arrays, a callback by batch.
+"""Measures stock `fit` and `tfdist.fit` as users write them: default arguments, `tf.data` or arrays, a batch callback.
 
-The MLP and the digits CNN, batch 64, SGD, stock compiled as Keras does by default. Timed is the second of two epochs.
-Beside them, for each model, what no `fit` can be faster than without faster kernels: a loop over one kept batch, which
-reads nothing and counts nothing.
+The models are the MLP and the digits CNN, with batch 64 and SGD; stock Keras compiles them as it does by default. The
+second of two epochs is timed. For each model there is also a lower bound for any `fit` with these kernels: a loop over
+one kept batch, which reads nothing and counts nothing.
 
 Usage: python benchmarks/defaults.py [--replicas=N] [--rounds=N] [--out_dir=FOLDER]
 """
@@ -25,7 +25,7 @@ BATCH, STEPS = 64, 500
 
 
 class Case(NamedTuple):
-    """What is measured of both.
+    """A case that is measured with both kinds of `fit`.
 
     Attributes:
         model: one of MODELS.
@@ -38,7 +38,7 @@ class Case(NamedTuple):
     use: str
 
     def name(self, contender):
-        """Gives the name of its line."""
+        """Returns the name of its line."""
         return f"{', '.join(self)}: {contender}"
 
 
@@ -63,13 +63,13 @@ def main(arguments):
     if given.replicas == 1:
         measures |= {f"{model}: a loop over one kept batch": kept_batch_loop(model) for model in MODELS}
     for measure in measures.values():
-        # The first one traces.
+        # The first measurement traces.
         measure()
     script.run(measures, given, measured={"batch": BATCH, "steps": STEPS, "replicas": given.replicas})
 
 
 def make_strategy(replicas):
-    """Gives TensorFlow's default strategy, or `MirroredStrategy` on so many logical devices of the CPU."""
+    """Returns TensorFlow's default strategy, or `MirroredStrategy` on `replicas` logical devices of the CPU."""
     import tensorflow as tf
 
     from tfdist.strategy import hardware
@@ -80,7 +80,7 @@ def make_strategy(replicas):
 
 
 def trainer(case, contender, strategy):
-    """Gives a function that trains for two epochs, and says how long a step of the second took."""
+    """Returns a function that trains for two epochs, and returns the time per step of the second."""
     import keras
     import tensorflow as tf
 
@@ -115,7 +115,7 @@ def trainer(case, contender, strategy):
 
 
 def kept_batch_loop(name):
-    """Gives a function that trains on the same batch again and again, in one `tf.function`."""
+    """Returns a function that trains on the same batch again and again, in one `tf.function`."""
     import keras
     import tensorflow as tf
 
@@ -134,7 +134,7 @@ def kept_batch_loop(name):
 
     def measure():
         begin = time.perf_counter()
-        # A call is over once a number of it is there.
+        # A call has ended only when its result can be read.
         int(train())
         return {FIGURE: 1e6 * (time.perf_counter() - begin) / STEPS}
 
@@ -143,7 +143,7 @@ def kept_batch_loop(name):
 
 @functools.cache
 def rows_of(model):
-    """Gives (x, y) of so many steps: for the CNN the digits, as often as that takes."""
+    """Returns (x, y) of `STEPS` steps; for the CNN the digits, repeated as often as necessary."""
     import numpy as np
 
     from tfdist import data
@@ -158,7 +158,7 @@ def rows_of(model):
 
 
 def build(name):
-    """Makes the MLP 64 → 128 → 10, or the CNN of the digits."""
+    """Makes the MLP 64 → 128 → 10, or the digits CNN."""
     from tfdist import models
 
     return models.build(name, classes=10, input_shape=(64,) if name == "mlp" else (8, 8, 1))

@@ -1,11 +1,11 @@
-"""The exchange between workers, measured: tfdist, plain MultiWorkerMirrored, stock Keras and Horovod, the same step.
+"""Measures the exchange between workers of tfdist, plain MultiWorkerMirrored, stock Keras and Horovod on the same step.
 
   python -m benchmarks.exchange --models=dense,transformer
   python -m benchmarks.exchange --horovod=VENV                       an environment of benchmarks/peers/make_horovod.sh
   sudo python -m benchmarks.exchange --network=1gbit --workers=2     each worker behind a link of 1 Gbit/s; root only
 
-From the repository's root. A model at a time: all contenders in interleaved rounds, then the table, its goals, and a
-report below benchmarks/results. Exit code 1: a goal is not met; 2: it could not be measured.
+Run it from the repository's root. It measures one model after the other: all contenders in interleaved rounds, then the
+table, its goals, and a report below benchmarks/results. Exit code 1: a goal is not met; 2: it could not be measured.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from tfdist.run import rundir
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NOT_MET = 1
-# What a worker of the largest model holds, and some more.
+# The memory of a worker of the largest model, with a margin.
 PROCESS_GIB = 2.2
-# What one worker runs, so that no version of TensorFlow is mistaken for an exchange.
+# Measured on one worker too, so that a difference of TensorFlow versions is not taken for one of the exchange.
 ALONE = ("tfdist_fit", "plain_multi_worker", "keras_fit", "horovod")
-# Those that the goals name first: where memory is short, the last are not started.
+# The contenders that the goals name come first, because the last are not started if memory is short.
 CONTENDERS = (
     *("tfdist_fit", "plain_multi_worker", *horovod_group.CONTENDERS),
     *("tfdist_bfloat16", "tfdist_all_reduce", "keras_fit"),
@@ -38,12 +38,12 @@ CONTENDERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """What is trained.
+    """The rows and steps of a model that is trained.
 
     Attributes:
-        shape: of one row.
+        shape: the shape of one row.
         batch: rows of a worker's step.
-        least_steps: of the shortest measurement, and of a call of tfdist: few where a step takes seconds.
+        least_steps: the steps of the shortest measurement and of a call of tfdist; few if a step takes seconds.
     """
 
     shape: tuple[int, ...]
@@ -61,8 +61,8 @@ MODELS = {
 
 
 def main(arguments=None):
-    """Measures, prints and writes; gives the exit code."""
-    # As Ctrl-C, so that processes and networks are removed.
+    """Measures, prints and writes; returns the exit code."""
+    # Handled as Ctrl-C is, so that processes and networks are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         given = read_flags(sys.argv[1:] if arguments is None else arguments)
@@ -82,16 +82,16 @@ def read_flags(arguments):
     )
     names = ",".join
     parser.add_argument("--models", type=_some_of(MODELS), default=(*MODELS,), help=f"some of {names(MODELS)}")
-    parser.add_argument("--network", choices=networks.RATES, default="loopback", help="what lies between the workers")
-    parser.add_argument("--workers", type=_whole, default=2, help="how many, from 2")
-    parser.add_argument("--horovod", metavar="VENV", help="the environment with Horovod; without, it is left out")
+    parser.add_argument("--network", choices=networks.RATES, default="loopback", help="the network between the workers")
+    parser.add_argument("--workers", type=_whole, default=2, help="the number of workers, from 2")
+    parser.add_argument("--horovod", metavar="VENV", help="the environment with Horovod; by default it is left out")
     more = {"type": _some_of(CONTENDERS), "default": CONTENDERS}
     parser.add_argument("--contenders", help=f"some of {names(CONTENDERS)}", **more)
-    parser.add_argument("--parts", action="store_true", help="also take tfdist's steps apart: overlap is wait below 0")
+    parser.add_argument("--parts", action="store_true", help="also measure the parts of tfdist's steps")
     parser.add_argument("--rounds", type=_whole, default=3, help="how often each contender is measured, from 2")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long each measurement takes, at least")
-    parser.add_argument("--timeout_seconds", type=float, default=900.0, help="for a start or a measurement")
-    parser.add_argument("--out_dir", type=pathlib.Path, default=RESULTS, help="where the reports' folders go")
+    parser.add_argument("--seconds", type=float, default=2.0, help="the minimum time of each measurement")
+    parser.add_argument("--timeout_seconds", type=float, default=900.0, help="the limit of a start or a measurement")
+    parser.add_argument("--out_dir", type=pathlib.Path, default=RESULTS, help="the folder for the reports' folders")
     return parser.parse_args(arguments)
 
 
@@ -106,12 +106,12 @@ def _some_of(known):
 
 def _whole(text):
     if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 2.")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 2.")
     return int(text)
 
 
 def measure(name, given):
-    """Measures one model; says whether every goal that was measured is met."""
+    """Measures one model; returns whether every measured goal is met."""
     config = make_config(name, given)
     python = horovod_group.read_python(given.horovod) if given.horovod else None
     with networks.make(given.workers, networks.RATES[given.network]) as places:
@@ -126,7 +126,7 @@ def measure(name, given):
     folder = given.out_dir / exchange_table.report_name(name, given.network, given.workers)
     folder.mkdir(parents=True, exist_ok=True)
     rundir.write_json(folder / "bench.json", new)
-    where = f"{name}, {config.replica_batch} rows a worker, {given.workers} workers on {given.network}"
+    where = f"{name}, {config.replica_batch} rows per worker, {given.workers} workers on {given.network}"
     print(f"\n{where}\n\n{exchange_table.render(new, notes)}\n")
     print(f"report: {folder / 'bench.json'}\n{report.draw(new, folder / 'bench.png')}\n")
     goals = exchange_table.goals(name, given.network, given.workers)
@@ -136,7 +136,7 @@ def measure(name, given):
 
 
 def make_config(name, given):
-    """Gives the `BenchConfig` of a model: the same batches and optimizer for all, and no contender's own extras."""
+    """Returns the `BenchConfig` of a model: the same batches and optimizer for all, without a contender's extras."""
     model = MODELS[name]
     return BenchConfig(
         model=f"benchmarks.exchange_models:{name}",
@@ -147,7 +147,7 @@ def make_config(name, given):
         scale=(given.workers,),
         steps_per_execution=model.least_steps,
         least_steps=model.least_steps,
-        # The others take the statistics of each worker's rows.
+        # The other contenders take the statistics of each worker's rows.
         sync_batchnorm=False,
         rounds=given.rounds,
         seconds=given.seconds,
@@ -156,12 +156,12 @@ def make_config(name, given):
 
 
 def make_lines(given, places, python, interface):
-    """Gives the `session.Contender`s of a run: one worker first, then all.
+    """Returns the `session.Contender`s of a run: one worker first, then all.
 
     Args:
         given: the flags.
-        places: a `WorkerPlace` each worker.
-        python: of Horovod's environment, or None.
+        places: a `WorkerPlace` per worker.
+        python: the Python of Horovod's environment, or None.
         interface: the network interface between the workers.
     """
 
@@ -170,7 +170,7 @@ def make_lines(given, places, python, interface):
             return ranks[len(where)].make
         return functools.partial(start_children, where)
 
-    # On the cores of the first worker, and on no network.
+    # A single worker has the cores of the first worker, and no network.
     alone = [WorkerPlace(prefix=_pinning(places[0].prefix))]
     ranks = {len(where): horovod_group.SharedGroup(python, where, interface, check_memory) for where in (alone, places)}
     taking_part = [name for name in given.contenders if python or name not in horovod_group.CONTENDERS]
@@ -189,10 +189,10 @@ def start_children(places, *about):
 
 
 def check_memory(processes):
-    """Refuses where memory is short: better a contender less than one that is killed, or kills another.
+    """Refuses to start if memory is short, because a process would be killed, perhaps another contender's.
 
     Raises:
-        Ended: says how much there is.
+        Ended: the message says how much memory is free.
     """
     free, needed = read_free_bytes() / 2**30, processes * PROCESS_GIB
     if free < needed:
@@ -200,7 +200,7 @@ def check_memory(processes):
 
 
 def read_free_bytes():
-    """Gives the memory that is free, or could be."""
+    """Returns the bytes of memory that are free or can be freed."""
     lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
     (kib,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
     return int(kib) * 1024
@@ -211,15 +211,15 @@ def _pinning(prefix):
 
 
 def describe(given):
-    """Gives, as JSON types, where the workers ran."""
+    """Returns, as JSON types, where the workers ran."""
     cores = pinned_shares(given.workers)
     is_pinned = cores is not None
-    told = "Too few cores, or no `taskset`: nobody is kept to a core, and one worker alone has all."
+    pinning = "Too few cores, or no `taskset`: no worker is pinned to a core, and a single worker has all."
     if is_pinned:
-        told = f"Each worker is kept to {len(cores[0])} of the cores, also one worker alone."
+        pinning = f"Each worker is pinned to {len(cores[0])} of the cores, also a single worker."
     without = "" if given.horovod else "Horovod was not measured: --horovod=VENV, see benchmarks/peers/make_horovod.sh."
     fields = {"network": given.network, "rate": networks.RATES[given.network], "workers": given.workers}
-    return fields | {"is_pinned": is_pinned, "cores": told, "horovod": without}
+    return fields | {"is_pinned": is_pinned, "cores": pinning, "horovod": without}
 
 
 if __name__ == "__main__":

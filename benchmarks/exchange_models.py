@@ -1,6 +1,6 @@
-"""Models for `python -m benchmarks.exchange`, and for `tfdist.bench --model=benchmarks.exchange_models:NAME --scale=2`.
+"""Makes models for `benchmarks.exchange`, and for `tfdist.bench --model=benchmarks.exchange_models:NAME --scale=2`.
 
-Horovod's environment has Keras 2: what is here must mean the same there.
+Horovod's environment has Keras 2, so this code must mean the same in both versions.
 """
 
 import keras
@@ -8,13 +8,13 @@ from keras import applications, layers
 
 
 def dense():
-    """Gives dense layers of 14.7M parameters, for rows of 1024 numbers."""
+    """Returns dense layers of 14.7M parameters, for rows of 1024 numbers."""
     hidden = [layers.Dense(2048, activation="relu") for _ in range(4)]
     return keras.Sequential([keras.Input((1024,)), *hidden, layers.Dense(10, activation="softmax")])
 
 
 def transformer():
-    """Gives four blocks of width 512 over 64 tokens, for rows of 64 × 512 numbers."""
+    """Returns four blocks of width 512 over 64 tokens, for rows of 64 × 512 numbers."""
     inputs = x = keras.Input((64 * 512,))
     x = layers.Reshape((64, 512))(x)
     for _ in range(4):
@@ -26,15 +26,15 @@ def transformer():
 
 
 def vgg16():
-    """Gives VGG-16 for images of 64 × 64 pixels: 39.9M parameters."""
+    """Returns VGG-16 for images of 64 × 64 pixels: 39.9M parameters."""
     return applications.VGG16(weights=None, classes=10, input_shape=(64, 64, 3))
 
 
 def resnet50():
-    """Gives ResNet-50 for images of 64 × 64 pixels: 23.6M parameters."""
+    """Returns ResNet-50 for images of 64 × 64 pixels: 23.6M parameters."""
     return applications.ResNet50(weights=None, classes=10, input_shape=(64, 64, 3))
 
 
 def mobilenet():
-    """Gives MobileNetV2 for images of 96 × 96 pixels: 2.3M parameters."""
+    """Returns MobileNetV2 for images of 96 × 96 pixels: 2.3M parameters."""
     return applications.MobileNetV2(weights=None, classes=10, input_shape=(96, 96, 3))

@@ -1,4 +1,4 @@
-"""Reports of `benchmarks.exchange` → ratios, goals, a table; plain arithmetic."""
+"""Computes ratios, goals and a table from reports of `benchmarks.exchange`; plain arithmetic."""
 
 import functools
 
@@ -7,7 +7,7 @@ from tfdist.bench import table
 
 OURS, BFLOAT16, PLAIN = "tfdist_fit", "tfdist_bfloat16", "plain_multi_worker"
 BEST_HOROVOD = "best Horovod"
-# (model, network) → (ours, the other, how many times the other's rows a second ours trains at least).
+# (model, network) → (ours, the other, the least ratio of our rows per second to the other's).
 TARGETS = {
     ("dense", "loopback"): ((OURS, BEST_HOROVOD, 1.5),),
     ("dense", "1gbit"): ((OURS, PLAIN, 5.0),),
@@ -22,12 +22,12 @@ TARGETS = {
 
 
 def report_name(model, network, workers):
-    """Gives the folder of a report below `benchmarks/results`."""
+    """Returns the name of a report's folder below `benchmarks/results`."""
     return f"exchange_{network}_{workers}_{model}"
 
 
 def goals(model, network, workers):
-    """Gives the `Goal`s of one report; never slower than plain MultiWorkerMirrored is one of them everywhere."""
+    """Returns the `Goal`s of one report; one of them is always to be as fast as plain MultiWorkerMirrored."""
     targets = TARGETS.get((model, network), ())
     if not any((ours, other) == (OURS, PLAIN) for ours, other, _ in targets):
         targets = (*targets, (OURS, PLAIN, 1.0))
@@ -47,15 +47,15 @@ def _figure(report, *, ours, other, workers):
 
 
 def ratio(results, ours, other, workers):
-    """Gives how many times another's median rows a second one contender trains.
+    """Returns the ratio of one contender's median rows per second to another's.
 
     Args:
-        results: as `report.make_result` makes them.
+        results: dicts from `report.make_result`.
         ours, other: contenders; the other may be BEST_HOROVOD.
-        workers: on how many both ran.
+        workers: the number of workers on which both ran.
 
     Returns:
-        The ratio; None where one of them did not take part, 0 where one failed.
+        The ratio; None if one of them did not take part, 0 if one failed.
     """
     rates = [best_rate(results, name, workers) for name in (ours, other)]
     if None in rates:
@@ -64,7 +64,7 @@ def ratio(results, ours, other, workers):
 
 
 def best_rate(results, name, workers):
-    """Gives the median rows a second of a contender, or of the fastest Horovod; 0 where it failed, None without it."""
+    """Returns the median rows per second of a contender, or of the fastest Horovod; 0 if it failed, None without it."""
     lines = [line for line in results if line["workers"] == workers]
     if name == BEST_HOROVOD:
         lines = [line for line in lines if line["contender"].startswith("horovod")]
@@ -78,7 +78,7 @@ def _rate(line):
 
 
 def alone(contender):
-    """Gives the contender whose speed on one worker is this one's limit: the same step without an exchange."""
+    """Returns the contender whose speed on one worker is this one's limit: the same step without an exchange."""
     for family in ("tfdist", "horovod"):
         if contender.startswith(family):
             return {"tfdist": OURS}.get(family, family)
@@ -99,7 +99,7 @@ COLUMNS = (
 
 
 def render(report, notes=()):
-    """Gives the text of a report.
+    """Returns the text of a report.
 
     Args:
         report: as `benchmarks.exchange` writes it.
@@ -110,8 +110,8 @@ def render(report, notes=()):
     errors = [f"{line['contender']} × {line['workers']}: {line['error']}" for line in results if line["error"]]
     explained = [
         "rows/s: the median of interleaved rounds; mean ± error: its standard error; jitter: 1.4826 × the median",
-        "absolute deviation. ÷: the ratio of the medians. Lines on one worker show what each TensorFlow alone does;",
-        "÷ limit: against N × the same step on one worker, with the TensorFlow of that line.",
+        "absolute deviation. ÷: the ratio of the medians. Lines on one worker show what each TensorFlow does alone;",
+        "÷ limit: relative to N × the same step on one worker, with the TensorFlow of that line.",
         place["cores"],
         place["horovod"],
     ]

@@ -1,8 +1,8 @@
-"""The first `fit` of a process, against stock `fit`, and the second: CPU-seconds, each in a process of its own.
+"""Measures CPU-seconds of the first and the second `fit` of a process, tfdist's and stock, in separate processes.
 
-A model of one layer on arrays and on `tf.data`, and ResNet-20 on arrays, on one device and on two replicas of
-`MirroredStrategy`; and on two workers, where stock `fit` fails. Stock is compiled without XLA, which is what Keras does
-by default where there is no GPU.
+The models are one layer on arrays and on `tf.data`, and ResNet-20 on arrays, each on one device, on two replicas of
+`MirroredStrategy`, and on two workers, where stock `fit` fails. Stock Keras compiles without XLA, which is its default
+without a GPU.
 
 Usage: python benchmarks/first_fit.py [--rounds=N] [--out_dir=FOLDER]
 """
@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 300
 
 
 def cases():
-    """Lists what is measured: (the model, the place, the contender)."""
+    """Yields what is measured: (the model, the place, the contender)."""
     for model in (ONE_LAYER, ON_TF_DATA, RESNET20):
         for place in PLACES:
             # Keras: "MultiWorkerMirroredStrategy is not supported".
@@ -36,7 +36,7 @@ def cases():
 
 
 def name(*case):
-    """Gives the name of a case's line."""
+    """Returns the name of a case's line."""
     return ", ".join(case)
 
 
@@ -52,7 +52,7 @@ def main(arguments):
 
 
 def start(model, place, contender):
-    """Measures a case in a process of its own, or in two workers; gives the figures of the first worker."""
+    """Measures a case in a process of its own, or in two workers; returns the figures of the first worker."""
     with tempfile.TemporaryDirectory() as folder:
         own = [__file__, MEASURE, model, place, contender, f"{folder}/measured.json"]
         launcher = ["-m", "tfdist.launch", "--workers=2", f"--log_dir={folder}", "--quiet", "--"]
@@ -70,7 +70,7 @@ def start(model, place, contender):
 
 
 def measure(model, place, contender, path):
-    """Runs two fits; writes how many CPU-seconds each took."""
+    """Runs `fit` twice; writes the CPU-seconds of each."""
     import keras
     import numpy as np
     import tensorflow as tf

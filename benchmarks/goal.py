@@ -1,4 +1,4 @@
-"""One line of what is promised, and whether it is kept."""
+"""Defines a goal: one line of what is promised, and whether it is met."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """One line of what is promised.
+    """A figure that is promised, with its bound.
 
     Attributes:
-        report: the folder below `benchmarks/results` that holds what was measured.
-        text: what the figure is.
-        figure: a function report → the figure, or None where somebody it is about was not measured.
-        least, most: what it may be; one of them is given.
+        report: the folder of the report below `benchmarks/results`.
+        text: the name of the figure.
+        figure: a function report → the figure, or None if a contender that it needs was not measured.
+        least, most: the bound of the figure; one of them is given.
     """
 
     report: str
@@ -22,13 +22,13 @@ class Goal:
     most: float | None = None
 
     def is_met(self, value):
-        """Says whether a figure is as promised; what was not measured is not held against it."""
+        """Returns whether a figure meets the goal; one that was not measured does."""
         if value is None:
             return True
         return value >= self.least if self.most is None else value <= self.most
 
     def line(self, value):
-        """Gives the line that says so."""
+        """Returns the line that reports a figure."""
         bound = f"at least {self.least:.3g}" if self.most is None else f"at most {self.most:.3g}"
         if value is None:
             return f"-        {self.report}: {self.text}: not measured (goal: {bound})"

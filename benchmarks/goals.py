@@ -1,6 +1,6 @@
-"""What tfdist promises to be as fast as, measured: `make bench` says for each goal whether it is met.
+"""Measures the speed that tfdist promises: `make bench` prints for each goal whether it is met.
 
-Usage: python -m benchmarks.goals [--rounds=N]; exit code 1 where one is not met.
+Usage: python -m benchmarks.goals [--rounds=N]; exit code 1 if one is not met.
 """
 
 import argparse
@@ -42,7 +42,7 @@ BENCHES = {
         *("--steps_per_execution=8", "--versus=plain_loop"),
     ),
 }
-# Models that two workers on loopback train; `python -m benchmarks.exchange` measures more, also against Horovod.
+# Models for two workers on loopback; `python -m benchmarks.exchange` measures more, also against Horovod.
 EXCHANGED = ("dense", "transformer")
 # Report → a script of its own, with its flags.
 SCRIPTS = {
@@ -57,18 +57,18 @@ SCRIPTS = {
 
 
 def slower(report, other, least):
-    """Makes the goal that another's step takes so many times as long as tfdist's."""
+    """Makes the goal that another's step takes at least `least` times as long as tfdist's."""
     return Goal(report, f"step of {other} ÷ of tfdist_fit", lambda found: time_against(found, other), least=least)
 
 
 def lighter(report, other):
-    """Makes the goal that tfdist's process holds hardly more memory than another's."""
+    """Makes the goal that tfdist's process holds at most 1.1 × the memory of another's."""
     text = f"peak memory of tfdist_fit ÷ of {other}"
     return Goal(report, text, lambda found: memory_against(found, other), most=1.1)
 
 
 def constant(workers):
-    """Makes the goal that what tfdist adds to a step does not grow with the workers."""
+    """Makes the goal that the time tfdist adds to a step does not grow with the workers."""
     text = f"growth of tfdist_fit - plain_loop from 1 to {workers} workers ÷ step of plain_loop"
     return Goal("growth", text, lambda found: growth(found, "plain_loop", workers), most=0.1)
 
@@ -80,17 +80,17 @@ def small(report, part):
 
 
 def faster(report, name, figure):
-    """Gives how many times as long stock `fit` takes as tfdist's."""
+    """Returns stock `fit`'s figure as a multiple of tfdist's."""
     return 1 / slower_than_stock(report, name, figure)
 
 
 def slower_than_stock(report, name, figure):
-    """Gives a figure of tfdist's `fit` as a multiple of stock's; `name` is a function contender → the line's name."""
+    """Returns a figure of tfdist's `fit` as a multiple of stock's; `name` is a function contender → the line's name."""
     return _ratio(report, figure, name(OURS), name(STOCK))
 
 
 def default_goals():
-    """Yields what `fit` is to be as users write it: so many times as fast as stock `fit`."""
+    """Yields the goals for `fit` as users write it, relative to stock `fit`."""
     least = {defaults.DEFAULT: 3.0, defaults.MANY: 1.0, defaults.BY_BATCH: 1.0}
     for replicas, report in ((1, "defaults"), (2, "defaults_mirrored")):
         for case in defaults.cases(replicas):
@@ -100,7 +100,7 @@ def default_goals():
 
 
 def first_fit_goals():
-    """Yields what the first `fit` of a process may cost, as a multiple of stock's; two workers have no stock."""
+    """Yields the goals for the first `fit` of a process, relative to stock `fit`, which two workers do not have."""
     for model in (first_fit.ONE_LAYER, first_fit.ON_TF_DATA, first_fit.RESNET20):
         for place in (first_fit.ONE_DEVICE, first_fit.MIRRORED):
             most = 1.0 if place == first_fit.MIRRORED else 1.1 if model == first_fit.RESNET20 else 1.5
@@ -139,7 +139,7 @@ GOALS = (
     Goal("start", "s from the last line to the end", lambda found: median(found, start.TRAIN, start.LEAVE), most=0.2),
     *first_fit_goals(),
     *default_goals(),
-    # Half of what it took before calls were found by their traces and lost workers ended: 13.6 s on this machine.
+    # Half of the 13.6 s on this machine before calls were found by their traces and lost workers ended.
     Goal("restart", restart.FIGURE, lambda found: median(found, restart.RESTART, restart.FIGURE), most=6.8),
     # Both compiled by XLA.
     lighter("mlp", "plain_loop_xla"),
@@ -151,7 +151,7 @@ GOALS = (
         "growth",
         "growth of the bytes that a worker sends from 2 to 4 workers ÷ a ring's",
         lambda found: sent(found, "tfdist_fit", 2, 4),
-        # Whole bytes.
+        # Bytes are rounded to whole numbers.
         most=1.001,
     ),
     small("two_workers_cnn", "overhead"),
@@ -161,7 +161,7 @@ GOALS = (
 
 
 def main(arguments):
-    """Measures and checks; gives the exit code."""
+    """Measures and checks; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, help="how often each contender is measured")
     rounds = parser.parse_args(arguments).rounds
@@ -184,7 +184,7 @@ def main(arguments):
 
 
 def check(goal):
-    """Prints whether a goal is met; gives it."""
+    """Prints and returns whether a goal is met."""
     (path,) = (RESULTS / goal.report).glob("*.json")
     value = goal.figure(rundir.read_json(path))
     print(goal.line(value))
@@ -192,7 +192,7 @@ def check(goal):
 
 
 def time_against(report, other):
-    """Gives how many times as long as tfdist's another's step takes, as a ratio of medians; 0 where it failed."""
+    """Returns another's time per step as a multiple of tfdist's, from medians; 0 if the other failed."""
     theirs, ours = _line(report, other), _line(report, "tfdist_fit")
     if theirs["error"]:
         return 0.0
@@ -200,14 +200,14 @@ def time_against(report, other):
 
 
 def memory_against(report, other):
-    """Gives tfdist's peak memory as a multiple of another's."""
+    """Returns tfdist's peak memory as a multiple of another's."""
     return _line(report, "tfdist_fit")["peak_memory_bytes"] / _line(report, other)["peak_memory_bytes"]
 
 
 def growth(report, other, workers):
-    """Gives `table.added_growth` of tfdist against another, from one worker to so many: the median of the rounds.
+    """Returns `table.added_growth` of tfdist against another, from one worker to `workers`: the rounds' median.
 
-    Within a round all are measured close together, so that a drift of the machine meets them alike.
+    Within a round all are measured close together, so that a drift of the machine affects them equally.
     """
     lines = [_line(report, name, count) for count in (1, workers) for name in ("tfdist_fit", other)]
     rounds = zip(*(line["samples_seconds_per_step"] for line in lines), strict=True)
@@ -215,13 +215,13 @@ def growth(report, other, workers):
 
 
 def sent(report, contender, few, many):
-    """Gives `table.sent_growth` of a contender, from few workers to many."""
+    """Returns `table.sent_growth` of a contender, from few workers to many."""
     few_bytes, many_bytes = (_line(report, contender, count)["wire_bytes"] for count in (few, many))
     return sent_growth(few_bytes, few, many_bytes, many)
 
 
 def _line(report, contender, workers=None):
-    """Gives the first line of a contender, on so many workers where that is said."""
+    """Returns the first line of a contender, on `workers` workers if given."""
     found = (line for line in report["results"] if line["contender"] == contender)
     return next(line for line in found if workers in (None, line["workers"]))
 

@@ -1,8 +1,8 @@
-"""How many JPEG images a core turns into training batches a second: tfdist's pipeline against one written by hand.
+"""Measures how many JPEG images per second a core turns into batches, with tfdist's and with a hand-written pipeline.
 
 Both read the same TFRecord files, shuffle files and records, cut a random part out of each image while decoding it,
-resize it to 224 × 224, flip it by chance, normalise it and make batches, in order. Beside them: decoding alone, and
-tfdist's pipeline where the whole image is decoded first.
+resize it to 224 × 224, flip it at random, normalize it and make batches, in order. Decoding alone is measured too, and
+tfdist's pipeline when the whole image is decoded first.
 
 Usage: python benchmarks/input.py [--rounds=N] [--out_dir=FOLDER]
 """
@@ -25,7 +25,7 @@ from tfdist.data import augment
 from tfdist.data.delivery import delivery
 
 SIZE = (224, 224)
-# The mean and deviation of ImageNet's pixels, as its scripts have them.
+# The mean and standard deviation of ImageNet's pixels in common use.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGES, FILES, BATCH, BUFFER, SEED = 384, 4, 64, 256, 0
 WARM_UP_SECONDS, SECONDS = 1.0, 2.0
@@ -52,7 +52,7 @@ def main(arguments):
 
 
 def measure(batches):
-    """Reads batches for a while; gives images a second and core, and CPU time an image, without the warm-up."""
+    """Reads batches for a while; returns images per second and core, and CPU time per image, without the warm-up."""
     _read_for(WARM_UP_SECONDS, batches)
     begin, cpu = time.perf_counter(), time.process_time()
     images = _read_for(SECONDS, batches) * BATCH
@@ -69,7 +69,7 @@ def _read_for(seconds, batches):
 
 
 def tfdist_batches(folder, encoded):
-    """Yields batches of tfdist's loader, as `tfdist.train` with a recipe reads them."""
+    """Yields batches of tfdist's loader, as `tfdist.train` reads them with a recipe."""
     if encoded:
         options, augmented = {"encoded": True}, [augment.decode_resized_crop(SIZE, flip=True)]
     else:
@@ -81,13 +81,13 @@ def tfdist_batches(folder, encoded):
 
 
 def batches_by_hand(files):
-    """Gives batches of the tightest pipeline that we can write."""
+    """Returns an iterator over batches of the fastest pipeline that we can write."""
     rows = records(files).map(row_by_hand, num_parallel_calls=tf.data.AUTOTUNE)
     return iter(rows.batch(BATCH).prefetch(tf.data.AUTOTUNE))
 
 
 def decoded_alone(files):
-    """Gives as many parts of images, decoded, of which nothing is made."""
+    """Returns an iterator over batches of decoded parts of images, of which only one pixel is used."""
 
     def corner(record):
         image, _ = crop_by_hand(record)
@@ -97,7 +97,7 @@ def decoded_alone(files):
 
 
 def records(files):
-    """Gives serialized records without end: files shuffled and interleaved, then shuffled in a buffer."""
+    """Returns serialized records without end: files shuffled and interleaved, then shuffled in a buffer."""
     names = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files), seed=SEED)
     found = names.interleave(tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=tf.data.AUTOTUNE)
     return found.shuffle(BUFFER, seed=SEED).repeat()
@@ -119,7 +119,7 @@ def crop_by_hand(record):
 def row_by_hand(record):
     """Makes a training row: float32 (224, 224, 3), and the label."""
     part, label = crop_by_hand(record)
-    # Mirrored before it grows, and normalised as lines of pixels: both are quicker than on the resized image.
+    # Mirrored before resizing, and normalized as lines of pixels: both are faster than on the resized image.
     part = tf.cond(tf.random.uniform([]) < 0.5, lambda: tf.reverse(part, [1]), lambda: part)
     lines = tf.reshape(tf.image.resize(part, SIZE), [SIZE[0], SIZE[1] * 3])
     scale, offset = 1 / (255 * np.array(STD)), -np.array(MEAN) / np.array(STD)
@@ -129,7 +129,7 @@ def row_by_hand(record):
 
 
 def write_images(folder):
-    """Writes TFRecord files of JPEG images, smooth with a little noise; gives the mean bytes of an image."""
+    """Writes TFRecord files of JPEG images, smooth with a little noise; returns the mean bytes of an image."""
     random = np.random.default_rng(SEED)
     sizes = []
     for number in range(FILES):
@@ -143,7 +143,7 @@ def write_images(folder):
 
 
 def make_image(random):
-    """Makes a JPEG of 500 × 375 pixels, lying or standing; about as many bytes as one of ImageNet."""
+    """Makes a JPEG of 500 × 375 pixels, wide or tall, with about as many bytes as one of ImageNet."""
     shape = (375, 500) if random.random() < 0.75 else (500, 375)
     coarse = random.uniform(0, 255, (shape[0] // 25, shape[1] // 25, 3)).astype(np.float32)
     noise = random.normal(0, 9, (*shape, 3)).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Where the workers stand: on loopback, or each in a network of its own behind a link of a given rate. Linux.
+"""Makes the workers' network: loopback, or on Linux a namespace per worker behind a link of a given rate.
 
-Every worker gets a network namespace with one interface, joined to the others by a bridge in a namespace of its own;
-both ends of each link are limited, so that it carries so much either way. The machine's own network is not touched.
+Every worker gets a network namespace with one interface, joined to the others by a bridge in a namespace of its own.
+Both ends of each link are limited to the rate. The machine's own network is not touched.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ import subprocess
 
 from tfdist.bench.processes import WorkerPlace
 
-# Name → the rate of each worker's link, for `tc`; None where nothing is limited.
+# Name → the rate of each worker's link, for `tc`; None for no limit.
 RATES = {"loopback": None, "1gbit": "1gbit"}
 INTERFACE = "eth0"
 _TIMEOUT_SECONDS = 30
 
 
 def missing():
-    """Gives what keeps this process from making networks, as a sentence, or None."""
+    """Returns a sentence that says why this process cannot make networks, or None."""
     for tool, package in (("ip", "iproute2"), ("tc", "iproute2"), ("unshare", "util-linux")):
         if shutil.which(tool) is None:
             return f"`{tool}` is not installed: it comes with {package}."
@@ -26,12 +26,12 @@ def missing():
 
 
 def plan(name, workers, rate):
-    """Gives what makes the namespaces and what removes them; nothing is run.
+    """Returns the commands that make the namespaces and that remove them; runs nothing.
 
     Args:
-        name: what the namespaces' names begin with.
-        workers: how many.
-        rate: of each link, as `tc` takes it.
+        name: the beginning of the namespaces' names.
+        workers: the number of workers.
+        rate: the rate of each link, as `tc` takes it.
 
     Returns:
         (commands, commands that undo them), each a tuple of words.
@@ -51,23 +51,23 @@ def plan(name, workers, rate):
             ("tc", "-n", switch, "qdisc", "add", "dev", port, *limit),
             ("tc", "-n", space, "qdisc", "add", "dev", INTERFACE, *limit),
         ]
-    # The links go with the namespaces.
+    # The links are removed with the namespaces.
     return up, [("ip", "netns", "delete", space) for space in (*spaces, switch)]
 
 
 def space_of(name, rank):
-    """Gives the name of a worker's namespace."""
+    """Returns the name of a worker's namespace."""
     return f"{name}-{rank}"
 
 
 def address(rank):
-    """Gives a worker's address."""
+    """Returns a worker's address."""
     return f"10.77.0.{rank + 1}"
 
 
 def prefix_of(name, rank):
-    """Gives what goes before a worker's command, so that it stands in its namespace."""
-    # The address is the host's name too: Gloo looks that up, whatever interface it was told to take.
+    """Returns the words that precede a worker's command, so that it runs in its namespace."""
+    # The host name is set to the address, because Gloo looks that name up whatever interface it is given.
     named = f'echo {address(rank)} > /proc/sys/kernel/hostname; exec "$@"'
     return ("ip", "netns", "exec", space_of(name, rank), "unshare", "--uts", "sh", "-c", named, "sh")
 
@@ -81,21 +81,21 @@ def make(workers, rate):
     """Makes a network for the time of a `with` block.
 
     Args:
-        workers: how many.
-        rate: of each worker's link, or None for loopback.
+        workers: the number of workers.
+        rate: the rate of each worker's link, or None for loopback.
 
     Yields:
-        A `WorkerPlace` each.
+        A list with a `WorkerPlace` per worker.
 
     Raises:
-        ValueError: it cannot be made here; the message says why.
+        ValueError: the network cannot be made here; the message says why.
     """
     if rate is None:
         yield [WorkerPlace()] * workers
         return
     if reason := missing():
         raise ValueError(f"No network of {rate}: {reason}")
-    # Told from those of another run by the process: two may go on at once.
+    # The process id tells the namespaces from those of another run at the same time.
     name = f"tfdist-{os.getpid()}"
     up, down = plan(name, workers, rate)
     try:

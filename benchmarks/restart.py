@@ -1,4 +1,4 @@
-"""From a kill of one of two workers to the end of the next call of steps, with the job that faults are tried on.
+"""Measures the time from a kill of one of two workers to the end of the next call, with the job for fault injection.
 
 Usage: python benchmarks/restart.py [--rounds=N] [--out_dir=FOLDER]
 """
@@ -26,9 +26,9 @@ def main(arguments):
 
 
 def seconds_of_restarts(kills):
-    """Runs the job, and kills a worker so many times, once in each attempt; gives the seconds of each restart.
+    """Runs the job, and kills a worker `kills` times, once per attempt; returns the seconds of each restart.
 
-    A worker is killed before a step, right after the call before it: from the end of that call counts.
+    A worker is killed before a step, right after the previous call; the time counts from the end of that call.
     """
     with tempfile.TemporaryDirectory() as folder:
         faults = ";".join(f"kill:worker=1,step={STEPS_OF_EPOCH * kill + 2},attempt={kill}" for kill in range(kills))
@@ -38,7 +38,7 @@ def seconds_of_restarts(kills):
             [sys.executable, *launcher, f"--chaos={faults}", "--", *job],
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
             timeout=SECONDS_A_START * (kills + 1),
-            # Each kill would be told with its last lines.
+            # The launcher would report each kill with the worker's last lines.
             stderr=subprocess.DEVNULL,
             check=True,
         )
@@ -47,7 +47,7 @@ def seconds_of_restarts(kills):
 
 
 def read_times(path):
-    """Gives the times that all workers have written, in order."""
+    """Returns the times that all workers have written, in order."""
     return sorted(map(float, path.read_text().split()))
 
 

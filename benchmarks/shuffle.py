@@ -1,6 +1,6 @@
-"""What the order of the rows costs: an epoch's permutation against the epoch, and shuffled against stored order.
+"""Measures the cost of the order of rows: an epoch's permutation and the epoch, shuffled and in stored order.
 
-The digits CNN on one device, and the permutation of as many rows as ImageNet has.
+It trains the digits CNN on one device, and also makes a permutation of as many rows as ImageNet has.
 
 Usage: python benchmarks/shuffle.py [--rounds=N] [--out_dir=FOLDER]
 """
@@ -41,13 +41,13 @@ def main(arguments):
     given = script.read_flags(arguments, text=__doc__, out_dir=out_dir, default_rounds=9)
     measures = {SHUFFLED: trainer(shuffle=True), STORED: trainer(shuffle=False), IMAGENET: imagenet_order}
     for measure in measures.values():
-        # The first one traces.
+        # The first measurement traces.
         measure()
     script.run(measures, given, measured={"model": "cnn", "dataset": "digits", "epochs": EPOCHS})
 
 
 def trainer(shuffle):
-    """Gives a function that trains the digits CNN for some epochs, and says how long one took, and its order alone."""
+    """Returns a function that trains the digits CNN and returns the times of an epoch and of its order alone."""
     source = data.load("digits", split="train", global_batch=64, seed=0, shuffle=shuffle)
     model = models.build("cnn", classes=10, input_shape=(8, 8, 1))
     model.compile("adam", "sparse_categorical_crossentropy", steps_per_execution=source.cardinality)
@@ -62,13 +62,13 @@ def trainer(shuffle):
 
 
 def imagenet_order():
-    """Gives how long the order of an epoch of ImageNet takes."""
+    """Returns how long the order of an epoch of ImageNet takes."""
     seconds = permutation_seconds(IMAGENET_ROWS, shuffle=True, times=1)
     return {PERMUTATION: 1e3 * seconds, ROW: 1e9 * seconds / IMAGENET_ROWS}
 
 
 def permutation_seconds(rows, shuffle, times):
-    """Gives the seconds of one permutation, of so many."""
+    """Returns the mean seconds of a permutation over `times` of them."""
     begin = time.perf_counter()
     for epoch in range(times):
         order.permutation(0, epoch, rows, shuffle=shuffle)

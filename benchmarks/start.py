@@ -1,6 +1,6 @@
-"""How long a run takes to its first step, and from its last line to its end: `python -m tfdist.train` on the digits.
+"""Measures how long `python -m tfdist.train` on the digits takes to its first step, and from its last line to its end.
 
-Beside it, importing TensorFlow alone, and the help of two commands.
+It also measures importing TensorFlow alone, and the help of two commands.
 
 Usage: python benchmarks/start.py [--rounds=N] [--out_dir=FOLDER]
 """
@@ -32,20 +32,20 @@ def main(arguments):
         LAUNCH_HELP: lambda: {EXIT: seconds_to_exit("-m", "tfdist.launch", "--help")},
     }
     for measure in measures.values():
-        # The first start of all reads files that the later ones find in memory.
+        # The first start reads files that the later ones find in memory.
         measure()
     script.run(measures, given, measured={"command": "python -m tfdist.train --dataset=digits --steps=1"})
 
 
 def seconds_to_exit(*arguments):
-    """Runs `python *arguments`; gives the seconds until it has ended."""
+    """Runs `python *arguments`; returns the seconds until it has ended."""
     begin = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
     return time.perf_counter() - begin
 
 
 def first_step():
-    """Runs a training of one step in a new folder; gives the seconds until it is done, and those at the end."""
+    """Runs a training of one step in a new folder; returns the seconds until that step and until the end."""
     with tempfile.TemporaryDirectory() as folder:
         flags = ("--dataset=digits", "--steps=1", f"--run_dir={folder}/run")
         environ = os.environ | {heartbeat.FOLDER: f"{folder}/beats"}
@@ -70,13 +70,13 @@ def first_step():
 
 
 def wait_for_step(process, folder, deadline):
-    """Gives the time at which the run said that its first step was done."""
+    """Returns the time at which the run reported its first step as done."""
     while time.time() < deadline and process.poll() is None:
         for beat in heartbeat.read_beats(folder).values():
             if beat.step >= 1:
                 return beat.time
         time.sleep(0.002)
-    raise RuntimeError("tfdist.train ended, or stood still, before its first step was done.")
+    raise RuntimeError("tfdist.train ended or made no progress before its first step was done.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def cpus():
-    """Splits the CPU into four logical devices, which stand in for GPUs; gives their names."""
+    """Splits the CPU into four logical devices, which stand in for GPUs; returns their names."""
     from tfdist.strategy import hardware
 
     return hardware.logical_cpus(4)
@@ -26,7 +26,7 @@ def _devices(request):
 
 @pytest.fixture
 def make_strategy(cpus):
-    """Gives a function (replicas) → a strategy over that many logical CPU devices."""
+    """Returns a function (replicas) → a strategy over that many logical CPU devices."""
     import tensorflow as tf
 
     def make(replicas):

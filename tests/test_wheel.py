@@ -33,5 +33,5 @@ def test_both_commands_run_from_a_wheel(installed, tmp_path):
 
 def test_a_recipe_by_name_is_told_where_recipes_are(installed, tmp_path):
     ended = run_python("-m", "tfdist.train", "--recipe=digits_cnn", environ=installed, folder=tmp_path)
-    hint = "A recipe is a Python file; examples are in the folder recipes of tfdist's repository."
+    hint = "Give the path of a Python file. Examples are in the folder recipes of tfdist's repository."
     assert (ended.code, ended.err) == (2, f"tfdist.train: --recipe=digits_cnn: there is no such file. {hint}\n")

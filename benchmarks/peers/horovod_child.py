@@ -1,7 +1,7 @@
-"""One rank of Horovod in its own environment, asked as `tfdist.bench.child` is: neither tfdist nor Keras 3 here.
+"""Runs one rank of Horovod in its own environment, which has neither tfdist nor Keras 3; asked as `tfdist.bench.child`.
 
-Usage: python -m benchmarks.peers.horovod_child, with the variables that `horovodrun --gloo` sets. Where Horovod's size
-is 1, the step is plain TensorFlow's.
+Usage: python -m benchmarks.peers.horovod_child, with the variables that `horovodrun --gloo` sets. With one worker, the
+step is plain TensorFlow's.
 """
 
 import importlib
@@ -15,20 +15,20 @@ import time
 
 
 def main():
-    """Answers until stdin ends."""
+    """Answers requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
-    # Whatever TensorFlow prints is no answer.
+    # What TensorFlow prints goes to stderr, so that it is not read as an answer.
     os.dup2(2, 1)
     child = None
     for line in sys.stdin:
-        ask = json.loads(line)
+        request = json.loads(line)
         try:
-            child = child or Child(ask)
-            answer = {"start": child.start, "run": child.run}[ask["do"]](ask)
-        # Whatever ends one contender is told in the table, and the others go on.
+            child = child or Child(request)
+            answer = {"start": child.start, "run": child.run}[request["do"]](request)
+        # Any failure of a contender is reported in the table, and the others continue.
         except Exception as error:
             lines = str(error).strip().splitlines() or ["no message"]
-            # Of what TensorFlow tells of a user's code, the last line says most.
+            # If TensorFlow quotes a user's code, the last line is the most informative.
             answer = {
                 "error": f"{type(error).__name__}: {lines[-1 if lines[0] == 'in user code:' else 0].strip()}"[:200]
             }
@@ -37,17 +37,17 @@ def main():
 
 
 class Child:
-    """What this process holds: a model, rows, and a step for each contender that was asked for.
+    """The model, the rows, and a step for each requested contender of this process.
 
     Args:
-        ask: {"contender": name, "workers": number, "config": dict of a `BenchConfig`}.
+        request: {"contender": name, "workers": number, "config": dict of a `BenchConfig`}.
     """
 
-    def __init__(self, ask):
+    def __init__(self, request):
         import keras
 
-        self._config = config = ask["config"]
-        self._workers = ask["workers"]
+        self._config = config = request["config"]
+        self._workers = request["workers"]
         self._hvd = hvd = join(self._workers) if self._workers > 1 else None
         keras.utils.set_random_seed(config["seed"])
         module, _, function = config["model"].partition(":")
@@ -62,20 +62,20 @@ class Child:
         self._first_weights = self._model.get_weights()
         self._steps = {}
 
-    def start(self, ask):
-        """Trains a few steps from the first weights, traces on the way; says what it saw."""
+    def start(self, request):
+        """Trains a few steps from the first weights, which also traces; returns facts and losses."""
         import keras
         import tensorflow as tf
 
-        name = ask["contender"]
+        name = request["contender"]
         wrapped = wrap(name, self._hvd)
         self._steps[name] = tf.function(make_step(self._model, self._optimizer, self._rows_loss, wrapped))
         self._model.set_weights(self._first_weights)
         before = self._loss()
-        self.run({"contender": name, "steps": ask["warm_up_steps"]})
+        self.run({"contender": name, "steps": request["warm_up_steps"]})
         after = self._loss()
         if not math.isfinite(after):
-            raise ValueError(f"the loss is {after} after {2 * ask['warm_up_steps']} steps")
+            raise ValueError(f"the loss is {after} after {2 * request['warm_up_steps']} steps")
         itemsize = 2 if name == "horovod_fp16" else 4
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
         if self._workers > 1:
@@ -93,12 +93,12 @@ class Child:
             "versions": versions,
         }
 
-    def run(self, ask):
-        """Trains twice as many steps as are asked for; times the second half, until its loss is read."""
-        step = self._steps[ask["contender"]]
+    def run(self, request):
+        """Trains twice as many steps as requested; times the second half, until its loss is read."""
+        step = self._steps[request["contender"]]
         for _ in range(2):
             begin = time.perf_counter()
-            for _ in range(ask["steps"]):
+            for _ in range(request["steps"]):
                 loss = step(*next(self._iterator))
             value = float(loss)
             seconds = time.perf_counter() - begin
@@ -114,7 +114,7 @@ class Child:
 
 
 def join(workers):
-    """Meets the other ranks; rank 0 keeps the addresses, as `horovodrun` would. Gives `horovod.tensorflow`."""
+    """Meets the other ranks; rank 0 keeps the addresses, as `horovodrun` would. Returns `horovod.tensorflow`."""
     import horovod.tensorflow as hvd
     from horovod.runner.common.util import hosts
     from horovod.runner.http import http_server
@@ -131,7 +131,7 @@ def join(workers):
 
 
 def wait_for(address, seconds):
-    """Waits until somebody listens there."""
+    """Waits until a server listens at the address."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -144,7 +144,7 @@ def wait_for(address, seconds):
 
 
 def wrap(contender, hvd):
-    """Gives a function tape → the tape of this contender."""
+    """Returns a function tape → the tape of this contender."""
     if hvd is None:
         return lambda tape: tape
     more = {
@@ -156,7 +156,7 @@ def wrap(contender, hvd):
 
 
 def make_step(model, optimizer, rows_loss, wrapped):
-    """Gives a function (x, y) → the loss of this rank's rows, which updates the weights."""
+    """Returns a function (x, y) → the loss of this rank's rows, which updates the weights."""
     import tensorflow as tf
 
     def step(x, y):
@@ -172,7 +172,7 @@ def make_step(model, optimizer, rows_loss, wrapped):
 
 
 def make_rows(config, rank, workers):
-    """Gives this rank's share of rows like tfdist's synthetic ones, noise whose mean tells the class, as a dataset."""
+    """Returns this rank's share of rows like tfdist's synthetic ones, noise around a mean per class, as a dataset."""
     import numpy as np
     import tensorflow as tf
 

@@ -1,6 +1,6 @@
-"""Horovod's ranks, started in their own environment with what `horovodrun --gloo` would tell them.
+"""Starts Horovod's ranks in their own environment, with the variables that `horovodrun --gloo` would set.
 
-Started from here, each has its place, its deadline and its end like every other worker, and needs no ssh.
+Started from here, each rank has its place, its deadline and its end like every other worker, and needs no ssh.
 """
 
 import functools
@@ -11,19 +11,19 @@ from tfdist.bench.processes import ContenderGroup, Start
 from tfdist.cluster.ports import free_ports
 
 CONTENDERS = ("horovod", "horovod_grouped", "horovod_fp16")
-# Not what the environment of Keras 3 may have set for itself.
+# Variables of the environment of Keras 3 that the ranks must not inherit.
 _OTHERS = ("TF_CONFIG", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "KERAS_BACKEND")
-# Longer than any pause: a rank that was stopped finds that so much time has gone by.
+# Longer than any pause, because a rank that was stopped counts that time too.
 _GLOO_TIMEOUT_SECONDS = 7200
 
 
 def read_python(venv):
-    """Gives the path of an environment's Python.
+    """Returns the path of an environment's Python.
 
     Raises:
         ValueError: there is none, or no Horovod in it.
     """
-    # Not resolved: behind the link it would be no environment.
+    # Not resolved, because the link's target is outside the environment.
     python = pathlib.Path(venv).absolute() / "bin" / "python"
     if not list(python.parent.parent.glob("lib/python3*/site-packages/horovod/__init__.py")):
         raise ValueError(f"--horovod={venv}: no Horovod there. Make it: benchmarks/peers/make_horovod.sh {venv}")
@@ -31,11 +31,11 @@ def read_python(venv):
 
 
 class SharedGroup:
-    """Ranks that all of Horovod's contenders share, for memory's sake: `make` is called as `ContenderGroup` is.
+    """Ranks that all of Horovod's contenders share to save memory; `make` is called as `ContenderGroup` is.
 
     Args:
-        python: of Horovod's environment.
-        places: a `Place` each rank.
+        python: the Python of Horovod's environment.
+        places: a `WorkerPlace` per rank.
         interface: the network interface that reaches the others.
         check: called with the number of ranks before they are started.
     """
@@ -46,7 +46,7 @@ class SharedGroup:
         self._group = None
 
     def make(self, contender, *about):
-        """Starts the ranks unless they are there; gives one contender's part in them."""
+        """Starts the ranks unless they run already; returns one contender's part in them."""
         if self._group is None or self._group.has_ended:
             self._check(len(self._where[1]))
             starts = rank_starts(*self._where, free_ports(1)[0], os.environ)
@@ -66,12 +66,12 @@ class _Part:
 
 
 def rank_starts(python, places, interface, port, environ):
-    """Gives the `Start` of each rank; nothing is started.
+    """Returns the `Start` of each rank; starts nothing.
 
     Args:
-        python, places, interface: as above.
-        port: where rank 0 keeps the addresses.
-        environ: what they inherit.
+        python, places, interface: as in `SharedGroup`.
+        port: the port at which rank 0 serves the addresses.
+        environ: the environment that they inherit.
     """
     hosts = list(dict.fromkeys(place.host for place in places))
     slots = {host: [rank for rank, place in enumerate(places) if place.host == host] for host in hosts}

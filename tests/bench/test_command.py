@@ -1,4 +1,4 @@
-"""`python -m tfdist.bench`, as a whole: small runs, and what it refuses. No time is asserted."""
+"""Checks `python -m tfdist.bench` as a whole: small runs, and what it refuses. No time is asserted."""
 
 import json
 
@@ -68,7 +68,7 @@ def test_a_model_that_cannot_be_made_is_one_message(tmp_path):
 
 @pytest.fixture
 def planted(monkeypatch, tmp_path):
-    """Gives a function (seconds of a step) → the path of its report; and plants what is measured next."""
+    """Returns a function (seconds of a step) → the path of its report, which also plants the next measurement."""
 
     def plant(*samples):
         results = bench_report(samples)["results"]
@@ -101,7 +101,7 @@ def test_without_matplotlib_it_says_so(planted, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--versus=kerasfit"], "--versus names 'kerasfit'. Use some of tfdist_all_reduce, "),
-        (["--versus=tfdist_fit"], "tfdist_fit takes part anyway."),
+        (["--versus=tfdist_fit"], "tfdist_fit is always measured."),
         (["--scale=1,x"], "--scale is 1,x. Use whole numbers from 1, with commas between."),
         (["--replicas=0"], "--replicas is 0. Use whole numbers from 1."),
         (["--rounds=1"], "--rounds is 1. Use 2 or more"),

@@ -1,4 +1,4 @@
-"""An old report against a new one: a planted slow-down is found, and noise alone is not."""
+"""Compares an old report with a new one: a planted slow-down is found, and noise alone is not."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The measurements that are scripts of their own: their report, and the goals read from it. No time is asserted."""
+"""Checks the benchmark scripts' report, and the goals read from it. No time is asserted."""
 
 import json
 import pathlib
@@ -53,7 +53,7 @@ def test_what_is_added_grows_by_the_difference_of_the_differences():
 
 
 def bench_lines(**seconds):
-    """Gives a report of a line a contender and number of workers, named as in plain_loop_2."""
+    """Returns a report with a line per contender and number of workers, named as in plain_loop_2."""
     named = [(*name.rsplit("_", 1), value) for name, value in seconds.items()]
     lines = [make_result(name, int(workers), 1, [value], about=ABOUT, peak_bytes=100) for name, workers, value in named]
     return {"results": lines}

@@ -1,18 +1,18 @@
-"""The arithmetic of the table, against figures worked out by hand."""
+"""Checks the arithmetic of the table against figures computed by hand."""
 
 import pytest
 
 from tfdist.bench import rounds, table
 from tfdist.bench.report import make_result
 from tfdist.measure import parts
-from tfdist.measure.summary import summarise
+from tfdist.measure.summary import summarize
 
 ABOUT = {"global_batch": 100, "summed_bytes": 3000, "gathered_bytes": 0, "loss_before": 2.0, "loss_after": 1.0}
 
 
 def test_a_summary_is_what_one_works_out_by_hand():
     # Mean 5; deviations -3, -2, 0, 1, 4: squares sum to 30, variance 7.5, error sqrt(7.5 / 5).
-    summary = summarise([2, 3, 5, 6, 9])
+    summary = summarize([2, 3, 5, 6, 9])
     assert (summary.median, summary.mean, summary.samples) == (5, 5, 5)
     assert summary.error == pytest.approx(1.224744871)
     # Distances from the median: 3, 2, 0, 1, 4; their median is 2.
@@ -20,7 +20,7 @@ def test_a_summary_is_what_one_works_out_by_hand():
 
 
 def test_one_sample_has_no_error():
-    assert summarise([4.0]).error == 0
+    assert summarize([4.0]).error == 0
 
 
 def test_efficiency_is_against_as_many_times_one_replica():

@@ -1,4 +1,4 @@
-"""The exchange between workers: ratios and goals by hand, what is started where, the report."""
+"""Checks the exchange benchmark: ratios and goals by hand, what is started where, the report."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from tfdist.bench.report import make_result
 
 
 def results(**rates):
-    """Gives lines of a contender and a number of workers, as in horovod_2, by rows a second; None: it failed."""
+    """Returns lines of a contender and a number of workers, as in horovod_2, by rows per second; None: it failed."""
     lines = []
     for name, rate in rates.items():
         contender, workers = name.rsplit("_", 1)
@@ -157,7 +157,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def make_fakes():
-    """Gives a function (pause, timeout) → a `ContenderGroup` of two processes that repeat what they are asked."""
+    """Returns a function (pause, timeout) → a `ContenderGroup` of two processes that repeat their requests."""
     groups = []
 
     def make(pause, timeout_seconds=60):
@@ -279,7 +279,7 @@ def test_a_run_writes_its_report_and_says_whether_the_goals_are_met(rate, code, 
     report = json.loads((tmp_path / "exchange_loopback_2_transformer" / "bench.json").read_text())
     assert report["place"]["network"] == "loopback" and report["measured"]["replica_batch"] == 8
     shown = capsys.readouterr().out
-    assert "transformer, 8 rows a worker, 2 workers on loopback" in shown
+    assert "transformer, 8 rows per worker, 2 workers on loopback" in shown
     assert "Horovod was not measured: --horovod=VENV" in shown
     assert ("NOT MET" in shown) == bool(code)
 
@@ -309,7 +309,7 @@ def test_the_parts_of_tfdists_steps_on_several_workers_are_measured_where_they_a
     [
         ("--models=dense,alexnet", "'alexnet' is unknown. Use some of dense,vgg16,"),
         ("--contenders=mpi", "'mpi' is unknown. Use some of tfdist_fit,"),
-        ("--workers=1", "'1' is no whole number from 2."),
+        ("--workers=1", "'1' is not a whole number from 2."),
         ("--network=10gbit", "invalid choice: '10gbit'"),
     ],
 )

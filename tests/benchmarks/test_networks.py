@@ -1,4 +1,4 @@
-"""Networks of a given rate: what makes and removes them, and one that is real."""
+"""Checks networks of a given rate: the commands that make and remove them, and a real network."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def test_the_commands_make_a_link_a_worker_and_remove_what_they_made():
         for space, device in (("n-switch", f"port{rank}"), (f"n-{rank}", "eth0"))
     ]
     assert all(line.endswith("root tbf rate 1gbit burst 256kb latency 50ms") for line in limited)
-    # No interface of the machine itself has a part in it.
+    # No interface of the machine itself is used.
     assert all("-n" in command or command[1] == "netns" for command in up)
 
 
@@ -63,7 +63,7 @@ SENT_BYTES = 3_000_000
 
 
 def seconds_to_send(places):
-    """Gives the seconds until the second worker has read all that the first sent."""
+    """Returns the seconds until the second worker has read all that the first sent."""
     receiver = [*places[1].prefix, sys.executable, "-c", SERVER, places[1].host]
     with subprocess.Popen(receiver, stdout=subprocess.PIPE) as server:
         try:

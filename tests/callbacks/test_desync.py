@@ -1,4 +1,4 @@
-"""A replica whose weights depart is named, in one process and among real workers."""
+"""A replica whose weights differ is named, in one process and among real workers."""
 
 import keras
 import numpy as np
@@ -9,19 +9,19 @@ from support.processes import REPOSITORY, run_workers
 
 import tfdist
 from tfdist.callbacks import desync
-from tfdist.callbacks.desync import check_replicas, first_departure
+from tfdist.callbacks.desync import check_replicas, first_differing_replica
 from tfdist.internals.access import models
 
 pytestmark = pytest.mark.core
 
 
-def depart(variable, replica, value):
+def set_on_replica(variable, replica, value):
     """Changes one replica's component of a weight."""
     component = variable.value.values[replica]
     component.assign(tf.fill(component.shape, tf.constant(value, component.dtype)))
 
 
-def departs_at(step, change):
+def at_step(step, change):
     return keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: change() if batch + 1 == step else None
     )
@@ -37,10 +37,10 @@ def fit(model, *callbacks, **arguments):
     return tfdist.fit(model, x, y, batch_size=20, verbose=0, callbacks=list(callbacks), **arguments)
 
 
-def test_a_replica_that_departs_in_an_epoch_is_named_at_its_end(make_strategy):
+def test_a_replica_that_differs_in_an_epoch_is_named_at_its_end(make_strategy):
     model = make_model(make_strategy(3))
     kernel = model.layers[-1].kernel
-    planted = departs_at(4, lambda: depart(kernel, 2, 7.0))
+    planted = at_step(4, lambda: set_on_replica(kernel, 2, 7.0))
     with pytest.raises(RuntimeError, match="weights: replica 2 differs from replica 0 in") as error:
         fit(model, planted, epochs=3)
     assert f"in {kernel.path} after step 6 (max difference " in str(error.value)
@@ -49,29 +49,29 @@ def test_a_replica_that_departs_in_an_epoch_is_named_at_its_end(make_strategy):
 
 def test_a_replica_that_begins_with_other_weights_is_named_before_the_first_step(make_strategy):
     model = make_model(make_strategy(2))
-    depart(model.layers[0].bias, 1, 0.25)
+    set_on_replica(model.layers[0].bias, 1, 0.25)
     steps = []
     with pytest.raises(RuntimeError, match=r"replica 1 differs .*bias after step 0 \(max difference 0.25\)"):
         fit(model, keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch)))
     assert steps == []
 
 
-def test_a_long_epoch_is_looked_into_every_thousand_steps(make_strategy, monkeypatch):
+def test_a_long_epoch_is_checked_every_thousand_steps(make_strategy, monkeypatch):
     monkeypatch.setattr("tfdist.callbacks.desync._STEPS_BETWEEN", 3)
     model = make_model(make_strategy(2))
-    planted = departs_at(1, lambda: depart(model.layers[0].bias, 1, 1.0))
+    planted = at_step(1, lambda: set_on_replica(model.layers[0].bias, 1, 1.0))
     with pytest.raises(RuntimeError, match="after step 3 "):
         fit(model, planted)
 
 
-def test_nan_on_one_replica_is_a_departure(make_strategy):
+def test_nan_on_one_replica_is_a_difference(make_strategy):
     model = make_model(make_strategy(2))
-    depart(model.layers[0].bias, 1, np.nan)
+    set_on_replica(model.layers[0].bias, 1, np.nan)
     with pytest.raises(RuntimeError, match="max difference nan"):
         fit(model)
 
 
-def test_replicas_that_agree_are_let_alone_also_without_synchronised_batchnorm(make_strategy):
+def test_replicas_that_agree_raise_nothing_also_without_synchronized_batchnorm(make_strategy):
     strategy = make_strategy(3)
     model = make_model(strategy, batch_norm=True)
     fit(model, epochs=2, sync_batchnorm=False)
@@ -80,9 +80,9 @@ def test_replicas_that_agree_are_let_alone_also_without_synchronised_batchnorm(m
     fit(make_model(strategy, batch_norm=True), epochs=2)
 
 
-def test_synchronised_statistics_must_agree(make_strategy):
+def test_synchronized_statistics_must_agree(make_strategy):
     model = make_model(make_strategy(2), batch_norm=True)
-    planted = departs_at(2, lambda: depart(model.layers[1].moving_mean, 1, 5.0))
+    planted = at_step(2, lambda: set_on_replica(model.layers[1].moving_mean, 1, 5.0))
     with pytest.raises(RuntimeError, match="moving_mean after step 6"):
         fit(model, planted)
 
@@ -93,7 +93,7 @@ def test_weights_of_every_type_are_compared(make_strategy, dtype):
     with strategy.scope():
         variable = keras.Variable(np.zeros([5]), dtype=dtype, trainable=False, name="numbers")
     check_replicas(strategy, [variable])
-    depart(variable, 1, True if dtype == "bool" else 1)
+    set_on_replica(variable, 1, True if dtype == "bool" else 1)
     with pytest.raises(RuntimeError, match=r"in numbers at the start \(max difference 1\)"):
         check_replicas(strategy, [variable], "at the start")
 
@@ -107,17 +107,17 @@ def test_two_elements_that_changed_places_are_seen(make_strategy):
         check_replicas(strategy, [variable])
 
 
-def test_rounding_is_no_departure():
+def test_rounding_is_no_difference():
     values = np.float32([[1.0, -2.0], [1.0, -2.0]])
-    assert first_departure(values) is None
+    assert first_differing_replica(values) is None
     values[1] += np.float32([1e-7, 2e-7])
-    assert first_departure(values) is None
+    assert first_differing_replica(values) is None
     values[1, 0] += 0.01
-    replica, difference = first_departure(values)
+    replica, difference = first_differing_replica(values)
     assert (replica, round(difference, 3)) == (1, 0.01)
 
 
-def test_among_workers_all_name_the_one_that_departed(tmp_path):
+def test_among_workers_all_name_the_one_that_differs(tmp_path):
     ended = run_workers(REPOSITORY / "tests" / "support" / "desync_worker.py", deadline_seconds=120)
     for worker in ended:
         assert worker.code == 3, worker.err[-3000:]

@@ -1,4 +1,4 @@
-"""A profile of some steps: it is written, of these steps alone, and the weights stay what they are."""
+"""A profile of some steps: it is written for these steps alone, and the weights stay the same."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_the_files_that_tensorboard_shows_appear(make_strategy, tmp_path):
 
 @pytest.fixture
 def profiler(monkeypatch):
-    """Stands in for TensorFlow's profiler; gives what it was told."""
+    """Replaces TensorFlow's profiler; returns a list of its calls."""
     told = []
     monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: told.append(("start", folder)))
     monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: told.append(("stop",)))
@@ -35,7 +35,7 @@ def profiler(monkeypatch):
 
 
 class Told(StepCallback):
-    """Puts the steps between what the profiler is told; it comes behind the profile."""
+    """Adds the steps to the list of the profiler's calls; it comes after the profile."""
 
     def __init__(self, told):
         super().__init__()
@@ -47,7 +47,7 @@ class Told(StepCallback):
 
 def test_just_the_steps_asked_for_are_profiled(make_strategy, profiler):
     train(make_strategy, Profile("here", (3, 8)), Told(profiler))
-    # Six steps an epoch, four a call.
+    # Six steps per epoch, four per call.
     assert profiler == [3, ("start", "here"), 6, ("stop",), 8, 12]
 
 

@@ -1,4 +1,4 @@
-"""What workers report of themselves, against delays that are known."""
+"""The workers' reports, against known delays."""
 
 import json
 
@@ -19,7 +19,7 @@ DELAY = 0.05
 
 
 def report_of(strategy, data, *, make=make_model, epochs=1, **arguments):
-    """Trains, and gives (the report, the history)."""
+    """Trains, and returns (the report, the history)."""
     with strategy.scope():
         model = make()
         for name, value in arguments.items():
@@ -131,19 +131,19 @@ def test_promise_36_a_training_that_waits_for_input_is_told_once(make_strategy, 
     assert caplog.text.count("the training waits for input") == 1
 
 
-@pytest.mark.parametrize("listens", [False, True])
-def test_the_step_has_a_clock_where_somebody_listens_and_else_none(make_strategy, monkeypatch, listens):
+@pytest.mark.parametrize("measured", [False, True])
+def test_the_step_has_a_clock_only_with_a_measurement_hook(make_strategy, monkeypatch, measured):
     read = []
     timestamp = tf.timestamp
     monkeypatch.setattr(tf, "timestamp", lambda: read.append("traced") or timestamp())
     strategy = make_strategy(2)
     with strategy.scope():
         model = make_model()
-    callbacks = [Report(strategy)] if listens else []
+    callbacks = [Report(strategy)] if measured else []
     tfdist.fit(model, slow_batches(0.0), verbose=0, callbacks=callbacks)
-    assert bool(read) == listens
+    assert bool(read) == measured
     before = len(read)
-    # A second fit traces nothing anew.
+    # A second fit traces nothing again.
     tfdist.fit(model, slow_batches(0.0), verbose=0, callbacks=callbacks)
     assert len(read) == before
 
@@ -187,7 +187,7 @@ def test_promise_36_among_workers_the_slow_one_is_named(kind):
         assert slow["input_share"] < 0.5
     else:
         assert slow["input_share"] > 0.5
-    # Whole steps take as long on both: only what each says of itself tells them apart.
+    # Whole steps take the same time on both: only their own measurements differ.
     assert fast["step_seconds"] > 0.03
     assert ended[0].err.count("worker 1 is the slowest") == 1
     assert ("worker 1 waits for input" in ended[0].err) == (kind == "input")

@@ -1,4 +1,4 @@
-"""Examples a second, against figures computed by hand, with a clock that obeys."""
+"""Examples per second, against figures computed by hand, with a clock that the test sets."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ BATCH = 10
 
 
 def play(throughput, now, calls, between_seconds=0.0):
-    """Plays an epoch of calls (first step, number of steps, seconds); gives the epoch's logs."""
+    """Plays an epoch of calls (first step, number of steps, seconds); returns the epoch's logs."""
     throughput.on_epoch_begin(0)
     for first, count, seconds in calls:
         throughput.on_train_batch_begin(first)
@@ -88,7 +88,7 @@ def test_keras_may_leave_the_logs_out(throughput, now):
 
 def test_the_clock_stops_when_the_calls_values_are_there(throughput, now):
     class Later:
-        """A value that a device takes 4 seconds to give."""
+        """A value that a device takes 4 seconds to compute."""
 
         def __array__(self, dtype=None, copy=None):
             now[0] += 4.0

@@ -18,7 +18,7 @@ from tfdist.callbacks.worker_table import (
 
 
 def timing(step=0.1, spread=0.0, own=0.05, waiting=0.0, sent=0.0):
-    """Gives a `Timing` whose steps all take as long."""
+    """Returns a `Timing` whose steps all take the same time."""
     return Timing(step, spread, own, waiting, step, sent)
 
 
@@ -27,7 +27,7 @@ def timing(step=0.1, spread=0.0, own=0.05, waiting=0.0, sent=0.0):
     [
         ([3.0], 3.0, 0.0),
         ([1.0, 2.0, 3.0, 4.0, 100.0], 3.0, 1.4826),
-        # Away from 2.5 by 1.5, 0.5, 0.5, 1.5: their median is 1.
+        # The distances from 2.5 are 1.5, 0.5, 0.5 and 1.5, and their median is 1.
         ([1.0, 2.0, 3.0, 4.0], 2.5, 1.4826),
         ([7.0, 7.0, 7.0, 7.0, 0.0], 7.0, 0.0),
     ],
@@ -41,7 +41,7 @@ def test_calls_of_different_lengths_count_by_the_step_in_medians_and_by_their_ti
     calls = [(10, 1.0, 0.5, 0.4, 1000.0), (10, 2.0, 0.5, 1.0, 1000.0), (5, 3.0, 0.5, 1.0, 500.0)]
     found = timing_of(calls)
     assert found.step_seconds == pytest.approx(0.2)
-    # Away from it by 0.1, 0 and 0.4.
+    # The distances from the median are 0.1, 0 and 0.4.
     assert found.step_spread == pytest.approx(0.14826)
     assert found.own_seconds == pytest.approx(0.1)
     assert found.input_seconds == pytest.approx(1.5 / 25)
@@ -125,7 +125,7 @@ def test_the_last_line_says_it_all():
         ([timing(own=0.09), timing(own=0.08)], set()),
         ([timing(own=0.07), timing(own=0.09)], {"slowest"}),
         ([timing(own=0.02), timing(own=0.04)], {"exchange", "slowest"}),
-        # As many times as late, but by 1 % of the step.
+        # The same ratio, but a difference of only 1 % of the step.
         ([timing(step=1.0, own=0.02), timing(step=1.0, own=0.03)], {"exchange"}),
         ([timing(own=0.09), timing(own=0.06, waiting=0.03)], {"input"}),
         ([timing(own=0.08), timing(own=0.07, waiting=0.019)], set()),
@@ -152,12 +152,12 @@ def test_a_global_batch_that_too_many_replicas_share_is_told_with_its_rows():
     assert lines["exchange"].startswith(
         "4 replicas share each global batch of 50 rows, 12.5 each, and only 20 % of a step is work on them;"
     )
-    # One replica exchanges nothing, and a straggler is no matter of the batch.
+    # One replica exchanges nothing, and the batch does not cause a straggler.
     assert advice([timing(own=0.02)], replicas=1) == {}
     assert set(advice([timing(own=0.02), timing(own=0.09)], replicas=2)) == {"slowest"}
 
 
-def test_indexed_slices_are_told_by_the_variable_where_there_is_somebody_to_send_them_to():
+def test_indexed_slices_are_reported_by_variable_with_several_replicas():
     line = advice([timing(own=0.09)], replicas=2, sparse=("a/embeddings", "b/embeddings"))["sparse"]
     assert line.startswith("the gradient of a/embeddings and 1 more is IndexedSlices:")
     assert advice([timing(own=0.09)], replicas=1, sparse=("a/embeddings",)) == {}

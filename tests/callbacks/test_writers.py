@@ -1,4 +1,4 @@
-"""Where the numbers of an epoch go."""
+"""Callbacks that write the numbers of an epoch."""
 
 import json
 

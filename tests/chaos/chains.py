@@ -6,7 +6,7 @@ from chaos import launched, matrix
 
 
 def suffer(folder, cells, *, epochs, workers):
-    """Lets one launched run suffer the faults of a chain, one a start; gives a `Run`."""
+    """Lets one launched run suffer the faults of a chain, one a start; returns a `Run`."""
     folder.mkdir()
     # One restart is to spare, which nobody should need.
     restarts = len(cells) + 1
@@ -16,7 +16,7 @@ def suffer(folder, cells, *, epochs, workers):
 
 
 def undisturbed(folder, *, epochs, workers):
-    """Gives the `Run` that suffers nothing."""
+    """Returns the `Run` that suffers nothing."""
     folder.mkdir()
     run = launched.launch(folder, epochs=epochs, workers=workers)
     assert (run.code, [entry["kind"] for entry in run.attempts]) == (0, ["done"]), run.said
@@ -28,7 +28,7 @@ def assert_struck(run, cells, number):
     cell, fault = cells[number], matrix.faults_of(cells)[number]
     step = fault.step if cell.point != "start" else resumed_at(run, cell.worker, number)
     log = run.log(cell.worker, number)
-    assert f"tfdist: fault on purpose, after step {step}: {fault}\n" in log, run.said
+    assert f"tfdist: injected fault after step {step}: {fault}\n" in log, run.said
     kind, code = matrix.VERDICTS[cell.kind]
     entry = run.attempts[number]
     assert (entry["kind"], entry["exit_codes"][cell.worker]) == (kind, code), entry
@@ -45,7 +45,7 @@ def assert_struck(run, cells, number):
 
 
 def resumed_at(run, rank, attempt):
-    """Gives the step that a worker has gone on from at a start; 0 where it began anew."""
+    """Returns the step that a worker has gone on from at a start; 0 where it began anew."""
     found = re.search(r"going on from \S+/step-(\d+)\.", run.log(rank, attempt))
     return int(found[1]) if found else 0
 

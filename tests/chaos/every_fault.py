@@ -10,7 +10,7 @@ CHAINS = [(kind, workers) for workers in SIZES for kind in matrix.KINDS]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Gives a function (kind or None, workers) → the chain of a kind, or the undisturbed run; each is run once."""
+    """Returns a function (kind or None, workers) → the chain of a kind, or the undisturbed run; each is run once."""
     folder, known = tmp_path_factory.mktemp("chains"), {}
 
     def run(kind, workers):

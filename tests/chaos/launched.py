@@ -53,7 +53,7 @@ class Run:
             return [values[str(index)] for index in range(len(values.files))]
 
     def log(self, rank, attempt):
-        """Gives what a worker has written during one start."""
+        """Returns what a worker has written during one start."""
         text = (self.folder / "logs" / f"worker-{rank}.log").read_text(errors="replace")
         parts = re.split(rf"^==== worker {rank}, attempt (\d+), .*\n", text, flags=re.MULTILINE)
         return dict(zip(map(int, parts[1::2]), parts[2::2], strict=True)).get(attempt, "")
@@ -66,7 +66,7 @@ class Run:
 
 
 def launch(folder, *flags, epochs, workers=2, restarts=0, job=()):
-    """Runs job.py under the launcher, to its end; gives a `Run`."""
+    """Runs job.py under the launcher, to its end; returns a `Run`."""
     arguments = command(folder, *flags, epochs=epochs, workers=workers, restarts=restarts, job=job)
     deadline_seconds = SECONDS_A_START * (restarts + 1) + SECONDS_AN_EPOCH * epochs
     ended = run_python(*arguments, environ=QUIET, deadline_seconds=deadline_seconds, folder=folder)
@@ -74,7 +74,7 @@ def launch(folder, *flags, epochs, workers=2, restarts=0, job=()):
 
 
 def command(folder, *flags, epochs, workers=2, restarts=0, job=()):
-    """Gives what follows `python` to launch job.py."""
+    """Returns what follows `python` to launch job.py."""
     return (
         *("-m", "tfdist.launch", f"--workers={workers}", f"--max_restarts={restarts}", "--backoff_seconds=0"),
         *("--grace=20", f"--hang_seconds={HANG_SECONDS}", "--tee=none", *flags, "--"),
@@ -83,7 +83,7 @@ def command(folder, *flags, epochs, workers=2, restarts=0, job=()):
 
 
 def alone(folder, *, epochs, job=()):
-    """Runs job.py in one process, without launcher and strategy of several; gives a `Run`."""
+    """Runs job.py in one process, without launcher and strategy of several; returns a `Run`."""
     ended = run_python(JOB, f"--run_dir={folder}", f"--epochs={epochs}", *job, environ=QUIET, folder=folder)
     return Run(ended.code, ended.err, folder)
 
@@ -112,7 +112,7 @@ class Started:
         return self._path.read_text(errors="replace")
 
     def end(self):
-        """Waits for its end; gives the exit code."""
+        """Waits for its end; returns the exit code."""
         code = self.process.wait()
         self._timer.cancel()
         return code
@@ -130,13 +130,13 @@ class Started:
 
 
 def processes_of(folder):
-    """Gives what the workers of a run wrote down about themselves."""
+    """Returns what the workers of a run wrote down about themselves."""
     path = folder / "processes.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def runs(pid, start):
-    """Says whether a process runs that began at a tick; one that nobody has reaped does not."""
+    """Returns whether a process runs that began at a tick; one that nobody has reaped does not."""
     try:
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -50,7 +50,7 @@ class Cell:
 
 
 def every_cell(kind, workers):
-    """Gives the cells of a kind, one a point: they wander over the workers, but the chief alone saves."""
+    """Returns the cells of a kind, one a point: they wander over the workers, but the chief alone saves."""
     first = KINDS.index(kind)
     return [
         Cell(kind, point, 0 if point.startswith("save") else (first + number) % workers)
@@ -59,7 +59,7 @@ def every_cell(kind, workers):
 
 
 def faults_of(cells):
-    """Gives the `Fault` of each cell: the first strikes the first start in its first epoch, and so on."""
+    """Returns the `Fault` of each cell: the first strikes the first start in its first epoch, and so on."""
     faults = []
     for number, cell in enumerate(cells):
         step, _ = POINTS[cell.point]
@@ -70,7 +70,7 @@ def faults_of(cells):
 
 
 def chaos_of(cells):
-    """Gives the launcher's `--chaos` for a chain."""
+    """Returns the launcher's `--chaos` for a chain."""
     parts = []
     for fault in faults_of(cells):
         if fault.point == "call":

@@ -48,7 +48,7 @@ def test_promise_30_random_kills_of_a_run_of_minutes_lose_nothing(tmp_path, caps
 
 
 def strike(launcher, folder, attempt, chance):
-    """Kills one worker of an attempt; gives the seconds until all workers of the next one have started."""
+    """Kills one worker of an attempt; returns the seconds until all workers of the next one have started."""
     workers = wait_for(launcher, folder, attempt)
     time.sleep(chance.uniform(0, LONGEST_WAIT_SECONDS))
     pid, start = chance.choice(sorted(workers))
@@ -60,7 +60,7 @@ def strike(launcher, folder, attempt, chance):
 
 
 def wait_for(launcher, folder, attempt):
-    """Waits until all workers of an attempt have started; gives (process id, start) of each."""
+    """Waits until all workers of an attempt have started; returns (process id, start) of each."""
     while True:
         lines = [line for line in launched.processes_of(folder) if line["attempt"] == attempt]
         if len(lines) == WORKERS:

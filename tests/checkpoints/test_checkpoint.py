@@ -1,4 +1,4 @@
-"""A checkpoint gives a run back as it was, or says why it cannot."""
+"""A checkpoint restores a run as it was, or an error names the reason why it cannot."""
 
 import contextlib
 import hashlib
@@ -105,7 +105,7 @@ def test_a_restored_model_goes_on_as_the_saved_one(run, optimizer):
     assert not same(at_save, state(other))
     checkpoint.restore(run, other, 3)
     assert same(at_save, state(other))
-    # Dropout draws from the restored random state, so equal losses tell that it is there too.
+    # Dropout draws from the restored random state, so equal losses show that it is there too.
     model.reset_metrics()
     other.reset_metrics()
     assert train(model) == train(other)
@@ -161,7 +161,7 @@ def test_a_type_that_numpy_does_not_know_comes_back(run):
     assert same(state(model), state(other))
 
 
-def test_going_on_is_said(run, saved, caplog):
+def test_going_on_is_logged(run, saved, caplog):
     with caplog.at_level(logging.INFO, logger="tfdist"):
         checkpoint.restore(run, make_model(), 3)
     assert caplog.messages == [f"going on from {run.checkpoint(3)}."]
@@ -230,9 +230,9 @@ def test_promise_29_any_damage_is_named_and_the_checkpoint_before_is_taken(run, 
         damage(newest / name, part)
         caplog.clear()
         assert checkpoint.newest_whole(run) == (4, (5,))
-        (told,) = caplog.messages
-        assert told.startswith(f"checkpoint {newest} is damaged: {name} ")
-        assert told.endswith(". Going on from step 4 instead.")
+        (warning,) = caplog.messages
+        assert warning.startswith(f"checkpoint {newest} is damaged: {name} ")
+        assert warning.endswith(". Going on from step 4 instead.")
         refused = refusal(run, make_model(), 5)
         assert refused.startswith(f"checkpoint {newest}: {name} ")
     shutil.rmtree(run.checkpoint(4))
@@ -249,8 +249,9 @@ def test_promise_29_where_no_checkpoint_is_whole_each_is_named(run, saved):
     with pytest.raises(CheckpointError) as error:
         checkpoint.newest_whole(run)
     assert str(error.value) == (
-        f"checkpoints {run.checkpoints}: not one of 2 is whole (step-00000004: manifest.json is missing; "
-        "step-00000003: variables.npz does not match its checksum). Bring one back, or delete the folder to begin anew."
+        f"checkpoints {run.checkpoints}: none of 2 is whole (step-00000004: manifest.json is missing; "
+        "step-00000003: variables.npz does not match its checksum). Restore one from a copy, "
+        "or delete the folder to start again."
     )
     assert checkpoint.newest_whole(RunDir(run.path / "none")) == (None, ())
 
@@ -298,7 +299,7 @@ def test_promise_29_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, p
     assert {path.name for path in run.checkpoints.iterdir()} <= {"step-00000001", "step-00000002"}
 
 
-def test_promise_29_a_torn_checkpoint_on_purpose_is_found(tmp_path, caplog):
+def test_promise_29_an_injected_torn_checkpoint_is_found(tmp_path, caplog):
     run = RunDir(tmp_path)
     run_python("-c", SAVES, str(tmp_path), "torn_checkpoint:step=2", deadline_seconds=60)
     assert checkpoint.newest_whole(run) == (1, (2,))
@@ -329,8 +330,8 @@ def test_promise_29_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, saved
         with pytest.raises(SaveError) as error:
             checkpoint.save(run, saved, 4, large)
         assert str(error.value) == (
-            f"checkpoint {run.checkpoint(4)}: it could not be written (No space left on device). The checkpoints "
-            "before it are as they were. Make room, or make the folder writable, and go on with the same run_dir."
+            f"checkpoint {run.checkpoint(4)} could not be written (No space left on device). Earlier checkpoints are "
+            "unchanged. Free some space, or make the folder writable, and go on with the same run_dir."
         )
         assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000003"]
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
@@ -341,7 +342,7 @@ def test_promise_29_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, saved
         unmount(folder)
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(run, saved):
+def test_a_file_in_the_place_of_the_folder_is_reported(run, saved):
     other = RunDir(run.path / "file")
     other.path.touch()
     with pytest.raises(SaveError, match=r"could not be written \(Not a directory\)"):
@@ -354,33 +355,34 @@ def test_a_file_in_the_place_of_the_folder_is_told(run, saved):
         (
             {},
             {"units": 5},
-            r"sequential/dense/kernel float32(3, 4) there is sequential/dense/kernel float32(3, 5)",
+            r"it holds sequential/dense/kernel float32(3, 4) where this run has sequential/dense/kernel float32(3, 5)",
         ),
         (
             {},
             {"layers": 2},
-            "sequential/batch_normalization/gamma float32(4,) there is sequential/dense_1/kernel float32(4, 4) here.",
+            "it holds sequential/batch_normalization/gamma float32(4,) where this run has "
+            "sequential/dense_1/kernel float32(4, 4).",
         ),
         (
             {"optimizer": "momentum"},
             {"optimizer": "rmsprop"},
-            "sgd/iteration int64() there is rmsprop/iteration int64() here.",
+            "it holds sgd/iteration int64() where this run has rmsprop/iteration int64().",
         ),
         (
             {"optimizer": "adam"},
             {"optimizer": "momentum"},
-            "adam/iteration int64() there is sgd/iteration int64() here.",
+            "it holds adam/iteration int64() where this run has sgd/iteration int64().",
         ),
         (
             {"optimizer": "adam"},
             {"optimizer": "ema"},
-            "adam/sequential_dense_kernel_momentum float32(3, 4) there is "
-            "adam/sequential_dense_kernel_average float32(3, 4) here.",
+            "it holds adam/sequential_dense_kernel_momentum float32(3, 4) where this run has "
+            "adam/sequential_dense_kernel_average float32(3, 4).",
         ),
         (
             {"optimizer": "plain"},
             {"optimizer": "momentum"},
-            "it holds 11 variables, the model and its optimizer have 17.",
+            "it holds 11 variables, but the model and its optimizer have 17.",
         ),
     ],
 )
@@ -399,7 +401,7 @@ def test_another_precision_is_refused(run, float64):
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     message = refusal(run, make_model())
-    assert "sequential/dense/kernel float64(3, 4) there is sequential_1/dense_2/kernel float32" in (message)
+    assert "sequential/dense/kernel float64(3, 4) where this run has sequential_1/dense_2/kernel float32" in message
 
 
 def test_a_failure_while_saving_leaves_the_old_checkpoints_alone(run, saved, monkeypatch):

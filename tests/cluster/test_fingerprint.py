@@ -1,4 +1,4 @@
-"""promise_19: what must be the same on every worker, and the message where it is not."""
+"""promise_19: the fingerprint that must be the same on every worker, and the message where it is not."""
 
 import hashlib
 import importlib.metadata
@@ -39,7 +39,7 @@ def test_promise_19_nested_dicts_are_named_by_their_path():
     assert first_difference(hellos) == "config.global_batch: 64 on worker 0, 128 on worker 1"
 
 
-def test_promise_19_workers_that_agree_stand_together():
+def test_promise_19_workers_that_agree_are_grouped():
     hellos = [{"a": value} for value in (1, 1, 2, 1, 1, 1, 1, 1)]
     assert first_difference(hellos) == "a: 1 on workers 0, 1, 3, 4, 5 and 2 more, 2 on worker 2"
 
@@ -55,7 +55,7 @@ def test_every_difference_is_found_and_long_values_are_cut():
     assert len(found[0]) < 250
 
 
-def test_a_fingerprint_tells_versions_without_importing(tmp_path):
+def test_a_fingerprint_has_versions_without_importing(tmp_path):
     script = tmp_path / "mine.py"
     script.write_text("pass")
     config = RunConfig(data_dir="/here", dataset="images").to_dict()
@@ -71,7 +71,7 @@ def test_a_fingerprint_tells_versions_without_importing(tmp_path):
     assert hello["devices"] == 0
 
 
-def test_where_the_data_lie_may_differ_between_workers():
+def test_the_folder_of_the_data_may_differ_between_workers():
     hellos = [fingerprint.fingerprint({"data_dir": folder, "seed": 0}, environ={}) for folder in "ab"]
     assert first_difference(hellos) is None
 
@@ -92,7 +92,7 @@ def test_the_digest_of_a_package_sees_names_and_contents_of_its_python_files(tmp
     assert hash_package(tmp_path) == digests[-1]
 
 
-def test_files_are_known_by_their_names_wherever_they_lie(tmp_path):
+def test_files_are_known_by_their_names_in_any_folder(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "train.py").write_text("1")
@@ -114,6 +114,6 @@ def test_gpus_are_counted_from_device_files_and_the_variable(visible, count, tmp
 
 
 def test_tensorflow_stays_unimported_here():
-    # What the other tests above have used is all of the module.
+    # The tests above have used all of the module.
     assert fingerprint.__name__ in sys.modules
     assert "tensorflow" not in vars(fingerprint)

@@ -1,4 +1,4 @@
-"""A cloud's notice of the machine's end becomes a SIGTERM, and nothing else does."""
+"""A cloud's notice that it takes the machine away becomes a SIGTERM, and nothing else does."""
 
 import contextlib
 import http.server
@@ -14,7 +14,7 @@ from tfdist.cluster.preemption import NOTICES, Notice, watched
 
 @contextlib.contextmanager
 def metadata_service(answers):
-    """A metadata service that gives one answer after the other, the last one for ever; None is an error."""
+    """Runs a metadata service that gives one answer after the other, and repeats the last one; None is an error."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -73,11 +73,11 @@ def test_without_a_notice_nothing_happens(sigterms):
     "events, given",
     [([], False), ([{"EventType": "Reboot"}], False), ([{"EventType": "Freeze"}, {"EventType": "Preempt"}], True)],
 )
-def test_azures_events_are_told_apart(events, given):
+def test_azures_events_are_distinguished(events, given):
     assert NOTICES["azure"].is_given(json.dumps({"DocumentIncarnation": 1, "Events": events})) is given
 
 
-def test_a_service_that_does_not_answer_is_said_once(caplog, sigterms):
+def test_a_service_that_does_not_answer_is_logged_once(caplog, sigterms):
     with caplog.at_level("WARNING", "tfdist"):
         watch([None], NOTICES["gce"].is_given, lambda asked: len(asked) >= 3)
     assert caplog.text.count("gives no answer") == 1

@@ -1,4 +1,4 @@
-"""Workers meet before TensorFlow is loaded: who is missing, busy or different is named, and nobody hangs."""
+"""Workers meet before TensorFlow is loaded: missing and different workers and busy ports are named; none hangs."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def make_clusters(size, hosts="127.0.0.1"):
 
 
 class Workers:
-    """Workers as threads; each one's answer, or the message of its refusal."""
+    """Workers as threads, with the answer or the error message of each."""
 
     def __init__(self):
         self.answers, self.seconds, self._threads = {}, {}, []
@@ -52,11 +52,11 @@ class Workers:
         self._threads.append(thread)
 
     def ends(self, within=15.0):
-        """Waits for all; gives their answers by rank."""
+        """Waits for all workers; returns their answers by rank."""
         end = time.monotonic() + within
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
-        assert not any(thread.is_alive() for thread in self._threads), "somebody hangs"
+        assert not any(thread.is_alive() for thread in self._threads), "a worker hangs"
         return self.answers
 
 
@@ -120,14 +120,15 @@ def test_the_ports_are_free_again_afterwards(workers):
         open_port(cluster.address, cluster.rank).close()
 
 
-def test_promise_17_every_worker_that_came_hears_who_is_missing(workers):
+def test_promise_17_every_present_worker_names_the_missing_ones(workers):
     clusters = make_clusters(4)
     for cluster in (clusters[0], clusters[2]):
         workers.start(cluster, timeout_seconds=1.0)
     message = (
         "RendezvousError: rendezvous: 2 of 4 workers missing 1 s after the first one started: worker 1 "
-        f"({clusters[1].address}), worker 3 ({clusters[3].address}). Start them, or see there why not; every worker "
-        f"needs the same list of workers, and a way to worker 0 at {clusters[0].address} (host name, firewall)."
+        f"({clusters[1].address}), worker 3 ({clusters[3].address}). Start them, or see there why they do not start; "
+        f"every worker needs the same list of workers, and a way to worker 0 at {clusters[0].address} (host name, "
+        "firewall)."
     )
     assert workers.ends() == {0: message, 2: message}
     assert max(workers.seconds.values()) < 5
@@ -141,12 +142,12 @@ def test_promise_17_the_others_say_that_worker_0_is_missing(workers):
     for rank in (1, 2):
         assert answers[rank].startswith(
             f"RendezvousError: rendezvous: worker 0 ({clusters[0].address}) is missing 0.8 s after this worker "
-            f"({clusters[rank].address}) started: nobody listens there."
+            f"({clusters[rank].address}) started: nothing listens there."
         )
     assert max(workers.seconds.values()) < 4
 
 
-def test_promise_17_the_first_deadline_is_everybodys(workers):
+def test_promise_17_the_first_deadline_counts_for_all(workers):
     clusters = make_clusters(3)
     workers.start(clusters[1], timeout_seconds=1.0)
     workers.start(clusters[0], timeout_seconds=60.0)
@@ -154,7 +155,7 @@ def test_promise_17_the_first_deadline_is_everybodys(workers):
     assert all(f"worker 2 ({clusters[2].address}). Start it, or see" in answers[rank] for rank in (0, 1))
 
 
-def test_promise_17_a_worker_that_comes_too_late_is_told(workers, monkeypatch):
+def test_promise_17_a_late_worker_gets_the_result(workers, monkeypatch):
     monkeypatch.setattr(host, "FAREWELL_SECONDS", 3.0)
     clusters = make_clusters(3)
     all_start(workers, clusters[:2], timeout_seconds=0.6)
@@ -191,16 +192,16 @@ def test_promise_17_an_unknown_host_is_named(workers):
     assert "the name nobody.invalid is unknown here" in workers.ends()[1]
 
 
-def test_promise_17_waiting_is_told_while_it_lasts(workers, monkeypatch, caplog):
-    monkeypatch.setattr(host, "_FIRST_WORD_SECONDS", 0.2)
-    monkeypatch.setattr(guest, "_FIRST_WORD_SECONDS", 0.2)
+def test_promise_17_waiting_is_logged_while_it_lasts(workers, monkeypatch, caplog):
+    monkeypatch.setattr(host, "_FIRST_LOG_SECONDS", 0.2)
+    monkeypatch.setattr(guest, "_FIRST_LOG_SECONDS", 0.2)
     clusters = make_clusters(3)
     with caplog.at_level(logging.INFO, "tfdist"):
         workers.start(clusters[1], timeout_seconds=1.5)
         time.sleep(0.6)
         workers.start(clusters[0], timeout_seconds=1.5)
         workers.ends()
-    assert f"waiting for worker 0 at {clusters[0].address} (nobody listens there)" in caplog.text
+    assert f"waiting for worker 0 at {clusters[0].address} (nothing listens there)" in caplog.text
     assert f"waiting for worker 2 ({clusters[2].address})" in caplog.text
 
 
@@ -214,13 +215,13 @@ def test_promise_16_a_busy_port_is_named_before_anything_starts(workers, rank):
     busy = f"port {port} of this worker (worker {rank}, {clusters[rank].address}) is in use: another process has it."
     assert answers[rank].startswith(f"RendezvousError: rendezvous: {busy} End that process (`ss -ltnp 'sport = :{port}")
     if rank == 1:
-        # Worker 0 hears it from worker 1 itself, long before the deadline.
+        # Worker 1 itself reports it to worker 0, long before the deadline.
         assert answers[0].startswith(f"RendezvousError: rendezvous: worker 1 ({clusters[1].address}) cannot take part:")
         assert busy in answers[0]
         assert workers.seconds[0] < 1.4
     else:
         assert "worker 0" in answers[1]
-        assert "it takes a connection, no more" in answers[1]
+        assert "it accepts a connection, but does not answer" in answers[1]
 
 
 def test_promise_16_a_port_that_frees_itself_in_a_moment_is_waited_for(monkeypatch):
@@ -236,11 +237,13 @@ def test_promise_16_a_port_that_needs_rights_is_named(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket, "create_server", refuse)
-    with pytest.raises(RendezvousError, match=r"port 80 of this worker \(worker 0, a:80\) is not for every user"):
+    with pytest.raises(
+        RendezvousError, match=r"port 80 of this worker \(worker 0, a:80\) may not be opened by this user"
+    ):
         open_port("a:80", 0)
 
 
-def test_promise_19_every_worker_hears_the_first_difference(workers):
+def test_promise_19_every_worker_reports_the_first_difference(workers):
     for cluster in make_clusters(3):
         other = {**HELLO, "config": {"global_batch": 128}, "devices": 2}
         workers.start(cluster, other if cluster.rank == 2 else HELLO)
@@ -257,7 +260,7 @@ def test_promise_19_a_tuple_here_is_a_list_there(workers):
     assert workers.ends() == {0: {}, 1: {}}
 
 
-def test_promise_19_another_list_of_workers_is_told_at_once(workers):
+def test_promise_19_another_list_of_workers_is_reported_at_once(workers):
     clusters = make_clusters(2)
     jobs = {"worker": (*clusters[1].workers, f"127.0.0.1:{free_ports(1)[0]}")}
     workers.start(clusters[0], timeout_seconds=1.0)
@@ -268,7 +271,7 @@ def test_promise_19_another_list_of_workers_is_told_at_once(workers):
         f"worker 0 at {clusters[0].address} has another list of workers, {listed}, than this one, {other}" in answers[1]
     )
     assert workers.seconds[1] < 0.9
-    assert f"Someone at 127.0.0.1 came with another list of workers: {other}." in answers[0]
+    assert f"A process at 127.0.0.1 has another list of workers: {other}." in answers[0]
 
 
 def test_a_second_process_with_the_same_index_is_refused(workers):
@@ -283,13 +286,13 @@ def test_a_second_process_with_the_same_index_is_refused(workers):
     assert "Worker 1 came twice, from 127.0.0.1 and 127.0.0.1." in workers.ends()[0]
 
 
-def test_another_version_of_tfdist_is_told(workers):
+def test_another_version_of_tfdist_is_reported(workers):
     clusters = make_clusters(2)
     workers.start(clusters[0], timeout_seconds=1.0)
     with calling(clusters[0]) as connection:
         connection.sendall(b'{"tfdist": 99}\n')
         assert b"worker 0 runs another version of tfdist" in connection.recv(1000)
-    assert "Someone at 127.0.0.1 runs another version of tfdist." in workers.ends()[0]
+    assert "A process at 127.0.0.1 runs another version of tfdist." in workers.ends()[0]
 
 
 def hello_line(cluster, worker, **changes):
@@ -337,7 +340,7 @@ def make_stray(cluster, text):
     return hello_line(cluster, 1, **{field: json.loads(text.split(b" ")[1][:-1])})
 
 
-def test_strangers_do_no_harm_whatever_they_say(workers):
+def test_other_programs_do_no_harm_whatever_they_send(workers):
     clusters = make_clusters(3)
     all_start(workers, clusters[:2])
     for text in STRAY.values():
@@ -372,10 +375,10 @@ def test_a_hello_may_come_in_pieces(workers):
     ("banner", "problem"),
     [
         (b"SSH-2.0-OpenSSH\r\n", r"another program answers there: 'SSH-2.0-OpenSSH\r'"),
-        (b"", "it hung up; it may have ended, or another program has its port"),
+        (b"", "it closed the connection; it may have ended, or another program has its port"),
     ],
 )
-def test_another_program_in_the_place_of_worker_0_is_told(workers, banner, problem):
+def test_another_program_in_the_place_of_worker_0_is_reported(workers, banner, problem):
     clusters = make_clusters(2)
     name, port = clusters[0].address.split(":")
     with socket.create_server((name, int(port))) as server:
@@ -425,18 +428,18 @@ def test_promise_18_the_workers_hosts_are_taken_out_of_the_proxies_way(environ, 
     assert plan_bypass(environ | changes, ["a:1", "[::1]:1"]) == {}
 
 
-def test_promise_18_by_passing_is_told_in_one_line(caplog):
+def test_promise_18_the_bypass_is_logged_in_one_line(caplog):
     environ = {"http_proxy": "p:1"}
     with caplog.at_level(logging.INFO, "tfdist"):
         bypass(environ, ["a:1", "b:1"])
         bypass(environ, ["a:1", "b:1"])
     assert environ == {"http_proxy": "p:1", "no_proxy": "a,b", "NO_PROXY": "a,b"}
     assert [record.message for record in caplog.records] == [
-        "http_proxy is set: the workers' hosts are now in no_proxy, NO_PROXY, for gRPC would go through the proxy."
+        "http_proxy is set: the workers' hosts are now in no_proxy, NO_PROXY, because gRPC would go through the proxy."
     ]
 
 
-def test_promise_18_the_rendezvous_by_passes_the_proxies(workers):
+def test_promise_18_the_rendezvous_bypasses_the_proxies(workers):
     environs = [{"http_proxy": "p:1"} for _ in range(2)]
     for cluster, environ in zip(make_clusters(2), environs, strict=True):
         workers.start(cluster, environ=environ)
@@ -457,7 +460,7 @@ print(choose_strategy("multi_worker").num_replicas_in_sync)
 
 
 def test_promise_18_tensorflow_takes_the_ports_right_after_the_rendezvous_also_beside_a_proxy():
-    # Without the rendezvous, this proxy that nobody has started makes both wait without a word.
+    # Without the rendezvous, this proxy, which does not run, makes both wait without a message.
     environ = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", "http_proxy": "http://127.0.0.1:9"}
     ended = run_workers("-c", SCRIPT, environ=environ, deadline_seconds=90)
     assert [worker.out for worker in ended] == ["{'run_dir': 'runs/a-1'}\n[]\n2\n"] * 2, ended[0].err[-3000:]

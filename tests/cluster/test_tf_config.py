@@ -99,7 +99,7 @@ def test_there_may_be_no_cluster(environ):
         ("[1]", 'TF_CONFIG: it is a list, not an object. Write {"cluster": '),
         ("3", "TF_CONFIG: it is 3, not an object."),
         ("null", "TF_CONFIG: it is null, not an object."),
-        ('{"task": 1, "task": 1}', 'TF_CONFIG: the key "task" comes twice. Keep one of them.'),
+        ('{"task": 1, "task": 1}', 'TF_CONFIG: the key "task" appears twice. Keep one of them.'),
         ('{"task": NaN}', "TF_CONFIG: NaN is not JSON. Write a number, or null."),
         ('{"task": -Infinity}', "TF_CONFIG: -Infinity is not JSON."),
         ("9" * 5000, "TF_CONFIG: the number 99999999999999999999... is too long. Shorten it."),
@@ -118,7 +118,7 @@ def test_promise_15_bad_json_is_refused(text, message):
         ("a:1", 'TF_CONFIG: cluster is "a:1", not an object.'),
         (
             {"worker": "a:1"},
-            'TF_CONFIG: cluster.worker is "a:1", not a list. Write ["host:port", ...], also for',
+            'TF_CONFIG: cluster.worker is "a:1", not a list. Write ["host:port", ...], even for',
         ),
         ({"worker": {"0": "a:1"}}, "TF_CONFIG: cluster.worker is an object, not a list."),
         (
@@ -207,7 +207,7 @@ def test_promise_15_an_index_beyond_one_address_is_refused():
 
 
 def test_another_rpc_layer_is_refused():
-    message = 'TF_CONFIG: rpc_layer is "grpcs", but workers speak grpc. Leave it out.'
+    message = 'TF_CONFIG: rpc_layer is "grpcs", but workers use grpc. Leave it out.'
     assert refusal(config(rpc_layer="grpcs")) == message
 
 
@@ -241,7 +241,7 @@ def test_an_address_is_split_into_host_and_port(address, parts):
         ("a:-1", 'here is "a:-1", whose port is "-1".'),
         ("a:1 ", 'here is "a:1 ", whose port is "1 ".'),
         ("a:²", r'here is "a:\u00b2", whose port is "\u00b2".'),
-        ("grpc://a:1", 'here is "grpc://a:1". Leave the scheme out: "host:port" is all'),
+        ("grpc://a:1", 'here is "grpc://a:1". Leave the scheme out: TensorFlow takes only "host:port".'),
         ("fe80::1:2222", 'several colons. Put an IPv6 address in brackets: "[::1]:2222".'),
         ("[::x]:1", 'whose brackets hold no IPv6 address. Write it like "[::1]:2222".'),
         ("a b:1", 'whose host is "a b". Use only letters, digits, ".", "-" and "_" in a host.'),
@@ -334,7 +334,7 @@ def test_a_cluster_survives_the_way_through_tf_config(cluster):
 
 
 def read_or_refuse(environ):
-    """Whatever escapes besides ClusterError fails the test; its message has to be printable."""
+    """Reads a cluster or a ClusterError, whose message must be printable; any other exception fails the test."""
     try:
         cluster = read_cluster(environ)
     except ClusterError as error:

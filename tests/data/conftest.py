@@ -1,4 +1,4 @@
-"""One small source of each kind, whose rows can be told apart."""
+"""One small source of each kind, with distinguishable rows."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tfdist import data
 
 @pytest.fixture(scope="session")
 def record_folder(tmp_path_factory):
-    """Three files, for the rows 0..22 in order."""
+    """Returns a folder of three record files with the rows 0..22 in order."""
     folder = tmp_path_factory.mktemp("records")
     for i, numbers in enumerate(np.split(np.arange(ROWS), [4, 15])):
         write_records(folder / f"train-{i:05d}-of-00003", numbers)
@@ -18,20 +18,20 @@ def record_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory):
-    """Classes "ant" and "bee"; row i has the colour 10 i."""
+    """Returns a folder of images of the classes "ant" and "bee"; row i has the colour 10 i."""
     folder = tmp_path_factory.mktemp("images")
     return write_images(folder)
 
 
 @pytest.fixture(scope="session")
 def tfds_folder(tmp_path_factory):
-    """A data folder of TFDS with `tiny_set`: row i of "train" has the colour 10 i."""
+    """Returns a data folder of TFDS with `tiny_set`; row i of "train" has the colour 10 i."""
     return write_tfds(tmp_path_factory.mktemp("tfds"))
 
 
 @pytest.fixture
 def make(record_folder, image_folder, tfds_folder):
-    """A function (kind, **options) → source of 23 rows in global batches of 5."""
+    """Returns a function (kind, **options) → source of 23 rows in global batches of 5."""
 
     def make(kind, **options):
         options = {"global_batch": 5, "seed": 3, **options}

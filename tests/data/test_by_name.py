@@ -1,4 +1,4 @@
-"""Data by name: what is refused before TensorFlow is loaded, and that it is not."""
+"""Data sets by name: the checks, which load no TensorFlow."""
 
 import subprocess
 import sys

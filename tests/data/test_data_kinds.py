@@ -1,4 +1,4 @@
-"""What holds for every kind of source: the same global batches for any number of replicas."""
+"""Properties of every kind of source, such as the same global batches for any number of replicas."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ STEPS = 5  # of an epoch: 23 rows in batches of 5
 
 
 def replica_shares(source, steps, *, replicas, first, count=1, epoch=0, step=0):
-    """Reads what a worker's replicas get, `steps` times."""
+    """Returns the shares of a worker's replicas for a number of steps."""
     batches = source.local_batches(Places(replicas, first, count), epoch=epoch, step=step)
     return list(one_by_one(batches).take(steps * count).as_numpy_iterator())
 
@@ -28,7 +28,7 @@ def join(shares):
 
 
 def global_batches(source, steps, *, replicas=1, **start):
-    """Reads every worker of `replicas` (one replica each), and joins what they get."""
+    """Reads as every one of `replicas` workers (one replica each), and joins their rows."""
     workers = [replica_shares(source, steps, replicas=replicas, first=r, **start) for r in range(replicas)]
     return [join(shares) for shares in zip(*workers, strict=True)]
 

@@ -12,7 +12,7 @@ SEEDS = np.array([[7, 0], [7, 1], [2**32 + 7, 0], [0, 0], [3, 99]], np.int64)
 
 
 def splitmix(*words):
-    """SplitMix64 over Python's whole numbers."""
+    """Computes SplitMix64 with Python's integers."""
     state = 0
     for word in words:
         state = (state + word + 0x9E3779B97F4A7C15) & MASK
@@ -76,7 +76,7 @@ def test_a_resized_crop_of_the_whole_image_is_the_image():
         square,
         atol=1e-6,
     )
-    # Of a wide image, the part of its own proportion 1 is cut to its height.
+    # In a wide image, a part of proportion 1 is cut to the image's height.
     assert whole(tf.constant(images()), SEEDS).shape == (5, 6, 8, 3)
 
 
@@ -119,13 +119,13 @@ def test_on_images_leaves_labels_and_weights_alone():
 
 
 def jpegs(count=5, height=40, width=60):
-    """Gives smooth images, encoded."""
+    """Returns smooth encoded images."""
     ramp = np.linspace(0, 200, height * width * 3).reshape(height, width, 3)
     return tf.stack([tf.io.encode_jpeg(np.uint8(ramp + 10 * i), quality=95) for i in range(count)])
 
 
 def windows(height, width, area=(0.08, 1.0)):
-    """Gives (top, left, height, width) of each row of SEEDS, in NumPy."""
+    """Returns (top, left, height, width) of each row of SEEDS, in NumPy."""
     share, proportion, top, left = numpy_uniforms(4, stream=13).T
     share = area[0] + share * (area[1] - area[0])
     proportion = (3 / 4) * (16 / 9) ** proportion

@@ -1,4 +1,4 @@
-"""Made-up rows, and the report of who reads what."""
+"""Synthetic rows, and the report of what each worker reads."""
 
 from types import SimpleNamespace
 

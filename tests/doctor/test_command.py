@@ -1,4 +1,4 @@
-"""`python -m tfdist.doctor`, as a whole: on one machine, on two workers, and where something is red."""
+"""The whole command `python -m tfdist.doctor`: on one machine, on two workers, and with red lines."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ def test_two_workers_are_well_and_sum_for_real(tmp_path):
         writer = FolderWriter(folder)
         writer.write_json("state.json", {"step": step})
         manifest.write_manifest(folder, {"step": step, "files": writer.files})
-    # The newest is torn.
+    # The newest checkpoint is damaged.
     (folder / "state.json").write_text("{")
     command = ["-m", "tfdist.doctor", tmp_path, "--json", "--dataset=digits", "--global_batch=100"]
     ended = run_workers(*command, environ=NO_GPU, deadline_seconds=120)
@@ -87,7 +87,7 @@ def test_promise_17_a_worker_alone_in_its_cluster_is_red_and_no_traceback(tmp_pa
     alone, mistaken = run_together([command] * 2, [environ, wrong], 60, tmp_path)
     assert (alone.code, mistaken.code) == (1, 1)
     assert "FAIL  workers       1 of 2 workers missing 3 s after the first one started: worker 1 (" in alone.out
-    assert "-> Start it, or see there why not; every worker needs the same list of workers" in alone.out
+    assert "-> Start it, or see there why it does not start; every worker needs the same list of workers" in alone.out
     assert f"FAIL  checkpoints   there is no folder {tmp_path / 'none'}" in alone.out
     assert "FAIL  loading       TensorFlow does not load: ImportError: libcudart is missing" in alone.out
     assert "FAIL  cluster       TF_CONFIG: not JSON at line 1, column 2" in mistaken.out
@@ -99,7 +99,7 @@ def test_promise_17_a_worker_alone_in_its_cluster_is_red_and_no_traceback(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data_dir=a"], "--data_dir needs --dataset: the name of what lies there."),
+        (["--data_dir=a"], "--data_dir needs --dataset. Give the name of the data set in that folder."),
         (["--timeout_seconds=0"], "--timeout_seconds is 0. Use a number above 0."),
         (["--timeout_seconds=nan"], "--timeout_seconds is nan. Use a number above 0."),
         (["--global_batch=0"], "--global_batch is 0. Use 1 or more."),
@@ -115,10 +115,10 @@ def test_a_wrong_command_line_is_one_message_and_exit_code_2(arguments, message,
 
 @pytest.fixture
 def findings(monkeypatch):
-    """Plants what is found."""
+    """Returns a function that plants the lines of a check."""
 
     def plant(*lines):
-        monkeypatch.setattr(doctor, "examine", lambda wishes: iter(lines))
+        monkeypatch.setattr(doctor, "examine", lambda options: iter(lines))
 
     return plant
 
@@ -144,7 +144,7 @@ def test_colours_are_for_terminals_alone(findings, capsys, monkeypatch):
 
 
 def test_ctrl_c_ends_it_quietly(monkeypatch, capsys):
-    def interrupted(wishes):
+    def interrupted(options):
         yield Line("ok", "a", "b")
         raise KeyboardInterrupt
 
@@ -168,7 +168,7 @@ def test_a_data_set_that_cannot_be_is_red_without_tensorflow(monkeypatch, tmp_pa
     monkeypatch.setattr(doctor, "Helper", lambda environ: NoHelper())
     monkeypatch.setenv("TF_CONFIG", "{}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    wishes = doctor.read_arguments(["--dataset=images", f"--data_dir={tmp_path / 'none'}"])
-    *_, line = doctor.examine(wishes)
+    options = doctor.read_arguments(["--dataset=images", f"--data_dir={tmp_path / 'none'}"])
+    *_, line = doctor.examine(options)
     assert (line.level, line.name) == ("FAIL", "data")
     assert line.text == f"images: data_dir is '{tmp_path / 'none'}': no such folder"

@@ -1,4 +1,4 @@
-"""What is read about a machine, from planted files."""
+"""The facts that are read about a machine, from planted files."""
 
 import json
 import os
@@ -14,7 +14,7 @@ GIB = 2**30
 
 @pytest.fixture
 def plant(tmp_path):
-    """Gives a function that writes files, and the folder they are in."""
+    """Returns a function that writes files, and returns their folder."""
 
     def write(files):
         for name, text in files.items():
@@ -49,7 +49,7 @@ VERSION_1 = {
     "groups/cpu,cpuacct/job/cpu.cfs_period_us": "100000\n",
     "groups/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
 }
-# As a container sees it: its path leads nowhere, and the group is at the top.
+# The view of a container: its path does not exist, and its group is at the top.
 CONTAINER = {
     "own": "0::/docker/1\n",
     "groups/memory.max": f"{2 * GIB}\n",

@@ -1,4 +1,4 @@
-"""The process that loads TensorFlow in the doctor's place: whatever happens to it, the doctor goes on."""
+"""The process that loads TensorFlow for the doctor: whatever happens to it, the doctor goes on."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tfdist.doctor.helper import Helper
 
 
 def make_environ(folder, tensorflow):
-    """Gives an environment in which TensorFlow is a module of our own."""
+    """Returns an environment in which TensorFlow is a module of our own."""
     (folder / "tensorflow.py").write_text(tensorflow)
     return {**os.environ, "PYTHONPATH": f"{folder}:{REPOSITORY}"}
 
@@ -35,7 +35,7 @@ def make_environ(folder, tensorflow):
 def test_a_broken_tensorflow_is_an_answer(tmp_path, tensorflow, expected):
     with Helper(make_environ(tmp_path, tensorflow)) as helper:
         answer = helper.ask("load", deadline_seconds=30)
-    # Python itself may say more about a signal.
+    # Python itself may print more about a signal.
     assert answer["error"].startswith(expected.pop("error"))
     assert {key: answer[key] for key in expected} == expected
 

@@ -1,4 +1,4 @@
-"""Facts about a machine, planted: each red and yellow line, and its cure."""
+"""Facts about a machine, planted: each red and yellow line, and its remedy."""
 
 import signal
 
@@ -49,7 +49,7 @@ def test_another_backend_of_keras_is_red():
 @pytest.mark.parametrize(
     ("memory", "level", "text"),
     [
-        (None, "ok", "not told by this system"),
+        (None, "ok", "unknown: this system does not report it"),
         (Memory(8 * GIB, 16 * GIB), "ok", "8.0 GiB available of 16.0 GiB"),
         (Memory(3 * GIB, 16 * GIB), "warn", "3.0 GiB available of 16.0 GiB"),
         (
@@ -119,8 +119,8 @@ def test_gpus_that_tensorflow_does_not_see_are_red(changes, files, visible, leve
     ("answer", "text", "cure"),
     [
         ({"error": "late", "deadline": True}, "TensorFlow has not loaded within 5 s", "Keep the packages on a local"),
-        ({"error": "x", "code": -signal.SIGILL}, "TensorFlow does not load: x", "It wants CPU instructions that"),
-        ({"error": "x", "code": -signal.SIGKILL}, "TensorFlow does not load: x", "Somebody killed it; without enough"),
+        ({"error": "x", "code": -signal.SIGILL}, "TensorFlow does not load: x", "It needs CPU instructions that"),
+        ({"error": "x", "code": -signal.SIGKILL}, "TensorFlow does not load: x", "Its process was killed, as"),
         ({"error": "ImportError: y"}, "TensorFlow does not load: ImportError: y", "Run: pip install --force-reinstall"),
     ],
 )

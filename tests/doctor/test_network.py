@@ -1,4 +1,4 @@
-"""The cluster and the ways between its workers: each red and yellow line, and its cure."""
+"""The cluster and the network between its workers: each red and yellow line, and its remedy."""
 
 import socket
 
@@ -26,7 +26,7 @@ def test_the_cluster_is_told():
     [
         ({"a": ["10.0.0.1"], "b": ["10.0.0.2"]}, "a", True, "ok", "2 known: a, b"),
         ({"localhost": ["127.0.0.1", "::1"]}, "localhost", True, "ok", "1 known: localhost"),
-        # As Debian has the own name in /etc/hosts.
+        # As Debian writes the machine's own name into /etc/hosts.
         ({"a": ["127.0.1.1"], "b": ["10.0.0.2"]}, "a", True, "ok", "2 known: a, b"),
         ({"a": ["10.0.0.1"], "b": "the name b is unknown"}, "a", True, "FAIL", "the name b is unknown"),
         (
@@ -34,7 +34,7 @@ def test_the_cluster_is_told():
             "b",
             True,
             "FAIL",
-            "::1 means this very machine, but the list has other machines too",
+            "::1 means this machine itself, but the list has other machines too",
         ),
         ({"a": ["10.0.0.1"], "b": ["fe80::1%eth0"]}, "a", False, "warn", "a is no address of this machine (10.0.0.1)"),
     ],
@@ -55,7 +55,7 @@ def test_hosts_are_looked_up():
 def test_own_addresses_are_known():
     assert network.is_own(["127.0.0.1"])
     assert network.is_own(["192.0.2.1", "127.0.0.1"])
-    # Kept for documentation: no machine has it.
+    # Addresses reserved for documentation: no machine has them.
     assert not network.is_own(["192.0.2.1"])
     assert not network.is_own(["2001:db8::1"])
 
@@ -78,7 +78,7 @@ def test_promise_16_a_busy_port_is_red(monkeypatch):
         ({}, ["a:1"], "ok", "none"),
         ({"http_proxy": "p"}, [], "ok", "http_proxy; no worker is reached through them"),
         ({"http_proxy": "p", "no_proxy": "a", "NO_PROXY": "a"}, ["a:1"], "ok", "http_proxy; no worker is reached"),
-        ({"http_proxy": "p"}, ["a:1"], "warn", "http_proxy would stand between the workers; tfdist goes round"),
+        ({"http_proxy": "p"}, ["a:1"], "warn", "http_proxy would stand between the workers; tfdist bypasses them"),
     ],
 )
 def test_promise_18_proxies_between_the_workers_are_yellow(environ, workers, level, text):

@@ -1,4 +1,4 @@
-"""What trials gave, planted: each red and yellow line; and how lines look."""
+"""Planted results of trials: each red and yellow line, and the form of lines."""
 
 import json
 
@@ -34,7 +34,7 @@ def check(answer, *, global_batch=10, replicas=2, workers=2):
 def test_what_each_worker_reads_is_told():
     assert [(line.level, line.text) for line in check(READ)] == [("ok", text.rstrip(".")) for text in READ["lines"]]
     many = READ | {"lines": ["a"] + [f"worker {rank}" for rank in range(20)]}
-    assert [line.text for line in check(many)][-2:] == ["worker 7", "and 12 workers more"]
+    assert [line.text for line in check(many)][-2:] == ["worker 7", "and 12 more workers"]
 
 
 def test_promise_26_fewer_files_than_workers_are_yellow():
@@ -70,7 +70,7 @@ def test_a_run_without_a_whole_checkpoint_is_told():
     (line,) = trials.checkpoint_lines([(10, "torn", {})])
     assert line.cure.startswith("No checkpoint is whole: a run cannot go on from here.")
     (line,) = trials.checkpoint_lines([])
-    assert (line.level, line.text) == ("warn", "none: a run in this folder would start afresh")
+    assert (line.level, line.text) == ("warn", "none: a run in this folder would start from the beginning")
 
 
 def test_the_word_is_there_with_and_without_colours():

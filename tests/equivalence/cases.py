@@ -75,19 +75,19 @@ _PROMISES = {
 
 
 def rows(count=29):
-    """Gives x (count, WIDTH) and y (count,)."""
+    """Returns x (count, WIDTH) and y (count,)."""
     x = np.random.RandomState(0).randn(count, WIDTH)
     return x, ((x.sum(1) > 0).astype("int32") + (x[:, 0] > 0.5)).astype("int32")
 
 
 def regression(count=29):
-    """Gives x (count, WIDTH) and y (count, 2)."""
+    """Returns x (count, WIDTH) and y (count, 2)."""
     x, _ = rows(count)
     return x, np.stack([np.sin(x.sum(1)), x[:, 0] * x[:, 1]], axis=1)
 
 
 def weights(count=29, columns=None):
-    """Gives sample weights, some of them zero."""
+    """Returns sample weights, some of them zero."""
     shape = (count,) if columns is None else (count, columns)
     return np.random.RandomState(1).choice([0.0, 0.5, 2.0], size=shape)
 
@@ -109,7 +109,7 @@ def mlp(optimizer=None, *, outputs=CLASSES, activation="softmax", hidden=(), ker
 
 
 def make_cases():
-    """Gives every row of the table."""
+    """Returns every row of the table."""
     cases = []
 
     def add(family, name, build=mlp, data=rows, workers=False, **fit):

@@ -15,12 +15,12 @@ CASES = {case.name: case for case in make_cases()}
 
 @functools.cache
 def run_plain(name):
-    """Trains with Keras' `fit` on one device; gives (weights before, weights after, history)."""
+    """Trains with Keras' `fit` on one device; returns (weights before, weights after, history)."""
     return _train(CASES[name], keras.Model.fit)
 
 
 def run_tfdist(name, strategy, **more):
-    """Trains with `tfdist.fit`, and arguments of its own; gives (weights before, weights after, history)."""
+    """Trains with `tfdist.fit`, and arguments of its own; returns (weights before, weights after, history)."""
     return _train(CASES[name], functools.partial(tfdist.fit, **more), strategy.scope())
 
 
@@ -53,7 +53,7 @@ def _arguments(case):
 
 
 def vector(model):
-    """Gives the model's weights in one vector; an empty one before it is built."""
+    """Returns the model's weights in one vector; an empty one before it is built."""
     return np.concatenate([np.zeros(0), *(np.asarray(weight, "float64").ravel() for weight in model.weights)])
 
 
@@ -71,7 +71,7 @@ def precision(name):
 
 
 def distance(name, result):
-    """Gives how far a result's weights are from plain Keras'; asserts that the histories agree."""
+    """Returns how far a result's weights are from plain Keras'; asserts that the histories agree."""
     _, plain, plain_history = run_plain(name)
     _, weights, history = result
     assert list(history) == list(plain_history), f"{list(history)} instead of {list(plain_history)}"
@@ -82,6 +82,6 @@ def distance(name, result):
 
 
 def moved(name):
-    """Gives how far a row's training moves the weights; infinite where they did not exist before it."""
+    """Returns how far a row's training moves the weights; infinite where they did not exist before it."""
     before, after, _ = run_plain(name)
     return float(np.abs(after - before).max()) if before.size == after.size else np.inf

@@ -65,7 +65,7 @@ def main():
 
 
 def outcome(run, name, strategy):
-    """Gives the distance, or the exception that ended the training."""
+    """Returns the distance, or the exception that ended the training."""
     try:
         _, weights, _ = run(name, strategy)
     except Exception as error:
@@ -74,12 +74,12 @@ def outcome(run, name, strategy):
 
 
 def is_equal(name, result):
-    """Says whether an outcome is within the row's tolerance."""
+    """Returns whether an outcome is within the row's tolerance."""
     return isinstance(result, float) and result < CASES[name].tolerance
 
 
 def render(results):
-    """Gives the page: a summary by family, then every row."""
+    """Returns the page: a summary by family, then every row."""
     families = collections.defaultdict(list)
     for name in results:
         families[CASES[name].family].append(name)
@@ -95,7 +95,7 @@ def render(results):
 
 
 def summary(family, names, results):
-    """Gives a family's line."""
+    """Returns a family's line."""
     ours, stock = zip(*(results[name] for name in names), strict=True)
     equal = [sum(map(is_equal, names, column)) for column in (ours, stock)]
     crashes = sum(isinstance(item, str) for item in stock)

@@ -19,7 +19,7 @@ BY_FACTORS, BY_FACTORS_ON_WORKERS = ROWS[::STEP], ON_WORKERS[::STEP]
 
 
 def parameters(names):
-    """Gives pytest parameters whose ids say the promise; every fourth one also runs on the oldest versions."""
+    """Returns pytest parameters whose ids say the promise; every fourth one also runs on the oldest versions."""
     return [
         pytest.param(
             name,

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 def run_plainly(make_model, arguments):
-    """Trains with Keras' own `fit`, which takes strings as tensors alone."""
+    """Trains with Keras' own `fit`, which takes strings only as tensors."""
     if isinstance(arguments["x"], np.ndarray) and arguments["x"].dtype.kind in "UO":
         arguments["x"] = tf.constant(arguments["x"])
     model = make_model()
@@ -46,7 +46,7 @@ def assert_same_run(one, other):
 
 
 def arguments_of(case):
-    """Gives fresh arguments, in the order of the rows, so that plain Keras sees the same batches."""
+    """Returns fresh arguments, in the order of the rows, so that plain Keras sees the same batches."""
     arguments = {"epochs": 2, "verbose": 0, "shuffle": False} | CASES[case][1]()
     if "y" in arguments:
         arguments = {"batch_size": 5} | arguments
@@ -120,7 +120,7 @@ def test_a_pydataset_begins_anew_after_a_part_of_it_was_read(workers):
     assert first == pytest.approx(tfdist.evaluate(model, X[:10], Y[:10], verbose=0))
 
 
-# `pytest.warns` passes on what TensorFlow 2.20 warns of, without its module.
+# `pytest.warns` re-emits the warnings of TensorFlow 2.20 without their module.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_an_epoch_that_the_data_cannot_fill_ends_with_a_warning(make_strategy):
     with make_strategy(2).scope():
@@ -163,7 +163,7 @@ def test_stop_training_ends_an_epoch_in_its_middle(make_strategy):
 
 
 class OwnSteps(Net):
-    """Steps of its own: their logs are metrics, and more."""
+    """A model with steps of its own, whose logs are metrics and other values."""
 
     def __init__(self):
         super().__init__()
@@ -198,7 +198,7 @@ def make_own_steps():
 
 @pytest.mark.parametrize("global_batch", [5, 11])
 def test_steps_of_the_users_own_give_what_they_give_in_keras(make_strategy, global_batch):
-    # With batches of 11 the last one has a single row, and leaves a replica without any.
+    # With batches of 11, the last one has a single row, which leaves a replica without rows.
     arguments = arguments_of("validation arrays") | {"batch_size": global_batch}
     plain = run_plainly(make_own_steps, arguments)
     mine = run(make_strategy(2), make_own_steps, arguments)
@@ -208,7 +208,7 @@ def test_steps_of_the_users_own_give_what_they_give_in_keras(make_strategy, glob
 
 
 class OwnLossAndMetrics(Net):
-    """A loss and metrics of its own."""
+    """A model with a loss and metrics of its own."""
 
     def __init__(self):
         super().__init__()
@@ -303,7 +303,7 @@ def scalar_model():
             lambda: tfdist.predict(jobs.make_mlp(), unknown().take(5).filter(lambda *_: False), verbose=0),
             "^x: there is no batch. Check the data",
         ),
-        (lambda: tfdist.predict(scalar_model(), X, verbose=0), "predict_step gave .* Give one output for each row"),
+        (lambda: tfdist.predict(scalar_model(), X, verbose=0), "predict_step returned .* Return one output for each"),
     ],
 )
 def test_data_that_cannot_be_are_refused(call, message):

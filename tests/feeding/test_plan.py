@@ -1,4 +1,4 @@
-"""Which steps a call runs: every step once, and no call across a place where somebody looks."""
+"""The steps that each call runs: every step once, and no call across a step after which one must end."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ per_epoch = st.integers(1, 25)
 
 
 def cut_spans(done, total, steps_per_epoch):
-    """Lists the spans; a plan that does not come to an end is cut off, and so fails."""
+    """Returns the spans; an endless plan is cut off, and so fails."""
     spans = plan.spans(done, steps_per_epoch=steps_per_epoch, total=total)
     return list(itertools.islice(spans, 1000))
 
@@ -109,7 +109,7 @@ def test_a_call_has_at_least_one_step_and_no_more_than_asked_for(case):
 
 @quick
 @given(cases())
-def test_no_call_goes_on_beyond_a_step_that_somebody_waits_for(case):
+def test_no_call_goes_on_beyond_a_step_after_which_it_must_end(case):
     span, _, every = case
     for first, count in cut_calls(*case):
         done = [span.done + first - span.first + i + 1 for i in range(count)]
@@ -143,7 +143,7 @@ def test_a_span_is_cut_into_calls(span, steps_per_call, every, expected):
     assert cut_calls(span, steps_per_call, every) == expected
 
 
-def test_a_call_ends_at_a_single_step_that_somebody_waits_for():
+def test_a_call_ends_at_each_single_step_asked_for():
     assert cut_calls(Span(1, 0, 10, 10), 100, (4,), 1000) == [(0, 2), (2, 4), (6, 4)]
     assert list(plan.calls(Span(1, 0, 10, 10), lambda: 100, (), (3, 10, 13, 17, 40))) == [(0, 3), (3, 4), (7, 3)]
 
@@ -153,6 +153,6 @@ def test_each_call_may_have_another_number_of_steps():
     assert list(plan.calls(Span(0, 0, 12, 0), lambda: next(lengths))) == [(0, 1), (1, 2), (3, 4), (7, 5)]
 
 
-def test_where_nobody_knows_the_end_calls_go_on():
+def test_where_the_end_is_unknown_calls_go_on():
     span = Span(0, 0, math.inf, 0)
     assert cut_calls(span, 4, (6,), most=5) == [(0, 4), (4, 2), (6, 4), (10, 2), (12, 4)]

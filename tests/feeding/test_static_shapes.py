@@ -1,6 +1,6 @@
 """Batches of one shape: what a TPU needs, on logical CPU devices and under XLA on the CPU.
 
-`needs_static_shapes` is made true here, for there is no TPU; the oracle is the same training without padding.
+`needs_static_shapes` is made true here, because there is no TPU; the reference is the same training without padding.
 """
 
 import keras
@@ -23,7 +23,7 @@ ROWS = 45
 
 @pytest.fixture
 def static(monkeypatch):
-    """Makes every strategy one that needs static shapes."""
+    """Makes every strategy need static shapes."""
 
     def switch(on):
         monkeypatch.setattr(strategies, "needs_static_shapes", lambda strategy: on)
@@ -32,7 +32,7 @@ def static(monkeypatch):
 
 
 def masked_model():
-    """A model with a mask, batch statistics, weights, and metrics that are no means."""
+    """A model with a mask, batch statistics, weights, and metrics that are not means."""
     keras.utils.set_random_seed(3)
     tokens = keras.Input((6,), dtype="int32")
     x = keras.layers.Embedding(11, 4, mask_zero=True)(tokens)
@@ -76,7 +76,7 @@ def rows_for(build):
 
 
 def run(strategy, build, global_batch):
-    """Trains, evaluates and predicts; gives all that came of it."""
+    """Trains, evaluates and predicts; returns all results."""
     with strategy.scope():
         model = build()
     source = from_arrays(*rows_for(build), global_batch=global_batch, seed=2)
@@ -133,7 +133,7 @@ def test_the_whole_padded_step_compiles_under_xla(make_strategy, float64):
     assert logs == pytest.approx(oracle, abs=1e-9)
 
 
-def test_a_batch_that_cannot_be_padded_is_left_out_of_training_and_said(make_strategy, static, caplog):
+def test_a_batch_that_cannot_be_padded_is_left_out_of_training_with_a_log_line(make_strategy, static, caplog):
     def build():
         return keras.Sequential(
             [keras.Input((jobs.WIDTH,)), keras.layers.Dense(3, activity_regularizer="l2", activation="softmax")]
@@ -179,9 +179,9 @@ def test_what_cannot_tell_padding_is_refused_with_the_cure(make_strategy, static
             self.add_loss(keras.ops.mean(inputs))
             return inputs
 
-    with pytest.raises(ValueError, match="a loss gives a scalar"):
+    with pytest.raises(ValueError, match="a loss is a scalar"):
         fit(scalar_loss)
-    with pytest.raises(ValueError, match="add_loss of layer 'adding'"):
+    with pytest.raises(ValueError, match="the loss that layer 'adding' adds is a scalar"):
         fit(layers=[Adding(name="adding")])
     with pytest.raises(ValueError, match="a TPU needs batches of one fixed shape"):
         fit(data=(tf.data.Dataset.from_tensor_slices((x, y)).batch(20),))

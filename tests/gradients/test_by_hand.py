@@ -45,7 +45,7 @@ def test_the_loss_is_the_global_mean_on_every_replica(make_strategy):
 
 
 def test_a_scalar_loss_is_refused(make_strategy):
-    with pytest.raises(ValueError, match=r"one loss a row is needed.*Received: shape \(\)"):
+    with pytest.raises(ValueError, match=r"one loss per row is needed.*Received: shape \(\)"):
         make_strategy(1).run(tfdist.global_mean, args=(tf.constant(1.0),))
 
 
@@ -63,7 +63,7 @@ def test_gradients_are_summed_and_none_stays_none(make_strategy):
         np.testing.assert_array_equal(part, [6.0, 60.0])
 
 
-def test_calls_in_the_wrong_place_are_told(make_strategy):
+def test_calls_in_the_wrong_place_are_refused(make_strategy):
     weights = [tf.Variable(1.0)]
     optimizer = keras.optimizers.SGD()
     with pytest.raises(ValueError, match="the optimizer has no variables yet"):

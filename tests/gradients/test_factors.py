@@ -22,7 +22,7 @@ layers = keras.layers
 
 
 class Shared(layers.Layer):
-    """A dense layer that is called twice, and whose weight is used once more, transposed, in a way of its own."""
+    """A dense layer that is called twice, and whose weight is used once more, transposed, by a product of its own."""
 
     def __init__(self, tied):
         super().__init__()
@@ -34,7 +34,7 @@ class Shared(layers.Layer):
         return tf.matmul(x, self.dense.kernel, transpose_b=True) if self.tied else x
 
 
-class Penalised(keras.Model):
+class Penalized(keras.Model):
     """A model whose loss has the gradient of its output in it: a backward pass within the forward one."""
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -98,7 +98,7 @@ MODELS = {
     "attention": (attention, keras.Model, 6),
     "shared": (functools.partial(of_layer, functools.partial(Shared, False)), keras.Model, 3),
     "tied": (functools.partial(of_layer, functools.partial(Shared, True)), keras.Model, 3),
-    "gradient penalty": (with_everything, Penalised, 3),
+    "gradient penalty": (with_everything, Penalized, 3),
     # What is made in a function or a loop of its own stays in it.
     "recomputed": (functools.partial(of_layer, Checkpointed), keras.Model, 2),
     "recurrent": (recurrent, keras.Model, 2),
@@ -125,13 +125,13 @@ FIT = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
 
 
 def train(strategy, name, **options):
-    """Trains by factors; gives (weights, what was said of the exchange)."""
+    """Trains by factors; returns (weights, the logged lines about the exchange)."""
     wish = {key: options.pop(key) for key in ("exchange", "compression") if key in options}
     with strategy.scope():
         model = make_model(name, **options)
-    with jobs.lines_of_tfdist() as said:
+    with jobs.lines_of_tfdist() as logged:
         tfdist.fit(model, *rows(), **FIT, **{"exchange": "factors", **wish})
-    return jobs.weights_of(model), "\n".join(line for line in said if line.startswith("exchange"))
+    return jobs.weights_of(model), "\n".join(line for line in logged if line.startswith("exchange"))
 
 
 def train_plainly(name, **options):
@@ -206,9 +206,9 @@ def test_an_overflow_in_a_factor_skips_the_step_on_all(make_strategy, float64):
         ({"run_eagerly": True}, "the model runs eagerly"),
     ],
 )
-def test_where_factors_are_left_alone_it_is_said_why(make_strategy, float64, options, reason):
+def test_the_reason_why_factors_are_not_used_is_logged(make_strategy, float64, options, reason):
     _, lines = train(make_strategy(2), "everything", **options)
-    assert lines == f"exchange=factors is left alone, for {reason}: every gradient is reduced."
+    assert lines == f"exchange=factors has no effect because {reason}: every gradient is all-reduced."
 
 
 @pytest.mark.parametrize(("compression", "digits"), [("bfloat16", 2e-2), ("float16", 2e-3)])
@@ -264,7 +264,7 @@ def test_digits_learn_as_well_with_rounded_gradients_on_the_wire(make_strategy):
 
 
 @pytest.mark.parametrize(("name", "value"), [("exchange", "sometimes"), ("compression", "float8")])
-def test_an_unknown_wish_is_refused(make_strategy, name, value):
+def test_an_unknown_option_is_refused(make_strategy, name, value):
     with pytest.raises(ValueError, match=f"{name} is {value!r}. Use one of"):
         train(make_strategy(2), "everything", **{name: value})
 

@@ -1,4 +1,4 @@
-"""Launchers for tests: in a folder of their own, with plain Python scripts as workers, each under a deadline."""
+"""Launchers for tests: each has its own folder, plain Python scripts as workers, and a deadline."""
 
 import contextlib
 import json
@@ -28,22 +28,22 @@ def wait_for(name):
 
 
 class Started:
-    """A launcher that runs."""
+    """A running launcher."""
 
     def __init__(self, process, folder):
         self.process, self.folder, self.pid = process, folder, process.pid
 
     def wait_for(self, *names, seconds=20):
-        """Waits until files are there, and not empty."""
+        """Waits until files exist and are not empty."""
         until(lambda: all(self._written(name) for name in names), seconds)
 
     def worker_pid(self, name):
-        """Gives the process id that a worker wrote to a file."""
+        """Returns the process id that a worker wrote to a file."""
         self.wait_for(name)
         return int((self.folder / name).read_text())
 
     def end(self):
-        """Waits for its end; gives the exit code, stdout and stderr."""
+        """Waits for the end of the launcher; returns the exit code, stdout and stderr."""
         out, err = self.process.communicate()
         return self.process.returncode, out, err
 
@@ -53,7 +53,7 @@ class Started:
 
 
 def until(check, seconds=20):
-    """Waits until something is so; fails where it does not become so."""
+    """Waits until a check is true; fails after the deadline."""
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -61,7 +61,7 @@ def until(check, seconds=20):
 
 
 def is_alive(pid):
-    """Says whether a process runs; one that nobody has reaped does not."""
+    """Returns whether a process runs; False for a zombie."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -70,19 +70,19 @@ def is_alive(pid):
 
 @pytest.fixture
 def eventually():
-    """Gives `until`."""
+    """Returns `until`."""
     return until
 
 
 @pytest.fixture
 def alive():
-    """Gives `is_alive`."""
+    """Returns `is_alive`."""
     return is_alive
 
 
 @pytest.fixture
 def script(tmp_path):
-    """Gives a function (code) → the path of a worker's script."""
+    """Returns a function (code) → the path of a worker's script."""
 
     def write(code, name="worker.py"):
         path = tmp_path / name
@@ -94,7 +94,7 @@ def script(tmp_path):
 
 @pytest.fixture
 def launch(tmp_path):
-    """Gives a function (flags, -- , command) → an `Ended`: a launcher, run to its end."""
+    """Returns a function (flags, -- , command) → an `Ended`: a launcher, run to its end."""
 
     def run(*arguments, environ=None):
         return run_python("-m", "tfdist.launch", *arguments, environ=environ, deadline_seconds=40, folder=tmp_path)
@@ -104,7 +104,7 @@ def launch(tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    """Gives a function that starts a module, by default the launcher, in `tmp_path`; gives a `Started`."""
+    """Returns a function that starts a module, by default the launcher, in `tmp_path`; returns a `Started`."""
     with contextlib.ExitStack() as stack:
 
         def begin(*arguments, module="tfdist.launch", environ=None, **pipes):
@@ -140,11 +140,11 @@ def _finish(process, timer):
 
 @pytest.fixture
 def attempts(tmp_path):
-    """Gives a function () → what launch.json says."""
+    """Returns a function () → the content of launch.json."""
     return lambda: json.loads((tmp_path / "runs" / "launch-1" / "launch.json").read_text())
 
 
 @pytest.fixture
 def log(tmp_path):
-    """Gives a function (rank) → a worker's log."""
+    """Returns a function (rank) → a worker's log."""
     return lambda rank: (tmp_path / "runs" / "launch-1" / f"worker-{rank}.log").read_text(errors="replace")

@@ -1,11 +1,11 @@
-"""Root cause and consequences, from how the workers ended."""
+"""Root cause and consequences are found from how the workers ended."""
 
 import signal
 
 import pytest
 
 from tfdist.launch.causes import Exit, exception_of, judge, signal_name
-from tfdist.launch.late import find_late, is_hung
+from tfdist.launch.late import find_stuck, is_hung
 from tfdist.launch.plan import Slot, Worker
 from tfdist.launch.summary import record, summarize
 
@@ -33,23 +33,23 @@ LOST_PEER = "tensorflow.python.framework.errors_impl.UnavailableError: Socket cl
         ([ended(0, 76), ended(1, -9)], ("failure", (1,), 137)),
         ([ended(0, 1, LOST_PEER), ended(1, 5)], ("failure", (1,), 5)),
         ([ended(0, -6, LOST_PEER), ended(1, -11)], ("failure", (1,), 139)),
-        # A signal that comes from elsewhere is nobody's consequence, whatever the log says.
+        # A signal from elsewhere is never a consequence, whatever the log says.
         ([ended(0, -9, LOST_PEER), ended(1, 5)], ("failure", (0,), 137)),
         ([ended(0, 76), ended(1, 76)], ("failure", (0,), 76)),
         # Stopped by the launcher: a consequence, however it looks.
         ([ended(0, 76), ended(1, -15, asked=True)], ("failure", (0,), 76)),
         ([ended(1, 2), ended(0, 2)], ("mistake", (0,), 2)),
         ([ended(0, 76), ended(1, 2)], ("mistake", (1,), 2)),
-        # In a script of the user's own, the error that no one caught tells what a restart does not mend.
+        # In the user's own script, the uncaught error shows that a restart does not help.
         ([ended(1, 1, cause=REFUSED), ended(0, 76)], ("mistake", (1,), 2)),
         ([ended(1, 1, cause=LATE), ended(0, 1, "ValueError: x")], ("failure", (0,), 1)),
-        # Only what Python itself ends with code 1 was ended by that error.
+        # That error has ended a worker only if its exit code is Python's own 1.
         ([ended(1, -9, cause=REFUSED), ended(0, 76)], ("failure", (1,), 137)),
         ([ended(1, 75), ended(0, 75)], ("preempted", (), 75)),
         ([ended(0, 76), ended(1, 75)], ("preempted", (), 75)),
         ([ended(1, 1), ended(0, 75)], ("failure", (1,), 1)),
         ([ended(0, None, host="a"), ended(1, 76, host="b")], ("lost", (0,), 255)),
-        # The host that never answered when all were told to end.
+        # The host that did not answer when all were asked to end.
         ([ended(1, 76, host="b"), ended(0, None, host="a", asked=True)], ("lost", (0,), 255)),
     ],
 )
@@ -63,7 +63,7 @@ def test_promise_20_the_root_cause_is_found_first(exits, verdict):
         ([ended(0, 0, phase="steps", step=3), ended(1, 76)], ("early", (0,), 76)),
         ([ended(0, 0), ended(1, 1, LOST_PEER)], ("early", (0,), 1)),
         ([ended(0, 0, phase="steps", step=3), ended(1, 1, "ValueError: x")], ("early", (0,), 1)),
-        # A script that does not beat, and an error of its own: not the leaver's fault.
+        # Without heartbeats, the worker's own error is the cause.
         ([ended(0, 0), ended(1, 1, "ValueError: x")], ("failure", (1,), 1)),
         ([ended(0, 0, phase="end", step=9), ended(1, 1, "ValueError: x")], ("failure", (1,), 1)),
         ([ended(0, 0, phase="end", step=9), ended(1, 76)], ("early", (0,), 76)),
@@ -74,12 +74,12 @@ def test_promise_21_a_worker_that_left_too_early_is_the_root_cause_of_what_follo
     assert found(*exits) == verdict
 
 
-def test_promise_21_whoever_waits_in_vain_for_a_worker_that_left_too_early_does_not_hang():
-    late = find_late({0: {"phase": "vote", "step": 8, "silent": 11.0, "stopped": False}})
+def test_promise_21_a_worker_that_waits_for_an_early_leaver_is_not_stuck():
+    stuck = find_stuck({0: {"phase": "vote", "step": 8, "silent": 11.0, "stopped": False}})
     waited = ended(0, -9, asked=True)
-    assert found(ended(1, 0, phase="vote", step=8), waited, late=late) == ("early", (1,), 124)
-    # One that had come to its end did what it should.
-    assert found(ended(1, 0, phase="end", step=8), waited, late=late) == ("hang", (0,), 124)
+    assert found(ended(1, 0, phase="vote", step=8), waited, stuck=stuck) == ("early", (1,), 124)
+    # A worker in phase "end" did what it should.
+    assert found(ended(1, 0, phase="end", step=8), waited, stuck=stuck) == ("hang", (0,), 124)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_promise_21_whoever_waits_in_vain_for_a_worker_that_left_too_early_does_
         ([], signal.SIGTERM, ("stopped", (), 75)),
     ],
 )
-def test_promise_22_a_launcher_that_was_told_to_end_says_how_the_workers_did(exits, asked, verdict):
+def test_promise_22_a_launcher_that_was_asked_to_end_reports_how_the_workers_ended(exits, asked, verdict):
     assert found(*exits, asked=asked) == verdict
 
 
@@ -109,26 +109,26 @@ NO_BEAT = beat(step=None, phase=None, silent=None)
 
 
 @pytest.mark.parametrize(
-    ("reports", "late"),
+    ("reports", "rank"),
     [
         ({0: beat(), 1: beat(stopped=True), 2: beat(step=3)}, 1),
         ({0: beat(), 1: beat(step=3)}, 1),
         ({0: beat(), 1: beat(phase="save")}, 1),
         ({0: beat(phase="vote"), 1: beat(phase="steps")}, 1),
         ({0: beat(silent=8.9), 1: beat(silent=9.0)}, 1),
-        # One that was heard a moment ago is not the one that all wait for.
+        # A worker with a recent heartbeat is not the one that all wait for.
         ({0: beat(step=3, silent=0.1), 1: beat()}, 1),
         ({0: beat(phase="start", step=0), 1: NO_BEAT}, 1),
-        # A script whose chief alone beats.
+        # Only the chief sends heartbeats.
         ({0: beat(), 1: NO_BEAT}, 0),
         ({0: beat(phase="end", step=1), 1: beat(step=9)}, 1),
     ],
 )
-def test_promise_23_the_late_worker_is_the_one_that_the_others_wait_for(reports, late):
-    assert find_late(reports).rank == late
+def test_promise_23_the_stuck_worker_is_the_one_that_the_others_wait_for(reports, rank):
+    assert find_stuck(reports).rank == rank
 
 
-def test_promise_23_silence_counts_by_phase():
+def test_promise_23_the_time_limit_depends_on_the_phase():
     assert is_hung({0: beat(silent=11)}, 10, 100)
     assert not is_hung({0: beat(silent=9)}, 10, 100)
     assert not is_hung({0: beat(phase="start", silent=99)}, 10, 100)
@@ -181,10 +181,10 @@ def test_promise_22_workers_that_did_not_end_in_time_are_named():
     ]
 
 
-def test_promise_21_the_summary_of_an_early_leaver_says_whom_it_left():
+def test_promise_21_the_summary_of_an_early_leaver_names_the_consequences():
     exits = [ended(0, 0, step=3, phase="steps"), ended(1, 1, LOST_PEER)]
     assert summarize(judge(exits), exits) == [
-        'root cause: worker 0 ended with exit code 0 while others were at work, at step 3 in phase "steps": too early.',
+        'root cause: worker 0 ended with exit code 0 while others were running, at step 3 in phase "steps": too early.',
         f"  consequence: worker 1 ended with exit code 1: {LOST_PEER}",
     ]
 

@@ -20,7 +20,7 @@ def test_what_follows_the_dashes_is_left_as_it_is():
     ("flags", "shown"),
     [((), "0"), (("--tee=all",), "012"), (("--tee=none",), ""), (("--tee=2,1",), "12"), (("--tee=all", "--quiet"), "")],
 )
-def test_tee_says_whose_lines_are_shown(flags, shown):
+def test_tee_selects_the_workers_whose_lines_are_shown(flags, shown):
     config = read_config(["--workers=3", *flags, "--", "x.py"])
     assert "".join(str(rank) for rank in range(3) if config.shows(rank)) == shown
 
@@ -34,7 +34,7 @@ def test_what_is_lost_is_killed():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("-- x.py", "nothing says where to start workers. Give --workers=N"),
+        ("-- x.py", "there are no workers to start. Give --workers=N"),
         ("--workers=2", "nothing to run. Put"),
         ("--workers=2 x.py", "'x.py' is not a flag. Put what is to run after"),
         ("--workers=0 -- x.py", "--workers=0: use 1 or more"),
@@ -42,8 +42,8 @@ def test_what_is_lost_is_killed():
         ("--wrkers=2 -- x.py", "Unknown command line flag 'wrkers'"),
         ("--workers=2 --hosts=a -- x.py", "Use --processes_per_host with --hosts"),
         ("--workers=2 --processes_per_host=2 -- x.py", "needs --hosts"),
-        ("--hosts=a,a -- x.py", "a stands there twice"),
-        ("--hosts=-oProxyCommand=x -- x.py", "is no host"),
+        ("--hosts=a,a -- x.py", "a is listed twice"),
+        ("--hosts=-oProxyCommand=x -- x.py", "is not a host"),
         ("--hosts=a:1 -- x.py", "several colons"),
         ("--hosts=a --port=65536 -- x.py", "Use a number in 1..65535"),
         ("--workers=2 --min_workers=3 -- x.py", "use 1..2, the number of workers"),
@@ -53,9 +53,9 @@ def test_what_is_lost_is_killed():
         ("--workers=2 --tee=2 -- x.py", "ranks of 0..1"),
         ("--workers=2 --env=A -- x.py", "write --env=NAME=VALUE"),
         ("--workers=2 --env=TF_CONFIG={} -- x.py", "the launcher itself sets TF_CONFIG"),
-        ("--workers=2 --chaos=burn -- x.py", "'burn' is no kind of fault"),
-        ("--workers=2 --chaos=kill:worker=2 -- x.py", "strikes none of the workers 0..1"),
-        ("--workers=2 -- python x.py", "Python is started anyhow"),
+        ("--workers=2 --chaos=burn -- x.py", "'burn' is not a kind of fault"),
+        ("--workers=2 --chaos=kill:worker=2 -- x.py", "is for none of the workers 0..1"),
+        ("--workers=2 -- python x.py", "the launcher starts Python itself"),
         ("--workers=2 -- -m", "what to run is missing"),
         ("--workers=2 --dry_run --tf_config_only -- x.py", "not both"),
     ],

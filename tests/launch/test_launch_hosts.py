@@ -20,7 +20,7 @@ exec sh -c "$3"
 
 @pytest.fixture
 def with_ssh(tmp_path):
-    """Gives the environment in which ssh is the stand-in."""
+    """Returns the environment in which ssh is the stand-in."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "ssh").write_text(SSH)
@@ -55,7 +55,7 @@ def test_with_fewer_workers_allowed_the_others_go_on_without_that_host(launch, s
     flags = ("--hosts=down,a", "--min_workers=1", "--max_restarts=1", "--backoff_seconds=0")
     ended = launch(*flags, "--", script("print('one of', size)"), environ=with_ssh)
     assert (ended.code, ended.out) == (0, "[0] one of 1\n")
-    assert attempts()[0]["then"] == "restart 1 of 1 in 0 s, with 1 worker, for slot 0 of down stays away"
+    assert attempts()[0]["then"] == "restart 1 of 1 in 0 s, with 1 worker, because slot 0 of down stays away"
     assert attempts()[1]["slots"] == ["slot 0 of a"]
 
 
@@ -69,7 +69,7 @@ def test_a_connection_that_breaks_ends_the_workers_on_the_other_side(start, scri
     worker = script("pathlib.Path(f'ready-{rank}').write_text(str(os.getppid()))\ntime.sleep(100)")
     started = start("--hosts=a,b", "--grace=1", "--", worker, environ=with_ssh)
     running = [started.worker_pid(f"pid-{rank}") for rank in (0, 1)]
-    # The stand-in became the agent: what is killed here is both ends of the connection.
+    # The stand-in became the agent, so this kills both ends of the connection.
     os.kill(started.worker_pid("ready-1"), signal.SIGKILL)
     code, _, err = started.end()
     assert code == 255

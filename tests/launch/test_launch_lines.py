@@ -50,7 +50,7 @@ def test_messages_come_whole_and_noise_is_none():
     assert [parse_event(noise) for noise in (b"Welcome!\n", b"3\n", b'{"a": 1}\n', b"\xff\n")] == [None] * 4
 
 
-def test_an_outbox_nobody_reads_never_waits_and_says_what_it_left_out():
+def test_an_unread_outbox_never_waits_and_reports_what_it_left_out():
     reader, writer = os.pipe()
     try:
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)

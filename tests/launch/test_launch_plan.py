@@ -1,4 +1,4 @@
-"""What runs where: decided without starting anything."""
+"""The plan of a launch is made without starting anything."""
 
 import json
 import pathlib
@@ -57,7 +57,7 @@ def test_fewer_workers_have_ranks_without_a_gap_and_their_own_share_of_the_gpus(
     assert [(worker.rank, worker.slot.number) for worker in workers] == [(0, 1), (1, 2)]
     assert read_cluster(workers[1].environ).workers == ("a:12346", "b:12345")
     (told,) = plan.agent_spec(config, workers[:1], 0)["workers"]
-    # Cores are for those that are there.
+    # Cores are divided among the workers of this attempt.
     assert (told["share"], told["core_share"]) == ([1, 2], [0, 1])
 
 

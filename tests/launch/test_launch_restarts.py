@@ -1,4 +1,4 @@
-"""What comes after an attempt, decided without starting anything."""
+"""The decision after an attempt, made without starting anything."""
 
 import signal
 
@@ -27,10 +27,10 @@ DONE, SAVED, MISTAKE = Past("done", (), 1.0), Past("preempted", (), 1.0), Past("
     ("past", "more", "slots", "reason"),
     [
         ([DONE], {}, "", "end: all workers have ended with exit code 0"),
-        ([MISTAKE], {}, "", "end: a restart mends no mistake"),
+        ([MISTAKE], {}, "", "end: a restart does not correct a mistake"),
         ([failed(1)], {"max_restarts": 0}, "", "end: all restarts are used (--max_restarts=0)"),
         ([failed(1)], {}, "012", "restart 1 of 2 in 1 s, with 3 workers"),
-        ([failed(1)], {"asked": signal.SIGTERM}, "", "end: the launcher was told to"),
+        ([failed(1)], {"asked": signal.SIGTERM}, "", "end: a signal asked the launcher to end"),
         ([failed(1), failed(2), failed(1)], {}, "", "end: all restarts are used (--max_restarts=2)"),
         ([SAVED], {"max_restarts": 0}, "012", "start again in 1 s, which counts as no failure"),
         ([SAVED, SAVED, failed(1)], {}, "012", "restart 1 of 2 in 4 s, with 3 workers"),
@@ -43,9 +43,9 @@ def test_a_failure_counts_and_a_preemption_does_not(past, more, slots, reason):
 @pytest.mark.parametrize(
     ("past", "least", "slots", "reason"),
     [
-        # Once is chance; twice in a row, the slot stays away.
+        # One failure may be chance; after two in a row, the slot stays away.
         ([failed(1)], 2, "012", "with 3 workers"),
-        ([failed(1), failed(1)], 2, "02", "with 2 workers, for slot 1 stays away"),
+        ([failed(1), failed(1)], 2, "02", "with 2 workers, because slot 1 stays away"),
         ([failed(1), failed(2)], 2, "012", "with 3 workers"),
         ([failed(1), SAVED, failed(1)], 2, "012", "with 3 workers"),
         ([failed(1, kind="hang"), failed(1)], 2, "02", "slot 1 stays away"),

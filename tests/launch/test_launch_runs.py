@@ -22,11 +22,11 @@ print("bye", file=sys.stderr)
     assert ended.code == 0
     lines = ended.out.splitlines()
     assert sorted(lines[:2]) == ["[0] hello from 0 of 2 an argument", "[1] hello from 1 of 2 an argument"]
-    # Standard error too, in its place.
+    # Standard error is in the log too, in order.
     assert lines[2:] == ["[0] bye"]
     assert ended.err.splitlines() == [
         f"tfdist.launch: 2 workers, attempt 0; logs in {tmp_path}/runs/launch-1",
-        "tfdist.launch: worker 1 has ended with exit code 0; 1 at work",
+        "tfdist.launch: worker 1 has ended with exit code 0; 1 still running",
         "tfdist.launch: all workers have ended with exit code 0",
     ]
     header = r"==== worker 0, attempt 0, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, \S+: \S+python\S* \S+worker.py 'an argument'\n"
@@ -53,7 +53,7 @@ time.sleep(60)
     assert attempts()[0]["seconds"] < 10
 
 
-def test_after_a_failure_who_waits_for_the_others_is_killed_and_who_saves_may_end(launch, script, attempts):
+def test_after_a_failure_waiting_workers_are_killed_and_saving_workers_may_end(launch, script, attempts):
     worker = script("""
 signal.signal(signal.SIGTERM, lambda *_: None)
 make_heartbeat(os.environ, rank).beat(["steps", "start", "save"][rank])
@@ -89,7 +89,7 @@ except ProcessLookupError:
     assert ended.code == 137
     assert "root cause: worker 1 was killed by SIGKILL" in ended.err
     assert "consequences: worker 0 lost another worker (exit code 76)" in ended.err
-    assert "fault on purpose, after step 7" in ended.err
+    assert "injected fault after step 7" in ended.err
     assert attempts()[0]["exit_codes"] == [76, 137]
 
 
@@ -138,7 +138,7 @@ else:
     ended = launch(*QUICK, "--max_restarts=1", "--chaos=exit:worker=0,step=4", "--", worker)
     assert ended.code == 0
     assert (
-        'worker 0 ended with exit code 0 while others were at work, at step 4 in phase "steps": too early' in ended.err
+        'worker 0 ended with exit code 0 while others were running, at step 4 in phase "steps": too early' in ended.err
     )
     assert "consequence: worker 1 ended with exit code 1: ConnectionResetError: Socket closed" in ended.err
     assert [entry["kind"] for entry in attempts()] == ["early", "done"]
@@ -152,12 +152,12 @@ def test_promise_22_workers_that_saved_and_stopped_start_again_uncounted(launch,
     assert attempts()[0]["then"] == "start again in 0.05 s, which counts as no failure"
 
 
-def test_a_mistake_is_told_once_and_never_restarted(launch, script, attempts):
+def test_a_mistake_is_shown_once_and_never_restarted(launch, script, attempts):
     worker = script("print('script: --epochs=-1: use 1 or more.', file=sys.stderr); sys.exit(2)")
     ended = launch(*QUICK, "--max_restarts=3", "--quiet", "--", worker)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.count("use 1 or more") == 1
-    assert ended.err.startswith("tfdist.launch: mistake: worker 0 refused (exit code 2).\n")
+    assert ended.err.startswith("tfdist.launch: mistake: worker 0 reported a mistake (exit code 2).\n")
     shown = launch(*QUICK, "--max_restarts=3", "--log_dir=logs", "--", worker)
     assert (shown.code, (shown.out + shown.err).count("use 1 or more")) == (2, 1)
     assert len(attempts()) == 1
@@ -167,7 +167,7 @@ def test_a_refusal_that_a_script_does_not_catch_is_a_mistake_too(launch, script,
     worker = script("from tfdist import data; data.check_name('digit')")
     ended = launch(*QUICK, "--max_restarts=3", "--", worker)
     assert ended.code == 2
-    assert "\ntfdist.launch: mistake: worker 0 refused (exit code 1)" in ended.err
+    assert "\ntfdist.launch: mistake: worker 0 reported a mistake (exit code 1)" in ended.err
     assert "Did you mean 'digits'?" in ended.out
     assert [entry["kind"] for entry in attempts()] == ["mistake"]
 
@@ -195,7 +195,7 @@ print("one of", size)
     ended = launch(*flags, "--", worker)
     assert ended.code == 0
     assert ended.out.splitlines()[-1] == "[0] one of 2"
-    assert attempts()[0]["then"] == "restart 1 of 1 in 0 s, with 2 workers, for slot 0 stays away"
+    assert attempts()[0]["then"] == "restart 1 of 1 in 0 s, with 2 workers, because slot 0 stays away"
     assert attempts()[1]["slots"] == ["slot 1", "slot 2"]
 
 
@@ -215,7 +215,7 @@ sys.stdout.buffer.write(b"1/2\\r2/2\\n")
     assert ended.code == 0
     content = log(0).split("\n", 1)[1]
     assert len(content) == 3_000_000 + 4 + 400_000 + 8
-    # The terminal may not keep up; then it says so.
+    # The terminal may be too slow; then a line counts the missing ones.
     assert re.search(r"\[0\] 2/2\n$|… \d+ lines are in the logs? only\n$", ended.out)
     assert "… (the log has the rest)\n[0] \ufffd\ufffd\n[0] y\n" in ended.out
 

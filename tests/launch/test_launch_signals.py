@@ -1,4 +1,4 @@
-"""Signals to the launcher, and that nothing is left of what it started."""
+"""Signals to the launcher; no process that it started is left."""
 
 import os
 import pathlib
@@ -32,12 +32,12 @@ time.sleep(100)
     started = start("--workers=2", "--max_restarts=3", "--grace=15", "--", worker)
     started.wait_for("ready-0", "ready-1")
     os.kill(started.pid, signal.SIGTERM)
-    # Said twice, by a job system that is sure of itself: it changes nothing.
+    # A job system may send it twice: the second one changes nothing.
     os.kill(started.pid, signal.SIGTERM)
     code, out, err = started.end()
     assert code == 75
     assert out == "[0] saving\n"
-    assert "SIGTERM: passed on; SIGKILL follows in 15 s" in err and "end: the launcher was told to" in err
+    assert "SIGTERM: passed on; SIGKILL follows in 15 s" in err and "end: a signal asked the launcher to end" in err
     assert attempts()[0]["exit_codes"] == [75, 75] and len(attempts()) == 1
 
 
@@ -111,11 +111,11 @@ def test_a_signal_between_two_attempts_ends_the_launch(start, script):
         line = started.process.stderr.readline()
     os.kill(started.pid, signal.SIGTERM)
     code, _, err = started.end()
-    assert (code, err) == (75, "tfdist.launch: told to end before the next start\n")
+    assert (code, err) == (75, "tfdist.launch: a signal ended the launch before the next start\n")
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_the_run_goes_on_when_nobody_reads_the_terminal(closed, start, script, log):
+def test_the_run_continues_when_the_terminal_is_not_read(closed, start, script, log):
     worker = script("""
 pathlib.Path("ready-0").write_text("ready")
 wait_for("closed")

@@ -1,4 +1,4 @@
-"""The loops over parts of a step run what the step runs, on two replicas, against Keras on the whole batch."""
+"""Checks the loops over parts of a step on two replicas against Keras on the whole batch."""
 
 import json
 
@@ -34,7 +34,7 @@ CONFIG = BenchConfig(
 
 
 def make_parts(**wishes):
-    """Gives (the parts of a model that was trained on two replicas, the model, the task)."""
+    """Returns (the parts of a model that was trained on two replicas, the model, the task)."""
     task = make_task(CONFIG, tfdist.choose_strategy("mirrored", replicas=2))
     contender = TfdistFit(task, **wishes)
     contender.run(4)
@@ -42,7 +42,7 @@ def make_parts(**wishes):
 
 
 def first_elements(model, task):
-    """Gives the sum of one element of each gradient of the first global batch, as one device computes it."""
+    """Returns the sum of one element of each gradient of the first global batch, as one device computes it."""
     x, y = task.first_batch()
     with tf.GradientTape() as tape:
         loss = keras.losses.SparseCategoricalCrossentropy()(y, model(x, training=True))
@@ -65,21 +65,21 @@ def test_the_gradients_that_are_measured_are_those_of_all_replicas():
 
 @pytest.fixture
 def crossings(monkeypatch):
-    """Gives a list to which everything is added that is handed over to be summed or multiplied, as it is traced."""
+    """Returns a list that collects what is passed on to be summed or multiplied, as it is traced."""
     seen = []
     sum_over_replicas, reduce_factors = updates.sum_over_replicas, updates.reduce_factors
 
-    def listen_to_sums(values, *arguments):
+    def record_sums(values, *arguments):
         seen.append([(value.dtype.name, tuple(value.shape)) for value in values])
         return sum_over_replicas(values, *arguments)
 
-    def listen_to_factors(gradients, variables, wire, caller):
+    def record_factors(gradients, variables, wire, caller):
         pairs = [tuple(part.shape) for gradient in gradients for pair in gradient.pairs for part in pair]
         seen.append([pairs, [variable.path for variable in variables], wire])
         return reduce_factors(gradients, variables, wire, caller)
 
-    monkeypatch.setattr(updates, "sum_over_replicas", listen_to_sums)
-    monkeypatch.setattr(updates, "reduce_factors", listen_to_factors)
+    monkeypatch.setattr(updates, "sum_over_replicas", record_sums)
+    monkeypatch.setattr(updates, "reduce_factors", record_factors)
     return seen
 
 
@@ -92,7 +92,7 @@ def test_what_crosses_the_replicas_is_what_crosses_them_in_the_step(wishes, cros
         found.run(name, 1)
         told[name] = list(crossings)
     assert told["kept"] == told["reduce"] == told["alone"]
-    # One time a replica: `alone` gets its sums before its loop.
+    # Once per replica: `alone` gets its sums before its loop.
     assert len(told["kept"]) == 2 * 2
     assert told["compute"] == []
     by_factors = any(pairs for pairs, *_ in [entry for entry in told["kept"] if len(entry) == 3])

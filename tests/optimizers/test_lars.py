@@ -55,7 +55,7 @@ def oracle(
 
 
 def run(optimizer, weights, steps, *, compiled=False):
-    """Applies the gradients of each step; gives the weights by name."""
+    """Applies the gradients of each step; returns the weights by name."""
     variables = {name: keras.Variable(value, name=name) for name, value in weights.items()}
     optimizer.build(list(variables.values()))
 

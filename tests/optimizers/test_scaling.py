@@ -80,7 +80,7 @@ def test_promise_38_rate_and_warmup_are_derived_again_for_another_number_of_repl
         ),
     ],
 )
-def test_promise_38_one_line_says_what_was_derived(arguments, line):
+def test_promise_38_one_line_describes_what_was_derived(arguments, line):
     assert describe(0.1, **arguments) == line
 
 
@@ -110,8 +110,8 @@ def test_a_rate_that_cannot_be_scaled_is_refused(function, arguments, message):
 @pytest.mark.parametrize(
     ("length", "message"),
     [
-        ({}, "no length came. Give exactly one of steps, examples, epochs."),
-        ({"rows": 10}, "no length came. Give exactly one of steps, examples, epochs."),
+        ({}, "no length is given. Give exactly one of steps, examples, epochs."),
+        ({"rows": 10}, "no length is given. Give exactly one of steps, examples, epochs."),
         ({"steps": 10, "epochs": 5}, "steps is 10 and epochs is 5. Give exactly one of steps, examples, epochs."),
         ({"steps": 1.5}, "steps is 1.5. Use a whole number from 0."),
         ({"examples": -1, "global_batch": 8}, "examples is -1. Use a whole number from 0."),
@@ -120,18 +120,18 @@ def test_a_rate_that_cannot_be_scaled_is_refused(function, arguments, message):
         ({"epochs": 5, "rows": 100}, "epochs is 5, but global_batch is missing. Give it too."),
         ({"epochs": 5, "global_batch": 10}, "epochs is 5, but rows is missing. Give it too."),
         ({"epochs": 5, "global_batch": 0, "rows": 9}, "global_batch is 0. Use a whole number from 1."),
-        ({"steps": 5, "global_batch": 10}, "steps is 5, so global_batch (10) changes nothing. Leave it out."),
-        ({"examples": 5, "global_batch": 10, "rows": 7}, "examples is 5, so rows (7) changes nothing. Leave it out."),
+        ({"steps": 5, "global_batch": 10}, "steps is 5, so global_batch (10) has no effect. Leave it out."),
+        ({"examples": 5, "global_batch": 10, "rows": 7}, "examples is 5, so rows (7) has no effect. Leave it out."),
     ],
 )
-def test_a_length_that_says_nothing_or_too_much_is_refused(length, message):
+def test_a_length_that_is_missing_or_given_twice_is_refused(length, message):
     with pytest.raises(ValueError) as caught:
         warmup_steps(**length)
     assert str(caught.value) == f"warm-up: {message}"
 
 
 def test_the_line_refuses_a_number_of_rows_without_a_warmup():
-    with pytest.raises(ValueError, match=r"no length came"):
+    with pytest.raises(ValueError, match=r"no length is given"):
         describe(0.1, global_batch=256, rows=1000)
 
 

@@ -140,7 +140,7 @@ def test_sgd_steps_at_the_rates_of_the_warmup(request, floatx):
         (WarmUp(0.4, steps=3), {"epochs": 2, "rows": 10, "global_batch": 5}),
     ],
 )
-def test_a_warmup_is_serialised_and_made_again(after, length):
+def test_a_warmup_is_serialized_and_made_again(after, length):
     warm = WarmUp(after, **length)
     again = schedules.deserialize(schedules.serialize(warm))
     assert type(again) is WarmUp and again.warmup_steps == warm.warmup_steps
@@ -168,9 +168,9 @@ def test_a_saved_model_goes_on_with_its_warmup(tmp_path):
         ("0.4", {"steps": 3}, "WarmUp: after is '0.4'. Use a finite number from 0, or a Keras schedule."),
         (-0.1, {"steps": 3}, "WarmUp: after is -0.1. Use a finite number from 0, or a Keras schedule."),
         (0.4, {"steps": 3, "start": None}, "WarmUp: start is None. Use a finite number from 0."),
-        (0.4, {}, "warm-up: no length came. Give exactly one of steps, examples, epochs."),
+        (0.4, {}, "warm-up: no length is given. Give exactly one of steps, examples, epochs."),
         (0.4, {"examples": 10}, "warm-up: examples is 10, but global_batch is missing. Give it too."),
-        (0.4, {"steps": 3, "rows": 10}, "warm-up: steps is 3, so rows (10) changes nothing. Leave it out."),
+        (0.4, {"steps": 3, "rows": 10}, "warm-up: steps is 3, so rows (10) has no effect. Leave it out."),
     ],
 )
 def test_a_warmup_that_cannot_be_derived_is_refused(after, arguments, message):

@@ -1,4 +1,4 @@
-"""A run's config is checked when it is made, and says which field is wrong and what to do."""
+"""A run's config is checked when it is made; its errors name the wrong field and the remedy."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from tfdist.options.run import RunConfig
 
 
 def make_something():
-    """Stands for a model, a data set or an optimizer of a recipe's own."""
+    """Stands in for a recipe's own model, data set or optimizer."""
 
 
 def refusal(**fields):
@@ -84,7 +84,7 @@ def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
         ),
         (
             {"learning_rate": None, "base_batch": 256},
-            "base_batch and warmup_epochs fit a learning_rate, and there is none. Give it too.",
+            "base_batch and warmup_epochs change a learning_rate, but there is none. Give it too.",
         ),
         (
             {"global_batch": 64, "replica_batch": 16},
@@ -119,7 +119,7 @@ def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
         ({"strategy": "tpu", "replicas": 8}, "replicas is 8, but tpu takes its number from"),
         (
             {"resume": "must"},
-            "resume is 'must', but there is no run_dir to go on in. Give the folder of the run.",
+            "resume is 'must', but there is no run_dir to resume. Give the folder of the run.",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""tfdist's own errors: what they are caught as, whose frames they show, and what the launcher learns of them."""
+"""tfdist's own errors: their built-in classes, the frames that they show, and what the launcher reads of them."""
 
 import json
 
@@ -26,7 +26,7 @@ def recipe():
 
 @pytest.fixture
 def recipe(tmp_path):
-    """Runs the function of a file of the user's own, and gives (its path, the error)."""
+    """Runs the function of a user's file; returns (its path, the error)."""
     path = tmp_path / "mine.py"
     path.write_text(RECIPE)
     names = {}
@@ -69,7 +69,7 @@ def test_a_late_worker_is_worth_another_start_and_a_mistake_is_not():
 def test_the_users_own_lines_are_shown_and_no_others(recipe):
     path, error = recipe
     first, *lines = str(error).splitlines()
-    assert first == f"--recipe={path}: this code of yours raised an error."
+    assert first == f"--recipe={path}: your code raised an error."
     assert lines[0] == "Traceback (most recent call last):"
     # The first frame is this test's own call.
     assert [line.strip() for line in lines if line.startswith("  File")][1:] == [

@@ -1,4 +1,4 @@
-"""How commands end: at once, with what is pending done."""
+"""Commands end at once, but finish first what is pending."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def test_a_command_ends_with_its_code_after_threads_and_handlers(ending, tmp_pat
     assert ended.out.startswith("main thread\nhandler\n")
     assert ("Traceback" in ended.err) == ("LookupError" in ending)
     assert ("no such flag" in ended.err) == ("no such flag" in ending)
-    # Python's own teardown comes where something is to be told.
+    # Python's own teardown runs where there is an error to print.
     assert ("torn down" in ended.out) == (ENDINGS[ending] == 1)
 
 
@@ -66,7 +66,7 @@ def test_under_a_profiler_a_command_ends_as_usual(tmp_path):
     assert "function calls" in ended.out and "torn down" in ended.out
 
 
-def test_nobody_needs_to_listen_any_more(tmp_path):
+def test_a_command_ends_without_a_reader_of_its_output(tmp_path):
     with subprocess.Popen(
         [sys.executable, write(tmp_path, "return 7")],
         cwd=REPOSITORY,

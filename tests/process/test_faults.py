@@ -1,4 +1,4 @@
-"""Faults on purpose: how they are written, and whom they strike when."""
+"""Fault injection: the syntax of faults, and which worker has them when."""
 
 import pytest
 from support.processes import run_python
@@ -18,31 +18,31 @@ def test_faults_are_read_from_one_line():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("burn:worker=1", "'burn' is no kind of fault. Use one of kill, term,"),
+        ("burn:worker=1", "'burn' is not a kind of fault. Use one of kill, term,"),
         ("kill:rank=1", "'rank' is unknown. Use worker, step,"),
         ("kill:step=soon", "step is 'soon'. Use a number."),
-        ("kill:point=never", "'never' is no point. Use one of start, step,"),
+        ("kill:point=never", "'never' is not a point. Use one of start, step,"),
         ("kill:step=-1", "a number is below 0"),
     ],
 )
-def test_a_wrong_fault_is_refused_with_what_may_stand_there(text, message):
+def test_a_wrong_fault_is_refused_with_the_allowed_values(text, message):
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
         parse(text)
 
 
-def test_a_fault_strikes_once_its_worker_at_its_attempt_point_and_step(capsys):
+def test_a_fault_is_injected_once_at_its_attempt_point_and_step(capsys):
     faults = make_faults({FAULTS: "exception:worker=1,step=5,attempt=2", ATTEMPT: "2"})(1)
     assert faults.waits_at("step") and not faults.waits_at("call")
     faults.strike("step", 4)
     faults.strike("call", 5)
     with pytest.raises(PlannedFaultError, match="worker=1"):
         faults.strike("step", 6)
-    assert "fault on purpose, after step 6: exception:worker=1,step=5,point=step,attempt=2" in capsys.readouterr().err
+    assert "injected fault after step 6: exception:worker=1,step=5,point=step,attempt=2" in capsys.readouterr().err
     faults.strike("step", 7)
     assert not faults.waits_at("step")
 
 
-def test_others_and_later_attempts_are_spared():
+def test_other_workers_and_later_attempts_have_no_fault():
     planned = parse("exception:worker=1")
     Faults(planned, worker=0).strike("step", 9)
     Faults(planned, worker=1, attempt=1).strike("step", 9)

@@ -1,4 +1,4 @@
-"""Heartbeats: what another process reads of a worker, also after its death."""
+"""Heartbeats can be read by another process, even after the worker has ended."""
 
 import os
 
@@ -30,7 +30,7 @@ def test_a_worker_that_is_started_again_begins_at_step_0(tmp_path):
     assert (beat.step, beat.phase, beat.pid) == (0, "start", os.getpid())
 
 
-def test_where_nobody_listens_nothing_is_written(tmp_path):
+def test_without_the_launcher_nothing_is_written(tmp_path):
     make_heartbeat({}, 0).beat("steps", step=1)
     (tmp_path / "worker-0.beat").write_bytes(b"torn")
     assert read_beats(tmp_path) == {}

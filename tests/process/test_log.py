@@ -1,4 +1,4 @@
-"""What tfdist says is heard once, on stderr where nobody has set logging up."""
+"""tfdist's lines are shown once, on stderr where the program does not configure logging."""
 
 import io
 import logging

@@ -30,7 +30,7 @@ class StoppedError(Exception):
 
 
 class StopAfter(StepCallback):
-    """Ends a run without a word to anybody, once so many steps are done and whatever was to be saved is saved."""
+    """Ends a run without a notice, after so many steps are done and everything due is saved."""
 
     def __init__(self, step):
         super().__init__()
@@ -90,14 +90,14 @@ def build(strategy, make=make_model):
 
 
 def train(where, *, epochs=3, source=None, make=make_model, **arguments):
-    """Trains a model, or a new one on a strategy; gives (model, history)."""
+    """Trains a model, or a new one on a strategy; returns (model, history)."""
     model = where if isinstance(where, keras.Model) else build(where, make)
     history = tfdist.fit(model, source or make_source(), epochs=epochs, verbose=0, **arguments)
     return model, history.history
 
 
 def stop(where, run_dir, *, at, every=1, callbacks=(), **arguments):
-    """Trains until step `at`, and leaves it there."""
+    """Trains until step `at`, and stops there."""
     arguments |= {"run_dir": run_dir, "checkpoint_every_steps": every, "callbacks": [*callbacks, StopAfter(at)]}
     with contextlib.suppress(StoppedError):
         train(where, **arguments)
@@ -206,7 +206,7 @@ def test_promise_30_epochs_that_the_data_cut_short_are_counted_rightly(make_stra
 
 
 class Remembering(keras.callbacks.Callback):
-    """A callback of the user's own that joins in."""
+    """A user's own callback with state."""
 
     def on_train_begin(self, logs=None):
         self.seen = []
@@ -288,11 +288,11 @@ def stopped(stopped_once, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"global_batch": 9}, "the data's global_batch there is 8, here it is 9."),
-        ({"seed": 6}, "the data's seed there is 5, here it is 6."),
-        ({"shuffle": False}, "the data's shuffle there is True, here it is False."),
-        ({"name": "others"}, "the data's name there is 'arrays', here it is 'others'."),
-        ({"drop_remainder": True}, "the data's drop_remainder there is False, here it is True."),
+        ({"global_batch": 9}, "the data differ in global_batch: 8 in the checkpoint, 9 now."),
+        ({"seed": 6}, "the data differ in seed: 5 in the checkpoint, 6 now."),
+        ({"shuffle": False}, "the data differ in shuffle: True in the checkpoint, False now."),
+        ({"name": "others"}, "the data differ in name: 'arrays' in the checkpoint, 'others' now."),
+        ({"drop_remainder": True}, "the data differ in drop_remainder: False in the checkpoint, True now."),
     ],
 )
 def test_other_data_under_a_checkpoint_are_refused(make_strategy, stopped, changes, difference):
@@ -306,29 +306,30 @@ def test_other_data_under_a_checkpoint_are_refused(make_strategy, stopped, chang
 def test_more_rows_other_types_and_other_epochs_are_refused(make_strategy, stopped):
     x, y = jobs.make_rows(ROWS + 1, "float32")
     for source, difference in [
-        (from_arrays(x, y, global_batch=BATCH, seed=5), "the data's rows there is 53, here it is 54."),
+        (from_arrays(x, y, global_batch=BATCH, seed=5), "the data differ in rows: 53 in the checkpoint, 54 now."),
         (
             from_arrays(x[1:], y[1:].astype("int64"), global_batch=BATCH, seed=5),
-            "the data's types there is ['float32 (4,)', 'int32 ()'], here it is ['float32 (4,)', 'int64 ()'].",
+            "the data differ in types: ['float32 (4,)', 'int32 ()'] in the checkpoint, "
+            "['float32 (4,)', 'int64 ()'] now.",
         ),
     ]:
         with pytest.raises(CheckpointError) as error:
             resume(make_strategy(1), stopped, source=source)
         assert difference in str(error.value)
-    with pytest.raises(CheckpointError, match="the data's steps_per_epoch there is None, here it is 3"):
+    with pytest.raises(CheckpointError, match="the data differ in steps_per_epoch: None in the checkpoint, 3 now"):
         resume(make_strategy(1), stopped, steps_per_epoch=3)
 
 
 def test_batches_of_the_users_own_are_known_by_their_number_and_types(make_strategy, tmp_path):
     train(make_strategy(1), source=batches(), epochs=1, run_dir=tmp_path)
-    with pytest.raises(CheckpointError, match="the data's batches there is 7, here it is 3"):
+    with pytest.raises(CheckpointError, match="the data differ in batches: 7 in the checkpoint, 3 now"):
         resume(make_strategy(1), tmp_path, source=batches(20))
-    with pytest.raises(CheckpointError, match=r"the data's types there is .'float32 \(4,\)'"):
+    with pytest.raises(CheckpointError, match=r"the data differ in types: .'float32 \(4,\)'"):
         resume(make_strategy(1), tmp_path, source=batches(dtype="float64"))
 
 
 def test_another_model_is_refused(make_strategy, stopped):
-    with pytest.raises(CheckpointError, match=r"/kernel float32\(4, 8\) there is .*float32\(4, 9\) here"):
+    with pytest.raises(CheckpointError, match=r"/kernel float32\(4, 8\) where this run has .*float32\(4, 9\)\."):
         resume(make_strategy(1), stopped, make=lambda: make_model(units=9))
 
 
@@ -340,9 +341,9 @@ def test_what_may_change_does_and_what_matters_is_mentioned(make_strategy, stopp
 
     resume(make_strategy(2), stopped, make=make, callbacks=[keras.callbacks.TerminateOnNaN()], epochs=4)
     (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told.startswith(f"checkpoint {RunDir(stopped).checkpoint(9)}: the optimizer there is 'amsgrad=False, ")
+    assert told.startswith(f"checkpoint {RunDir(stopped).checkpoint(9)}: the optimizer was 'amsgrad=False, ")
     assert "beta_1=0.9" in told
-    assert "here it is 'amsgrad=False, beta_1=0.8" in told
+    assert "is now 'amsgrad=False, beta_1=0.8" in told
 
 
 def test_other_threads_and_versions_are_mentioned(make_strategy, stopped, caplog, monkeypatch):
@@ -352,10 +353,10 @@ def test_other_threads_and_versions_are_mentioned(make_strategy, stopped, caplog
     monkeypatch.setattr(hardware, "numerics", lambda: {**here, "keras": "9.9", "intra_op_threads": 77})
     resume(make_strategy(1), stopped)
     (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    there = f"keras {here['keras']} there, 9.9 here, intra_op_threads {here['intra_op_threads']} there, 77 here"
+    there = f"keras was {here['keras']} and is now 9.9, intra_op_threads was {here['intra_op_threads']} and is now 77"
     assert told == (
-        f"checkpoint {RunDir(stopped).checkpoint(9)}: {there}. The weights may come to differ from an undisturbed "
-        "run's by rounding."
+        f"checkpoint {RunDir(stopped).checkpoint(9)}: {there}. The weights may differ from an uninterrupted run's "
+        "by rounding."
     )
 
 
@@ -378,9 +379,9 @@ def test_promise_29_a_run_without_a_whole_checkpoint_does_not_begin_anew(make_st
     with pytest.raises(CheckpointError) as error:
         train(make_strategy(1), run_dir=stopped)
     assert str(error.value) == (
-        f"checkpoints {stopped}/checkpoints: not one of 3 is whole (step-00000009: state.json is missing; "
-        "step-00000008: state.json is missing; step-00000007: state.json is missing). Bring one back, or delete the "
-        "folder to begin anew."
+        f"checkpoints {stopped}/checkpoints: none of 3 is whole (step-00000009: state.json is missing; "
+        "step-00000008: state.json is missing; step-00000007: state.json is missing). Restore one from a copy, "
+        "or delete the folder to start again."
     )
 
 
@@ -406,7 +407,7 @@ def test_promise_30_two_workers_go_on_together(tmp_path):
     for worker, refusal in zip(ended, ["FolderNotEmptyError", "CheckpointError"], strict=True):
         assert worker.code == 0, worker.err[-3000:]
         assert worker.out.splitlines() == ["stopped", "same True True", refusal]
-        # Going on within an epoch gives each replica its own metrics back, without a word from TensorFlow.
+        # A run that resumes within an epoch restores each replica's own metrics, without TensorFlow's warnings.
         assert "eagerly has significant overhead" not in worker.err
     assert "step-00000099 is damaged: manifest.json is missing. Going on from step 8 instead." in ended[0].err
     # The newest three, the best among them or beside.

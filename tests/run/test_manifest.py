@@ -1,4 +1,4 @@
-"""A manifest tells, without TensorFlow, whether a checkpoint is what was written."""
+"""A manifest shows, without TensorFlow, whether a checkpoint is as it was written."""
 
 import json
 
@@ -68,7 +68,7 @@ def test_promise_29_every_cut_is_found(folder, name):
     assert reason(folder).startswith(f"{name} ")
 
 
-def test_the_reasons_are_told(folder):
+def test_the_message_names_the_damage(folder):
     file = folder / "a.bin"
     file.write_bytes(FILES["a.bin"][:7])
     assert reason(folder) == "a.bin has 7 bytes, and 300 were written"
@@ -79,7 +79,7 @@ def test_the_reasons_are_told(folder):
     assert reason(folder) == "manifest.json does not match its own checksum"
     for other in ("", "[]", text[:-5]):
         (folder / manifest.NAME).write_text(other)
-        assert reason(folder) == "manifest.json is not what was written: no JSON"
+        assert reason(folder) == "manifest.json is not what was written: it is not JSON"
 
 
 def test_another_checkpoints_file_is_found(tmp_path, folder):
@@ -113,7 +113,7 @@ def test_all_checkpoints_of_a_run_are_inspected(tmp_path):
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"step": 4}'])
-def test_the_best_step_is_told_where_it_is_known(tmp_path, text):
+def test_the_best_step_is_returned_where_it_is_known(tmp_path, text):
     run = RunDir(tmp_path)
     if text is not None:
         run.best.write_text(text)

@@ -1,4 +1,4 @@
-"""A run on disk: the next free folder, what a folder is good for, and no half-written file."""
+"""A run on disk: the next free folder, the checkpoint to resume from, and no half-written file."""
 
 import json
 import os
@@ -68,24 +68,24 @@ def test_a_fresh_folder_gives_a_fresh_start(tmp_path, resume, exists):
     folder = tmp_path / "run"
     if exists:
         folder.mkdir()
-    assert rundir.open_run(RunDir(folder), resume) is None
+    assert rundir.find_resume_step(RunDir(folder), resume) is None
 
 
 @pytest.mark.parametrize("resume", ["auto", "must"])
 def test_a_folder_with_checkpoints_gives_the_newest_ones_step(tmp_path, resume):
     run = make_checkpoints(tmp_path, 5, 100_000_000, 20)
-    assert rundir.open_run(run, resume) == 100_000_000
+    assert rundir.find_resume_step(run, resume) == 100_000_000
 
 
 def test_auto_starts_afresh_in_a_folder_without_checkpoints(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    assert rundir.open_run(RunDir(tmp_path), "auto") is None
+    assert rundir.find_resume_step(RunDir(tmp_path), "auto") is None
 
 
 def test_never_refuses_a_folder_with_anything_in_it(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError) as error:
-        rundir.open_run(RunDir(tmp_path), "never")
+        rundir.find_resume_step(RunDir(tmp_path), "never")
     assert str(error.value) == (
         f"run_dir {tmp_path} is not empty, but resume is 'never'. Use an empty folder, or resume='auto'."
     )
@@ -95,7 +95,7 @@ def test_never_refuses_a_folder_with_anything_in_it(tmp_path):
 def test_must_refuses_a_folder_without_checkpoints(tmp_path, exists):
     folder = tmp_path if exists else tmp_path / "none"
     with pytest.raises(FileNotFoundError) as error:
-        rundir.open_run(RunDir(folder), "must")
+        rundir.find_resume_step(RunDir(folder), "must")
     assert str(error.value) == (
         f"run_dir {folder} has no checkpoint, but resume is 'must'. Check the folder, or use resume='auto'."
     )
@@ -103,7 +103,7 @@ def test_must_refuses_a_folder_without_checkpoints(tmp_path, exists):
 
 def test_never_takes_a_folder_in_which_the_launcher_has_logs(tmp_path):
     (tmp_path / "logs").mkdir()
-    assert rundir.open_run(RunDir(tmp_path), "never") is None
+    assert rundir.find_resume_step(RunDir(tmp_path), "never") is None
 
 
 @pytest.mark.parametrize("resume", ["auto", "never", "must"])
@@ -111,7 +111,7 @@ def test_a_file_is_no_run(tmp_path, resume):
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(NotADirectoryError) as error:
-        rundir.open_run(RunDir(file), resume)
+        rundir.find_resume_step(RunDir(file), resume)
     assert str(error.value) == f"run_dir {file} is a file. Give a folder."
 
 
@@ -288,7 +288,7 @@ def test_a_damaged_json_file_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError) as error:
         rundir.read_json(path)
     assert str(error.value) == (
-        f"{path}: not JSON (Expecting value: line 1 column 7 (char 6)). Delete it, or bring the file back."
+        f"{path}: not JSON (Expecting value: line 1 column 7 (char 6)). Delete it, or restore the file."
     )
 
 
@@ -305,4 +305,4 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
     with rundir.locked(run), pytest.raises(ValueError, match=message), rundir.locked(run):
         pass
     with rundir.locked(run):
-        assert rundir.open_run(run, "never") is None
+        assert rundir.find_resume_step(run, "never") is None

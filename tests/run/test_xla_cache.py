@@ -1,4 +1,4 @@
-"""What XLA has compiled is kept with the run, found again by a later start, and never trusted where it is torn."""
+"""XLA's compiled programs are kept with the run, read by a later start, and not read where they are torn."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ FLAG = "--tf_xla_persistent_cache_directory"
 
 
 def entries(folder):
-    """Gives name → when it was written, of a folder's entries; each has a digest beside it."""
+    """Returns name → time of writing of a folder's entries, and checks that each has a digest beside it."""
     found = {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.pb")}
     assert {path.name for path in folder.rglob("*.pb.json")} == {f"{name}.json" for name in found}
     return found
@@ -20,7 +20,7 @@ def entries(folder):
 
 @pytest.fixture
 def train(tmp_path):
-    """Runs the command up to a step, in one folder; gives its entries."""
+    """Runs the command up to a step, in one folder; returns its entries."""
 
     def run(steps):
         flags = ("--global_batch=64", "--model=mlp", "--jit_compile=true", f"--run_dir={tmp_path}/run")
@@ -44,7 +44,7 @@ def test_a_run_that_goes_on_compiles_nothing_again_but_what_is_torn(train, tmp_p
     assert again[torn] > first[torn]
 
 
-def test_an_entry_that_nobody_has_sealed_is_deleted(tmp_path):
+def test_an_entry_without_a_digest_is_deleted(tmp_path):
     folder = xla_cache.own_folder(xla_cache.variables(tmp_path, {}))
     folder.mkdir(parents=True)
     for name in ("sealed.pb", "changed.pb"):
@@ -68,7 +68,7 @@ def test_entries_that_cannot_be_deleted_are_not_read(tmp_path, monkeypatch):
     assert xla_cache.variables(tmp_path, {}) == {}
 
 
-def test_a_folder_of_the_users_own_is_left_alone(tmp_path):
+def test_the_users_own_folder_is_left_alone(tmp_path):
     assert xla_cache.variables(tmp_path, {"TF_XLA_FLAGS": f"{FLAG}=/mine"}) == {}
     assert xla_cache.own_folder({}) is None
 
@@ -79,7 +79,7 @@ def test_other_flags_of_the_user_stay(tmp_path):
 
 
 @pytest.mark.parametrize("space", [" ", "\t", "\n", "\u00a0"])
-def test_a_folder_with_white_space_cannot_be_told_to_tensorflow(tmp_path, space):
+def test_a_folder_with_white_space_is_not_passed_to_tensorflow(tmp_path, space):
     assert xla_cache.variables(tmp_path / f"a{space}b", {}) == {}
 
 

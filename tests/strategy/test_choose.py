@@ -1,4 +1,4 @@
-"""Which strategy is chosen, why, and what is said about it."""
+"""Which strategy is chosen, why, and what is logged about it."""
 
 import json
 import logging
@@ -103,17 +103,18 @@ def test_a_strategy_is_decided_from_facts(name, facts, choice):
         (
             "mirrored",
             {"gpus": 2, "replicas": 3},
-            "strategy: mirrored over 3 replicas, but this machine has 2 GPU(s). Use replicas=2 or fewer.",
+            "strategy: mirrored over 3 replicas needs as many GPUs, but this machine has 2 GPU(s). "
+            "Use replicas=2 or fewer.",
         ),
         (
             "auto",
             {"gpus": 2, "replicas": 3},
-            "strategy: mirrored over 3 replicas, but this machine has 2 GPU(s).",
+            "strategy: mirrored over 3 replicas needs as many GPUs, but this machine has 2 GPU(s).",
         ),
         (
             "auto",
             {"gpus": 1, "replicas": 2},
-            "strategy: mirrored over 2 replicas, but this machine has 1 GPU(s).",
+            "strategy: mirrored over 2 replicas needs as many GPUs, but this machine has 1 GPU(s).",
         ),
         (
             "one_device",
@@ -130,7 +131,7 @@ def test_a_strategy_is_decided_from_facts(name, facts, choice):
         ("tpu", {"replicas": 8}, "strategy: replicas is 8, but tpu takes its number from the"),
     ],
 )
-def test_wishes_that_cannot_be_are_refused(name, facts, message):
+def test_requests_that_cannot_be_met_are_refused(name, facts, message):
     with pytest.raises(ValueError) as error:
         decide(name, **facts)
     assert message in str(error.value)
@@ -169,7 +170,7 @@ def test_wishes_that_cannot_be_are_refused(name, facts, message):
         ),
     ],
 )
-def test_the_strategy_is_made_and_one_line_says_which(name, replicas, kind, count, line, caplog):
+def test_the_strategy_is_made_and_logged_in_one_line(name, replicas, kind, count, line, caplog):
     with caplog.at_level(logging.INFO, logger="tfdist"):
         made = choose_strategy(name, replicas=replicas)
     assert type(made) is kind
@@ -200,9 +201,9 @@ def test_mirrored_cpu_devices_sum_over_the_replicas():
         (
             "one_device",
             "nccl",
-            "strategy: communication is 'nccl', but one_device has nothing to choose there. Leave it out.",
+            "strategy: communication is 'nccl', but one_device has no choice of communication. Leave it out.",
         ),
-        ("tpu", "nccl", "strategy: communication is 'nccl', but tpu has nothing to choose"),
+        ("tpu", "nccl", "strategy: communication is 'nccl', but tpu has no choice of"),
     ],
 )
 def test_a_communication_that_a_strategy_does_not_know_is_refused(name, communication, message):
@@ -267,20 +268,20 @@ print(json.dumps([type(tpu).__name__, asked, late]))
 
 @pytest.fixture(scope="module")
 def alone():
-    """What a fresh process made of signs of a TPU that is not there; (its results, its stderr)."""
+    """Returns (results, stderr) of a new process with signs of a TPU that is not there."""
     hide_gpus = {"CUDA_VISIBLE_DEVICES": ""}
     ended = run_python("-c", ALONE, environ=hide_gpus, deadline_seconds=120)
     assert ended.code == 0, ended.err
     return json.loads(ended.out.splitlines()[-1]), ended.err
 
 
-def test_auto_goes_on_without_a_tpu_that_does_not_start_and_says_so(alone):
+def test_auto_goes_on_without_a_tpu_that_does_not_start_and_logs_it(alone):
     (kind, *_), err = alone
     assert kind == "OneDeviceStrategy"
-    said = [line for line in err.splitlines() if line.startswith("tfdist: ")]
-    assert said[0].startswith("tfdist: strategy: no TPU could be used. Tried TPUClusterResolver")
-    assert said[0].endswith("Going on without it.")
-    assert said[1] == ("tfdist: strategy one_device (no cluster of several workers, no TPU, no GPU): 1 replica.")
+    logged = [line for line in err.splitlines() if line.startswith("tfdist: ")]
+    assert logged[0].startswith("tfdist: strategy: no TPU could be used. Tried TPUClusterResolver")
+    assert logged[0].endswith("Going on without it.")
+    assert logged[1] == ("tfdist: strategy one_device (no cluster of several workers, no TPU, no GPU): 1 replica.")
 
 
 def test_a_tpu_that_was_asked_for_is_insisted_on(alone):
@@ -293,7 +294,7 @@ def test_a_tpu_that_was_asked_for_is_insisted_on(alone):
 def test_too_few_logical_devices_after_the_start_are_refused(alone):
     (*_, late), _ = alone
     assert late == (
-        "strategy: mirrored wants 3 logical CPU devices, but TensorFlow has already started with "
+        "strategy: mirrored needs 3 logical CPU devices, but TensorFlow has already started with "
         "1. Call tfdist.choose_strategy before anything else uses TensorFlow (in a notebook: "
         "restart the runtime and run that cell first)."
     )
@@ -317,15 +318,15 @@ print(type(made).__name__, made.num_replicas_in_sync, is_chief(made))
     assert all(line in item.err.splitlines() for item in ended)
 
 
-def test_promise_14_a_runtime_that_started_too_early_is_told_before_tensorflow_says_so():
+def test_promise_14_a_runtime_that_started_too_early_is_reported_before_tensorflow_does():
     tf.constant(1)
     with pytest.raises(RuntimeError) as error:
         choose_strategy("multi_worker", cluster=Cluster({"worker": ("127.0.0.1:1",)}, Task("worker", 0)))
     assert str(error.value) == (
         "strategy: multi_worker has to be made before anything else starts TensorFlow's runtime, but this program has "
-        "started it already, by a tensor, a variable, a model, a list of logical devices, or another strategy. Call "
-        "tfdist.choose_strategy first; in a recipe, leave such things to functions (in a notebook: restart the runtime "
-        "and run that cell first)."
+        "started it already, with a tensor, a variable, a model, a list of logical devices, or another strategy. Call "
+        "tfdist.choose_strategy first; in a recipe, create such objects inside functions (in a notebook: restart the "
+        "runtime and run that cell first)."
     )
 
 

@@ -61,7 +61,7 @@ def test_more_logical_devices_than_there_are_need_a_new_process(cpus):
     with pytest.raises(RuntimeError) as error:
         hardware.logical_cpus(present + 1)
     assert str(error.value) == (
-        f"strategy: mirrored wants {present + 1} logical CPU devices, but TensorFlow has already "
+        f"strategy: mirrored needs {present + 1} logical CPU devices, but TensorFlow has already "
         f"started with {present}. Call tfdist.choose_strategy before anything else uses TensorFlow "
         "(in a notebook: restart the runtime and run that cell first)."
     )
@@ -104,7 +104,7 @@ def test_a_seed_fixes_numpy_and_keras():
     assert draw(3)[1] != draw(4)[1]
 
 
-def test_deterministic_kernels_are_asked_for_only_when_wished(monkeypatch):
+def test_deterministic_kernels_are_enabled_only_on_request(monkeypatch):
     asked = []
     monkeypatch.setattr(hardware.tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
     hardware.set_seeds(0)

@@ -4,11 +4,11 @@ import keras
 
 
 def tiny():
-    """Gives a model for rows of 4 numbers and 3 classes."""
+    """Returns a model for rows of 4 numbers and 3 classes."""
     inputs = keras.Input((4,))
     return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(inputs))
 
 
 def broken():
-    """Gives no model."""
+    """Returns no model."""
     raise ValueError("no such weights")

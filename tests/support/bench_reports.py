@@ -7,7 +7,7 @@ ABOUT = {"global_batch": 64, "summed_bytes": 8, "gathered_bytes": 0, "loss_befor
 
 
 def bench_report(samples, contender="tfdist_fit"):
-    """Gives the report of one contender, of seconds of a step."""
+    """Returns the report of one contender, of seconds of a step."""
     return {
         "format": 1,
         "measured": BenchConfig().measured(),

@@ -15,7 +15,7 @@ VALID = jobs.make_rows(9)
 
 
 def make_two_by_two():
-    """Gives a model of two named inputs and two named outputs."""
+    """Returns a model of two named inputs and two named outputs."""
     keras.utils.set_random_seed(7)
     a, b = keras.Input((4,), name="a"), keras.Input((2,), name="b")
     both = layers.Concatenate()([layers.Dense(3, activation="tanh")(a), layers.Dense(2)(b)])
@@ -31,7 +31,7 @@ def make_two_by_two():
 
 
 def make_list_model():
-    """Gives a model that takes a list and gives a list."""
+    """Returns a model that takes a list and gives a list."""
     keras.utils.set_random_seed(7)
     inputs = [keras.Input((4,)), keras.Input((2,))]
     q = layers.Dense(1, name="q")(layers.Concatenate()(inputs))
@@ -59,7 +59,7 @@ def make_unbuilt():
 
 
 def make_words():
-    """Gives a model of strings."""
+    """Returns a model of strings."""
     keras.utils.set_random_seed(7)
     words = layers.StringLookup(vocabulary=["red", "green", "blue"])
     model = keras.Sequential([keras.Input((1,), dtype="string"), words, layers.Embedding(4, 2), layers.Flatten()])

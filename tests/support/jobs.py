@@ -16,14 +16,14 @@ ROWS, WIDTH, CLASSES = 103, 4, 3
 
 
 def make_rows(rows=ROWS, dtype="float64"):
-    """Gives x (rows, WIDTH) and y (rows,), a classification that an MLP can learn."""
+    """Returns x (rows, WIDTH) and y (rows,), a classification that an MLP can learn."""
     x = np.random.RandomState(0).randn(rows, WIDTH)
     y = (x.sum(1) > 0).astype("int32") + (x[:, 0] > 0.5).astype("int32")
     return x.astype(dtype), y
 
 
 def make_mlp(optimizer=None, *, batch_norm=False):
-    """Gives a compiled MLP, with the same weights each time."""
+    """Returns a compiled MLP, with the same weights each time."""
     keras.utils.set_random_seed(7)
     layers = [
         keras.Input((WIDTH,)),
@@ -41,24 +41,24 @@ def make_mlp(optimizer=None, *, batch_norm=False):
 
 
 def make_batchnorm_mlp():
-    """Gives the MLP with BatchNormalization."""
+    """Returns the MLP with BatchNormalization."""
     return make_mlp(batch_norm=True)
 
 
 def make_eager_mlp():
-    """Gives the MLP, to be run without a compiled step."""
+    """Returns the MLP, to be run without a compiled step."""
     model = make_mlp()
     model.run_eagerly = True
     return model
 
 
 def make_loss_scaling_mlp():
-    """Gives the MLP with a `LossScaleOptimizer`, accumulation left out."""
+    """Returns the MLP with a `LossScaleOptimizer`, accumulation left out."""
     return make_mlp(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.2, momentum=0.9)))
 
 
 def make_wide_mlp():
-    """Gives a compiled MLP whose first weight is larger than its factors for `wide_source`."""
+    """Returns a compiled MLP whose first weight is larger than its factors for `wide_source`."""
     keras.utils.set_random_seed(7)
     hidden = keras.layers.Dense(256, activation="tanh", kernel_regularizer=keras.regularizers.L2(1e-3))
     model = keras.Sequential([keras.Input((128,)), hidden, keras.layers.Dense(CLASSES, activation="softmax")])
@@ -67,13 +67,13 @@ def make_wide_mlp():
 
 
 def wide_source():
-    """Gives 43 rows of 128 numbers in batches of 10."""
+    """Returns 43 rows of 128 numbers in batches of 10."""
     x = np.random.RandomState(0).randn(43, 128)
     return from_arrays(x, (x.sum(1) > 0).astype("int32"), global_batch=10)
 
 
 def make_embedding_mlp():
-    """Gives a compiled model that looks tokens up, with an optimizer to which a dense gradient would be another one."""
+    """Returns a compiled model that looks tokens up, whose optimizer treats a dense gradient otherwise."""
     keras.utils.set_random_seed(7)
     body = [keras.layers.Embedding(9, 4), keras.layers.GlobalAveragePooling1D()]
     model = keras.Sequential([keras.Input((None,), dtype="int32"), *body, keras.layers.Dense(CLASSES, "softmax")])
@@ -82,7 +82,7 @@ def make_embedding_mlp():
 
 
 def token_sources():
-    """Gives data by name: 103 rows of 5 tokens in batches of 34, and the same where nobody knows this before."""
+    """Returns data by name: 103 rows of 5 tokens in batches of 34, and the same where nobody knows this before."""
     x = np.random.RandomState(0).randint(0, 9, (ROWS, 5))
     y = x[:, 0] % CLASSES
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(34)
@@ -90,14 +90,14 @@ def token_sources():
 
 
 def overflowing_source():
-    """Gives rows in their order, of which the 20th makes infinite gradients."""
+    """Returns rows in their order, of which the 20th makes infinite gradients."""
     x, y = make_rows()
     x[19] = np.inf
     return from_arrays(x, y, global_batch=20, shuffle=False)
 
 
 def tf_data(seed):
-    """Gives a `tf.data` set, shuffled."""
+    """Returns a `tf.data` set, shuffled."""
     return tf.data.Dataset.from_tensor_slices(make_rows()).shuffle(ROWS, seed=seed).batch(20)
 
 
@@ -119,7 +119,7 @@ def lines_of_tfdist(level=logging.INFO):
 
 
 def uneven_shards():
-    """Gives data of which worker 0 brings 10 rows, and any other 4, in batches of 3."""
+    """Returns data of which worker 0 brings 10 rows, and any other 4, in batches of 3."""
 
     def make_dataset(context):
         x, y = make_rows()
@@ -130,7 +130,7 @@ def uneven_shards():
 
 
 def rows_of_uneven_shards():
-    """Gives the same batches as two workers have them together: 6, 4, 3 and 1 rows."""
+    """Returns the same batches as two workers have them together: 6, 4, 3 and 1 rows."""
     order = [0, 1, 2, 10, 11, 12, 3, 4, 5, 13, 6, 7, 8, 9]
     x, y = (part[order] for part in make_rows())
     cuts = [0, 6, 10, 13, 14]
@@ -138,12 +138,12 @@ def rows_of_uneven_shards():
 
 
 def weights_of(model):
-    """Gives all weights in one vector."""
+    """Returns all weights in one vector."""
     return np.concatenate([np.asarray(weight).ravel() for weight in model.weights])
 
 
 def train(strategy, source, *, epochs=2, make_model=make_mlp, **arguments):
-    """Trains with `tfdist.fit` on a strategy; gives (model, history)."""
+    """Trains with `tfdist.fit` on a strategy; returns (model, history)."""
     with strategy.scope():
         model = make_model()
     history = tfdist.fit(model, source, epochs=epochs, verbose=0, **arguments)
@@ -151,7 +151,7 @@ def train(strategy, source, *, epochs=2, make_model=make_mlp, **arguments):
 
 
 def train_plainly(source, *, epochs=2, make_model=make_mlp):
-    """Trains with Keras' own `fit` on one device, on the same global batches; gives (model, history)."""
+    """Trains with Keras' own `fit` on one device, on the same global batches; returns (model, history)."""
     model = make_model()
     history = {}
     for epoch in range(epochs):
@@ -162,7 +162,7 @@ def train_plainly(source, *, epochs=2, make_model=make_mlp):
 
 
 def train_by_hand(strategy, source, *, mean=tfdist.global_mean, epochs=2):
-    """Trains with the loop of the README, with global clipping; gives the model and the last loss."""
+    """Trains with the loop of the README, with global clipping; returns the model and the last loss."""
     with strategy.scope():
         model = make_mlp()
         optimizer = keras.optimizers.SGD(0.5, momentum=0.9, global_clipnorm=0.3)
@@ -190,7 +190,7 @@ def mean_of_replica(rows):
 
 
 def keras_callbacks(folder):
-    """Gives Keras' own callbacks, those that decide and those that write."""
+    """Returns Keras' own callbacks, those that decide and those that write."""
     folder.mkdir(parents=True, exist_ok=True)
     callbacks = keras.callbacks
     return [
@@ -205,7 +205,7 @@ def keras_callbacks(folder):
 
 
 def train_with_callbacks(strategy, callbacks, *, fit=tfdist.fit, epochs=8):
-    """Trains with callbacks and validation; gives (model, history)."""
+    """Trains with callbacks and validation; returns (model, history)."""
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = make_mlp(keras.optimizers.SGD(1.0, momentum=0.9))
     x, y = make_rows()
@@ -250,12 +250,12 @@ class Interrupting(keras.callbacks.Callback):
 
 
 def backup(folder):
-    """Gives the callback that saves each epoch and goes on from there."""
+    """Returns the callback that saves each epoch and goes on from there."""
     return [keras.callbacks.BackupAndRestore(folder / "backup")]
 
 
 def file_sources(folder, global_batch=5):
-    """Gives a source of each kind of file; row i is an image of colour 10 i."""
+    """Returns a source of each kind of file; row i is an image of colour 10 i."""
     order = {"global_batch": global_batch, "seed": 3}
     shape = {"image_size": (6, 8)}
     return {
@@ -287,5 +287,5 @@ def double_precision():
 
 
 def small_source(global_batch=20, **order):
-    """Gives the rows of `make_rows` as a `Source`."""
+    """Returns the rows of `make_rows` as a `Source`."""
     return from_arrays(*make_rows(), global_batch=global_batch, seed=3, **order)

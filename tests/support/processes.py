@@ -29,7 +29,7 @@ def run_python(*arguments, environ=None, deadline_seconds=120, folder=REPOSITORY
 
 
 def run_workers(*arguments, workers=2, environ=None, deadline_seconds=120, folder=REPOSITORY):
-    """Runs `python *arguments` once a worker, each with its TF_CONFIG on loopback; gives an `Ended` each."""
+    """Runs `python *arguments` once a worker, each with its TF_CONFIG on loopback; returns an `Ended` each."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     environs = [
         {

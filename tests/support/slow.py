@@ -9,7 +9,7 @@ from support import jobs
 
 
 def slow_batches(seconds, *, batches=12, rows=8):
-    """Gives a `tf.data` set whose every batch takes so long to make, one after the other."""
+    """Returns a `tf.data` set whose every batch takes so long to make, one after the other."""
 
     def sleep(x):
         time.sleep(seconds)
@@ -31,7 +31,7 @@ class Pause(keras.layers.Layer):
         self._seconds = seconds
 
     def call(self, x):
-        """Gives x, later."""
+        """Returns x, later."""
 
         def sleep(values):
             time.sleep(self._seconds)
@@ -43,7 +43,7 @@ class Pause(keras.layers.Layer):
 
 
 def make_model(pause=0.0):
-    """Gives a compiled MLP that waits so long in each forward pass."""
+    """Returns a compiled MLP that waits so long in each forward pass."""
     keras.utils.set_random_seed(7)
     layers = [keras.Input((jobs.WIDTH,)), *([Pause(pause)] if pause else []), keras.layers.Dense(3, "softmax")]
     model = keras.Sequential(layers)

@@ -52,7 +52,7 @@ def write_example_images(folder):
 
 @functools.cache
 def tiny_set():
-    """Gives the TFDS builder `tiny_set`; TFDS takes a name once a process."""
+    """Returns the TFDS builder `tiny_set`; TFDS takes a name once a process."""
     import tensorflow_datasets as tfds
 
     class TinySet(tfds.core.GeneratorBasedBuilder):

@@ -24,7 +24,7 @@ def compiled(model, optimizer=None, **arguments):
 
 
 def classifier(layers, shape=(4,), dtype=None):
-    """Gives layers in a row, and a softmax behind them, compiled."""
+    """Returns layers in a row, and a softmax behind them, compiled."""
     inputs = [keras.Input(shape, dtype=dtype)]
     return compiled(keras.Sequential([*inputs, *layers, keras.layers.Dense(2, activation="softmax")]))
 

@@ -1,4 +1,4 @@
-"""`--deterministic` by the command itself: on every strategy it runs, and two runs of it end with the same bits."""
+"""`--deterministic` on the command line: it runs on every strategy, and two runs end with the same bits."""
 
 import json
 
@@ -10,12 +10,12 @@ RUN = ("-m", "tfdist.train", "--deterministic", "--epochs=2", "--checkpoint_ever
 
 
 def digest_of(folder, *before, flags=()):
-    """Runs the command to its end; gives the digest of its weights."""
+    """Runs the command to its end, and returns the digest of its weights."""
     ended = run_python(*before, *RUN, *flags, f"--run_dir={folder}", environ=QUIET, deadline_seconds=180)
     assert ended.code == 0, ended.err
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 90
-    # Nobody may read a clock within a deterministic step: what it would tell is left out.
+    # A deterministic step may not read a clock, so its measurements are left out.
     assert all(set(worker) == {"worker", "step_seconds", "step_spread"} for worker in summary["workers"])
     return summary["weights_sha256"]
 

@@ -1,4 +1,4 @@
-"""The command line: each flag changes its field, each mistake has a message, every recipe loads."""
+"""The command line: each flag changes its field, each mistake has a message, and every recipe loads."""
 
 import dataclasses
 import sys
@@ -54,7 +54,7 @@ def refusal(*arguments):
 
 @pytest.fixture
 def write_recipe(tmp_path):
-    """Gives a function (text) → the path of a recipe with that text."""
+    """Returns a function (text) → the path of a recipe with that text."""
 
     def write(text, name="recipe_under_test.py"):
         path = tmp_path / name
@@ -134,7 +134,7 @@ def test_a_flag_wins_over_the_recipe(write_recipe):
         (["--seed=1", "--", "x"], "'x' is not a flag. Write --name=value;"),
         (["--epochs=0"], "epochs is 0. Use a whole number from 1."),
         (["--epochs=2", "--steps=3"], "epochs is 2 and steps is 3: both say how long to train."),
-        (["--resume=must"], "resume is 'must', but there is no run_dir to go on in."),
+        (["--resume=must"], "resume is 'must', but there is no run_dir to resume."),
         (
             ["--profile_steps=110:100"],
             "profile_steps is '110:100'. Use two steps, the first one below the",
@@ -191,7 +191,7 @@ def test_a_wrong_recipe_is_refused_with_its_path(text, message, write_recipe):
 def test_a_recipe_that_fails_shows_its_own_line(text, line, message, write_recipe):
     path = write_recipe(text)
     first, *rest = refusal(f"--recipe={path}").splitlines()
-    assert first == f"--recipe={path}: this code of yours raised an error."
+    assert first == f"--recipe={path}: your code raised an error."
     assert next(entry.strip() for entry in rest if "File" in entry).startswith(f'File "{path}", line {line}')
     assert sum("File" in entry for entry in rest) == 1
     assert rest[-1] == message
@@ -199,13 +199,13 @@ def test_a_recipe_that_fails_shows_its_own_line(text, line, message, write_recip
 
 def test_a_recipe_that_is_not_there_is_refused(tmp_path):
     path = tmp_path / "none.py"
-    assert refusal(f"--recipe={path}") == f"--recipe={path}: there is no such file."
-    assert refusal("--recipe=") == "--recipe=.: there is no such file."
+    assert refusal(f"--recipe={path}") == f"--recipe={path}: there is no such file. Give the path of a Python file."
+    assert refusal("--recipe=") == "--recipe=.: there is no such file. Give the path of a Python file."
 
 
 def test_a_recipe_that_is_not_python_is_refused(write_recipe):
     path = write_recipe("name: x\n", name="recipe.yaml")
-    message = f"--recipe={path}: not a Python file. Give one that ends in .py."
+    message = f"--recipe={path}: this is not a Python file. Give one that ends in .py."
     assert refusal(f"--recipe={path}") == message
 
 

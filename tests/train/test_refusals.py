@@ -1,4 +1,4 @@
-"""What `tfdist.train` refuses: at once, before TensorFlow is loaded, in one message, with exit code 2."""
+"""The refusals of `tfdist.train`: before TensorFlow is loaded, with one message and exit code 2."""
 
 import json
 
@@ -11,7 +11,7 @@ TWO = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
 FREE = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
 FIRST = {"type": "worker", "index": 0}
 
-# Name → (flags, TF_CONFIG or None, what the message says).
+# Name → (flags, TF_CONFIG or None, the message).
 CASES = {
     "not JSON": ([], "{cluster: 1}", "TF_CONFIG: not JSON at line 1, column 2"),
     "no task": (
@@ -84,7 +84,7 @@ CASES = {
     "must without a run_dir": (
         ["--resume=must"],
         None,
-        "resume is 'must', but there is no run_dir to go on in. Give the folder of the run.",
+        "resume is 'must', but there is no run_dir to resume. Give the folder of the run.",
     ),
     "must without a checkpoint": (
         ["--resume=must", "--run_dir=full"],
@@ -119,7 +119,7 @@ CASES = {
     ),
 }
 
-# Runs every case in one process; tells of each its exit code, its output and what was imported.
+# Runs every case in one process, and prints the exit code, the output and the imported modules of each.
 SCRIPT = """
 import contextlib, io, json, os, sys
 from tfdist.train import command as train
@@ -141,7 +141,7 @@ for arguments, tf_config in json.load(open(sys.argv[1])):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the commands run: with a folder that is full."""
+    """Returns the folder in which the commands run; it contains a folder that is not empty."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "full").mkdir()
     (folder / "full" / "notes.txt").write_text("mine")
@@ -162,7 +162,7 @@ def answers(folder, tmp_path_factory):
 @pytest.mark.parametrize("case", CASES)
 def test_a_refusal_is_one_message_and_an_exit_code_before_tensorflow_is_loaded(case, answers):
     code, out, err, heavy = answers[case]
-    # 76, which tfdist.launch starts again, where another worker is late; 2 where only the user can mend it.
+    # 76, after which tfdist.launch starts again, if another worker is late; 2 if only the user can correct it.
     assert (code, out, heavy) == (76 if case.startswith("promise_17") else 2, "", [])
     assert err.startswith("tfdist.train: ")
     assert CASES[case][2] in err

@@ -1,4 +1,4 @@
-"""`python -m tfdist.train` as a user runs it: what it prints, what it leaves, how it goes on."""
+"""`python -m tfdist.train` as a user runs it: its output, its files, and how it goes on."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_a_folder_of_images_is_trained_end_to_end(tmp_path):
 def test_mnist_recipe_trains_on_a_prepared_folder(tmp_path):
     import tensorflow_datasets as tfds
 
-    # Skipping the registry, where the real one may be already.
+    # The registry is skipped, because it may already contain the real one.
     class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("3.0.1")
         name = "mnist"
@@ -236,7 +236,7 @@ def test_what_a_recipes_functions_raise_shows_the_users_own_line(fields, line, m
     assert train.main([f"--recipe={recipe}", "--strategy=one_device", "--steps=1", f"--run_dir={run}"]) == 2
     first, *rest = capsys.readouterr().err.splitlines()
     assert first.startswith(f"tfdist.train: {recipe}: make_")
-    assert first.endswith("(): this code of yours raised an error.")
+    assert first.endswith("(): your code raised an error.")
     assert f'  File "{recipe}", {line}' in rest
     assert sum(text.startswith("  File ") for text in rest) == 1
     assert message in "\n".join(rest)

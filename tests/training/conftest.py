@@ -1,6 +1,6 @@
-"""Marks that Keras' own tests carry."""
+"""Declares the marks of Keras' own tests."""
 
 
 def pytest_configure(config):
-    """Makes Keras' mark known, for markers are strict here."""
+    """Declares Keras' mark, because markers are strict here."""
     config.addinivalue_line("markers", "requires_trainable_backend: a mark of Keras' own tests")

@@ -1,4 +1,4 @@
-"""BatchNormalization over replicas: synchronised by default, averaged by rows where it is not."""
+"""Checks BatchNormalization over replicas: synchronized by default, otherwise averaged by rows."""
 
 import keras
 import numpy as np
@@ -12,12 +12,12 @@ pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64")]
 
 
 def parts(variable):
-    """Gives each replica's own value."""
+    """Returns each replica's own value."""
     return [np.asarray(value) for value in variable.value.values]
 
 
 @pytest.mark.parametrize("global_batch", [8, 5, 4])
-def test_promise_06_without_synchronisation_all_replicas_save_and_predict_the_same(make_strategy, global_batch):
+def test_promise_06_without_synchronization_all_replicas_save_and_predict_the_same(make_strategy, global_batch):
     with make_strategy(3).scope():
         model = jobs.make_batchnorm_mlp()
     x, y = jobs.make_rows(29)

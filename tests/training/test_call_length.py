@@ -1,4 +1,4 @@
-"""`steps_per_execution="auto"`: how calls grow, who keeps them short, and that weights do not depend on it."""
+"""Checks `steps_per_execution="auto"`: how calls grow, what keeps them short, and that weights do not depend on it."""
 
 import functools
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.core
 
 
 def grow(step_seconds, calls, at_most=10**9):
-    """Gives the number of steps of each call, where every step takes so long and something cuts calls."""
+    """Returns (the number of steps of each call, the `Growth`); calls are cut at `at_most` steps."""
     growth, lengths = Growth(), []
     for _ in range(calls):
         steps = min(growth.steps, at_most)
@@ -32,7 +32,7 @@ def grow(step_seconds, calls, at_most=10**9):
 
 def test_calls_grow_until_they_take_a_quarter_of_a_second_or_more():
     lengths, growth = grow(0.01, 8)
-    # The first one traces, and tells nothing; 37 steps take three quarters of half a second.
+    # The first call traces and is not counted; 37 steps take three quarters of half a second.
     assert lengths == [1, 1, 8, 37, 37, 37, 37, 37]
     assert growth.is_settled
 
@@ -91,12 +91,12 @@ def test_a_little_noise_about_the_limit_does_not_send_calls_back_and_forth():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Lets calls take no time for "auto", so that they grow with every call."""
+    """Makes calls take no time for "auto", so that they grow with every call."""
     monkeypatch.setattr(call_length, "MeasuredLength", functools.partial(MeasuredLength, clock=lambda: 0.0))
 
 
 def train(strategy, *callbacks, steps_per_execution="auto", make_model=jobs.make_mlp, batch=5, **arguments):
-    """Trains on batches of 5 of 103 rows: 21 steps an epoch; gives (the model, where calls ended, the history)."""
+    """Trains on batches of 5 of 103 rows: 21 steps an epoch; returns (the model, where calls ended, the history)."""
     steps = jobs.StepsSeen()
     model, history = jobs.train(
         strategy,
@@ -134,16 +134,16 @@ def test_auto_measures_by_the_real_clock_too(make_strategy):
 def test_what_was_chosen_is_said_once(make_strategy, caplog):
     with caplog.at_level("INFO", "tfdist"):
         train(make_strategy(1), epochs=6)
-    assert "training: as many steps a call as take half a second, without XLA." in caplog.text
+    assert "training: as many steps per call as take half a second, without XLA." in caplog.text
     assert caplog.text.count("steps_per_execution: ") == 1
-    assert "steps_per_execution: auto chose up to 64 steps a call; the last one had 21, in 0 s." in caplog.text
+    assert "steps_per_execution: auto chose up to 64 steps per call; the last call had 21 and took 0 s." in caplog.text
 
 
 @pytest.mark.usefixtures("clock")
 def test_a_run_that_is_over_before_says_how_far_it_came(make_strategy, caplog):
     with caplog.at_level("INFO", "tfdist"):
         train(make_strategy(1), epochs=1)
-    assert caplog.text.count("auto chose up to 64 steps a call; the last one had 11, in 0 s.") == 1
+    assert caplog.text.count("auto chose up to 64 steps per call; the last call had 11 and took 0 s.") == 1
 
 
 @pytest.mark.usefixtures("clock")
@@ -166,18 +166,18 @@ def test_where_nobody_said_a_number_calls_grow_without_a_word(make_strategy, cap
         model, ends, _ = train(make_strategy(replicas), steps_per_execution=None)
     assert ends == GROWING
     assert model.steps_per_execution == 1
-    assert "training: as many steps a call as take half a second" in caplog.text
+    assert "training: as many steps per call as take half a second" in caplog.text
     assert "steps_per_execution: " not in caplog.text
     silent = ByBatch()
     with caplog.at_level("INFO", "tfdist"):
         train(make_strategy(replicas), silent, steps_per_execution=None)
     assert silent.told == [batch for step in range(21) for batch in (step, step)] * 2
-    assert "training: one step a call, because callback ByBatch looks at each batch, without XLA." in caplog.text
+    assert "training: 1 step per call, because callback ByBatch looks at each batch, without XLA." in caplog.text
     assert "steps_per_execution: " not in caplog.text
 
 
 class CallsSeen(keras.callbacks.Callback):
-    """Keeps after which batches of an evaluation calls end; of tfdist's own kind, it takes calls as they come."""
+    """Records after which batches of an evaluation calls end; as tfdist's own callback it does not shorten them."""
 
     def __init__(self):
         super().__init__()
@@ -215,12 +215,12 @@ def test_a_number_of_fits_is_that_of_compile(make_strategy, caplog):
     with caplog.at_level("INFO", "tfdist"):
         _, ends, _ = train(make_strategy(1), steps_per_execution=9)
     assert ends == [9, 18, 21, 30, 39, 42]
-    assert "training: 9 steps a call" in caplog.text
+    assert "training: 9 steps per call" in caplog.text
 
 
 @pytest.mark.parametrize("wish", [0, -1, True, 2.0, "all", ""])
 def test_what_is_no_number_of_steps_is_refused(make_strategy, wish):
-    message = rf"steps_per_execution is {wish!r}\. Use a whole number from 1, 'auto', or None for what"
+    message = rf"steps_per_execution is {wish!r}\. Use a whole number from 1, 'auto', or None for the value"
     with pytest.raises(ValueError, match=message):
         train(make_strategy(1), steps_per_execution=wish)
 
@@ -261,7 +261,7 @@ def test_a_run_goes_on_with_another_kind_of_calls_to_the_same_weights(make_strat
 
 
 class ByBatch(keras.callbacks.Callback):
-    """Keeps the batches it is told of."""
+    """Records the batches that its hooks receive."""
 
     def __init__(self):
         super().__init__()
@@ -281,9 +281,9 @@ def test_a_callback_for_batches_sees_each_and_is_named(make_strategy, caplog):
         _, ends, _ = train(make_strategy(2), callback, epochs=1)
     assert callback.told == [batch for step in range(21) for batch in (step, step)]
     assert ends == list(range(1, 22))
-    line = "steps_per_execution: callback ByBatch looks at each batch, so auto stays at one step a call."
+    line = "steps_per_execution: callback ByBatch looks at each batch, so auto keeps 1 step per call."
     assert caplog.text.count(line) == caplog.text.count("steps_per_execution: ") == 1
-    assert "training: one step a call" in caplog.text
+    assert "training: 1 step per call" in caplog.text
 
 
 def test_with_a_number_a_callback_for_batches_is_told_as_in_keras(make_strategy, caplog):
@@ -311,7 +311,7 @@ def test_keras_checkpoints_within_an_epoch_are_written_after_the_steps_they_are_
     mine, theirs = ([path.name for path in sorted((tmp_path / name).iterdir())] for name in ("mine", "keras"))
     assert mine == theirs != []
     assert max(np.diff(ends)) == 8
-    assert "callback ModelCheckpoint saves every 8 steps, so auto lets a call end there" in caplog.text
+    assert "callback ModelCheckpoint saves every 8 steps, so auto ends a call there" in caplog.text
 
 
 CALLBACKS = keras.callbacks

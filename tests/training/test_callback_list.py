@@ -1,4 +1,4 @@
-"""tfdist's own callbacks count the steps of a run."""
+"""Checks that tfdist's own callbacks count the steps of a run, and which callbacks run where."""
 
 import keras
 import pytest
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.core
 
 
 class Steps(StepCallback):
-    """Keeps the steps it is told."""
+    """Records the steps that its hook receives."""
 
     def __init__(self, every_steps=None):
         super().__init__()
@@ -55,7 +55,7 @@ def test_on_one_worker_all_callbacks_run(make_strategy):
 
 
 class Asking(keras.callbacks.Callback):
-    """Says what it wants."""
+    """A callback that sets `every_worker`."""
 
     def __init__(self, every_worker):
         super().__init__()
@@ -72,7 +72,7 @@ def test_a_callback_that_says_where_it_runs_is_not_told(monkeypatch, caplog, mak
         assert chosen == ([one, all_of_them] if chief else [all_of_them])
         assert caplog.text == ""
         for_this_worker([keras.callbacks.LambdaCallback()], make_strategy(1))
-        assert caplog.text.count("runs on the chief alone") == chief
+        assert caplog.text.count("runs only on the chief") == chief
 
 
 def test_tfdists_own_callbacks_all_say_where_they_run(make_strategy, tmp_path):

@@ -1,4 +1,4 @@
-"""What is refused before it starts, and what is put right in silence."""
+"""Checks what is refused before a run starts, and what is corrected silently."""
 
 import keras
 import numpy as np
@@ -52,13 +52,13 @@ def test_promise_11_the_optimizer_is_built_for_the_user(make_strategy):
     assert int(model.optimizer.iterations.numpy()) == 1
 
 
-def test_promise_12_xla_with_synchronised_batchnorm_is_refused_by_the_layers_name(make_strategy):
+def test_promise_12_xla_with_synchronized_batchnorm_is_refused_by_the_layers_name(make_strategy):
     with make_strategy(2).scope():
         model = keras.Sequential([make_net(), keras.layers.BatchNormalization(name="norm")])
         model.compile("sgd", loss="sparse_categorical_crossentropy", jit_compile=True)
     with pytest.raises(ValueError, match=r"jit_compile=True, but layer 'norm' takes its statistics over all replicas"):
         fit(model)
-    # On one replica there is nothing to synchronise.
+    # On one replica there is nothing to synchronize.
     with make_strategy(1).scope():
         model = keras.Sequential([make_net(), keras.layers.BatchNormalization(name="norm")])
         model.compile("sgd", loss="sparse_categorical_crossentropy", jit_compile=True)
@@ -75,7 +75,7 @@ def test_promise_12_xla_with_a_loss_that_needs_the_other_replicas_is_refused(mak
 
 
 def test_promise_32_a_metric_read_on_one_worker_alone_needs_nobody_else(make_strategy):
-    # The values of the logs come out of the step: reading them is reading Python numbers.
+    # The values of the logs come from the step, so they are plain Python numbers.
     read = []
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: read.append(logs))
     with make_strategy(3).scope():

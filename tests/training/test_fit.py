@@ -1,4 +1,4 @@
-"""`fit`, `evaluate` and `predict` against plain Keras on one device."""
+"""Checks `fit`, `evaluate` and `predict` against plain Keras on one device."""
 
 import keras
 import numpy as np
@@ -134,7 +134,7 @@ def test_a_second_fit_does_not_trace_again(make_strategy):
 
 @pytest.fixture
 def made(monkeypatch):
-    """Gives a list of (kind of data, place) to which each pipeline is added that is made."""
+    """Returns a list of (kind of data, place) to which each pipeline is added that is made."""
     found = []
 
     def listen(kind, method):

@@ -40,7 +40,7 @@ def is_installed(library):
 
 
 def modes_by_turns(names):
-    """Gives the names of tests that are left out, since it is the turn of another mode of the same case."""
+    """Returns the names of tests that are left out, since it is the turn of another mode of the same case."""
     cases = {}
     for match in filter(None, map(MODE.match, sorted(names))):
         cases.setdefault(match[1], []).append(match[0])
@@ -70,7 +70,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 def reason_to_skip(name):
-    """Gives the reason why a test of Keras is left out, or None."""
+    """Returns the reason why a test of Keras is left out, or None."""
     reasons = [reason for pattern, reason in LEFT_OUT.items() if fnmatch.fnmatch(name, pattern)]
     reasons += [
         f"needs {library}, which is not installed"

@@ -1,4 +1,4 @@
-"""Half precision and loss scaling over replicas."""
+"""Checks half precision and loss scaling over replicas."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Two real workers on loopback against plain Keras in one process."""
+"""Checks two real workers on loopback against plain Keras in one process."""
 
 import hashlib
 import json
@@ -115,7 +115,7 @@ def test_two_workers_measure_their_exchange_once_and_keep_what_they_found(worker
     assert all(0 < seconds < 10 for name, seconds in found["found"][0].items() if name.endswith("seconds"))
     measured, kept = (workers[0][f"exchange {again}, said"] for again in ("measured", "kept"))
     assert "measured: 1 of 128 × 256: all-reduce" in measured[0]
-    assert kept[0].endswith("exchange.json says.")
+    assert kept[0].endswith("exchange.json.")
     assert (folder / "kept" / "exchange.json").read_text() == (folder / "measured" / "exchange.json").read_text()
 
 
@@ -154,7 +154,7 @@ def test_promise_31_what_a_callback_of_the_users_decides_on_the_chief_reaches_al
 
 def test_where_auto_measures_on_each_worker_all_take_the_calls_of_the_chief(workers):
     for worker in workers:
-        # Six steps an epoch. A callback on the chief alone holds all workers to one step a call.
+        # Six steps per epoch. A callback on the chief alone keeps all workers at one step per call.
         assert worker["calls: auto"].tolist() == [1, 2, 6, 12]
         assert worker["calls: auto by batch"].tolist() == list(range(1, 13))
         np.testing.assert_array_equal(worker["weights: auto"], workers[0]["fit 20"])
@@ -202,7 +202,7 @@ def one_device(tmp_path_factory, cpus):
 
 
 def test_the_command_on_two_workers_equals_one_device(tmp_path, one_device):
-    # The chief chooses the folder, and tells it.
+    # The chief chooses the folder, and logs it.
     folder = tmp_path / "runs" / "digits_cnn-1"
     ended = run_workers("-m", "tfdist.train", *FLAGS, "--strategy=multi_worker", folder=tmp_path)
     assert [worker.code for worker in ended] == [0, 0], ended[0].err[-3000:]
@@ -211,7 +211,7 @@ def test_the_command_on_two_workers_equals_one_device(tmp_path, one_device):
     assert (summary["replicas"], summary["steps"]) == (2, 40)
     # 1,438 rows an epoch in 29 batches of 50, then 11 batches more.
     assert summary["examples_seen"] == 1438 + 11 * 50
-    # The chief alone speaks and writes.
+    # Only the chief logs and writes.
     assert "test accuracy" in ended[0].out
     assert ended[1].out == ""
     assert len(list(folder.glob("**/model.keras"))) == 1

@@ -1,4 +1,4 @@
-"""Other workers at the end of a run: who leaves when all are there is not lost."""
+"""Checks that a worker that leaves after all have arrived at the end of a run is not reported as lost."""
 
 import types
 
@@ -10,7 +10,7 @@ from tfdist.training import peers, wait_for_all
 
 @pytest.fixture
 def last_vote(monkeypatch):
-    """Gives a function that sets what the last vote of two workers comes to."""
+    """Returns a function that sets the outcome of the last vote of two workers."""
 
     def end_in(error):
         def vote(numbers, flags):

@@ -1,4 +1,4 @@
-"""`tfdist.verify` finds what is wrong on several replicas, names it, and is silent where nothing is."""
+"""`tfdist.verify` finds and names what is wrong on several replicas, and reports nothing else."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ def _quiet_tensorflow(caplog):
 
 
 def report_on(build, strategy, **arguments):
-    """Gives the `Report`, and its text in one line."""
+    """Returns the `Comparison`, and its text in one line."""
     report = check.verify_model(build, strategy, **arguments)
     return report, " ".join(reports.describe(report, build.__name__).split())
 
@@ -35,7 +35,7 @@ def test_promise_09_a_right_model_raises_no_alarm(make_strategy, build):
     assert report.dtype == ("float32" if build is verified_models.float32_inside else "float64")
 
 
-# Build function → the quantities that differ in an even batch, what the text says.
+# Build function → (the quantities that differ in an even batch, the first difference, the cause).
 WRONG = {
     "loss_over_the_global_batch": (
         {"loss", "gradients"},
@@ -57,12 +57,12 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_promise_09_a_wrong_model_is_found_and_the_cause_named(make_strategy, name):
-    departed, first, cause = WRONG[name]
+    differing, first, cause = WRONG[name]
     report, text = report_on(getattr(verified_models, name), make_strategy(2), steps=2)
     assert not report.equal
     even = report.results[0]
-    assert departed <= {*even.departed(report.tolerances)}, text
-    for quantity in departed:
+    assert differing <= {*even.differing(report.tolerances)}, text
+    for quantity in differing:
         assert even.differences[quantity].size > 10 * report.tolerances[quantity]
     assert first in text
     assert cause in text
@@ -97,7 +97,7 @@ def test_a_mistake_is_one_message_and_code_2(cpus, capsys, name):
 def test_an_error_of_the_users_own_shows_the_users_own_line(cpus, capsys):
     assert command.main(["support.verified_models:raises"]) == 2
     first, *rest = capsys.readouterr().err.splitlines()
-    assert first == "tfdist.verify: build_fn(): this code of yours raised an error."
+    assert first == "tfdist.verify: build_fn(): your code raised an error."
     assert any("verified_models.py" in line and line.endswith("in raises") for line in rest)
     assert not any("tfdist/verify" in line for line in rest)
     assert rest[-1] == "ZeroDivisionError: division by zero"
@@ -131,14 +131,14 @@ def test_every_flag_reaches_the_comparison(cpus, monkeypatch):
     ]
 
 
-def test_promise_09_an_unsynchronised_batchnorm_is_found_and_named(cpus, capsys):
+def test_promise_09_an_unsynchronized_batchnorm_is_found_and_named(cpus, capsys):
     assert command.main(["support.verified_models:convolution", "--no_sync_batchnorm", "--steps=1"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "first in the output of layer sequential/batch_normalization" in out
     assert "BatchNormalization 'sequential/batch_normalization' takes its statistics over the rows of its own" in out
 
 
-# Arguments → (exit code, what is said); every one before TensorFlow is loaded.
+# Arguments → (exit code, message); none of them loads TensorFlow.
 ARGUMENTS = {
     ("--help",): (0, "module:build_fn"),
     (): (2, "the following arguments are required: module:build_fn"),
@@ -147,7 +147,7 @@ ARGUMENTS = {
     ("m:f", "--steps=0"): (2, "--steps is 0. Use 1 or more."),
     ("m:f", "--seed=-1"): (2, "--seed is -1. Use a whole number in 0..4294967295."),
     ("m:f", "--replica=3"): (2, "unrecognized arguments: --replica=3"),
-    ("no_such_module:f",): (2, "there is no module 'no_such_module' here. Start where it can be imported"),
+    ("no_such_module:f",): (2, "there is no module 'no_such_module' here. Start in a folder where it can be imported"),
 }
 
 SCRIPT = """

@@ -1,4 +1,4 @@
-"""What the text of a comparison says of findings that are made up here."""
+"""The text of a comparison, for planted findings."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ REPORT = Comparison([], dict.fromkeys(compare.QUANTITIES, LIMIT), 2, "float64", 
 
 
 def result(rows=16, **wrong):
-    """Gives a result in which the quantities named differ by 0.5, first in `where`."""
+    """Returns a result in which each quantity in `wrong` differs by 0.5, first in its value."""
     return Result(rows, EQUAL | {name: Difference(0.5, where) for name, where in wrong.items()}, ratio=1.0)
 
 
@@ -24,7 +24,7 @@ def text_of(*results, **facts):
     return " ".join(describe(dataclasses.replace(REPORT, results=list(results), **facts), "m:f").split())
 
 
-# What differs → what is said.
+# The quantity that differs → (results, text).
 CAUSES = {
     "a metric": ([result(metrics="iou")], "metric iou: the weights agree Not equal. Metric 'iou' is not made of sums"),
     "weights": (
@@ -33,7 +33,7 @@ CAUSES = {
     ),
     "uneven batches": (
         [result(), result(17, gradients="a/kernel")],
-        "Even batches agree and uneven ones do not: each replica counts alike, however few rows it has.",
+        "Even batches agree and uneven ones do not: all replicas have the same weight, whatever their numbers of rows.",
     ),
     "a factor": (
         [dataclasses.replace(result(gradients="a/kernel"), ratio=3.0)],
@@ -41,7 +41,7 @@ CAUSES = {
     ),
     "no factor": (
         [dataclasses.replace(result(loss="loss"), ratio=None)],
-        "The layers agree, and the loss makes another loss or gradient of them: its denominator is wrong.",
+        "The layers agree, and the loss computes another loss or gradient from them: its denominator is wrong.",
     ),
     "a failure": (
         [Result(16, {}, error="ValueError: no.")],

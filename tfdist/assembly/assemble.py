@@ -12,7 +12,7 @@ from tfdist import data, models, training
 from tfdist.callbacks.profile import Profile
 from tfdist.callbacks.report import Report
 from tfdist.callbacks.throughput import Throughput
-from tfdist.callbacks.watch import Beats
+from tfdist.callbacks.watch import HeartbeatCallback
 from tfdist.callbacks.writers import EpochLines, MetricsFile
 from tfdist.checkpoints import checkpoint
 from tfdist.data import order
@@ -23,7 +23,7 @@ from tfdist.process.log import is_terminal, say
 from tfdist.run import rundir
 from tfdist.strategy.choose import is_chief
 
-# Keras' own look-up by name does not know Lamb.
+# A table of its own, because Keras' look-up by name does not know Lamb.
 _OPTIMIZERS = {
     kind.__name__.lower(): kind
     for kind in (
@@ -45,7 +45,7 @@ _OPTIMIZERS = {
 
 
 def make_sources(config):
-    """Gives the sources to train on and to test on; None for the second where the config has no test split."""
+    """Returns the training source, and the test source or None if the config has no test split."""
 
     def load(split):
         if callable(config.dataset):
@@ -65,7 +65,7 @@ def make_sources(config):
 
 
 def make_model(config, source):
-    """Builds and compiles the model for the rows of a source; call it in the strategy's scope."""
+    """Builds and compiles the model for the rows of a source; must be called in the strategy's scope."""
     if callable(config.model):
         with user_code(config.model):
             model = config.model()
@@ -86,14 +86,14 @@ def make_model(config, source):
         make_optimizer(config, source),
         loss=config.loss,
         metrics=list(config.metrics),
-        # What "auto" finds is `fit`'s alone.
+        # `fit` alone sets the number of steps for "auto".
         steps_per_execution=1 if config.steps_per_execution == "auto" else config.steps_per_execution,
     )
     return model
 
 
 def make_optimizer(config, source):
-    """Makes the Keras optimizer, with the learning rate that the global batch asks for."""
+    """Makes the Keras optimizer, with the learning rate scaled for the global batch."""
     if callable(config.optimizer):
         with user_code(config.optimizer):
             return config.optimizer()
@@ -107,7 +107,7 @@ def make_optimizer(config, source):
 
 
 def _learning_rate(config, source):
-    """Gives the learning rate or its schedule; says what was derived, and from what."""
+    """Returns the learning rate or its schedule, and logs how it was derived."""
     rate, batch = config.learning_rate, config.global_batch
     base = {"base_batch": config.base_batch or batch, "rule": config.scaling}
     warmup = {"epochs": config.warmup_epochs, "rows": source.rows} if config.warmup_epochs else {}
@@ -118,12 +118,12 @@ def _learning_rate(config, source):
 
 
 def make_callbacks(run, config, source, strategy):
-    """Makes the callbacks that report: all workers measure; the chief has a progress bar or lines, and files.
+    """Makes the callbacks that report: all workers measure; the chief also writes a progress bar or lines, and files.
 
     Args:
         run: a `RunDir`.
         config: the `RunConfig`.
-        source: what is trained on.
+        source: the training source.
         strategy: the `tf.distribute.Strategy`.
 
     Returns:
@@ -144,7 +144,7 @@ def make_callbacks(run, config, source, strategy):
     if not writes:
         return [*measuring, report], throughput, report, 0
     on_terminal = is_terminal()
-    # Before the report, for whose numbers they have no room: the end of the run tells them.
+    # These come before the report, because they have no room for its numbers, which the run's last lines show.
     screen = keras.callbacks.ProgbarLogger() if on_terminal else EpochLines()
     files = [
         _at_the_beginning(lambda: rundir.write_json(run.config, config.to_dict())),
@@ -155,26 +155,26 @@ def make_callbacks(run, config, source, strategy):
 
 
 def _at_the_beginning(write):
-    """Gives a callback that writes when training begins: where a checkpoint does not fit, files stay what they were."""
+    """Returns a callback that calls `write` when training begins: a checkpoint that does not fit changes no file."""
     callback = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: write())
     callback.every_worker = False
     return callback
 
 
-def making_of_the_step(config):
-    """Gives the arguments of `fit` that say how a step is made, and how many run in one call."""
+def step_options(config):
+    """Returns the arguments of `fit` that determine the step and the number of steps per call."""
     jit_compile = {"true": True, "false": False}.get(config.jit_compile, "auto")
     same = ("compression", "exchange", "steps_per_execution", "sync_batchnorm")
     return {"jit_compile": jit_compile, **{name: getattr(config, name) for name in same}}
 
 
 def evaluate(model, source, heartbeat):
-    """Evaluates a trained model; gives the metrics by name."""
-    return training.evaluate(model, source, verbose=0, return_dict=True, callbacks=[Beats(heartbeat)])
+    """Evaluates a trained model, and returns the metrics by name."""
+    return training.evaluate(model, source, verbose=0, return_dict=True, callbacks=[HeartbeatCallback(heartbeat)])
 
 
 def write_results(run, model, config, *, strategy, steps, source, metrics, throughput, report):
-    """Writes the model and the summary that end a run; the chief alone calls it.
+    """Writes the model and the summary at the end of a run; only the chief calls it.
 
     Returns:
         The summary as a dict.
@@ -201,12 +201,12 @@ def write_results(run, model, config, *, strategy, steps, source, metrics, throu
 
 
 def last_lines(run, summary, report=""):
-    """Gives the lines that end a run on the screen.
+    """Returns the last lines of a run on the screen.
 
     Args:
         run: a `RunDir`.
-        summary: what `write_results` gave.
-        report: what the workers have measured, in one line.
+        summary: the dict that `write_results` returned.
+        report: the measurements of the workers in one line, or "".
     """
     metrics = "  ".join(f"test {name} {value:.4g}" for name, value in summary["metrics"].items())
     replicas = summary["replicas"]
@@ -218,7 +218,7 @@ def last_lines(run, summary, report=""):
 
 
 def versions():
-    """Gives the versions that matter to a result."""
+    """Returns the versions of the packages that may affect a result."""
     return {
         "tfdist": tfdist.__version__,
         "tensorflow": tf.__version__,

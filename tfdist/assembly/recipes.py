@@ -9,7 +9,7 @@ from tfdist.process.errors import UsageError, user_code
 
 
 def load_recipe(path):
-    """Runs a recipe's file and its function `recipe`.
+    """Runs a recipe's file, and returns the `RunConfig` of its function `recipe`.
 
     Raises:
         ValueError: there is no such file or function, or it does not return a `RunConfig`.
@@ -18,14 +18,14 @@ def load_recipe(path):
     path = pathlib.Path(path)
     if not path.is_file():
         is_a_name = bool(path.name) and not path.suffix
-        hint = " A recipe is a Python file; examples are in the folder recipes of tfdist's repository."
-        raise UsageError(f"--recipe={path}: there is no such file.{hint * is_a_name}")
-    # A name of its own: a recipe called keras.py must not stand in for Keras.
+        hint = " Examples are in the folder recipes of tfdist's repository." if is_a_name else ""
+        raise UsageError(f"--recipe={path}: there is no such file. Give the path of a Python file.{hint}")
+    # The module gets a name of its own, because a recipe called keras.py must not replace Keras.
     spec = importlib.util.spec_from_file_location(f"tfdist_recipe_{path.stem}", path)
     if spec is None:
-        raise UsageError(f"--recipe={path}: not a Python file. Give one that ends in .py.")
+        raise UsageError(f"--recipe={path}: this is not a Python file. Give one that ends in .py.")
     module = importlib.util.module_from_spec(spec)
-    # So that functions of the recipe can be pickled and found by name.
+    # Registered so that functions of the recipe can be pickled and found by name.
     sys.modules[spec.name] = module
     with user_code(f"--recipe={path}"):
         spec.loader.exec_module(module)

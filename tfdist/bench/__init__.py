@@ -1,1 +1,1 @@
-"""What `python -m tfdist.bench` is made of: contenders, rounds, a table, a report, comparisons."""
+"""Implements `python -m tfdist.bench`: contenders, rounds, a table, a report, comparisons."""

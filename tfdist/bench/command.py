@@ -1,4 +1,4 @@
-"""`python -m tfdist.bench`: how fast tfdist trains a model, and others beside it."""
+"""Runs `python -m tfdist.bench`, which measures how fast tfdist and other contenders train a model."""
 
 import pathlib
 import sys
@@ -22,23 +22,23 @@ def main(arguments=None):
         return INTERRUPTED
 
 
-def run(wishes):
-    """Measures, prints the table, writes the report; gives the exit code.
+def run(settings):
+    """Measures, prints the table, writes the report; returns the exit code.
 
     Args:
-        wishes: a `BenchConfig`.
+        settings: a `BenchConfig`.
 
     Raises:
-        ValueError: the older report is of something else, or tfdist itself could not be measured.
+        ValueError: the older report is of another measurement, or tfdist itself could not be measured.
     """
-    old = rundir.read_json(wishes.against) if wishes.against else None
+    old = rundir.read_json(settings.against) if settings.against else None
     if old is not None:
-        # Before minutes are spent on what could not be compared.
-        compare.check_same_task(old, {"format": report.FORMAT, "measured": wishes.measured()})
-    folder = pathlib.Path(wishes.out_dir) if wishes.out_dir else rundir.next_free("runs", "bench").path
+        # Checked first, so that no minutes are spent on what cannot be compared.
+        compare.check_same_task(old, {"format": report.FORMAT, "measured": settings.measured()})
+    folder = pathlib.Path(settings.out_dir) if settings.out_dir else rundir.next_free("runs", "bench").path
     folder.mkdir(parents=True, exist_ok=True)
-    results, devices, notes = session.run(wishes, folder / "profile" if wishes.profile_steps else None)
-    new = report.make_report(wishes, results, devices)
+    results, devices, notes = session.run(settings, folder / "profile" if settings.profile_steps else None)
+    new = report.make_report(settings, results, devices)
     rundir.write_json(folder / "bench.json", new)
     print(table.render(results, notes))
     print(f"\nreport: {folder / 'bench.json'}\n{report.draw(new, folder / 'bench.png')}")
@@ -48,7 +48,7 @@ def run(wishes):
 
 
 def compare_with(old, new):
-    """Prints what changed since an older report; gives the exit code."""
+    """Prints what changed since an older report; returns the exit code."""
     found = compare.changes(old, new)
     compare.check_lines(found)
     print("\nagainst the older report:", *found, sep="\n")

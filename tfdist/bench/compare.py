@@ -1,4 +1,4 @@
-"""An old report against a new one: what became slower, beyond what noise can do; plain arithmetic."""
+"""Compares an old report with a new one: what became slower by more than the noise; plain arithmetic."""
 
 import dataclasses
 import math
@@ -6,19 +6,19 @@ import math
 from tfdist.bench.config import OURS, BenchConfig
 from tfdist.process.errors import UsageError
 
-# Both must be passed: so many standard errors, so that noise is none; and so large a part, so that it matters.
+# A change must exceed both: this many standard errors, to be no noise, and this fraction, to matter.
 ERRORS = 3.0
 SMALLEST = 0.03
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """How one line of a report changed.
+    """The change of one line of a report.
 
     Attributes:
-        contender, workers, replicas: which one.
-        old, new: mean examples a second.
-        noise: the least fall that counts, as a part of `old`.
+        contender, workers, replicas: they identify the line.
+        old, new: mean examples per second.
+        noise: the smallest decrease that counts, as a fraction of `old`.
     """
 
     contender: str
@@ -30,7 +30,7 @@ class Change:
 
     @property
     def part(self):
-        """By which part of the old rate the new one is higher; below 0 where it fell."""
+        """The increase of the rate as a fraction of the old one; below 0 if it fell."""
         return self.new / self.old - 1
 
     @property
@@ -46,31 +46,31 @@ class Change:
 
 
 def check_same_task(old, new):
-    """Refuses reports of different things.
+    """Refuses reports of different measurements.
 
     Args:
         old, new: reports as dicts.
 
     Raises:
-        ValueError: says what differs, or that one is no report.
+        ValueError: the message says what differs, or that one is no report.
     """
     for report in (old, new):
         if not isinstance(report, dict) or report.get("format") != 1:
             raise UsageError("--against: the file is no report of tfdist.bench. Give a bench.json.")
-    # A report from before a flag was there is of its default.
+    # A report that is older than a flag was measured with the flag's default.
     before = BenchConfig().measured() | old["measured"]
     for name, value in new["measured"].items():
         if before[name] != value:
             raise UsageError(
-                f"--against: the older report is of --{name}={before[name]}, this one of {value}. Measure the same."
+                f"--against: the older report is of --{name}={before[name]}, this one of {value}. Use the same value."
             )
 
 
 def check_lines(found):
-    """Refuses changes among which none is of tfdist's own.
+    """Refuses changes that include no line of tfdist.
 
     Raises:
-        ValueError: the reports share no line of tfdist's.
+        ValueError: the reports share no line of tfdist.
     """
     if not any(change.contender == OURS for change in found):
         raise UsageError(
@@ -79,7 +79,7 @@ def check_lines(found):
 
 
 def changes(old, new):
-    """Gives the `Change`s of the lines that both reports have."""
+    """Returns the `Change`s of the lines that both reports have."""
     before = {_key(result): result for result in old["results"] if not result.get("error")}
     found = []
     for result in new["results"]:
@@ -93,7 +93,7 @@ def changes(old, new):
 
 
 def regressions(found):
-    """Gives those of tfdist's own lines that are slower; the others' say how the machine changed."""
+    """Returns tfdist's lines that are slower; the others only show how the machine changed."""
     return [change for change in found if change.contender == OURS and change.is_slower]
 
 

@@ -1,7 +1,7 @@
-"""Those that are measured: each trains a `Task` its own way.
+"""Defines the contenders: each trains a `BenchTask` in its own way.
 
-A contender's `run(steps)` trains `2 * steps` steps, lets the first half fill buffers, and gives the seconds of the
-second half; its clock stops when the loss has been read, so that no step is still under way.
+A contender's `run(steps)` trains `2 * steps` steps, of which the first half fills buffers, and returns the seconds of
+the second half; its clock stops when the loss has been read, so that no step is still running.
 """
 
 import time
@@ -15,7 +15,7 @@ from tfdist.training import fit
 
 
 class SecondEpoch(keras.callbacks.Callback):
-    """Times the second of two epochs: without what a call of `fit` does once, and without hooks for batches."""
+    """Times the second of two epochs, which excludes what `fit` does once; it has no batch hooks."""
 
     every_worker = True
 
@@ -24,22 +24,22 @@ class SecondEpoch(keras.callbacks.Callback):
         self._begin = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Stops it; the loss is a number by now."""
+        """Stops the clock; the loss is a number by then."""
         self.seconds = time.perf_counter() - self._begin
         self.loss = float(logs["loss"])
 
 
 class TfdistFit:
-    """`tfdist.fit`.
+    """Trains with `tfdist.fit`.
 
     Args:
-        task: a `Task`.
-        arguments: more for `fit`.
+        task: a `BenchTask`.
+        arguments: further arguments of `fit`.
 
     Attributes:
-        model: what it trains.
-        loss: what it read last.
-        calls_of: how many steps one call has.
+        model: the model that it trains.
+        loss: the loss that it read last.
+        calls_of: the number of steps per call.
     """
 
     def __init__(self, task, **arguments):
@@ -50,7 +50,7 @@ class TfdistFit:
         self.loss = None
 
     def run(self, steps, callbacks=()):
-        """Trains; gives the seconds of the second half."""
+        """Trains; returns the seconds of the second half."""
         jit = {"true": True, "false": False}.get(self._task.config.jit_compile, "auto")
         clock = SecondEpoch()
         more = {"steps_per_epoch": steps, "epochs": 2, "verbose": 0, "jit_compile": jit, **self._arguments}
@@ -60,7 +60,7 @@ class TfdistFit:
 
 
 class KerasFit:
-    """Stock `keras.Model.fit`; attributes as above."""
+    """Trains with stock `keras.Model.fit`; attributes as in `TfdistFit`."""
 
     def __init__(self, task, steps_per_execution=1):
         self.calls_of = steps_per_execution
@@ -69,7 +69,7 @@ class KerasFit:
         self._dataset = task.dataset()
 
     def run(self, steps):
-        """Trains; gives the seconds of the second half."""
+        """Trains; returns the seconds of the second half."""
         clock = SecondEpoch()
         self.model.fit(self._dataset, steps_per_epoch=steps, epochs=2, verbose=0, callbacks=[clock])
         self.loss = clock.loss
@@ -77,9 +77,9 @@ class KerasFit:
 
 
 class PlainLoop:
-    """A loop over `tf.range` in one `tf.function`, as one would write it by hand; attributes as above.
+    """Trains with a hand-written loop over `tf.range` in one `tf.function`; attributes as in `TfdistFit`.
 
-    On several replicas each takes the mean over its rows divided by the number of replicas, and the optimizer sums.
+    On several replicas each computes the mean over its rows divided by the number of replicas, and the optimizer sums.
     """
 
     calls_of = 1
@@ -87,7 +87,7 @@ class PlainLoop:
     def __init__(self, task, xla=False):
         self._strategy = strategy = task.strategy
         if xla and strategy.num_replicas_in_sync > 1:
-            raise UsageError("XLA cannot compile a step with an all-reduce in it on CPUs; see plain_loop")
+            raise UsageError("XLA cannot compile a step with an all-reduce in it on CPUs. See plain_loop.")
         self.model = task.make_model()
         self.loss = None
         self._iterator = iter(strategy.experimental_distribute_dataset(task.dataset()))
@@ -101,7 +101,7 @@ class PlainLoop:
         return loss
 
     def run(self, steps):
-        """Trains; gives the seconds of the second half."""
+        """Trains; returns the seconds of the second half."""
         for _ in range(2):
             begin = time.perf_counter()
             self.loss = float(self._many_steps(self._iterator, tf.constant(steps)))
@@ -110,14 +110,14 @@ class PlainLoop:
 
 
 class PlainMultiWorker(PlainLoop):
-    """A call of a `tf.function` for each step, as TensorFlow's guide to custom loops on several workers has it."""
+    """Trains with a call of a `tf.function` per step, as in TensorFlow's guide to custom multi-worker loops."""
 
     def __init__(self, task):
         super().__init__(task)
         self._one_step = tf.function(self._step)
 
     def run(self, steps):
-        """Trains; gives the seconds of the second half."""
+        """Trains; returns the seconds of the second half."""
         for _ in range(2):
             begin = time.perf_counter()
             for _ in range(steps):
@@ -128,7 +128,7 @@ class PlainMultiWorker(PlainLoop):
 
 
 def _make_step(model, strategy, xla):
-    """Gives a function batch → the loss over all replicas, which updates the weights."""
+    """Returns a function batch → the loss over all replicas, which updates the weights."""
     rows_loss = keras.losses.SparseCategoricalCrossentropy(reduction=None)
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():

@@ -1,4 +1,4 @@
-"""The processes of one contender: started, asked, and ended, each by a deadline."""
+"""Starts, asks and ends the processes of one contender, each by a deadline."""
 
 import contextlib
 import dataclasses
@@ -21,16 +21,16 @@ _POLL_SECONDS = 0.05
 
 
 class Ended(Exception):
-    """A contender cannot go on: the message says why."""
+    """The end of a contender that cannot continue; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkerPlace:
-    """Where a worker runs.
+    """The place where a worker runs.
 
     Attributes:
-        host: where the others reach it.
-        prefix: what goes before its command, as `taskset` or `ip netns exec` do.
+        host: the address at which the others reach it.
+        prefix: words that precede its command, such as those of `taskset` or `ip netns exec`.
     """
 
     host: str = "127.0.0.1"
@@ -39,14 +39,14 @@ class WorkerPlace:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """How a worker starts: its command, and its whole environment."""
+    """The command and the whole environment with which a worker starts."""
 
     command: tuple[str, ...]
     environ: dict[str, str]
 
 
 def pin(places):
-    """Gives the places with each worker kept to its share of the cores, as `tfdist.launch` does it."""
+    """Returns the places with each worker pinned to its share of the cores, as `tfdist.launch` does."""
     shares = pinned_shares(len(places))
     if shares is None:
         return list(places)
@@ -57,12 +57,12 @@ def pin(places):
 
 
 def pinned_shares(workers):
-    """Gives each worker's cores; None where it is to have all: one alone, more than there are cores, no `taskset`."""
+    """Returns each worker's cores; None if none is pinned: one worker, more workers than cores, or no `taskset`."""
     return core_shares(workers) if shutil.which("taskset") else None
 
 
 def child_starts(places):
-    """Gives the `Start` of a `tfdist.bench.child` on each `WorkerPlace`, with TF_CONFIG where there are several."""
+    """Returns the `Start` of a `tfdist.bench.child` on each `WorkerPlace`, with TF_CONFIG if there are several."""
     addresses = tuple(f"{place.host}:{port}" for place, port in zip(places, free_ports(len(places)), strict=True))
     inherited = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     starts = []
@@ -75,15 +75,15 @@ def child_starts(places):
 
 
 class ContenderGroup:
-    """One contender: a process, or one a worker.
+    """The processes of one contender, one per worker.
 
     Args:
         contender: its name.
-        workers, replicas: on how many.
+        workers, replicas: the numbers of workers and replicas.
         config: the `BenchConfig` as a dict.
-        timeout_seconds: for each answer.
-        starts: a `Start` each worker; without, they all run on this machine, each on its share of the cores.
-        pause: stops the processes while nothing is asked of them, for those that would not rest.
+        timeout_seconds: the time limit of each answer.
+        starts: a `Start` per worker; by default they all run on this machine, each on its share of the cores.
+        pause: whether to stop the processes between requests, for those that would otherwise keep running.
 
     Attributes:
         has_ended: whether its processes are gone.
@@ -97,19 +97,19 @@ class ContenderGroup:
         self._members = [_Member(start) for start in starts or child_starts(pin([WorkerPlace()] * workers))]
 
     def ask(self, do, **more):
-        """Asks all workers the same; gives the chief's answer.
+        """Sends all workers the same request; returns the chief's answer.
 
         Raises:
             Ended: one failed, or did not answer in time; the group has been ended.
         """
         if self.has_ended:
             raise Ended("its processes have ended with another of its contenders")
-        question = self._about | {"do": do} | more
+        request = self._about | {"do": do} | more
         deadline = time.monotonic() + self._timeout
         try:
             self._signal(signal.SIGCONT)
             for member in self._members:
-                member.tell(question)
+                member.send(request)
             answers = self._gather(deadline)
         except Ended:
             self.end()
@@ -122,7 +122,7 @@ class ContenderGroup:
         while None in answers:
             if time.monotonic() > deadline:
                 raise Ended(f"no answer within {self._timeout:g} s (--timeout_seconds)")
-            # All in turns: where one has died, the others may wait for it for ever.
+            # All in turns: if one has died, the others may wait for it forever.
             for rank, member in enumerate(self._members):
                 if answers[rank] is None:
                     answers[rank] = member.poll()
@@ -141,7 +141,7 @@ class ContenderGroup:
 
 class _Member:
     def __init__(self, start):
-        # A file, not a pipe: nobody reads it unless the process ends.
+        # A file, not a pipe, because it is read only if the process ends.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
         self._process = subprocess.Popen(
             start.command,
@@ -153,17 +153,17 @@ class _Member:
             start_new_session=True,
         )
         self._answers = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._read_answers, daemon=True).start()
 
-    def _listen(self):
+    def _read_answers(self):
         with self._process.stdout as lines:
             for line in lines:
                 self._answers.put(line)
         self._answers.put(None)
 
-    def tell(self, question):
+    def send(self, request):
         with contextlib.suppress(BrokenPipeError):
-            print(json.dumps(question), file=self._process.stdin, flush=True)
+            print(json.dumps(request), file=self._process.stdin, flush=True)
 
     def poll(self):
         try:
@@ -171,16 +171,16 @@ class _Member:
         except queue.Empty:
             return None
         if line is None:
-            raise Ended(f"its process ended with code {self._process.wait()}: {self._last_words()}")
+            raise Ended(f"its process ended with code {self._process.wait()}: {self._last_error_line()}")
         answer = json.loads(line)
         if "error" in answer:
             raise Ended(answer["error"])
         return answer
 
-    def _last_words(self):
+    def _last_error_line(self):
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else "no word"
+        return lines[-1][:200] if lines else "no output"
 
     def signal(self, number):
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A report as JSON types and as a plot: what was measured, on what, with which versions."""
+"""Makes a report as JSON types and as a plot: the figures, the hardware and the versions."""
 
 import dataclasses
 import importlib.util
@@ -10,33 +10,33 @@ import subprocess
 from tfdist.bench import table
 from tfdist.cluster.fingerprint import read_versions
 from tfdist.cluster.tf_config import processors
-from tfdist.measure.summary import summarise
+from tfdist.measure.summary import summarize
 
 FORMAT = 1
 
 
 def make_result(contender, workers, replicas, samples, *, about, base=None, peak_bytes=None, split=None, error=None):
-    """Gives one line of a report as JSON types.
+    """Returns one line of a report as JSON types.
 
     Args:
         contender: its name.
-        workers, replicas: on how many.
-        samples: seconds of a step, round by round.
-        about: what its process said of itself, or None where it did not.
-        base: median examples a second on one replica, or None.
-        peak_bytes: the most memory of its process.
-        split: what `parts.split` gives, or None.
+        workers, replicas: the numbers of workers and replicas.
+        samples: seconds per step, round by round.
+        about: its process' answer to "start", or None without one.
+        base: median examples per second on one replica, or None.
+        peak_bytes: the peak memory of its process.
+        split: the result of `parts.split`, or None.
         error: why it failed, or None.
     """
     result = {"contender": contender, "workers": workers, "replicas": replicas, "error": error}
     if error or not samples:
         return result | {"error": error or "it was not measured"}
     batch = about["global_batch"]
-    rates = summarise([batch / seconds for seconds in samples])
+    rates = summarize([batch / seconds for seconds in samples])
     return result | {
         "global_batch": batch,
         "examples_per_second": dataclasses.asdict(rates),
-        "seconds_per_step": summarise(samples).median,
+        "seconds_per_step": summarize(samples).median,
         "samples_seconds_per_step": samples,
         "efficiency": table.efficiency(rates.median, base, workers * replicas),
         "wire_bytes": table.wire_bytes(about["summed_bytes"], workers, about["gathered_bytes"]),
@@ -48,12 +48,12 @@ def make_result(contender, workers, replicas, samples, *, about, base=None, peak
 
 
 def make_report(config, results, devices):
-    """Gives a whole report as JSON types.
+    """Returns a whole report as JSON types.
 
     Args:
         config: a `BenchConfig`.
-        results: what `make_result` gives.
-        devices: what `describe_devices` gave in the processes.
+        results: results of `make_result`.
+        devices: the result of `describe_devices` in the processes.
     """
     return {
         "format": FORMAT,
@@ -68,14 +68,14 @@ def make_report(config, results, devices):
 
 
 def describe_machine():
-    """Gives processors and memory of this machine."""
+    """Returns the processors and the memory of this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     gib = memory and round(memory / 2**30)
     return {"machine": platform.machine(), "system": platform.system(), "cores": processors(), "memory_gib": gib}
 
 
 def describe_devices():
-    """Gives the GPUs that TensorFlow sees; it is loaded for that."""
+    """Returns the GPUs that TensorFlow sees, which loads TensorFlow."""
     import tensorflow as tf
 
     details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
@@ -83,7 +83,7 @@ def describe_devices():
 
 
 def read_commit(folder):
-    """Gives the git commit of a folder, with "+" behind it where files differ; None outside a clone."""
+    """Returns the git commit of a folder, with "+" appended if files differ; None outside a clone."""
 
     def git(*arguments):
         return subprocess.run(
@@ -97,7 +97,7 @@ def read_commit(folder):
 
 
 def draw(report, path):
-    """Draws examples a second with their standard errors; gives a line that says where, or why not."""
+    """Draws examples per second with their standard errors; returns a line that says where, or why not."""
     if importlib.util.find_spec("matplotlib") is None:
         return "no plot: matplotlib is not installed (pip install matplotlib)."
     from matplotlib.figure import Figure
@@ -107,12 +107,12 @@ def draw(report, path):
     axes = figure.subplots()
     names = [f"{result['contender']}  {result['workers']}×{result['replicas']}" for result in results]
     rates = [result["examples_per_second"] for result in results]
-    colours = ["tab:orange" if result["contender"] == "tfdist_fit" else "tab:gray" for result in results]
+    colors = ["tab:orange" if result["contender"] == "tfdist_fit" else "tab:gray" for result in results]
     errors = [rate["error"] for rate in rates]
-    axes.barh(range(len(names)), [rate["mean"] for rate in rates], xerr=errors, color=colours)
+    axes.barh(range(len(names)), [rate["mean"] for rate in rates], xerr=errors, color=colors)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("examples a second (mean ± standard error)")
-    axes.set_title(f"{report['measured']['model']}, {report['measured']['replica_batch']} rows a replica")
+    axes.set_xlabel("examples per second (mean ± standard error)")
+    axes.set_title(f"{report['measured']['model']}, {report['measured']['replica_batch']} rows per replica")
     figure.savefig(path, dpi=80)
     return f"plot: {path}"

@@ -1,22 +1,22 @@
-"""The order in which contenders are measured, and how long; knows nothing of what they are."""
+"""Decides the order and the length of the measurements of contenders, whatever those are."""
 
 LEAST_STEPS = 8
 
 
 def order(names, number):
-    """Gives the contenders of one round: every second one backwards, so that a drift meets all of them alike."""
+    """Returns the contenders of one round: every second one backwards, so that a drift affects all of them equally."""
     return list(names) if number % 2 == 0 else list(names)[::-1]
 
 
 def more_steps(steps, measured_seconds, wanted_seconds, multiple=1, least=LEAST_STEPS):
-    """Gives how many steps make a call long enough, or no more than ten times as many as before.
+    """Returns how many steps make a call long enough, at most about ten times as many as before.
 
     Args:
-        steps: of the call that was measured.
-        measured_seconds: how long it took.
-        wanted_seconds: how long it is to take.
-        multiple: of which the number must be one.
-        least: how many at least.
+        steps: the steps of the call that was measured.
+        measured_seconds: the time that it took.
+        wanted_seconds: the time that a call must take.
+        multiple: the number is a multiple of this.
+        least: the minimum number.
     """
     factor = min(10.0, 1.1 * wanted_seconds / max(measured_seconds, 1e-9))
     wanted = max(least, int(steps * factor) + 1)
@@ -24,13 +24,13 @@ def more_steps(steps, measured_seconds, wanted_seconds, multiple=1, least=LEAST_
 
 
 def calibrate(measure, wanted_seconds, multiple=1, least=LEAST_STEPS):
-    """Finds the number of steps that take so long.
+    """Finds a number of steps that takes at least the wanted time.
 
     Args:
         measure: a function (steps) → seconds.
-        wanted_seconds: how long a measurement is to take.
-        multiple: of which the number of steps is to be one: calls that are cut short would count as slow.
-        least: how many steps at least.
+        wanted_seconds: the time that a measurement must take.
+        multiple: the number is a multiple of this, because calls that are cut short would count as slow.
+        least: the minimum number.
     """
     steps = more_steps(1, 1.0, 1e-9, multiple, least)
     while (seconds := measure(steps)) < wanted_seconds:
@@ -39,11 +39,11 @@ def calibrate(measure, wanted_seconds, multiple=1, least=LEAST_STEPS):
 
 
 def interleave(measures, rounds):
-    """Measures all, round after round.
+    """Measures all contenders, round after round.
 
     Args:
-        measures: name → a function () → a sample; None from it for one that cannot go on.
-        rounds: how many.
+        measures: name → a function () → a sample, or None if it cannot continue.
+        rounds: the number of rounds.
 
     Returns:
         name → its samples; those that failed have fewer.

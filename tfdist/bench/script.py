@@ -1,4 +1,4 @@
-"""What the measurements beside `tfdist.bench` share: flags, rounds, a table, a report. No TensorFlow."""
+"""Shares flags, rounds, table and report between the benchmark scripts, without TensorFlow."""
 
 import argparse
 import dataclasses
@@ -7,7 +7,7 @@ import pathlib
 from tfdist.bench import rounds, table
 from tfdist.bench.report import FORMAT, describe_machine, read_commit
 from tfdist.cluster.fingerprint import read_versions
-from tfdist.measure.summary import summarise
+from tfdist.measure.summary import summarize
 from tfdist.run import rundir
 
 
@@ -16,11 +16,11 @@ def read_flags(arguments, *, text, out_dir, default_rounds, more=()):
 
     Args:
         arguments: what follows the script's name.
-        text: what the help says.
-        out_dir: where the committed report is, which only `--out_dir` writes over; by default the report goes to
-            runs/<its name>; None where the script names that folder itself.
-        default_rounds: how often each contender is measured by default.
-        more: for each flag of the script's own (name, what `add_argument` takes by name).
+        text: the text of the help.
+        out_dir: the folder of the committed report, which only `--out_dir` writes over; by default the report goes to
+            runs/<its name>. None where the script names that folder itself.
+        default_rounds: the default number of measurements of each contender.
+        more: (name, keyword arguments of `add_argument`) for each of the script's own flags.
     """
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=default_rounds, help="how often each contender is measured")
@@ -36,11 +36,11 @@ def read_flags(arguments, *, text, out_dir, default_rounds, more=()):
 
 
 def run(measures, given, *, measured):
-    """Measures all in interleaved rounds; prints the table and writes `measured.json`.
+    """Measures all contenders in interleaved rounds; prints the table and writes `measured.json`.
 
     Args:
         measures: name → a function () → {figure with its unit: number}.
-        given: what `read_flags` gave.
+        given: the result of `read_flags`.
         measured: what was measured, as JSON types.
     """
     report = make_report(rounds.interleave(measures, given.rounds), given.rounds, measured)
@@ -50,11 +50,11 @@ def run(measures, given, *, measured):
 
 
 def make_report(samples, rounds_done, measured):
-    """Gives a report as JSON types.
+    """Returns a report as JSON types.
 
     Args:
         samples: name → a list of {figure: number}, round by round.
-        rounds_done: how many rounds.
+        rounds_done: the number of rounds.
         measured: what was measured.
     """
     return {
@@ -70,16 +70,16 @@ def make_report(samples, rounds_done, measured):
 
 def _summaries(rows):
     values = {figure: [row[figure] for row in rows] for figure in rows[0]}
-    return {figure: dataclasses.asdict(summarise(numbers)) | {"values": numbers} for figure, numbers in values.items()}
+    return {figure: dataclasses.asdict(summarize(numbers)) | {"values": numbers} for figure, numbers in values.items()}
 
 
 def median(report, name, figure):
-    """Gives the median of a figure of one contender."""
+    """Returns the median of a figure of one contender."""
     return report["results"][name][figure]["median"]
 
 
 def render(results):
-    """Gives the text of a report's results: medians, with the standard errors of the means."""
+    """Returns the text of a report's results: medians, with the standard errors of the means."""
     figures = list(dict.fromkeys(figure for summaries in results.values() for figure in summaries))
     columns = [("medians ± error", "<"), *((figure, ">") for figure in figures)]
     return table.lay_out(columns, [[name, *_cells(summaries, figures)] for name, summaries in results.items()])
@@ -91,6 +91,6 @@ def _cells(summaries, figures):
 
 
 def _figure(found):
-    # One sample tells nothing of its noise.
+    # One sample does not show its noise.
     error = f" ± {found['error']:.2g}" if found["samples"] > 1 else ""
     return f"{found['median']:.4g}{error}"

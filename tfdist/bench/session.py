@@ -1,4 +1,4 @@
-"""All contenders of a run: started one after the other, measured in turns, ended together."""
+"""Runs all contenders: starts them one after the other, measures them in turns, and ends them together."""
 
 import contextlib
 import dataclasses
@@ -11,13 +11,13 @@ from tfdist.bench.processes import ContenderGroup, Ended
 from tfdist.measure import parts
 from tfdist.process.log import say
 
-# The same weights after the same batches: beyond this part of the loss somebody trains something else.
+# All train the same weights on the same batches: a larger relative difference of the loss means another training.
 SAME_LOSS = 0.02
 
 
 @dataclasses.dataclass
 class Contender:
-    """One contender on one number of replicas: its processes, and what came of them.
+    """One contender on one number of replicas: its processes and its results.
 
     Attributes:
         make_group: starts its processes; called as `ContenderGroup` is.
@@ -36,11 +36,11 @@ class Contender:
 
     @property
     def key(self):
-        """What tells it from the others."""
+        """The contender, workers and replicas, which identify it."""
         return self.contender, self.workers, self.replicas
 
     def ask(self, do, **more):
-        """Asks its processes; gives their answer, or None where they cannot go on."""
+        """Asks its processes; returns their answer, or None if they cannot continue."""
         if self.error:
             return None
         try:
@@ -50,7 +50,7 @@ class Contender:
             return None
 
     def start(self, config):
-        """Starts the processes, and finds how many steps take long enough."""
+        """Starts the processes, and finds a number of steps that takes long enough."""
         try:
             self.group = self.make_group(*self.key, dataclasses.asdict(config), config.timeout_seconds)
         except Ended as error:
@@ -59,13 +59,13 @@ class Contender:
         if self.error:
             return
         wanted = config.seconds
-        # One that cannot go on is given up, not measured for ever.
+        # A contender that cannot continue must not be calibrated forever.
         self.steps = rounds.calibrate(
             lambda steps: self._seconds(steps) or wanted, wanted, self.about["multiple"], config.least_steps
         )
 
     def end(self):
-        """Ends the processes, where there are any."""
+        """Ends the processes, if there are any."""
         if self.group:
             self.group.end()
 
@@ -77,21 +77,21 @@ class Contender:
         return answer["seconds"]
 
     def measure(self):
-        """Gives seconds of a step, or None where it cannot go on."""
+        """Returns the seconds per step, or None if the contender cannot continue."""
         seconds = self._seconds(self.steps)
         return None if seconds is None else seconds / self.steps
 
     def measure_part(self, loop):
-        """Gives seconds of a step of one of `parts.LOOPS`, or None likewise."""
+        """Returns the seconds per step of one of `parts.LOOPS`, or None if the contender cannot continue."""
         answer = self.ask("part", loop=loop, steps=self.steps)
         return None if answer is None else answer["seconds"]
 
     def take_apart(self, number):
-        """Measures the parts of a step, and `fit` beside them, in so many rounds."""
+        """Measures the parts of a step and `fit` itself, in `number` rounds."""
         measures = {name: functools.partial(self.measure_part, name) for name in parts.LOOPS}
         peak = self.peak_bytes
         samples = rounds.interleave(measures | {"fit": self.measure}, number)
-        # What the parts' own programs take is no memory of `fit`'s.
+        # The memory of the parts' own programs is not that of `fit`.
         self.peak_bytes = peak
         self.split = None if self.error else parts.split(samples)
 
@@ -101,10 +101,10 @@ def run(config, profile_folder=None):
 
     Args:
         config: a `BenchConfig`.
-        profile_folder: where a profile goes, if one is asked for.
+        profile_folder: the folder for a profile, or None.
 
     Returns:
-        (results, devices, notes): as `report.make_report` takes them; and lines about what is odd.
+        (results, devices, notes): as `report.make_report` takes them; and lines about odd losses.
     """
     lines = [Contender(name, *point) for point in config.points for name in config.names]
 
@@ -117,16 +117,16 @@ def run(config, profile_folder=None):
 
 
 def take_apart(lines, number):
-    """Measures the parts of tfdist's steps among the lines, in so many rounds, where they can be told apart."""
+    """Measures the parts of tfdist's steps among the lines, in `number` rounds, where they can be measured."""
     for line in lines:
         if line.about is None:
             continue
         name = f"{line.contender} {line.workers}×{line.replicas}"
         if line.about.get("has_parts"):
-            say(f"bench: the parts of {name}.")
+            say(f"bench: measuring the parts of {name}.")
             line.take_apart(number)
         elif line.contender == OURS:
-            say(f"bench: {name} is one program of XLA's, or of the model's own: its parts cannot be told apart.")
+            say(f"bench: the parts of {name} cannot be measured: its step is an XLA program or the model's own.")
 
 
 def measure(lines, config, after=lambda samples: None):
@@ -135,7 +135,7 @@ def measure(lines, config, after=lambda samples: None):
     Args:
         lines: `Contender`s.
         config: a `BenchConfig`.
-        after: called with `Line.key` → samples, while the processes are still there.
+        after: a function (`Contender.key` → samples), called while the processes still run.
 
     Returns:
         (results, devices, notes), as `run`.
@@ -151,7 +151,7 @@ def measure(lines, config, after=lambda samples: None):
                 line.about |= line.ask("sent") or {}
         after(samples)
     devices = next((line.about["devices"] for line in lines if line.about), {"gpus": []})
-    return _results(lines, samples), devices, _odd(lines)
+    return _results(lines, samples), devices, _notes_on_losses(lines)
 
 
 def _results(lines, samples):
@@ -168,10 +168,10 @@ def _results(lines, samples):
     return found
 
 
-def _odd(lines):
-    """Says who did not learn, or learnt something else than tfdist from the same weights and batches.
+def _notes_on_losses(lines):
+    """Returns notes on losses that did not fall, or that differ from tfdist's after the same weights and batches.
 
-    Another TensorFlow draws other weights: of one the loss must fall, no more.
+    Another TensorFlow draws other weights, so there the loss must only fall.
     """
     notes = []
     for line in lines:

@@ -1,43 +1,43 @@
-"""Samples → figures → text; plain arithmetic."""
+"""Computes figures from samples, and lays them out as text; plain arithmetic."""
 
 
 def efficiency(rate, base_rate, replicas):
-    """Gives the rate of N replicas against N times that of one; None where there is no base."""
+    """Returns the rate of N replicas as a fraction of N times that of one; None without a base."""
     return rate / (replicas * base_rate) if base_rate else None
 
 
 def wire_bytes(summed, workers, gathered=0):
-    """Gives what each worker sends in a step, in rings: sums pass each byte on 2 (N-1) / N times, gathers N-1 times.
+    """Returns the bytes that each worker sends in a step with rings: 2 (N-1) / N times the summed, N-1 the gathered.
 
     Args:
-        summed: bytes of a worker that are summed over all.
-        workers: how many.
-        gathered: bytes of a worker that all get as they are.
+        summed: bytes of a worker that are summed over all workers.
+        workers: the number N of workers.
+        gathered: bytes of a worker that all workers gather.
     """
     return round(ring(workers) * summed + (workers - 1) * gathered)
 
 
 def ring(workers):
-    """Gives how often a ring all-reduce sends each byte."""
+    """Returns how often a ring all-reduce sends each byte."""
     return 2 * (workers - 1) / workers
 
 
 def sent_growth(few_bytes, few, many_bytes, many):
-    """Gives by what the bytes that a worker sends grow from few workers to many, as a multiple of a ring's growth."""
+    """Returns the growth of a worker's sent bytes from few workers to many, as a multiple of a ring's growth."""
     return (many_bytes / few_bytes) / (ring(many) / ring(few))
 
 
 def time_ratio(other, ours):
-    """Gives how many times as long as ours another's step takes: both as median examples a second."""
+    """Returns another's time per step as a multiple of ours, from their median examples per second."""
     return ours / other
 
 
 def added_growth(ours_one, other_one, ours_many, other_many):
-    """Gives by how much what ours takes longer than another grows from one worker to many, as a part of its step there.
+    """Returns how much our additional time grows from one worker to many, as a fraction of the other's step on many.
 
     Args:
-        ours_one, other_one: seconds of a step on one worker.
-        ours_many, other_many: on many.
+        ours_one, other_one: seconds per step on one worker.
+        ours_many, other_many: seconds per step on many workers.
     """
     return ((ours_many - other_many) - (ours_one - other_one)) / other_many
 
@@ -65,28 +65,28 @@ SPLIT_COLUMNS = (
     ("overhead", ">"),
     ("whole", ">"),
 )
-NOTES = """Each figure is of interleaved rounds, every contender in a process of its own, tracing and warm-up left out.
+NOTES = """All figures are from interleaved rounds, each contender in its own process, without tracing and warm-up.
 mean ± error: the standard error of the mean; jitter: 1.4826 × the median absolute deviation.
-On one replica the others train without a strategy; compared is what a user would write.
-Of several workers, of whatever contender, each is kept to its share of the cores, as tfdist.launch does it.
-efficiency: against N × the same contender on one replica; a replica's batch is the same for all N.
-wire/step: computed from what the step gives to its collectives: in rings, a sum sends each byte 2 (N-1) / N times from
-each worker, a gather of factors N-1 times; the others' gradients count whole.
-peak memory: the largest of a worker's process, TensorFlow included."""
+On one replica the other contenders train without a strategy, as a user would write it.
+Each of several workers, of every contender, is pinned to its share of the cores, as tfdist.launch does.
+efficiency: relative to N × the same contender on one replica; a replica's batch is the same for all N.
+wire/step: computed from what the step gives to its collectives: in rings, each worker sends each byte of a sum
+2 (N-1) / N times, and of a gather of factors N-1 times; the other contenders' gradients count whole.
+peak memory: the largest of a worker's process, including TensorFlow."""
 SPLIT_NOTE = """Medians ± jitter, from loops and not from time stamps in the graph: after the rounds, in as many rounds
 of their own, fit and its parts run in turns, each as one call of many steps; differences are taken within a round.
 compute: the gradients of one kept batch; update: what the optimizer adds; reduce: the step's own reduction of such
-gradients alone, with rounding, and factors gathered and multiplied; wait: what the whole step on that batch takes
-beyond these, such as waiting for the slower worker; input: what reading each batch adds to it, for reading ahead hides
-the rest; host: what fit takes beyond that loop. overhead: input, wait and host. What is below zero is noise; medians
-need not add up."""
+gradients alone, with rounding, gathering and multiplying factors; wait: what the whole step on that batch takes beyond
+these, such as waiting for the slower worker; input: what reading each batch adds to it (reading ahead hides the rest);
+host: what fit takes beyond that loop. overhead: input, wait and host. A value below zero is noise, and medians need not
+add up."""
 
 
 def render(results, notes=()):
-    """Gives the text of a report's results.
+    """Returns the text of a report's results.
 
     Args:
-        results: dicts as `report.make_result` makes them.
+        results: dicts from `report.make_result`.
         notes: further lines.
     """
     parts = [lay_out(COLUMNS, [_row(result, results) for result in results]), "", NOTES, *render_split(results)]
@@ -95,7 +95,7 @@ def render(results, notes=()):
 
 
 def render_split(results):
-    """Gives the lines of the table of parts, none where no step was taken apart; arguments as for `render`."""
+    """Returns the lines of the table of parts, none if no step was split; arguments as for `render`."""
     split = [_split_row(result) for result in results if result.get("split")]
     return ["", lay_out(SPLIT_COLUMNS, split), "", SPLIT_NOTE] if split else []
 
@@ -148,11 +148,11 @@ def _bytes(count):
 
 
 def lay_out(columns, rows):
-    """Gives a table as text.
+    """Returns a table as text.
 
     Args:
-        columns: (title, "<" or ">" for the side on which its cells stand) each.
-        rows: lists of as many cells, text all of them.
+        columns: a (title, "<" or ">" for left or right alignment) per column.
+        rows: lists with a cell of text per column.
     """
     cells = [[title for title, _ in columns], *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -1,4 +1,4 @@
-"""What all contenders train: the same model from the same weights, on the same batches, with the same optimizer."""
+"""Makes what all contenders train: a model from the same weights, on the same batches, with the same optimizer."""
 
 import dataclasses
 import importlib
@@ -14,13 +14,13 @@ from tfdist.process.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class BenchTask:
-    """One training, on one number of replicas.
+    """A training on one number of replicas.
 
     Attributes:
         config: a `BenchConfig`.
         strategy: the `tf.distribute.Strategy`.
         source: the `Source` of global batches; all of them have the same number of rows.
-        arrays: (x, y) of all rows in that order, where they are in memory; else None.
+        arrays: (x, y) of all rows in that order, if they are in memory; otherwise None.
     """
 
     config: object
@@ -48,28 +48,28 @@ class BenchTask:
         if colon:
             model = getattr(importlib.import_module(module), function)()
             if not isinstance(model, keras.Model):
-                raise UsageError(f"--model={self.config.model} gave {type(model).__name__}. Return a keras.Model.")
+                raise UsageError(f"--model={self.config.model} returned {type(model).__name__}. Return a keras.Model.")
             return model
         images, _ = self.source.element_spec
         return models.build(self.config.model, classes=self.source.classes, input_shape=tuple(images.shape[1:]))
 
     def dataset(self):
-        """Gives the global batches without end, as a plain `tf.data.Dataset`: what those without tfdist read."""
+        """Returns the global batches without end, as a plain `tf.data.Dataset` for contenders without tfdist."""
         if self.arrays is None:
             return self.source.dataset().repeat()
         rows = tf.data.Dataset.from_tensor_slices(self.arrays)
         return rows.batch(self.global_batch, drop_remainder=True).repeat().prefetch(tf.data.AUTOTUNE)
 
     def first_batch(self):
-        """Gives (x, y) of the first global batch."""
+        """Returns (x, y) of the first global batch."""
         return next(iter(self.source.dataset()))
 
 
 def make_task(config, strategy):
     """Makes the `BenchTask` of a `BenchConfig` on a strategy.
 
-    Rows in memory keep one order, without shuffling, so that those without tfdist read the same batches from a pipeline
-    as one would write it by hand. Other data all read from tfdist's source.
+    Rows in memory keep one order, without shuffling, so that contenders without tfdist read the same batches from a
+    pipeline as a user would write it. All contenders read other data from tfdist's source.
     """
     batch = config.replica_batch * strategy.num_replicas_in_sync
     options = {"data_dir": config.data_dir}

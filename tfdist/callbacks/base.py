@@ -1,4 +1,4 @@
-"""What callbacks of tfdist's own have in common."""
+"""The base class of tfdist's own callbacks."""
 
 import keras
 
@@ -7,9 +7,9 @@ class StepCallback(keras.callbacks.Callback):
     """A Keras callback that counts the steps of the run.
 
     Attributes:
-        steps_before: steps done before the epoch that runs.
-        every_steps: None, or a number of steps after which a call must end, so that `on_step_end` sees that step.
-        at_steps: single steps after which a call must end likewise.
+        steps_before: steps done before the current epoch.
+        every_steps: None, or a number of steps: a call ends at each multiple of it, so that `on_step_end` sees it.
+        at_steps: single steps after which a call ends, for the same reason.
     """
 
     every_steps: int | None = None
@@ -19,15 +19,15 @@ class StepCallback(keras.callbacks.Callback):
     _done = None
 
     def on_train_begin(self, logs=None):
-        """Begins the count anew."""
+        """Resets the count."""
         self._done = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Keeps the steps done before: not always so many an epoch, for data may end within one."""
+        """Keeps the steps done before the epoch; they are counted, because the data may end within an epoch."""
         self.steps_before = epoch * (self.params["steps"] or 0) if self._done is None else self._done
 
     def go_on(self, steps_before_epoch):
-        """Tells, after `on_train_begin`, how many steps an earlier process did before the epoch to begin with."""
+        """Sets, after `on_train_begin`, the steps that an earlier process did before the first epoch of this one."""
         self._done = steps_before_epoch
 
     def on_train_batch_end(self, batch, logs=None):
@@ -36,4 +36,4 @@ class StepCallback(keras.callbacks.Callback):
         self.on_step_end(self._done, logs)
 
     def on_step_end(self, step, logs=None):
-        """Called after each call of the training function, with the number of steps done since the run began."""
+        """Is called after each call of the training function, with the number of steps done since the run began."""

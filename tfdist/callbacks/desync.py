@@ -1,4 +1,4 @@
-"""Replicas, compared while they train: every one must hold the same weights, and one that departed is named."""
+"""A check during training that all replicas hold the same weights; the error names a replica that differs."""
 
 import functools
 
@@ -12,16 +12,16 @@ from tfdist.process.errors import StateError
 from tfdist.strategy.choose import worker_count
 
 _STEPS_BETWEEN = 1000
-# Elements of one piece of a weight: its digest needs a few times as many bytes, and the device may be nearly full.
+# Elements of one piece of a weight: a digest needs a few times as many bytes, and the device may be nearly full.
 _PIECE = 2**22
 _BITS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
 
 
 class DesyncCheck(keras.callbacks.Callback):
-    """Compares the weights of all replicas at the start, at each epoch's end and every 1,000 steps or so.
+    """Compares the weights of all replicas at the start, at each epoch's end and about every 1,000 steps.
 
-    A digest of 8 bytes a weight is made on each replica's device and gathered; only where digests differ are weights
-    themselves gathered. All workers must run it, and all raise alike.
+    Each replica's device computes a digest of 8 bytes per weight, and the digests are gathered. Weights themselves are
+    gathered only where digests differ. All workers must run the callback, and all raise the same error.
     """
 
     every_worker = True
@@ -33,22 +33,22 @@ class DesyncCheck(keras.callbacks.Callback):
         self._batch = self._unchecked = 0
 
     def on_train_begin(self, logs=None):
-        """Compares what the replicas begin with."""
+        """Compares the weights at the start."""
         self._check()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Begins to count the epoch's steps."""
+        """Resets the count of the epoch's steps."""
         self._batch = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        """Counts the steps, and compares when it is time."""
+        """Counts the steps, and compares the weights when enough steps are done."""
         self._unchecked += batch + 1 - self._batch
         self._batch = batch + 1
         if self._unchecked >= _STEPS_BETWEEN:
             self._check()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Compares."""
+        """Compares the weights at the end of an epoch."""
         self._check()
 
     def _check(self):
@@ -59,24 +59,24 @@ class DesyncCheck(keras.callbacks.Callback):
         check_replicas(self._strategy, models.weights_alike(self.model), when, self._gather)
 
 
-# Kept for the next `fit`: tracing takes longer than a short run.
+# Kept for the next `fit`, because tracing takes longer than a short run.
 @functools.lru_cache(maxsize=2)
 def compiled_gather(strategy):
-    """Gives a function per-replica values → all of them, compiled: by itself TensorFlow would trace it at each call."""
+    """Returns a compiled function: per-replica values → all of them. An eager `gather` would be traced at each call."""
     return compiled(lambda values: strategy.gather(values, axis=0), reduce_retracing=True)
 
 
 def check_replicas(strategy, variables, when="", gather=None):
-    """Compares variables that every replica must hold alike; called by all workers at the same time.
+    """Compares variables that must be equal on all replicas; all workers must call it at the same time.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
         variables: `keras.Variable`s, in the same order on every worker.
-        when: for the message.
-        gather: what `compiled_gather` gave, where it is called again and again.
+        when: the time of the comparison, for the message.
+        gather: the result of `compiled_gather`, for repeated calls.
 
     Raises:
-        RuntimeError: names the first replica that differs by more than rounding, and the variable.
+        RuntimeError: a replica differs by more than rounding; the message names the first one and the variable.
     """
     if strategy.num_replicas_in_sync == 1 or not variables:
         return
@@ -86,20 +86,20 @@ def check_replicas(strategy, variables, when="", gather=None):
     )
     for index in np.flatnonzero((digests != digests[0]).any(axis=0)):
         values = _of_all_replicas(strategy, gather, [np.ravel(part.numpy()) for part in _components(variables[index])])
-        if found := first_departure(values):
+        if found := first_differing_replica(values):
             replica, difference = found
             raise StateError(
                 f"weights: replica {replica}{_worker_of(replica, strategy)} differs from replica 0 in "
                 f"{variables[index].path} {when} (max difference {difference:.3g}). Something changed it on one "
-                "replica alone: a callback that runs on one worker, or a layer or train_step that assigns what only "
-                "its own rows say. Do it on every worker, or sum it over the replicas first."
+                "replica alone: a callback that runs on one worker, or a layer or train_step that assigns a value "
+                "computed from its own rows only. Do it on every worker, or sum the value over the replicas first."
             )
 
 
-def first_departure(values):
-    """Finds the first replica whose values are not replica 0's.
+def first_differing_replica(values):
+    """Finds the first replica whose values differ from those of replica 0.
 
-    Workers with different processors may round differently: half of the digits must agree.
+    Workers with different processors may round differently, so only half of the digits must agree.
 
     Args:
         values: array (replicas, size).
@@ -119,16 +119,16 @@ def first_departure(values):
 
 
 def _components(variable):
-    """Gives the `tf.Variable` of each replica of this worker."""
+    """Returns the `tf.Variable` of each replica of this worker."""
     value = variable.value
     return value.values if isinstance(value, tf.distribute.DistributedValues) else (value,)
 
 
 def _digests(components):
-    """Gives int64 (variables,): for each the sum of its elements' bits, each times an odd number that tells its place.
+    """Returns int64 (variables,): for each, the sum of its elements' bits, weighted by an odd number for each place.
 
-    It is made on the device where the variables are; on a CPU by NumPy, because so many small operations of TensorFlow
-    take longer one by one.
+    The sum is computed on the device that holds the variables. On a CPU, NumPy computes it, because many small eager
+    operations of TensorFlow take longer.
     """
     if all("CPU" in component.device for component in components):
         return np.array([_digest_in_numpy(component.numpy()) for component in components])
@@ -151,13 +151,13 @@ def _digest_in_numpy(array):
     total = np.zeros([], np.int64)
     for start in range(0, bits.size, _PIECE):
         piece = bits[start : start + _PIECE].astype(np.int64)
-        # Sums wrap around, in both.
+        # Sums wrap around, in NumPy as in TensorFlow.
         total += np.sum(piece * (2 * np.arange(start, start + piece.size) + 1))
     return total
 
 
 def _of_all_replicas(strategy, gather, mine):
-    """Gathers one array (size,) from each replica: (replicas, size), the same on every worker."""
+    """Gathers one array (size,) from each replica: returns (replicas, size), the same on every worker."""
     if len(mine) == strategy.num_replicas_in_sync:
         return np.stack(mine)
     rows = iter(mine)

@@ -1,4 +1,4 @@
-"""The report of stragglers and input: each worker measures itself, and at an epoch's end all hear of all."""
+"""The report of stragglers and input: each worker measures itself, and all exchange their numbers after an epoch."""
 
 import dataclasses
 import time
@@ -13,21 +13,21 @@ from tfdist.strategy.workers import make_gather
 
 
 class Report(keras.callbacks.Callback):
-    """Adds to the logs of each epoch how long a step takes, the share of waiting for input, and who is slowest.
+    """Adds to the logs of each epoch the step time, the share of waiting for input, and the slowest worker.
 
-    The first call of a run traces and compiles: it is left out. Whole steps take as long on every worker, for all wait
-    for the slowest at the reduction. So each measures when its own gradients are ready, before that; on GPUs, and for
-    a `train_step` of the user's own, nobody knows, and no worker is called the slowest. BatchNormalization that is
-    synchronised, and losses that are means over weights or masks, let the workers wait for each other in the middle of
-    the forward pass already: that part of a delay is counted on all of them. On one GPU alone the host runs ahead of
-    the device, and what it waits for input is no more than an upper bound of what the device does.
+    The first call of a run is left out, because it traces and compiles. A whole step takes the same time on every
+    worker, because all wait for the slowest at the reduction. So each worker measures when its own gradients are ready,
+    before the reduction. On GPUs, and with a `train_step` of the user's own, that time is unknown, and no worker is
+    named as the slowest. Synchronized BatchNormalization, and losses that are means over weights or masks, make the
+    workers wait for each other already in the forward pass: that part of a delay is counted on all of them. With one
+    GPU, the host runs ahead of the device, and its waiting time is only an upper bound of the device's.
 
-    All workers must have it, for at the end of an epoch they exchange their numbers.
+    All workers must have the callback, because they exchange their numbers at the end of an epoch.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
         global_batch: rows of a step over all replicas, for messages.
-        clock: seconds; for tests.
+        clock: a function that returns the time in seconds; for tests.
     """
 
     every_worker = True
@@ -38,28 +38,28 @@ class Report(keras.callbacks.Callback):
         self._replicas = strategy.num_replicas_in_sync
         self._global_batch = global_batch
         self._gather = make_gather(strategy)
-        self._speaks = is_chief(strategy)
+        self._is_chief = is_chief(strategy)
         self._clock = clock
         self._begin = 0.0
         self._traced = False
-        self._heard = None
+        self._measured = None
         self._sparse = ()
         self._calls = []
         self._epochs = []
-        self._said = set()
+        self._warned = set()
 
     @property
     def timings(self):
-        """One `workers.Timing` a worker, over the epochs that have ended."""
+        """One `workers.Timing` per worker, over the epochs that have ended."""
         return [workers.over_epochs(epochs) for epochs in zip(*self._epochs, strict=True)]
 
     def epoch(self):
-        """Gives what of the epoch that has just ended is no single number, for a file."""
+        """Returns the results of the last epoch that are not single numbers, for a file."""
         known = self._epochs and workers.scalars(self._epochs[-1])
         return {"workers": workers.per_worker(self._epochs[-1])} if known else {}
 
     def summary(self):
-        """Gives the numbers of the run, for the summary that ends it."""
+        """Returns the numbers of the run, for its summary."""
         timings = self.timings
         return {
             "bytes_reduced_per_step": workers.scalars(timings).get("bytes_reduced_per_step"),
@@ -67,11 +67,11 @@ class Report(keras.callbacks.Callback):
         }
 
     def line(self):
-        """Gives the numbers of the run in one line; empty where nothing was measured."""
+        """Returns the numbers of the run in one line, or "" if nothing was measured."""
         return workers.describe(self.timings)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Begins the epoch's count."""
+        """Resets the epoch's measurements."""
         self._calls = []
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -79,35 +79,35 @@ class Report(keras.callbacks.Callback):
         self._begin = self._clock()
 
     def on_train_measured(self, steps, measured):
-        """Hears, before the call's `on_train_batch_end`, how many steps it did and what `meter.Measured` it took."""
-        self._heard = steps, *np.asarray(measured.sums).tolist()
+        """Keeps the number of steps and the `meter.Measured` of a call; runs before the call's `on_train_batch_end`."""
+        self._measured = steps, *np.asarray(measured.sums).tolist()
         self._sparse = measured.sparse
 
     def on_train_batch_end(self, batch, logs=None):
         """Stops the clock."""
         seconds = self._clock() - self._begin
-        if self._traced and self._heard:
-            steps, waiting, own, sent = self._heard
+        if self._traced and self._measured:
+            steps, waiting, own, sent = self._measured
             self._calls.append((steps, seconds, waiting, own, sent))
-        self._traced, self._heard = True, None
+        self._traced, self._measured = True, None
 
     def on_epoch_end(self, epoch, logs=None):
-        """Exchanges the epoch's numbers with the other workers, adds them to the logs, and says what is wrong, once."""
+        """Exchanges the epoch's numbers with the other workers, adds them to the logs, and warns of a problem once."""
         timings = [workers.Timing(*row) for row in self._gather(dataclasses.astuple(workers.timing_of(self._calls)))]
         self._epochs.append(timings)
         if logs is not None:
             logs.update(workers.scalars(timings))
             if "examples_per_second" in logs:
                 logs["examples_per_second_per_replica"] = round(logs["examples_per_second"] / self._replicas, 1)
-        if self._speaks:
+        if self._is_chief:
             self._warn(timings)
 
     def _warn(self, timings):
         about = {"replicas": self._replicas, "sparse": self._sparse, "global_batch": self._global_batch}
         for kind, line in workers.advice(timings, **about).items():
-            # A first epoch may compile more than its first call, which says nothing about an exchange.
+            # In the first epoch, later calls may compile too, so its times say nothing about the exchange.
             if kind == "exchange" and len(self._epochs) == 1 < self.params["epochs"]:
                 continue
-            if kind not in self._said:
+            if kind not in self._warned:
                 warn(line)
-            self._said.add(kind)
+            self._warned.add(kind)

@@ -1,4 +1,4 @@
-"""Examples a second, measured over the calls of the training function."""
+"""Examples per second, measured over the calls of the training function."""
 
 import time
 
@@ -9,11 +9,12 @@ import numpy as np
 class Throughput(keras.callbacks.Callback):
     """Adds `examples_per_second` to the logs of each epoch.
 
-    The first call of a run traces and compiles: it is left out. So is what happens between epochs, such as validation.
+    The first call of a run is left out, because it traces and compiles. So is the time between epochs, such as that of
+    validation.
 
     Args:
         rows: a function (first step, number of steps) → rows of those steps of an epoch.
-        clock: seconds; for tests.
+        clock: a function that returns the time in seconds; for tests.
     """
 
     every_worker = False
@@ -29,11 +30,11 @@ class Throughput(keras.callbacks.Callback):
 
     @property
     def examples_per_second(self):
-        """Over the whole run; 0 before the second call has ended."""
+        """The throughput over the whole run; 0 before the second call has ended."""
         return _rate(*self._total)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Starts the epoch's count."""
+        """Resets the epoch's count."""
         self._epoch = [0, 0.0]
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -42,7 +43,7 @@ class Throughput(keras.callbacks.Callback):
         self._begin = self._clock()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Stops the clock, once the call's work is done: on a GPU the call itself ends as soon as that is handed on."""
+        """Waits for the results, because on a GPU a call returns before its work is done; then stops the clock."""
         for value in (logs or {}).values():
             np.asarray(value)
         seconds = self._clock() - self._begin
@@ -54,7 +55,7 @@ class Throughput(keras.callbacks.Callback):
         self._traced = True
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds the epoch's rate to its logs."""
+        """Adds the epoch's throughput to its logs."""
         if logs is not None:
             logs["examples_per_second"] = round(_rate(*self._epoch), 1)
 

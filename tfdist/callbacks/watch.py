@@ -1,4 +1,4 @@
-"""What a launcher hears of a worker, and what it lets go wrong on purpose."""
+"""The callbacks for a launcher: a worker's heartbeat, and the injected faults."""
 
 import dataclasses
 import faulthandler
@@ -14,11 +14,11 @@ from tfdist.strategy.choose import worker_rank
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """What watches over this worker while it trains.
+    """The heartbeat and the injected faults of this worker.
 
     Attributes:
-        heartbeat: hears what it does; without a launcher it is deaf.
-        faults: those on purpose that it has still to suffer; by default none.
+        heartbeat: records what the worker does; without a launcher it records nothing.
+        faults: the faults still to be injected into this worker; by default none.
     """
 
     heartbeat: Heartbeat | NoHeartbeat
@@ -26,21 +26,21 @@ class Watch:
 
     @property
     def callbacks(self):
-        """The callbacks by which it watches."""
-        return [Beats(self.heartbeat), Strikes(self.faults)]
+        """The callbacks that record the heartbeat and inject the faults."""
+        return [HeartbeatCallback(self.heartbeat), FaultInjection(self.faults)]
 
 
 def make_watch(strategy, environ=os.environ):
-    """Makes the `Watch` that the launcher asks for, and lets SIGQUIT write all stacks to the log."""
+    """Makes the `Watch` that the launcher asks for, and makes SIGQUIT write all stacks to the log."""
     rank = worker_rank(strategy)
     if FOLDER in environ and hasattr(signal, "SIGQUIT"):
-        # In C, so that it works while Python waits for a collective that never ends.
+        # faulthandler is written in C, so it works while Python waits for a collective that never ends.
         faulthandler.register(signal.SIGQUIT, file=sys.__stderr__, all_threads=True)
     return Watch(make_heartbeat(environ, rank), make_faults(environ)(rank))
 
 
-class Beats(StepCallback):
-    """Tells the heartbeat what begins, and how many steps are done.
+class HeartbeatCallback(StepCallback):
+    """Records in the heartbeat which phase begins, and how many steps are done.
 
     Args:
         heartbeat: a `tfdist.process.heartbeat.Heartbeat`.
@@ -51,33 +51,33 @@ class Beats(StepCallback):
         self._heartbeat = heartbeat
 
     def on_epoch_begin(self, epoch, logs=None):
-        """The epoch's input is made."""
+        """Records that the epoch's input is being made."""
         super().on_epoch_begin(epoch, logs)
         self._heartbeat.beat("input", self.steps_before)
 
     def on_train_batch_begin(self, batch, logs=None):
-        """A call runs."""
+        """Records that a call runs."""
         self._heartbeat.beat("steps")
 
     def on_step_end(self, step, logs=None):
-        """The workers agree on how to go on."""
+        """Records that the workers vote on how to go on."""
         self._heartbeat.beat("vote", step)
 
     def on_test_batch_begin(self, batch, logs=None):
-        """A call of a validation runs."""
+        """Records that a call of a validation runs."""
         self._heartbeat.beat("evaluate")
 
     def on_epoch_end(self, epoch, logs=None):
-        """The epoch is settled, and saved."""
+        """Records that the epoch is finished and saved."""
         self._heartbeat.beat("save")
 
     def on_train_end(self, logs=None):
-        """The rest is the user's."""
+        """Records that training has ended and the user's code goes on."""
         self._heartbeat.beat("end")
 
 
-class Strikes(StepCallback):
-    """Lets faults on purpose strike between calls, and in a call through `in_call`.
+class FaultInjection(StepCallback):
+    """Injects faults between calls, and within a call through `in_call`.
 
     Args:
         faults: a `tfdist.process.faults.Faults`.
@@ -88,19 +88,19 @@ class Strikes(StepCallback):
         self._faults = faults
         self._in_epoch = 0
         self._steps = 0
-        # Calls end there on all workers, or else a fault would strike where a long call happens to end.
+        # Calls end at these steps on all workers; otherwise a fault would come wherever a long call happens to end.
         self.at_steps = faults.steps
 
     @property
     def in_call(self):
-        """None, or a function (steps done in the call) to run in each step of a call: the others wait meanwhile."""
-        return self._strike_in_call if self._faults.waits_at("call") else None
+        """None, or a function (steps done in the call) to run in each step of a call, while the other workers wait."""
+        return self._inject_in_call if self._faults.waits_at("call") else None
 
-    def _strike_in_call(self, done):
+    def _inject_in_call(self, done):
         self._faults.strike("call", self._steps + int(done))
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Strikes before the first step."""
+        """Injects faults before the first step."""
         super().on_epoch_begin(epoch, logs)
         self._steps = self.steps_before
         self._faults.strike("start", self._steps)
@@ -110,14 +110,14 @@ class Strikes(StepCallback):
         self._steps = self.steps_before + batch
 
     def on_step_end(self, step, logs=None):
-        """Strikes between two calls."""
+        """Injects faults between two calls."""
         self._steps = step
         self._faults.strike("step", step)
 
     def on_test_batch_end(self, batch, logs=None):
-        """Strikes in a validation."""
+        """Injects faults in a validation."""
         self._faults.strike("validation", self._steps)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Strikes after the last step of an epoch."""
+        """Injects faults after the last step of an epoch."""
         self._faults.strike("epoch_end", self._steps)

@@ -1,31 +1,31 @@
-"""What the workers measured of themselves, brought together: medians, shares, who is slow, and what to do about it."""
+"""The measurements of all workers combined: medians, shares, the slowest worker, and advice."""
 
 import dataclasses
 import math
 import statistics
 
-# Of a normal distribution, so many median absolute deviations make one standard deviation.
+# The standard deviation of a normal distribution, in median absolute deviations.
 _DEVIATIONS = 1.4826
 _SLOW_RATIO = 1.2
-# A difference below this part of the step is noise of clocks and schedulers, and costs nothing worth a word.
+# A difference below this part of the step is noise of clocks and schedulers.
 _SLOW_SHARE = 0.1
 _INPUT_SHARE = 0.2
 _BUSY_SHARE = 0.5
-# Nor is anything to be won below this, a step.
+# Savings below this many seconds a step are not worth a warning.
 _SHORT_SECONDS = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """How a worker spent an epoch's steps, or a run's, in seconds a step; NaN where nobody knows.
+    """The times of a worker's steps in an epoch or a run, in seconds per step; NaN where unknown.
 
     Attributes:
-        step_seconds: the median over the calls, of which each counts as the mean of its steps.
+        step_seconds: the median over the calls, each of which counts with the mean of its steps.
         step_spread: 1.4826 times their median absolute deviation.
-        own_seconds: the median of what passed from the arrival of the input until the worker's gradients were ready.
-        input_seconds: the mean of waiting for input.
-        mean_seconds: the mean of whole steps.
-        bytes_reduced: the mean of the bytes that each of its replicas gave to the reduction.
+        own_seconds: the median time from the arrival of the input until the worker's gradients are ready.
+        input_seconds: the mean time of waiting for input.
+        mean_seconds: the mean time of whole steps.
+        bytes_reduced: the mean bytes that each of its replicas contributes to the reduction.
     """
 
     step_seconds: float = math.nan
@@ -37,22 +37,22 @@ class Timing:
 
     @property
     def input_share(self):
-        """The part of the time that it waited for input."""
+        """The part of the time in which the worker waited for input."""
         return self.input_seconds / self.mean_seconds if self.mean_seconds else math.nan
 
     @property
     def late_seconds(self):
-        """What the other workers wait for: the seconds from asking for input until the gradients are ready."""
+        """The seconds from asking for input until the gradients are ready: the other workers wait for this."""
         return self.input_seconds + self.own_seconds
 
     def to_dict(self):
-        """Gives the numbers that are known, under the names that files have them by."""
+        """Returns the known numbers, by their names in files."""
         names = ("step_seconds", "step_spread", "own_seconds", "input_share")
         return {name: digits(value) for name in names if not math.isnan(value := getattr(self, name))}
 
 
 def timing_of(calls):
-    """Gives the `Timing` of calls: a list of (steps, seconds, of which waiting for input, of which own work, bytes)."""
+    """Returns the `Timing` of a list of calls: (steps, seconds, those waiting for input, those of own work, bytes)."""
     if not calls:
         return Timing()
     steps = sum(call[0] for call in calls)
@@ -63,7 +63,7 @@ def timing_of(calls):
 
 
 def over_epochs(timings):
-    """Brings the `Timing`s of a worker's epochs together: medians of their medians, and means of their means."""
+    """Combines the `Timing`s of a worker's epochs: returns the medians of medians, and the means of means."""
     known = [timing for timing in timings if not math.isnan(timing.mean_seconds)]
     if not known:
         return Timing()
@@ -72,7 +72,7 @@ def over_epochs(timings):
 
 
 def median_and_spread(values):
-    """Gives the median, and 1.4826 times the median absolute deviation: a standard deviation that outliers spare."""
+    """Returns the median, and 1.4826 times the median absolute deviation: a standard deviation robust to outliers."""
     middle = statistics.median(values)
     return middle, _DEVIATIONS * statistics.median(abs(value - middle) for value in values)
 
@@ -81,11 +81,11 @@ def slowest(timings):
     """Finds the worker that the others wait for longest.
 
     Args:
-        timings: one `Timing` a worker.
+        timings: one `Timing` per worker.
 
     Returns:
-        (worker, how many times the median of the others it is late), or None: for one worker alone, or where it is not
-        known of each when its gradients were ready.
+        (worker, its `late_seconds` as a multiple of the median of the others), or None for a single worker, or if the
+        `late_seconds` of some worker are unknown.
     """
     late = [timing.late_seconds for timing in timings]
     if len(late) < 2 or any(map(math.isnan, late)):
@@ -96,38 +96,38 @@ def slowest(timings):
 
 
 def scalars(timings):
-    """Gives an epoch's numbers for the logs: those of all workers in one each, and only what is known.
+    """Returns an epoch's known numbers for the logs, each combined over all workers.
 
-    Waiting and spread are those of the worker that has most of them, for the others wait with it.
+    Waiting and spread are those of the worker with the largest values, because the others wait for it.
     """
     found = {
-        "step_seconds": _over(statistics.median, [timing.step_seconds for timing in timings]),
-        "step_spread": _over(max, [timing.step_spread for timing in timings]),
-        "input_share": _over(max, [timing.input_share for timing in timings]),
-        "bytes_reduced_per_step": _over(max, [timing.bytes_reduced for timing in timings]),
+        "step_seconds": _over_known(statistics.median, [timing.step_seconds for timing in timings]),
+        "step_spread": _over_known(max, [timing.step_spread for timing in timings]),
+        "input_share": _over_known(max, [timing.input_share for timing in timings]),
+        "bytes_reduced_per_step": _over_known(max, [timing.bytes_reduced for timing in timings]),
     }
     if found_slowest := slowest(timings):
         found["slowest_worker"] = float(found_slowest[0])
     return {name: digits(value) for name, value in found.items() if not math.isnan(value)}
 
 
-def _over(function, values):
+def _over_known(function, values):
     known = [value for value in values if not math.isnan(value)]
     return function(known) if known else math.nan
 
 
 def digits(value):
-    """Rounds to four significant digits: what is behind them is noise."""
+    """Rounds to four significant digits, because further ones are noise."""
     return float(f"{value:.4g}") if abs(value) < 1e4 else float(round(value))
 
 
 def per_worker(timings):
-    """Gives one dict a worker, of what is known."""
+    """Returns one dict per worker, of the known numbers."""
     return [{"worker": worker, **timing.to_dict()} for worker, timing in enumerate(timings)]
 
 
 def describe(timings):
-    """Gives the line that ends a run, such as `2 workers: 12.3 ms a step (± 0.4), 3 % waiting for input`."""
+    """Returns the line that ends a run, such as `2 workers: 12.3 ms a step (± 0.4), 3 % waiting for input`."""
     numbers = scalars(timings)
     if "step_seconds" not in numbers:
         return ""
@@ -157,11 +157,11 @@ def _bytes(number):
 
 
 def advice(timings, *, replicas, sparse=(), global_batch=None):
-    """Gives what a user may want to change: kind of trouble → one line.
+    """Returns advice to the user: kind of problem → one line.
 
     Args:
-        timings: one `Timing` a worker.
-        replicas: of all workers together.
+        timings: one `Timing` per worker.
+        replicas: number of replicas over all workers.
         sparse: paths of variables whose gradients are `tf.IndexedSlices`.
         global_batch: rows of a step over all replicas, where it is known.
     """
@@ -186,7 +186,7 @@ def _slow_worker(timings):
     return (
         f"worker {worker} is the slowest: its gradients are ready {1e3 * timing.late_seconds:.3g} ms after a step "
         f"begins ({1e3 * timing.input_seconds:.3g} ms of it waiting for input), {ratio:.2g} times as late as "
-        f"{_the_others(timings)}, and all wait for it. See what else runs on its machine, and whether its processor "
+        f"{_the_others(timings)}, and all wait for it. Check what else runs on its machine, and whether its processor "
         "or storage is slower."
     )
 
@@ -196,19 +196,19 @@ def _slow_input(timings):
     worker = max(range(len(shares)), key=shares.__getitem__)
     if shares[worker] <= _INPUT_SHARE or timings[worker].input_seconds < _SHORT_SECONDS:
         return ""
-    who = f"worker {worker} waits" if len(timings) > 1 else "the training waits"
+    waiting = f"worker {worker} waits" if len(timings) > 1 else "the training waits"
     return (
-        f"{who} for input {100 * shares[worker]:.0f} % of the time. Do less for each row, or do it once and keep it "
-        "(tf.data's cache, smaller images on the disk), or give the input more processor cores or a faster disk."
+        f"{waiting} for input {100 * shares[worker]:.0f} % of the time. Do less for each row, or do it once and keep "
+        "it (tf.data's cache, smaller images on the disk), or give the input more processor cores or a faster disk."
     )
 
 
 def _mostly_exchange(timings, replicas, global_batch):
-    """Says that more replicas no longer help: even the busiest worker has less than half a step of work of its own.
+    """Returns advice if more replicas hardly help: if even the busiest worker works for less than half of a step.
 
-    The global batch stays what it is, so each replica's part of it shrinks with their number while the exchange of
-    gradients does not. Below half, the exchange and what comes with it is the larger part, and doubling the replicas
-    can win less than a quarter of the step.
+    With a fixed global batch, each replica's part shrinks with the number of replicas, but the exchange of gradients
+    does not. Below half, the exchange and its overhead are the larger part, and doubling the replicas saves less than
+    a quarter of the step.
     """
     busy = [timing.late_seconds / timing.mean_seconds for timing in timings if timing.mean_seconds > 0]
     if replicas < 2 or not busy or any(map(math.isnan, busy)) or max(busy) >= _BUSY_SHARE:
@@ -226,7 +226,7 @@ def _sparse(paths):
         return ""
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return (
-        f"the gradient of {paths[0]}{more} is IndexedSlices: every replica gets the rows that each of the others has "
-        "touched, so what is exchanged grows with the replicas. For a table of few rows, multiply a one-hot matrix "
-        "with it instead of looking rows up: that gradient is summed on the way."
+        f"the gradient of {paths[0]}{more} is IndexedSlices: every replica receives the rows that each of the others "
+        "has touched, so the exchanged bytes grow with the replicas. For a table of few rows, multiply a one-hot "
+        "matrix with it instead of looking rows up: that gradient is summed by an all-reduce."
     )

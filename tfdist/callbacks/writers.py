@@ -1,4 +1,4 @@
-"""Where the numbers of an epoch go: a line on the screen, a line in a file."""
+"""Callbacks that write the numbers of an epoch: a line on the screen, a line in a file."""
 
 import keras
 
@@ -7,11 +7,11 @@ from tfdist.run import rundir
 
 
 class MetricsFile(keras.callbacks.Callback):
-    """Appends one JSON object an epoch to a file.
+    """Appends one JSON object per epoch to a file.
 
     Args:
         path: the file, `RunDir.metrics`.
-        more: a function that gives what the line is to have beside the logs, for there only scalars belong.
+        more: a function that returns further entries of the line, because the logs may hold only scalars.
     """
 
     every_worker = False
@@ -27,7 +27,7 @@ class MetricsFile(keras.callbacks.Callback):
 
 
 class EpochLines(keras.callbacks.Callback):
-    """Prints a line an epoch: for files and pipes, where a progress bar would be noise."""
+    """Prints one line per epoch, for files and pipes, where a progress bar would be noise."""
 
     every_worker = False
 
@@ -37,7 +37,7 @@ class EpochLines(keras.callbacks.Callback):
 
 
 def format_epoch(epoch, epochs, logs):
-    """Gives the line of an epoch, such as `epoch 2/10  loss 0.1234  accuracy 0.9512  8123 examples/s`."""
+    """Returns the line of an epoch, such as `epoch 2/10  loss 0.1234  accuracy 0.9512  8123 examples/s`."""
     parts = [f"epoch {epoch}/{epochs}"]
     for name in sorted(logs, key=_reading_order):
         if name == "examples_per_second":

@@ -1,1 +1,1 @@
-"""Checkpoints: what is saved, and how it is made whole."""
+"""Writes, checks and restores the checkpoints of a run."""

@@ -1,4 +1,7 @@
-"""Checkpoints: everything a run needs to go on, written aside by the chief, checksummed, then renamed."""
+"""Writes and restores checkpoints, which hold everything that a run needs to go on.
+
+The chief writes a checkpoint aside, with checksums, and then renames it.
+"""
 
 import dataclasses
 import hashlib
@@ -22,22 +25,22 @@ VARIABLES, STATE, CONFIG = "variables.npz", "state.json", "config.json"
 
 
 class CheckpointError(TfdistError, ValueError):
-    """A checkpoint is damaged, or of another model or other data."""
+    """A checkpoint is damaged, or belongs to another model or other data."""
 
 
 class SaveError(TfdistError, OSError):
-    """A checkpoint could not be written; those before it are as they were."""
+    """A checkpoint could not be written; earlier ones are unchanged."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds beside the variables of the model and its optimizer.
+    """What a checkpoint holds besides the variables of the model and its optimizer.
 
     Attributes:
         state: JSON types.
         arrays: name → array, for what JSON cannot hold.
-        about: what the run was: {"data": …, "run": …, "replicas": …}, each JSON types. Other data are refused; the rest
-            is mentioned.
+        about: what the run was: {"data": …, "run": …, "replicas": …}, each JSON types. Other data are refused;
+            differences of the run are logged.
     """
 
     state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -46,23 +49,23 @@ class Saved:
 
 
 def variables_of(model):
-    """Gives the variables that a run must keep, in order: weights, random state, optimizer.
+    """Returns the variables that a run must keep, in order: weights, random state, optimizer.
 
-    `model.variables` holds the seed generators too, unlike `model.weights`; and no metrics: of these each replica has
-    its own, and they are in `Saved.arrays`.
+    Unlike `model.weights`, `model.variables` also holds the seed generators. It holds no metrics, because each replica
+    has its own; they are in `Saved.arrays`.
     """
     return [*model.variables, *models.optimizer_variables(model)]
 
 
 def save(run_dir, model, step, saved=None, *, faults=None):
-    """Writes the checkpoint of a step; the chief alone calls it.
+    """Writes the checkpoint of a step; only the chief calls it.
 
     Args:
         run_dir: a `RunDir`.
         model: a compiled, built `keras.Model`.
         step: steps done since the run began.
         saved: a `Saved`: what else to keep.
-        faults: the `Faults` to suffer on the way.
+        faults: the `Faults` to inject, or None.
 
     Raises:
         SaveError: the disk is full, or nothing can be written there.
@@ -75,8 +78,8 @@ def save(run_dir, model, step, saved=None, *, faults=None):
             _write(aside, run_dir, model, step, saved, faults)
     except OSError as error:
         raise SaveError(
-            f"checkpoint {folder}: it could not be written ({error.strerror or error}). The checkpoints before it are "
-            "as they were. Make room, or make the folder writable, and go on with the same run_dir."
+            f"checkpoint {folder} could not be written ({error.strerror or error}). Earlier checkpoints are unchanged. "
+            "Free some space, or make the folder writable, and go on with the same run_dir."
         ) from error
     faults.strike("save_end", step, folder)
 
@@ -112,7 +115,7 @@ def _write_arrays(file, arrays):
 
 
 def newest_whole(run_dir):
-    """Finds the newest checkpoint that is whole, and says which newer ones are not.
+    """Finds the newest whole checkpoint, and warns about newer ones that are damaged.
 
     Returns:
         (its step or None where there is no checkpoint at all, the steps of the newer, damaged ones).
@@ -131,14 +134,14 @@ def newest_whole(run_dir):
     if damaged:
         each = "; ".join(f"{run_dir.checkpoint(step).name}: {what}" for step, what in damaged.items())
         raise CheckpointError(
-            f"checkpoints {run_dir.checkpoints}: not one of {len(damaged)} is whole ({each}). Bring one back, or "
-            "delete the folder to begin anew."
+            f"checkpoints {run_dir.checkpoints}: none of {len(damaged)} is whole ({each}). Restore one from a copy, or "
+            "delete the folder to start again."
         )
     return None, ()
 
 
 def _problem(folder):
-    """Says what is wrong with a checkpoint; None where it is whole."""
+    """Returns what is wrong with a checkpoint; None where it is whole."""
     try:
         manifest.read_whole(folder)
     except DamagedError as error:
@@ -155,14 +158,14 @@ def restore(run_dir, model, step, about=None):
         run_dir: a `RunDir`.
         model: a compiled, built `keras.Model`.
         step: the step of a checkpoint.
-        about: what the run is now, as in `Saved`; None for whatever it was.
+        about: what the run is now, as in `Saved`; None to compare no data and no run.
 
     Returns:
         The `Saved` that was kept with the variables.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or the model, the optimizer or the data are others; says which
-            part.
+        CheckpointError: a file is missing or damaged, or the model, the optimizer or the data differ; the message names
+            the part.
     """
     folder = run_dir.checkpoint(step)
     try:
@@ -187,27 +190,27 @@ def restore(run_dir, model, step, about=None):
 
 
 def _compare(folder, content, about):
-    """Refuses other data, and mentions what else is not as it was."""
+    """Refuses other data, and logs other differences."""
     for name, here in about.get("data", {}).items():
         there = content.get("data", {}).get(name, here)
         if there != here:
             raise CheckpointError(
-                f"checkpoint {folder}: the data's {name} there is {there!r}, here it is {here!r}. Use the data that "
-                "wrote it, or another run_dir."
+                f"checkpoint {folder}: the data differ in {name}: {there!r} in the checkpoint, {here!r} now. Use the "
+                "data that wrote it, or another run_dir."
             )
     for name, here in about.get("run", {}).items():
         there = content.get("run", {}).get(name, here)
         if there != here:
-            warn(f"checkpoint {folder}: the {name} there is {there!r}, here it is {here!r}. Going on with the new one.")
+            warn(f"checkpoint {folder}: the {name} was {there!r} and is now {here!r}. Going on with the new one.")
     numerics = content["numerics"]
     others = {name: here for name, here in hardware.numerics().items() if numerics.get(name, here) != here}
     if others:
-        pairs = ", ".join(f"{name} {numerics[name]} there, {here} here" for name, here in others.items())
-        warn(f"checkpoint {folder}: {pairs}. The weights may come to differ from an undisturbed run's by rounding.")
+        pairs = ", ".join(f"{name} was {numerics[name]} and is now {here}" for name, here in others.items())
+        warn(f"checkpoint {folder}: {pairs}. The weights may differ from an uninterrupted run's by rounding.")
 
 
 def weights_sha256(model):
-    """Gives the SHA-256 over the bytes of `model.weights`, in order: two runs can be compared by it."""
+    """Returns the SHA-256 of the bytes of `model.weights`, in order, by which two runs can be compared."""
     digest = hashlib.sha256()
     for weight in model.weights:
         digest.update(np.ascontiguousarray(np.asarray(weight)).tobytes())
@@ -215,7 +218,7 @@ def weights_sha256(model):
 
 
 def _plain(value):
-    """Gives a value as JSON will give it back, tuples as lists."""
+    """Returns a value as it comes back from JSON, with tuples as lists."""
     return json.loads(json.dumps(value))
 
 
@@ -224,17 +227,17 @@ def _describe(variable):
 
 
 def _first_difference(stored, present):
-    """Gives a sentence about the first variable that differs; None where all are the same."""
+    """Returns a sentence about the first variable that differs; None where all are the same."""
     for there, here in zip(stored, present, strict=False):
         if _identity(there) != _identity(here):
-            return f"{_text(there)} there is {_text(here)} here."
+            return f"it holds {_text(there)} where this run has {_text(here)}."
     if len(stored) != len(present):
-        return f"it holds {len(stored)} variables, the model and its optimizer have {len(present)}."
+        return f"it holds {len(stored)} variables, but the model and its optimizer have {len(present)}."
     return None
 
 
 def _identity(item):
-    # Keras makes names up: where the first model of a process has a "dense", the next has a "dense_1"; and one version
+    # Keras generates names: where the first model of a process has a "dense", the next has a "dense_1"; and one version
     # calls an optimizer "SGD" or "rmsprop", another "sgd" or "rm_sprop".
     name = re.sub(r"_\d+(?![^/_])", "", item["path"]).replace("_", "").lower()
     return name, item["shape"], item["dtype"]

@@ -1,1 +1,1 @@
-"""Who trains together: TF_CONFIG, schedulers, meeting the others. No TensorFlow."""
+"""The cluster of a run: TF_CONFIG, schedulers, the rendezvous of the workers. No TensorFlow."""

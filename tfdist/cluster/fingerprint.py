@@ -1,4 +1,4 @@
-"""What must be the same on every worker of a run: versions, code, config, devices; and where it is not."""
+"""The fingerprint that must be the same on every worker (versions, code, config, devices), and its differences."""
 
 import hashlib
 import importlib.metadata
@@ -25,7 +25,7 @@ TENSORFLOW = (
     "tf-nightly",
     "tf-nightly-cpu",
 )
-# Where a worker finds the data is its own affair.
+# Workers may keep the data in different folders.
 MAY_DIFFER = ("data_dir", "download")
 
 
@@ -34,12 +34,12 @@ def fingerprint(
     files: Iterable[str | os.PathLike] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
-    """Gives the hello of this worker for `tfdist.cluster.rendezvous.meet`.
+    """Returns the fingerprint of this worker, the `hello` of `tfdist.cluster.rendezvous.meet`.
 
     Args:
-        config: the run as JSON types, `RunConfig.to_dict()`; what may differ between workers is left out.
+        config: the run as JSON types, `RunConfig.to_dict()`; fields that may differ between workers are left out.
         files: the user's own files, script and recipe.
-        environ: the environment variables, with those of the cluster (`Cluster.environment`).
+        environ: the environment variables, including those of the cluster (`Cluster.environment`).
 
     Returns:
         {"versions": {…}, "code": {"tfdist": sha, file name: sha, …}, "config": {…}, "devices": number of GPUs}.
@@ -53,9 +53,9 @@ def fingerprint(
 
 
 def read_versions() -> dict[str, str | None]:
-    """Gives the versions of what the arithmetic and the talk between workers depend on, without importing it."""
+    """Returns the versions of Python and of the packages that decide results and communication, without importing."""
     return {
-        # The last number is for mended faults.
+        # The third number is left out, because it changes only with bug fixes.
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "tfdist": tfdist.__version__,
         "tensorflow": next(filter(None, map(version_of, TENSORFLOW)), None),
@@ -65,7 +65,7 @@ def read_versions() -> dict[str, str | None]:
 
 
 def version_of(distribution: str) -> str | None:
-    """Gives the version of an installed distribution, else None."""
+    """Returns the version of a distribution, or None where it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -73,7 +73,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def hash_package(folder: pathlib.Path) -> str:
-    """Gives one digest over the names and contents of all Python files in a folder."""
+    """Returns one digest over the names and contents of all Python files in a folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         content = path.read_bytes()
@@ -82,7 +82,7 @@ def hash_package(folder: pathlib.Path) -> str:
 
 
 def hash_files(files: Iterable[str | os.PathLike]) -> dict[str, str]:
-    """Gives a digest for each file, by its name: workers may keep it in different folders."""
+    """Returns a digest for each file by its name, because workers may keep it in different folders."""
     digests: dict[str, str] = {}
     for path in map(pathlib.Path, files):
         key = path.name if path.name not in digests else str(path)
@@ -91,25 +91,25 @@ def hash_files(files: Iterable[str | os.PathLike]) -> dict[str, str]:
 
 
 def count_gpus(environ: Mapping[str, str] = os.environ, device_folder: str = "/dev") -> int:
-    """Counts the NVIDIA GPUs that this process may use, without loading anything."""
+    """Counts the NVIDIA GPUs that this process may use, without loading a library."""
     present = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in pathlib.Path(device_folder).glob("nvidia*"))
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return present
     named = [item.strip() for item in visible.split(",") if item.strip()]
-    # CUDA stops at the first name that is none, such as -1.
+    # CUDA stops at the first name that is not a device, such as -1.
     count = next((i for i, item in enumerate(named) if item.startswith("-") or item == "NoDevFiles"), len(named))
     return min(present, count)
 
 
 def differences(hellos: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Says where the workers' hellos differ.
+    """Finds where the workers' hellos differ.
 
     Args:
-        hellos: one a worker, by rank; of JSON types.
+        hellos: one for each worker, by rank; of JSON types.
 
     Returns:
-        One text a difference, such as "config.global_batch: 64 on worker 0, 128 on worker 1".
+        One text for each difference, such as "config.global_batch: 64 on worker 0, 128 on worker 1".
     """
     flat = [dict(_flatten(hello)) for hello in hellos]
     paths = dict.fromkeys(path for worker in flat for path in worker)
@@ -126,12 +126,12 @@ def differences(hellos: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def first_difference(hellos: Sequence[Mapping[str, Any]]) -> str | None:
-    """Gives the first of `differences`, or None where all are equal."""
+    """Returns the first of `differences`, or None where all are equal."""
     return next(iter(differences(hellos)), None)
 
 
 def _flatten(value, path=""):
-    """Gives (path, value) of all that is no dict; an empty dict counts as a value."""
+    """Yields (path, value) of all values that are not dicts; an empty dict counts as a value."""
     if not isinstance(value, Mapping) or not value:
         yield path, value
         return

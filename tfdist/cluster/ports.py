@@ -1,10 +1,10 @@
-"""Ports of this machine that no one has."""
+"""Free ports of this machine."""
 
 import socket
 
 
 def free_ports(count):
-    """Finds ports that are free now, on every interface, for that is where TensorFlow listens."""
+    """Returns ports that are free now on every interface, because TensorFlow listens on all of them."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for item in sockets:

@@ -1,4 +1,4 @@
-"""A cloud's notice that it will take this machine away, turned into the SIGTERM that a run knows how to obey."""
+"""Converts a cloud's notice that it will take this machine away to a SIGTERM, on which a run saves and stops."""
 
 import contextlib
 import json
@@ -15,12 +15,12 @@ from tfdist.process.log import say, warn
 
 @dataclass(frozen=True)
 class Notice:
-    """Where a cloud tells a machine of its end.
+    """Where a cloud publishes the preemption of a machine.
 
     Attributes:
         url: an address of the machine's own metadata service.
-        headers: what the service wants to see.
-        is_given: the answer's text → whether the machine will go.
+        headers: the headers that the service requires.
+        is_given: the answer's text → whether the machine will be taken away.
     """
 
     url: str
@@ -28,7 +28,7 @@ class Notice:
     is_given: Callable[[str], bool]
 
 
-def _ends_in_azure(text: str) -> bool:
+def _is_azure_notice(text: str) -> bool:
     return any(event.get("EventType") in ("Preempt", "Terminate") for event in json.loads(text).get("Events", ()))
 
 
@@ -42,24 +42,24 @@ NOTICES = {
     "azure": Notice(
         "http://169.254.169.254/metadata/scheduledevents?api-version=2020-07-01",
         {"Metadata": "true"},
-        _ends_in_azure,
+        _is_azure_notice,
     ),
 }
 
 
 @contextlib.contextmanager
 def watched(notice: Notice | None, *, every_seconds: float = 5.0) -> Iterator[None]:
-    """Asks for the notice from time to time while it is entered, and sends this process a SIGTERM once it is given.
+    """Polls for the notice within the `with` block, and sends this process a SIGTERM once it is given.
 
     Args:
-        notice: one of NOTICES, or None for nothing to ask.
-        every_seconds: the time between two questions; the clouds give 30 s or more.
+        notice: one of NOTICES, or None for no polling.
+        every_seconds: the time between two requests; the clouds give 30 s or more.
     """
     if notice is None:
         yield
         return
     over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(notice, every_seconds, over), daemon=True)
+    thread = threading.Thread(target=_poll, args=(notice, every_seconds, over), daemon=True)
     thread.start()
     try:
         yield
@@ -68,25 +68,28 @@ def watched(notice: Notice | None, *, every_seconds: float = 5.0) -> Iterator[No
         thread.join(timeout=every_seconds)
 
 
-def _watch(notice, every_seconds, over):
-    silent = False
+def _poll(notice, every_seconds, over):
+    warned = False
     while not over.wait(every_seconds):
         try:
-            given = notice.is_given(_ask(notice))
+            given = notice.is_given(_fetch(notice))
         except (OSError, ValueError) as error:
-            if not silent:
-                warn(f"preemption_notice: {notice.url} gives no answer ({error}). Is this that cloud? Asking on.")
-            silent = True
+            if not warned:
+                warn(
+                    f"preemption_notice: {notice.url} gives no answer ({error}). Check that this machine is in that "
+                    "cloud. Asking again."
+                )
+            warned = True
             continue
         if given:
-            say("the cloud will take this machine away.")
+            say("the cloud will take this machine away: sending SIGTERM to this process.")
             os.kill(os.getpid(), signal.SIGTERM)
             return
 
 
-def _ask(notice):
+def _fetch(notice):
     request = urllib.request.Request(notice.url, headers=notice.headers)
-    # The service is the machine's own: no proxy stands between.
+    # The service belongs to the machine, so no proxy is needed.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=5) as answer:
         return answer.read().decode()

@@ -30,16 +30,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The processes that train together, and which of them this one is; checked when made.
+    """The processes that train together, and the task of this process; checked when made.
 
     Args:
       jobs: job name -> its addresses "host:port"; an "evaluator" may be listed and is left alone.
       task: the task of this process.
-      source: where the cluster was read, and so the first word of every message about it.
-      gpus: this task's share of its host's GPUs; None where it may use all it sees.
+      source: where the cluster was read; it is the first word of every message about it.
+      gpus: this task's share of its host's GPUs; None where it may use all visible ones.
 
     Raises:
-      ClusterError: the jobs or the task cannot be right.
+      ClusterError: the jobs or the task are wrong.
     """
 
     jobs: Mapping[str, tuple[str, ...]]
@@ -79,12 +79,12 @@ class Cluster:
         return self.jobs[self.task.type][self.task.index]
 
     def to_tf_config(self) -> str:
-        """Return the JSON that TensorFlow reads from TF_CONFIG."""
+        """Returns the JSON that TensorFlow reads from TF_CONFIG."""
         task = {"type": self.task.type, "index": self.task.index}
         return json.dumps({"cluster": self.jobs, "task": task})
 
     def environment(self) -> dict[str, str]:
-        """Return the variables to set before TensorFlow starts; setting them is the caller's."""
+        """Returns the variables that the caller has to set before TensorFlow starts."""
         variables = {"TF_CONFIG": self.to_tf_config()}
         if self.gpus is not None:
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
@@ -92,16 +92,16 @@ class Cluster:
 
 
 def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
-    """Read the cluster from TF_CONFIG, or else from the Slurm step this process runs in.
+    """Reads the cluster from TF_CONFIG, or else from the Slurm step this process runs in.
 
     Args:
-      environ: the environment variables; nothing else is looked at, and nothing is changed.
+      environ: the environment variables; nothing else is read, and nothing is changed.
 
     Returns:
-      The cluster, or None where there is none. TF_CONFIG='{}' says "none" also inside a Slurm step.
+      The cluster, or None where there is none. TF_CONFIG='{}' means "none" even inside a Slurm step.
 
     Raises:
-      ClusterError: the environment names a cluster, and something in it is wrong.
+      ClusterError: the environment describes a cluster, and something in it is wrong.
     """
     for variable, read in _READERS:
         if environ.get(variable, "").strip():
@@ -110,16 +110,16 @@ def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
 
 
 def split_address(address: object, where: str = "address") -> tuple[str, int]:
-    """Split "host:port" or "[IPv6]:port" into the host, without brackets, and the port.
+    """Splits "host:port" or "[IPv6]:port" into the host, without brackets, and the port.
 
     Raises:
-      ClusterError: it is not such an address; the message begins with `where`.
+      ClusterError: the address is malformed; the message begins with `where`.
     """
     if not isinstance(address, str):
         raise ClusterError(f'{where} is {_show(address)}. Write a string "host:port".')
     what = f"{where} is {_show(address)}"
     if "://" in address:
-        raise ClusterError(f'{what}. Leave the scheme out: "host:port" is all TensorFlow takes.')
+        raise ClusterError(f'{what}. Leave the scheme out: TensorFlow takes only "host:port".')
     host, colon, port = address.rpartition(":")
     if not colon or address.endswith("]"):
         raise ClusterError(f'{what}, which has no port. Write "host:port".')
@@ -132,18 +132,18 @@ def split_address(address: object, where: str = "address") -> tuple[str, int]:
 
 
 def divide_gpus(gpus: int | Sequence[str], tasks: int, index: int) -> tuple[str, ...]:
-    """Divide the GPUs of one host evenly and in order among its tasks.
+    """Divides the GPUs of one host evenly and in order among its tasks.
 
     Args:
-      gpus: the number of GPUs, or their ids as CUDA_VISIBLE_DEVICES has them.
+      gpus: the number of GPUs, or their ids as in CUDA_VISIBLE_DEVICES.
       tasks: the number of tasks on the host.
-      index: which of them, in 0..tasks-1.
+      index: the task's index, in 0..tasks-1.
 
     Returns:
       The ids of that task's GPUs, for CUDA_VISIBLE_DEVICES.
 
     Raises:
-      ClusterError: there are fewer GPUs than tasks, or a rest remains.
+      ClusterError: the GPUs are fewer than the tasks, or do not divide evenly.
     """
     ids = tuple(map(str, range(gpus))) if isinstance(gpus, int) else tuple(gpus)
     share, rest = divmod(len(ids), tasks)
@@ -158,17 +158,17 @@ def divide_gpus(gpus: int | Sequence[str], tasks: int, index: int) -> tuple[str,
 
 
 def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...] | None:
-    """Divide the cores of one host evenly and in order among its tasks, and leave out a rest.
+    """Divides the cores of one host evenly and in order among its tasks; a remainder is left out.
 
-    Tasks that step together and share cores wait for one another: on two cores, two workers of a small model were 1.4
-    to 1.7 times as fast with a core each.
+    Synchronous tasks that share cores wait for one another: on two cores, two workers of a small model were 1.4 to 1.7
+    times as fast with one core each.
 
     Args:
       cores: the numbers of the cores.
       tasks: the number of tasks on the host.
 
     Returns:
-      Each task's cores; None with fewer cores than tasks.
+      Each task's cores; None where there are fewer cores than tasks.
     """
     share = len(cores) // tasks
     if not share:
@@ -177,17 +177,17 @@ def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...
 
 
 def hosts_of(addresses: Iterable[str]) -> frozenset[str]:
-    """Gives the hosts among addresses host:port."""
+    """Returns the hosts of addresses "host:port"."""
     return frozenset(address.rpartition(":")[0] for address in addresses)
 
 
 def processors() -> int:
-    """Count the processors that this process may use: as many threads TensorFlow takes by itself."""
+    """Counts the processors that this process may use, which is TensorFlow's default number of threads."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def core_shares(tasks: int) -> tuple[tuple[int, ...], ...] | None:
-    """Divide the cores that this process may use among so many tasks; None where each is to have all."""
+    """Returns the cores that this process may use, divided among `tasks` tasks; None where each task uses all."""
     if tasks == 1 or not hasattr(os, "sched_getaffinity"):
         return None
     return divide_cores(sorted(os.sched_getaffinity(0)), tasks)
@@ -201,18 +201,16 @@ def _read_tf_config(environ: Mapping[str, str]) -> Cluster | None:
             'Write {"cluster": {"worker": ["host:port"]}, "task": {"type": "worker", "index": 0}}.'
         )
     if config.get("rpc_layer") not in (None, "grpc"):
-        raise ClusterError(
-            f"TF_CONFIG: rpc_layer is {_show(config['rpc_layer'])}, but workers speak grpc. Leave it out."
-        )
+        raise ClusterError(f"TF_CONFIG: rpc_layer is {_show(config['rpc_layer'])}, but workers use grpc. Leave it out.")
     jobs, task = config.get("cluster"), config.get("task")
-    if jobs in (None, {}):  # For TensorFlow too an empty cluster is a single process.
+    if jobs in (None, {}):  # TensorFlow too takes an empty cluster for a single process.
         if task not in (None, {}):
             raise ClusterError(
                 "TF_CONFIG: it names a task, but no cluster. "
                 'Add "cluster": {"worker": ["host:port", ...]}, or unset TF_CONFIG to train alone.'
             )
         return None
-    # The jobs first: what is wrong with the task is said in terms of them.
+    # The jobs first, because the messages about the task name them.
     _check_jobs(jobs, "TF_CONFIG")
     return Cluster(jobs, _make_task(task))
 
@@ -230,7 +228,7 @@ def _read_slurm(environ: Mapping[str, str]) -> Cluster | None:
     return Cluster({"worker": step.addresses}, Task("worker", step.rank), "Slurm", gpus)
 
 
-# The first variable that is set decides, also where its reader finds no cluster.
+# The first variable that is set decides, even where its reader finds no cluster.
 _READERS: tuple[tuple[str, Callable[[Mapping[str, str]], Cluster | None]], ...] = (
     ("TF_CONFIG", _read_tf_config),
     ("SLURM_JOB_ID", _read_slurm),
@@ -262,7 +260,7 @@ def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ClusterError(f"TF_CONFIG: the key {_show(twice)} comes twice. Keep one of them.")
+        raise ClusterError(f"TF_CONFIG: the key {_show(twice)} appears twice. Keep one of them.")
     return result
 
 
@@ -328,7 +326,7 @@ def _check_job(job: Any, addresses: Any, source: str) -> None:
     if not isinstance(addresses, list | tuple):
         raise ClusterError(
             f"{source}: cluster.{job} is {_show(addresses)}, not a list. "
-            'Write ["host:port", ...], also for one address.'
+            'Write ["host:port", ...], even for one address.'
         )
     if not addresses:
         raise ClusterError(f"{source}: cluster.{job} is an empty list. Add its addresses, or remove cluster.{job}.")
@@ -356,7 +354,7 @@ def _check_task(task: Task, jobs: Mapping[str, Sequence[str]], source: str) -> N
     valid = f"0..{count - 1}" if count > 1 else "0"
     if task.index is None:
         raise ClusterError(f"{source}: task.index is missing. Use {valid}.")
-    if type(task.index) is not int:  # True is an int to Python, and no index to anyone.
+    if type(task.index) is not int:  # True is an int in Python.
         raise ClusterError(f"{source}: task.index is {_show(task.index)}, not an integer. Use {valid}.")
     if not 0 <= task.index < count:
         raise ClusterError(
@@ -368,7 +366,7 @@ def _check_task(task: Task, jobs: Mapping[str, Sequence[str]], source: str) -> N
 def _check_host(host: str, what: str) -> str:
     if host.startswith("[") and host.endswith("]"):
         try:
-            # The lower-case, shortest form: two spellings of one address are then equal.
+            # The shortest, lower-case form, so that two spellings of one address are equal.
             return str(ipaddress.IPv6Address(host[1:-1]))
         except ValueError:
             raise ClusterError(f'{what}, whose brackets hold no IPv6 address. Write it like "[::1]:2222".') from None
@@ -382,7 +380,7 @@ def _check_host(host: str, what: str) -> str:
 
 
 def _show(value: object) -> str:
-    """Return a value as short ASCII JSON: safe to print whatever came."""
+    """Returns a value as short ASCII JSON, which is safe to print."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list | tuple):

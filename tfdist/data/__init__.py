@@ -1,4 +1,4 @@
-"""Data sets by name or by kind. Loaded on first use (PEP 562), and TensorFlow with them."""
+"""Data sets by name or by kind. Each public name, and TensorFlow with it, is loaded on first use (PEP 562)."""
 
 import importlib
 
@@ -21,7 +21,7 @@ _HOMES = {
 }
 _MODULES = ("augment",)
 
-__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604  (strings, all of them)
+__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604  (the names are strings)
 
 
 def __getattr__(name):

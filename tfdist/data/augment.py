@@ -1,9 +1,9 @@
-"""Augmentation: each row draws from its own seed, so that any number of replicas gives the same.
+"""Augmentation: each row draws from its own seed, so that the result is the same on any number of replicas.
 
     train = train.map(augment.on_images(augment.flip(), augment.pad_crop(4)))
 
 Each function here makes a function (images float32 (B, H, W, C), seeds int64 (B, 2)) → images; B
-may be 0. The first one may take encoded images, of a source loaded with `encoded=True`:
+may be 0. The first function may take the encoded images of a source loaded with `encoded=True`:
 
     train = train.map(augment.on_images(augment.decode_resized_crop((224, 224), flip=True)))
 """
@@ -15,14 +15,14 @@ from tfdist.data import pixels
 from tfdist.internals.access.tracing import as_written, converted
 from tfdist.ops import hashing
 
-# One stream a kind: else a row's flip would tell its crop.
+# Each kind has its own stream of random numbers: otherwise a row's flip and its crop would depend on each other.
 _FLIP, _CROP, _RESIZED_CROP = 11, 12, 13
 
 
 def on_images(*functions):
-    """Makes a transform for `Source.map`: the functions in turn, on the batch's first part."""
+    """Makes a transform for `Source.map` that applies the functions in turn to the batch's first part."""
 
-    # A user's own may be among them.
+    # Functions of the user's own may need AutoGraph.
     functions = [converted(function) for function in functions]
 
     @as_written
@@ -36,12 +36,12 @@ def on_images(*functions):
 
 
 def flip():
-    """Mirrors left and right every second image, by chance."""
+    """Mirrors images left to right, each with probability 1/2."""
 
     @as_written
     def apply(images, seeds):
         coin = _coin(seeds)
-        # Of three dimensions, and choosing whole rows: TensorFlow has quick kernels for these two alone.
+        # Three dimensions, and a choice of whole rows: TensorFlow has fast kernels only for these two.
         lines = tf.reshape(images, tf.concat([[-1], tf.shape(images)[2:]], axis=0))
         mirrored = tf.reshape(tf.reverse(lines, [1]), tf.shape(images))
         return tf.ensure_shape(tf.compat.v1.where(coin, mirrored, images), images.shape)
@@ -50,12 +50,12 @@ def flip():
 
 
 def _coin(seeds):
-    """Says which images are mirrored: bool (B,)."""
+    """Returns which images are mirrored: bool (B,)."""
     return hashing.uniforms(seeds, 1, stream=_FLIP)[:, 0] < 0.5
 
 
 def pad_crop(padding):
-    """Pads with zeros on all sides and cuts the old size out at a random place.
+    """Pads with zeros on all sides and crops to the old size at a random place.
 
     He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2, for CIFAR-10.
     """
@@ -76,8 +76,8 @@ def pad_crop(padding):
 def resized_crop(size, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
     """Cuts out a part of random area and proportion, and resizes it bilinearly.
 
-    Szegedy et al., "Going Deeper with Convolutions", 2015, section 6. A part that would stand over
-    is cut to the image, where others draw again.
+    Szegedy et al., "Going Deeper with Convolutions", 2015, section 6. A part that would extend beyond
+    the image is cut to the image; other implementations draw again.
 
     Args:
         size: (height, width) of the result.
@@ -99,11 +99,11 @@ def decode_resized_crop(size, *, flip=False, area=(0.08, 1.0), ratio=(3 / 4, 4 /
     """Decodes a part of random area and proportion, and resizes it bilinearly: `resized_crop` of encoded images.
 
     Of a JPEG, only the blocks of that part are decoded. The part has whole pixels. An image that cannot be decoded ends
-    the run with TensorFlow's message, which does not say where it lay; loaded without `encoded`, it is named.
+    the run with TensorFlow's message, which does not name the file; a source loaded without `encoded` names it.
 
     Args:
         size: (height, width) of the result.
-        flip: mirror the parts that `flip()` would mirror, but before they are resized, which is quicker.
+        flip: mirror the parts that `flip()` would mirror, but before they are resized, which is faster.
         area: least and greatest share of the image.
         ratio: least and greatest width / height.
 
@@ -135,11 +135,11 @@ def decode_resized_crop(size, *, flip=False, area=(0.08, 1.0), ratio=(3 / 4, 4 /
 
 
 def _window(sides, place, shape):
-    """Gives the part of an image to cut out, in whole pixels.
+    """Returns the part of an image to cut out, in whole pixels.
 
     Args:
         sides: float32 (2,), (height, width) for an image of area 1.
-        place: float32 (2,) in [0, 1), where in the room that is left.
+        place: float32 (2,) in [0, 1), the position within the space that is left.
         shape: int32 (2,), (height, width) of the image.
 
     Returns:
@@ -153,7 +153,7 @@ def _window(sides, place, shape):
 
 
 def _boxes(draws, images, area, ratio):
-    """Gives random boxes for `tf.image.crop_and_resize`, float32 (B, 4)."""
+    """Returns random boxes for `tf.image.crop_and_resize`, float32 (B, 4)."""
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     share = area[0] + draws[0] * (area[1] - area[0])
     low, high = np.log(ratio)
@@ -165,14 +165,14 @@ def _boxes(draws, images, area, ratio):
 
 
 def normalise(mean, std):
-    """Subtracts a mean and divides by a standard deviation, one of each a channel."""
+    """Subtracts a mean and divides by a standard deviation, one of each per channel."""
 
     @as_written
     def apply(images, seeds):
         del seeds  # nothing random here
         _, _, width, channels = tf.unstack(tf.shape(images))
 
-        # A whole line of pixels: a dimension as short as the channels makes TensorFlow's broadcasting slow.
+        # A whole line of pixels, because TensorFlow broadcasts slowly over a dimension as short as the channels.
         def line(values):
             return tf.tile(tf.broadcast_to(tf.constant(values, tf.float32), [channels]), [width])
 

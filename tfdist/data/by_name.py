@@ -1,4 +1,4 @@
-"""Data sets by name: what `load` knows, and what can be refused before TensorFlow is loaded."""
+"""Data sets by name: what `load` accepts, and the checks that need no TensorFlow."""
 
 import difflib
 import importlib
@@ -36,25 +36,25 @@ def load(
     """Makes a source by its name.
 
     Args:
-        name: "digits", "synthetic", "images" (a folder, one sub-folder a class), "records"
-            (TFRecord files), or a name of TFDS, as "cifar10" or "imagenet2012:5.*.*".
-        split: which part of the data; of TFDS also "train[:80%]".
+        name: "digits", "synthetic", "images" (a folder, one sub-folder per class), "records"
+            (TFRecord files), or a name of TFDS, such as "cifar10" or "imagenet2012:5.*.*".
+        split: which part of the data; for TFDS also "train[:80%]".
         global_batch: rows of a step, over all replicas.
         seed: of the order, 0..2**32-1.
-        shuffle: whether each epoch has an order of its own; None for the split "train" alone.
+        shuffle: whether each epoch has an order of its own; None: only for the split "train".
         drop_remainder: leave out the last global batch if it is smaller.
         data_dir: folder of the data.
         download: whether TFDS may download what is not in data_dir.
         transform: None, or a function (batch, row_seeds) → batch, see `Source.map`.
-        **options: of the kind: those of `make_synthetic`, `from_images`, `from_records`,
+        **options: options of the kind: those of `make_synthetic`, `from_images`, `from_records`,
             `from_tfds`.
 
     Returns:
         A `Source`.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError: see `check_name`; or an option that the kind
-            does not have.
+        ValueError, FileNotFoundError, ImportError: see `check_name`; ValueError also for an option
+            that the kind does not have.
     """
     check_name(name, data_dir=data_dir, download=download)
     module, function = BUILT_IN.get(name, _TFDS)
@@ -79,15 +79,15 @@ def load(
 
 
 def names():
-    """Gives the names that come with tfdist; beside them, `load` takes every TFDS name."""
+    """Returns the names that come with tfdist; `load` also takes every TFDS name."""
     return tuple(BUILT_IN)
 
 
 def check_name(name, *, data_dir=None, download=False):
-    """Refuses what cannot be loaded, as far as that shows without TensorFlow or a download.
+    """Refuses what cannot be loaded, as far as that is known without TensorFlow or a download.
 
     Raises:
-        ValueError: a name that cannot be, or data_dir or download where they say nothing.
+        ValueError: an invalid name, or data_dir or download where they have no meaning.
         FileNotFoundError: the folder, or the data set in it, does not exist.
         ImportError: a TFDS name, and tensorflow-datasets is not installed.
     """

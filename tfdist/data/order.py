@@ -1,17 +1,17 @@
 """The order of the rows: a function of (seed, epoch), never of the number of replicas.
 
-An epoch is one permutation of the rows, cut into global batches, each cut into one slice a replica. So 1, 2
-and 4 replicas see the same global batches, and a run can go on at any step without reading what came before.
+An epoch is one permutation of the rows. It is cut into global batches, and each of them into one slice per replica.
+So 1, 2 and 4 replicas see the same global batches, and a run can go on at any step without reading earlier rows.
 """
 
 import numpy as np
 
 
 def permutation(seed, epoch, rows, *, shuffle=True):
-    """Gives the order in which an epoch visits the rows.
+    """Returns the order in which an epoch visits the rows.
 
-    The order is the argsort of the Philox stream keyed by (seed, epoch): NumPy promises that stream for good, while
-    `Generator.permutation` may change between its versions, and an order must outlive an upgrade.
+    The order is the argsort of the Philox stream keyed by (seed, epoch), because an order must survive an upgrade:
+    NumPy guarantees that stream, while `Generator.permutation` may change between versions.
 
     Args:
         seed: whole number ≥ 0, the run's seed.
@@ -34,22 +34,22 @@ def steps_per_epoch(rows, global_batch, *, drop_remainder=False):
 
 
 def batch_bounds(rows, global_batch, step):
-    """Gives (start, stop) of a step's global batch within the epoch's order."""
+    """Returns (start, stop) of a step's global batch within the epoch's order."""
     start = step * global_batch
     return start, min(start + global_batch, rows)
 
 
 def replica_bounds(batch_rows, replicas, replica):
-    """Gives (start, stop) of a replica's slice of a global batch.
+    """Returns (start, stop) of a replica's slice of a global batch.
 
-    Slices are contiguous and differ by at most one row; with fewer rows than replicas some are empty. Plain
-    arithmetic, so the same expression serves on Python numbers and on TensorFlow's tensors.
+    Slices are contiguous, and their lengths differ by at most one row; with fewer rows than replicas some are empty.
+    The expression is plain arithmetic, so it works on Python numbers and on TensorFlow's tensors.
     """
     return batch_rows * replica // replicas, batch_rows * (replica + 1) // replicas
 
 
 def replica_rows(seed, epoch, step, *, rows, global_batch, replicas, replica, shuffle=True):
-    """Gives the rows that one replica trains on in one step: int64 array, possibly of length 0."""
+    """Returns the rows that one replica trains on in one step: int64 array, possibly of length 0."""
     start, stop = batch_bounds(rows, global_batch, step)
     low, high = replica_bounds(stop - start, replicas, replica)
     return permutation(seed, epoch, rows, shuffle=shuffle)[start + low : start + high]

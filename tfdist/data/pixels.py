@@ -18,7 +18,7 @@ def resize(images, size, *, keep_aspect=False):
     Args:
         images: whole numbers, or floats in 0..1.
         size: (height, width).
-        keep_aspect: cut the sides off first, so that the centre keeps its proportions.
+        keep_aspect: cut the sides off first, so that the centre keeps its aspect ratio.
     """
     images = to_floats(images)
     if keep_aspect:
@@ -35,7 +35,7 @@ def _centre(images, size):
 
 
 def decode_part(data, window):
-    """Decodes a part of one PNG, JPEG, BMP or GIF (its first frame); of a JPEG no more than that part.
+    """Decodes a part of one PNG, JPEG, BMP or GIF (its first frame); of a JPEG, only that part is decoded.
 
     Args:
         data: string (), the encoded image.
@@ -64,7 +64,7 @@ def decode(data, size, *, where, channels=3, keep_aspect=False):
     Args:
         data: string (), the encoded image.
         size: (height, width).
-        where: string (), what the error calls this image.
+        where: string (), the name of this image in the error.
         channels: 3 for RGB, 1 for grey.
         keep_aspect: see `resize`.
 
@@ -72,7 +72,7 @@ def decode(data, size, *, where, channels=3, keep_aspect=False):
         float32 (*size, channels) in 0..1.
 
     Raises:
-        tf.errors.InvalidArgumentError: the bytes are no image; names `where`.
+        tf.errors.InvalidArgumentError: the bytes are not an image; the message names `where`.
     """
 
     def attempt(data):
@@ -81,10 +81,10 @@ def decode(data, size, *, where, channels=3, keep_aspect=False):
         image = image if channels == 3 else tf.image.rgb_to_grayscale(image)
         return resize(image, size, keep_aspect=keep_aspect), True
 
-    # A graph has no try. But a data set of one image can drop its error; what is behind then tells.
+    # A graph has no `try`, but a data set of one image can drop its error: the next element then shows the failure.
     failed = tf.data.Dataset.from_tensors((tf.zeros((*size, channels)), False))
     attempts = tf.data.Dataset.from_tensors(data).map(as_written(attempt)).ignore_errors().concatenate(failed)
     image, decoded = attempts.take(1).get_single_element()
-    message = tf.strings.join([where, ": cannot be decoded as an image. Mend it or remove it."])
+    message = tf.strings.join([where, ": cannot be decoded as an image. Repair it or remove it."])
     with tf.control_dependencies([tf.debugging.Assert(decoded, [message])]):
         return tf.identity(image)

@@ -1,4 +1,4 @@
-"""What each worker will read in an epoch, in words. Counts only: no TensorFlow."""
+"""The text that describes what each worker reads in an epoch. It needs no TensorFlow."""
 
 from tfdist.data import order
 from tfdist.process.errors import UsageError
@@ -19,15 +19,15 @@ def worker_rows(rows, global_batch, *, replicas, workers, worker, drop_remainder
 
 
 def describe(source, *, replicas, workers=1):
-    """Tells rows, steps and files of an epoch, for all and for each worker.
+    """Describes the rows, steps and files of an epoch, in all and for each worker.
 
     Args:
         source: a `Source`.
         replicas: number of replicas in sync, over all workers.
-        workers: number of workers, each with as many replicas.
+        workers: number of workers, each with the same number of replicas.
 
     Returns:
-        One line for all, then one a worker.
+        One line for all workers together, then one per worker.
     """
     if replicas % workers:
         raise UsageError(f"{source.name}: {replicas} replicas on {workers} workers. Use a multiple of {workers}.")

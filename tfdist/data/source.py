@@ -1,4 +1,4 @@
-"""A data set as tfdist sees it: rows in an order, cut into global batches, one slice a replica."""
+"""A data set as tfdist sees it: rows in an order, cut into global batches with one slice per replica."""
 
 import dataclasses
 import functools
@@ -18,24 +18,24 @@ from tfdist.process.errors import UsageError
 
 
 class Reader(Protocol):
-    """Where the rows come from; knows nothing of replicas.
+    """The origin of the rows; it is independent of the replicas.
 
     `items` stands for rows not yet decoded: their numbers, file names or serialized records. A worker slices items
     and decodes only its own.
 
-    Where items are row numbers and `decode` does nothing but pick rows from memory, a reader may have a method
-    `tensors()`, which gives all rows, nested tensors (rows, ...) or None, for the step to pick; or None in their place.
+    Where items are row numbers and `decode` only picks rows from memory, a reader may have a method `tensors()`, which
+    returns all rows for the step to pick from: nested tensors (rows, ...) or None; or None in place of the whole.
 
     Attributes:
         rows: rows in an epoch.
-        files: the files that every worker reads whole; empty where rows are reached one by one.
+        files: the files that every worker reads whole; empty where rows are read by number.
     """
 
     rows: int
     files: tuple[str, ...]
 
     def global_batches(self, epoch, step, plan) -> tf.data.Dataset:
-        """Gives the items of an epoch's global batches from `step` on: nested tensors (G, ...)."""
+        """Returns the items of an epoch's global batches from `step` on: nested tensors (G, ...)."""
 
     def decode(self, items):
         """Turns items (B, ...), B ≥ 0, into a batch: nested tensors whose first dimension is B."""
@@ -57,21 +57,21 @@ class Plan:
         return order.steps_per_epoch(self.rows, self.global_batch, drop_remainder=self.drop_remainder)
 
     def order(self, epoch):
-        """Gives an epoch's order of the rows: int64 array (rows,)."""
+        """Returns an epoch's order of the rows: int64 array (rows,)."""
         return order.permutation(self.seed, epoch, self.rows, shuffle=self.shuffle)
 
     def permutation(self, epoch):
-        """Gives an epoch's order of the rows as a tensor, int64 of shape (rows,), for a traced `epoch`."""
+        """Returns an epoch's order of the rows as a tensor, int64 of shape (rows,), for a traced `epoch`."""
 
-        # Once an epoch, in the input pipeline's own thread: the price of one definition, in NumPy, for all.
+        # NumPy runs in the input pipeline once an epoch, so that `order` stays the only definition of the order.
         result = tf.numpy_function(self.order, [epoch], tf.int64, stateful=False)
         return tf.ensure_shape(result, (self.rows,))
 
     def row_seeds(self, epoch, step, low, high):
-        """Gives one seed a row for `tf.random.stateless_*`: int64 (B, 2).
+        """Returns one seed a row for `tf.random.stateless_*`: int64 (B, 2).
 
-        Made of (seed, epoch) and the row's place in the epoch's order, so that augmentation is the same however many
-        replicas share the batch.
+        The seed depends on (seed, epoch) and the row's place in the epoch's order, so that augmentation is the same for
+        any number of replicas.
         """
         place = step * self.global_batch + tf.range(low, high, dtype=tf.int64)
         run = tf.fill(tf.shape(place), self.seed + tf.cast(epoch, tf.int64) * 2**32)
@@ -80,11 +80,11 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An unsharded data set with its order: lazy, cheap, usable outside any scope.
+    """An unsharded data set with its order: it is lazy and cheap, and can be made outside any scope.
 
     Attributes:
-        name: how messages call it.
-        reader: where the rows come from.
+        name: its name in messages.
+        reader: the `Reader` of its rows.
         plan: global batch, seed, shuffling.
         transform: None, or a function (batch, row_seeds) → batch, row_seeds int64 (B, 2).
         classes: number of classes, where there are any.
@@ -114,7 +114,7 @@ class Source:
         return self.plan.steps
 
     def form(self, replicas):
-        """Gives the `Form` of the batches on so many replicas."""
+        """Returns the `Form` of the batches on a number of replicas."""
         start, stop = order.batch_bounds(self.rows, self.global_batch, self.cardinality - 1)
         uneven = stop - start < self.global_batch or self.global_batch % replicas > 0
         return Form(
@@ -126,11 +126,11 @@ class Source:
     def element_spec(self):
         """Nested `tf.TensorSpec`s of a batch, the first dimension None; None for what is absent."""
         rows = self._rows_in_memory()
-        # A pipeline takes longer to be made than a short epoch to be trained on.
+        # Making a pipeline takes longer than training for a short epoch.
         return self.dataset().element_spec if rows is None else open_specs(rows)
 
     def map(self, transform):
-        """Gives the same source with one more function (batch, row_seeds) → batch behind the others."""
+        """Returns the same source with one more function (batch, row_seeds) → batch after the others."""
         if self.transform is None:
             return dataclasses.replace(self, transform=transform)
         first, second = converted(self.transform), converted(transform)
@@ -138,14 +138,14 @@ class Source:
         return dataclasses.replace(self, transform=both)
 
     def dataset(self, epoch=0):
-        """Gives one epoch of global batches as a plain `tf.data.Dataset`, for one device or a look."""
+        """Returns one epoch of global batches as a plain `tf.data.Dataset`, for one device or for inspection."""
         count = self.cardinality
         batches = self.local_batches(delivery.Places(replicas=1, first=0, own=1), epoch=epoch, step=0)
         whole = batches.take(count).map(as_written(lambda share: share.batch))
         return whole.apply(tf.data.experimental.assert_cardinality(count))
 
     def first_rows(self, count=8):
-        """Gives the first rows of the first epoch, at most so many."""
+        """Returns the first rows of the first epoch, at most `count`."""
         items = next(iter(self.reader.global_batches(0, 0, self.plan)))
         return self.reader.decode(tf.nest.map_structure(lambda part: part[:count], items))
 
@@ -158,8 +158,8 @@ class Source:
             step: the first step of the epoch to yield.
 
         Yields:
-            Nested values for `strategy.run`: replica r holds its rows of the global batch, possibly none. (TensorFlow's
-            convolutions fail on none on CPUs: where the last batch has fewer rows than there are replicas, drop it.)
+            Nested values for `strategy.run`: replica r holds its rows of the global batch, possibly none. (On CPUs,
+            TensorFlow's convolutions fail on zero rows: drop a last batch that has fewer rows than replicas.)
         """
         reading = self.deliver(strategy, epoch, step)()
         program = delivery.own_rows(strategy, reading.taker).get_concrete_function(reading.element_spec)
@@ -169,7 +169,8 @@ class Source:
     def deliver(self, strategy, epoch=0, step=0):
         """Makes a function () → a `delivery.Reading` from this place on.
 
-        Endless, since finite data sets cost a vote among the workers at each step: the caller counts.
+        The reading is endless and the caller counts the steps, because a finite data set costs a vote among the workers
+        at each step.
         """
         if self.is_in_memory(strategy):
             places = delivery.own_places(strategy, self.global_batch if self.static_shapes else None)
@@ -177,16 +178,16 @@ class Source:
         return delivery.deliver_shares(strategy, lambda places: self.local_batches(places, epoch=epoch, step=step))
 
     def is_in_memory(self, strategy):
-        """Says whether the replicas pick their rows themselves, with no pipeline beside them: for now on CPUs alone."""
+        """Returns whether the replicas pick their rows themselves, without a pipeline: for now only on CPUs."""
         return runtime.is_on_cpus(strategy) and self._rows_in_memory() is not None
 
     def _rows_in_memory(self):
-        """Gives nested tensors (rows, ...) if a batch is nothing but some of them, else None."""
+        """Returns nested tensors (rows, ...) if each batch only picks some of these rows, else None."""
         tensors = getattr(self.reader, "tensors", None)
         return tensors() if tensors and self.transform is None else None
 
     def local_batches(self, places, *, epoch, step):
-        """Gives the endless `tf.data.Dataset` of one worker: in each element a `Share` for each of its replicas.
+        """Returns the endless `tf.data.Dataset` of one worker: in each element a `Share` for each of its replicas.
 
         Args:
             places: the worker's `delivery.Places`.
@@ -232,7 +233,7 @@ def make_source(
     transform=None,
     classes=None,
 ):
-    """Checks the numbers and makes a `Source`.
+    """Checks the arguments and makes a `Source`.
 
     Raises:
         ValueError: no rows, a global batch below 1, a seed out of range, or every row dropped.
@@ -246,7 +247,7 @@ def make_source(
     plan = Plan(reader.rows, global_batch, seed, shuffle, drop_remainder)
     if plan.steps == 0:
         raise UsageError(
-            f"{name}: drop_remainder leaves no batch, for {reader.rows} rows are fewer than "
+            f"{name}: drop_remainder leaves no batch, because {reader.rows} rows are fewer than "
             f"global_batch={global_batch}. Use a smaller global_batch."
         )
     return Source(name, reader, plan, transform, classes)

@@ -1,1 +1,1 @@
-"""What `python -m tfdist.doctor` looks at: facts are read in one place, and judged in another, purely."""
+"""`python -m tfdist.doctor`: some modules read facts about the machine, and pure functions judge them."""

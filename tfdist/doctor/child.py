@@ -1,4 +1,4 @@
-"""`python -m tfdist.doctor.child`: does what needs TensorFlow, one JSON object a line in and out."""
+"""`python -m tfdist.doctor.child`: runs commands that need TensorFlow; requests and answers are lines of JSON."""
 
 import faulthandler
 import json
@@ -6,12 +6,12 @@ import os
 import sys
 import time
 
-# The real thing sums many tensors of middling size; each of these is 1 MiB.
+# As in training, many tensors of medium size are summed: 1 MiB each.
 _PIECE = 2**18
 
 
 def load():
-    """Loads TensorFlow and Keras; tells versions and devices, without starting the runtime."""
+    """Loads TensorFlow and Keras, and returns versions and devices, without starting the runtime."""
     import keras
     import tensorflow as tf
 
@@ -28,14 +28,14 @@ def load():
 
 
 def all_reduce(pieces, repeats):
-    """Sums known numbers over all replicas, in the way of the gradients; all workers must do so at once.
+    """Sums known numbers over all replicas, as training sums gradients; all workers must do so at the same time.
 
     Args:
         pieces: number of tensors of 1 MiB.
-        repeats: how often, after a first time that does not count.
+        repeats: number of timed sums, after a warm-up.
 
     Returns:
-        replicas, bytes, the shortest time in seconds, and the largest error of a sum.
+        A dict: the number of replicas, the bytes, the shortest time in seconds, and the largest error of a sum.
     """
     import tensorflow as tf
 
@@ -50,7 +50,7 @@ def all_reduce(pieces, repeats):
     def part():
         rank = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
         sums = sum_over_replicas([(pattern + i) * (rank + 1) for i in range(pieces)])
-        # Whole numbers, small enough for float32: 1 + … + N times the pattern, and nothing is rounded.
+        # 1 + … + N times the pattern: whole numbers that float32 represents exactly.
         wanted = [(pattern + i) * (count * (count + 1) // 2) for i in range(pieces)]
         return tf.reduce_max([tf.reduce_max(tf.abs(a - b)) for a, b in zip(sums, wanted, strict=True)])
 
@@ -63,13 +63,13 @@ def all_reduce(pieces, repeats):
         start = time.perf_counter()
         errors.append(float(program().numpy()))
         times.append(time.perf_counter() - start)
-    # Whoever is done first would leave the others alone in their last sum.
+    # Otherwise the first worker to finish could end while the others are still in their last sum.
     time.sleep(1)
     return {"replicas": count, "bytes": 4 * _PIECE * pieces, "seconds": min(times[1:]), "wrong_by": max(errors)}
 
 
 def dataset(name, split, data_dir, global_batch, replicas, workers):
-    """Opens a data set, and tells what each worker would read."""
+    """Opens a data set, and returns what each worker would read."""
     from tfdist import data
 
     source = data.load(name, split=split, data_dir=data_dir, global_batch=global_batch)
@@ -83,16 +83,16 @@ COMMANDS = {"load": load, "all_reduce": all_reduce, "dataset": dataset}
 
 
 def main():
-    """Answers until the input ends."""
-    # Libraries print; the answers have a way of their own.
+    """Answers requests until the input ends."""
+    # Libraries print to stdout, so the answers get a file descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        wish = json.loads(line)
-        # The parent kills what is late; this is for a parent that was killed itself.
-        faulthandler.dump_traceback_later(wish["deadline_seconds"] + 10, exit=True)
+        request = json.loads(line)
+        # The parent kills a late child; this ends the child if the parent itself was killed.
+        faulthandler.dump_traceback_later(request["deadline_seconds"] + 10, exit=True)
         try:
-            answer = COMMANDS[wish["command"]](**wish["values"])
+            answer = COMMANDS[request["command"]](**request["values"])
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         faulthandler.cancel_dump_traceback_later()

@@ -1,4 +1,4 @@
-"""`python -m tfdist.doctor`: is all well for a run, here and between the workers? Green, yellow and red lines."""
+"""`python -m tfdist.doctor`: checks this machine, and the ways between the workers, before a run."""
 
 import argparse
 import os
@@ -20,73 +20,75 @@ from tfdist.process.log import is_terminal
 from tfdist.run import manifest
 from tfdist.run.rundir import RunDir
 
-DESCRIPTION = """Looks at what a run needs: versions, devices, memory, disk. In a cluster (TF_CONFIG, or a Slurm step)
-also at names, ports and the other workers, with a real all-reduce among them: start it on every worker at once. Exit
-code 1 says that something is red."""
+DESCRIPTION = """Checks what a run needs: versions, devices, memory, disk. In a cluster (TF_CONFIG, or a Slurm step) it
+also checks names, ports and the other workers, and runs an all-reduce among them: start it on every worker at the same
+time. The exit code is 1 if any line is red."""
 
 
 def main(arguments=None):
-    """Runs the command line; returns the exit code."""
-    wishes = read_arguments(arguments)
+    """Runs the command line, and returns the exit code."""
+    options = read_arguments(arguments)
     found = []
     try:
-        for line in examine(wishes):
+        for line in examine(options):
             found.append(line)
-            if not wishes.json:
+            if not options.json:
                 print(render(line, colours=is_terminal() and not os.environ.get("NO_COLOR")), flush=True)
     except KeyboardInterrupt:
         return INTERRUPTED
-    if wishes.json:
+    if options.json:
         print(to_json(found))
     return 0 if is_well(found) else 1
 
 
 def read_arguments(arguments=None):
-    """Reads a command line; exits with code 2 and a message where it is wrong."""
+    """Reads a command line; exits with code 2 and a message if it is wrong."""
     parser = argparse.ArgumentParser("python -m tfdist.doctor", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("run_dir", nargs="?", help="a run's folder: its checkpoints are verified")
-    parser.add_argument("--dataset", help="a name for tfdist.data.load: what each worker would read")
-    parser.add_argument("--split", default="train", help="its split (train)")
+    parser.add_argument("run_dir", nargs="?", help="a run's folder, whose checkpoints are verified")
+    parser.add_argument("--dataset", help="a name for tfdist.data.load: prints what each worker would read")
+    parser.add_argument("--split", default="train", help="the split of the data set (train)")
     parser.add_argument("--data_dir", help="the folder that holds the data set")
     batch = DEFAULT_GLOBAL_BATCH
     parser.add_argument("--global_batch", type=int, default=batch, help=f"rows of a step, over all replicas ({batch})")
-    parser.add_argument("--timeout_seconds", type=float, default=120.0, help="for each step that waits (120)")
+    parser.add_argument(
+        "--timeout_seconds", type=float, default=120.0, help="time limit for each check that waits (120)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    wishes = parser.parse_args(arguments)
-    if wishes.data_dir is not None and wishes.dataset is None:
-        parser.error("--data_dir needs --dataset: the name of what lies there.")
-    if not wishes.timeout_seconds > 0:
-        parser.error(f"--timeout_seconds is {wishes.timeout_seconds:g}. Use a number above 0.")
-    if wishes.global_batch < 1:
-        parser.error(f"--global_batch is {wishes.global_batch}. Use 1 or more.")
-    return wishes
+    options = parser.parse_args(arguments)
+    if options.data_dir is not None and options.dataset is None:
+        parser.error("--data_dir needs --dataset. Give the name of the data set in that folder.")
+    if not options.timeout_seconds > 0:
+        parser.error(f"--timeout_seconds is {options.timeout_seconds:g}. Use a number above 0.")
+    if options.global_batch < 1:
+        parser.error(f"--global_batch is {options.global_batch}. Use 1 or more.")
+    return options
 
 
-def examine(wishes):
-    """Yields the `Line`s one by one: first what can be told without TensorFlow."""
+def examine(options):
+    """Yields the `Line`s one by one; those that need no TensorFlow come first."""
     versions = read_versions() | {"python": platform.python_version()}
-    yield from _look_at_machine(versions, wishes.run_dir)
+    yield from _check_machine(versions, options.run_dir)
     environ = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     try:
         cluster = read_cluster(os.environ)
     except ClusterError as error:
         yield fail_with("cluster", error)
-        # What can be looked at without one still is.
+        # The checks that need no cluster still run.
         cluster, environ["TF_CONFIG"] = None, "{}"
     else:
         yield network.check_cluster(cluster)
     if cluster:
-        yield from _look_at_network(cluster)
+        yield from _check_network(cluster)
         environ |= cluster.environment() | plan_bypass(os.environ, cluster.workers)
     yield network.check_proxies(os.environ, cluster.workers if cluster else ())
-    if wishes.run_dir:
-        yield from _look_at_run(wishes.run_dir)
+    if options.run_dir:
+        yield from _check_run(options.run_dir)
     installed = bool(versions["tensorflow"] and versions["keras"])
     with Helper(environ) as helper:
-        yield from _look_at_tensorflow(wishes, cluster, environ, helper if installed else None)
+        yield from _check_tensorflow(options, cluster, environ, helper if installed else None)
 
 
-def _look_at_machine(versions, run_dir):
+def _check_machine(versions, run_dir):
     for name in machine.FLOORS:
         yield machine.check_version(name, versions[name])
     yield from machine.check_distributions([name for name in TENSORFLOW if version_of(name)])
@@ -96,7 +98,7 @@ def _look_at_machine(versions, run_dir):
     yield machine.check_disk(facts.read_disk(run_dir or "."))
 
 
-def _look_at_network(cluster):
+def _check_network(cluster):
     hosts = network.read_hosts(cluster.workers)
     own_host, _ = split_address(cluster.address)
     own = not isinstance(hosts[own_host], str) and network.is_own(hosts[own_host])
@@ -104,14 +106,14 @@ def _look_at_network(cluster):
     yield network.check_port(cluster)
 
 
-def _look_at_run(run_dir):
+def _check_run(run_dir):
     if not os.path.isdir(run_dir):
         return [Line(FAIL, "checkpoints", f"there is no folder {run_dir}", "Give the folder of a run, as runs/name-1.")]
     return trials.checkpoint_lines(manifest.inspect(RunDir(pathlib.Path(run_dir))))
 
 
-def _look_at_tensorflow(wishes, cluster, environ, helper):
-    seconds = wishes.timeout_seconds
+def _check_tensorflow(options, cluster, environ, helper):
+    seconds = options.timeout_seconds
     loaded = {"error": "not installed"}
     if helper:
         loaded = helper.ask("load", deadline_seconds=seconds)
@@ -121,43 +123,43 @@ def _look_at_tensorflow(wishes, cluster, environ, helper):
         yield machine.check_devices(loaded, count_gpus(environ), environ.get("CUDA_VISIBLE_DEVICES"))
     several = gpus > 1
     if cluster and cluster.size > 1:
-        # Also where TensorFlow does not load: the others wait for this worker, and hear of it.
-        line = _meet(wishes, cluster, environ, loads)
+        # Also where TensorFlow does not load, because the others wait for this worker and must learn of it.
+        line = _meet(options, cluster, environ, loads)
         yield line
         several = line.level == OK
     if several and loads:
         yield trials.check_all_reduce(helper.ask("all_reduce", deadline_seconds=seconds, pieces=16, repeats=5))
-    if wishes.dataset and loads:
-        yield from _look_at_dataset(wishes, cluster, gpus, helper)
+    if options.dataset and loads:
+        yield from _check_dataset(options, cluster, gpus, helper)
 
 
-def _meet(wishes, cluster, environ, loads):
-    """Meets the other workers."""
-    config = {"dataset": wishes.dataset, "split": wishes.split, "global_batch": wishes.global_batch}
+def _meet(options, cluster, environ, loads):
+    """Meets the other workers, and returns the `Line` about them."""
+    config = {"dataset": options.dataset, "split": options.split, "global_batch": options.global_batch}
     hello = {"command": "tfdist.doctor", "tensorflow": "loads" if loads else "does not load"}
     hello |= fingerprint(config, environ=environ)
     try:
-        meet(cluster, hello, timeout_seconds=wishes.timeout_seconds, environ=environ)
+        meet(cluster, hello, timeout_seconds=options.timeout_seconds, environ=environ)
     except RendezvousError as error:
         return fail_with("workers", error)
     return Line(OK, "workers", f"all {cluster.size} are here, with the same versions, code and devices")
 
 
-def _look_at_dataset(wishes, cluster, gpus, helper):
+def _check_dataset(options, cluster, gpus, helper):
     workers = cluster.size if cluster else 1
     replicas = workers * max(1, gpus)
     try:
-        data.check_name(wishes.dataset, data_dir=wishes.data_dir)
+        data.check_name(options.dataset, data_dir=options.data_dir)
     except TfdistError as error:
         return [fail_with("data", error)]
     answer = helper.ask(
         "dataset",
-        deadline_seconds=wishes.timeout_seconds,
-        name=wishes.dataset,
-        split=wishes.split,
-        data_dir=wishes.data_dir,
-        global_batch=wishes.global_batch,
+        deadline_seconds=options.timeout_seconds,
+        name=options.dataset,
+        split=options.split,
+        data_dir=options.data_dir,
+        global_batch=options.global_batch,
         replicas=replicas,
         workers=workers,
     )
-    return trials.check_dataset(answer, global_batch=wishes.global_batch, replicas=replicas, workers=workers)
+    return trials.check_dataset(answer, global_batch=options.global_batch, replicas=replicas, workers=workers)

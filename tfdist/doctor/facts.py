@@ -1,4 +1,4 @@
-"""What there is on this machine, read and not judged."""
+"""Facts about this machine: they are read here, and judged elsewhere."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ OWN_CGROUP = "/proc/self/cgroup"
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Main memory in bytes; `limit` is that of the control group, None without one."""
+    """Main memory in bytes; `limit` is that of the control group, or None without one."""
 
     available: int
     total: int
@@ -25,7 +25,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Processors:
-    """Processors of the machine, those this process may use, and its quota of their time; None without one."""
+    """The processors of the machine, those that this process may use, and its quota of their time or None."""
 
     present: int
     allowed: int
@@ -34,7 +34,7 @@ class Processors:
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
-    """The place of a folder: where it was looked at, the free bytes there, and why it cannot be written, if so."""
+    """The disk below a folder: the folder that was read, the free bytes, and the reason if it cannot be written."""
 
     folder: str
     free: int
@@ -42,7 +42,7 @@ class Disk:
 
 
 def read_memory(meminfo="/proc/meminfo", cgroups=CGROUPS, own=OWN_CGROUP):
-    """Reads the `Memory`; None where the system does not tell."""
+    """Reads the `Memory`; returns None where the system does not report it."""
     if not os.path.exists(meminfo):
         return None
     values = {
@@ -52,7 +52,7 @@ def read_memory(meminfo="/proc/meminfo", cgroups=CGROUPS, own=OWN_CGROUP):
     total, available, limit = values["MemTotal"], values.get("MemAvailable", values["MemFree"]), None
     for group in own_groups("memory", cgroups, own):
         most = _read_number(group, "memory.max", "memory.limit_in_bytes")
-        # Without a limit, version 1 says a number larger than any machine.
+        # Without a limit, version 1 of control groups reports a number larger than any machine's memory.
         if most is None or most >= total:
             continue
         used = _read_number(group, "memory.current", "memory.usage_in_bytes") or 0
@@ -69,7 +69,7 @@ def read_processors(cgroups=CGROUPS, own=OWN_CGROUP):
 
 
 def read_disk(folder):
-    """Reads the `Disk` of a folder, or of the nearest one above it that exists, by writing there."""
+    """Reads the `Disk` of a folder, or of the nearest existing one above it, by writing a temporary file."""
     path = pathlib.Path(folder).expanduser().absolute()
     while not os.path.exists(path):
         path = path.parent
@@ -83,7 +83,7 @@ def read_disk(folder):
 
 
 def read_keras_backend(environ=os.environ, home=None):
-    """Reads which backend Keras will take."""
+    """Returns the name of the backend that Keras will use."""
     if environ.get("KERAS_BACKEND"):
         return environ["KERAS_BACKEND"]
     folder = environ.get("KERAS_HOME") or (pathlib.Path(home) if home else pathlib.Path.home()) / ".keras"
@@ -94,14 +94,14 @@ def read_keras_backend(environ=os.environ, home=None):
 
 
 def own_groups(controller, cgroups=CGROUPS, own=OWN_CGROUP):
-    """Lists the folders of this process' control groups, its own and those above, for "memory" or "cpu"."""
+    """Returns the folders of this process' control groups for "memory" or "cpu": its own and those above."""
     found = []
     text = pathlib.Path(own).read_text() if os.path.exists(own) else ""
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        # Version 2 has one tree, and version 1 one a controller.
+        # Version 2 has one tree, and version 1 has one per controller.
         top = pathlib.Path(cgroups, controllers)
         folder = top / path.lstrip("/")
         found += [group for group in (folder, *folder.parents) if group.is_relative_to(top) and group.is_dir()]
@@ -109,7 +109,7 @@ def own_groups(controller, cgroups=CGROUPS, own=OWN_CGROUP):
 
 
 def _read_number(group, *names):
-    """Reads the first of the files that is there and holds a number; "max" is none."""
+    """Returns the number in the first of the files that exists; None for "max", or without a file."""
     for name in names:
         if (group / name).is_file():
             text = (group / name).read_text().split()[0]
@@ -118,7 +118,7 @@ def _read_number(group, *names):
 
 
 def _read_quota(group):
-    """Reads how many processors' time a control group has."""
+    """Returns a control group's quota, in processors; None without one."""
     if (group / "cpu.max").is_file():
         most, period = (group / "cpu.max").read_text().split()
         return None if most == "max" else int(most) / int(period)
@@ -127,7 +127,7 @@ def _read_quota(group):
 
 
 def _reclaimable(group):
-    """Reads the bytes of a group's file cache, which the kernel gives back when they are needed."""
+    """Returns the bytes of a group's file cache that the kernel frees on demand."""
     if not (group / "memory.stat").is_file():
         return 0
     match = re.search(r"^(?:total_)?inactive_file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""A process that loads TensorFlow in place of the doctor: what breaks there, or hangs, is only a red line here."""
+"""A process that loads TensorFlow for the doctor: a crash or a hang there is only a red line here."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ import threading
 
 
 class Helper:
-    """Asks `tfdist.doctor.child`, which ends with SIGKILL when it is late: a hanging TensorFlow hears nothing else.
+    """Runs commands in `tfdist.doctor.child`. A late child gets SIGKILL, because a hanging TensorFlow ignores the rest.
 
     Args:
         environ: the environment of the child.
@@ -27,22 +27,22 @@ class Helper:
         self._end()
 
     def ask(self, command, *, deadline_seconds, **values):
-        """Asks for one thing.
+        """Runs one command in the child.
 
         Args:
             command: a key of `tfdist.doctor.child.COMMANDS`.
-            deadline_seconds: the time there is.
+            deadline_seconds: the time limit.
             **values: the command's arguments, of JSON types.
 
         Returns:
-            The child's answer, a dict. Where there is none: "error" says why in words, "deadline" whether the time was
-            over, "code" is the exit code of a child that ended.
+            The child's answer, a dict. Without an answer, "error" is the reason in words, "deadline" is True if the
+            time was over, and "code" is the exit code of a child that ended.
         """
         if self._process is None:
             self._start()
-        wish = {"command": command, "values": values, "deadline_seconds": deadline_seconds}
+        request = {"command": command, "values": values, "deadline_seconds": deadline_seconds}
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(wish) + "\n")
+            self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         try:
             line = self._answers.get(timeout=deadline_seconds)
@@ -52,9 +52,9 @@ class Helper:
         if line:
             return json.loads(line)
         code = self._process.wait()
-        words = self._last_words()
+        last_line = self._last_error_line()
         self._end()
-        return {"error": f"its process ended with code {code}" + (f": {words}" if words else ""), "code": code}
+        return {"error": f"its process ended with code {code}" + (f": {last_line}" if last_line else ""), "code": code}
 
     def _start(self):
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed in _end)
@@ -69,7 +69,7 @@ class Helper:
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True).start()
 
-    def _last_words(self):
+    def _last_error_line(self):
         self._errors.seek(0)
         lines = self._errors.read().split("\n")
         return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
@@ -86,7 +86,7 @@ class Helper:
 
 
 def _pass_on(stream, answers):
-    """Passes lines on, and then one empty text."""
+    """Puts the lines of a stream into a queue, and then "" for its end."""
     with stream:
         for line in stream:
             answers.put(line)

@@ -1,4 +1,4 @@
-"""A finding, as a line: green, yellow or red, with the cure."""
+"""A finding as a line: green, yellow or red, with the remedy."""
 
 import dataclasses
 import json
@@ -14,9 +14,9 @@ class Line:
 
     Attributes:
         level: "ok", "warn" or "FAIL".
-        name: what was looked at, one word or two.
-        text: what was found.
-        cure: what to do; empty where all is well.
+        name: the subject of the check, in one or two words.
+        text: the finding.
+        cure: what to do; empty if the line is green.
     """
 
     level: str
@@ -26,13 +26,13 @@ class Line:
 
 
 def fail_with(name, error):
-    """Gives the red line of an error whose message says first what is wrong, then what to do."""
+    """Returns the red line for an error: its message says what is wrong, and then what to do."""
     text, _, cure = str(error).removeprefix("rendezvous: ").partition(". ")
     return Line(FAIL, name, text.rstrip("."), cure)
 
 
 def render(line, *, colours=False):
-    """Gives a line as text, with the cure below it."""
+    """Returns a line as text, with the remedy below it."""
     level = f"{line.level:<4}"
     if colours:
         level = f"{_COLOURS[line.level]}{level}\033[0m"
@@ -41,11 +41,11 @@ def render(line, *, colours=False):
 
 
 def to_json(lines):
-    """Gives all lines as one JSON object."""
+    """Returns all lines as one JSON object."""
     found = [dataclasses.asdict(line) for line in lines]
     return json.dumps({"ok": is_well(lines), "lines": found}, indent=2)
 
 
 def is_well(lines):
-    """Says whether no line is red."""
+    """Returns whether no line is red."""
     return all(line.level != FAIL for line in lines)

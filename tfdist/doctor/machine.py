@@ -1,4 +1,4 @@
-"""Facts about the machine → lines. Pure."""
+"""Facts about the machine → lines. All functions are pure."""
 
 import math
 import re
@@ -8,17 +8,17 @@ from tfdist.doctor.lines import FAIL, OK, WARN, Line
 
 FLOORS = {"python": (3, 11), "tensorflow": (2, 20), "keras": (3, 13), "numpy": (1, 26)}
 GIB = 2**30
-# TensorFlow alone takes half of the first; the second is where a small model and its data fit.
+# TensorFlow alone takes half of the first; a small model and its data fit into the second.
 LEAST_MEMORY, LITTLE_MEMORY = 1 * GIB, 4 * GIB
 LEAST_DISK, LITTLE_DISK = GIB // 4, 5 * GIB
 
 
 def check_version(name, version):
-    """Judges a version against the oldest that is promised to work.
+    """Compares a version with the oldest supported one.
 
     Args:
         name: a key of FLOORS.
-        version: as "2.21.0"; None where it is not installed.
+        version: such as "2.21.0"; None if it is not installed.
     """
     floor = ".".join(map(str, FLOORS[name]))
     cure = "Use a newer Python." if name == "python" else f"Run: pip install --upgrade '{name}>={floor}'"
@@ -30,7 +30,7 @@ def check_version(name, version):
 
 
 def check_distributions(names):
-    """Judges which distributions of TensorFlow are installed: two of them overwrite each other's files."""
+    """Checks the installed distributions of TensorFlow, because two of them overwrite each other's files."""
     if len(names) < 2:
         return []
     cure = f"Run: pip uninstall {' '.join(names)}, then install one of them."
@@ -38,7 +38,7 @@ def check_distributions(names):
 
 
 def check_backend(name):
-    """Judges the backend that Keras will take."""
+    """Checks the backend that Keras will use."""
     if name == "tensorflow":
         return []
     cure = "Set KERAS_BACKEND=tensorflow, or change ~/.keras/keras.json."
@@ -46,9 +46,9 @@ def check_backend(name):
 
 
 def check_memory(memory):
-    """Judges a `Memory`; None where it is unknown."""
+    """Checks a `Memory`; None stands for unknown."""
     if memory is None:
-        return Line(OK, "memory", "not told by this system")
+        return Line(OK, "memory", "unknown: this system does not report it")
     limit = f", limited to {_gib(memory.limit)} by the control group" if memory.limit else ""
     text = f"{_gib(memory.available)} available of {_gib(memory.total)}{limit}"
     cure = "End other programs, or give this " + ("container more memory." if memory.limit else "machine more memory.")
@@ -58,7 +58,7 @@ def check_memory(memory):
 
 
 def check_processors(processors):
-    """Judges the `Processors`: TensorFlow starts a thread for each that it may use, whatever the quota."""
+    """Checks the `Processors`: TensorFlow starts a thread for each allowed one, whatever the quota."""
     count = min(processors.allowed, processors.quota or math.inf)
     text = f"{processors.present} present, {processors.allowed} allowed"
     if processors.quota:
@@ -67,32 +67,32 @@ def check_processors(processors):
         threads = max(1, math.floor(count))
         cure = (
             f"Set TF_NUM_INTRAOP_THREADS={threads} and TF_NUM_INTEROP_THREADS={threads}, or raise the quota: more "
-            "threads than that take turns."
+            "threads than that only take turns."
         )
         return Line(WARN, "processors", text, cure)
     if processors.allowed < processors.present:
-        return Line(WARN, "processors", text, "If all were meant, look at taskset, numactl or the job's CPU request.")
+        return Line(WARN, "processors", text, "To use all of them, check taskset, numactl or the job's CPU request.")
     return Line(OK, "processors", text)
 
 
 def check_disk(disk):
-    """Judges the place where a run will be written."""
+    """Checks the disk that a run will be written to."""
     text = f"{_gib(disk.free)} free at {disk.folder}"
     if disk.problem:
-        cure = "Choose another --run_dir, or change who may write there."
+        cure = "Choose another --run_dir, or change the permissions of this one."
         return Line(FAIL, "disk", f"{disk.folder} cannot be written: {disk.problem}", cure)
-    cure = "Make room, or choose a --run_dir on another disk."
+    cure = "Free some space, or choose a --run_dir on another disk."
     if disk.free < LEAST_DISK:
         return Line(FAIL, "disk", text, cure)
     return Line(WARN, "disk", text, cure) if disk.free < LITTLE_DISK else Line(OK, "disk", text)
 
 
 def check_devices(loaded, device_files, visible):
-    """Judges what TensorFlow sees of the GPUs.
+    """Checks that TensorFlow sees all GPUs.
 
     Args:
         loaded: the answer of `tfdist.doctor.child` to "load".
-        device_files: number of GPUs that the system has for this process.
+        device_files: number of GPUs that the system offers to this process.
         visible: the value of CUDA_VISIBLE_DEVICES, or None.
     """
     names, tpu = loaded["gpus"], loaded["tpu_signs"]
@@ -109,11 +109,11 @@ def check_devices(loaded, device_files, visible):
 
 
 def check_loading(answer, deadline_seconds):
-    """Judges how TensorFlow loaded.
+    """Checks whether TensorFlow has loaded.
 
     Args:
-        answer: of `tfdist.doctor.child` to "load"; see `Helper.ask` for what it is when there is none.
-        deadline_seconds: the time it had.
+        answer: the answer of `tfdist.doctor.child` to "load", or the error that `Helper.ask` returns without one.
+        deadline_seconds: the time limit that it had.
     """
     if "error" not in answer:
         return Line(OK, "loading", f"TensorFlow {answer['tensorflow']} and Keras {answer['keras']} load")
@@ -122,9 +122,9 @@ def check_loading(answer, deadline_seconds):
         text = f"TensorFlow has not loaded within {deadline_seconds:g} s"
         return Line(FAIL, "loading", text, "Keep the packages on a local disk, or wait longer (--timeout_seconds).")
     if answer.get("code") == -signal.SIGILL:
-        cure = "It wants CPU instructions that this machine lacks (AVX). Use another machine or another build."
+        cure = "It needs CPU instructions that this machine lacks (AVX). Use another machine or another build."
     elif answer.get("code") == -signal.SIGKILL:
-        cure = "Somebody killed it; without enough memory, the kernel does."
+        cure = "Its process was killed, as the kernel does when memory runs out. Check this machine's memory."
     else:
         cure = "Run: pip install --force-reinstall tensorflow keras"
     return Line(FAIL, "loading", text, cure)

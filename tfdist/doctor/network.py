@@ -1,4 +1,4 @@
-"""The cluster and the ways between its workers: facts, and facts → lines."""
+"""The cluster and the network between its workers: facts, and facts → lines."""
 
 import ipaddress
 import socket
@@ -12,7 +12,7 @@ from tfdist.doctor.lines import FAIL, OK, WARN, Line, fail_with
 
 
 def read_hosts(workers, timeout_seconds=5.0):
-    """Looks all hosts up; gives host → its addresses, or the text of the failure."""
+    """Looks up all hosts; returns a dict: host → its addresses, or the text of the error."""
     hosts = {}
     for address in workers:
         host, port = split_address(address)
@@ -26,7 +26,7 @@ def read_hosts(workers, timeout_seconds=5.0):
 
 
 def is_own(addresses):
-    """Says whether one of the addresses is one of this machine."""
+    """Returns whether one of the addresses belongs to this machine."""
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
@@ -39,7 +39,7 @@ def is_own(addresses):
 
 
 def check_cluster(cluster):
-    """Tells who this process is."""
+    """Returns the line about the cluster and this worker's place in it."""
     if cluster is None:
         return Line(OK, "cluster", "none: this process trains alone (TF_CONFIG is not set, and this is no Slurm step)")
     role = "the chief" if cluster.is_chief else "not the chief"
@@ -48,12 +48,12 @@ def check_cluster(cluster):
 
 
 def check_hosts(hosts, own_host, own):
-    """Judges the hosts of the workers.
+    """Checks the hosts of the workers.
 
     Args:
-        hosts: host → its addresses, or why there are none, as `read_hosts` gives them.
+        hosts: host → its addresses, or the text of the error, as `read_hosts` returns them.
         own_host: the host of this worker.
-        own: whether one of its addresses is one of this machine.
+        own: whether one of its addresses belongs to this machine.
     """
     unknown = {host: found for host, found in hosts.items() if isinstance(found, str)}
     if unknown:
@@ -61,17 +61,17 @@ def check_hosts(hosts, own_host, own):
         return Line(FAIL, "hosts", "; ".join(unknown.values()), cure)
     loopback = [host for host, found in hosts.items() if all(ipaddress.ip_address(a).is_loopback for a in found)]
     if loopback and len(loopback) < len(hosts) and own_host not in loopback:
-        text = f"{', '.join(loopback)} means this very machine, but the list has other machines too"
-        return Line(FAIL, "hosts", text, "Use the address under which the others reach that worker.")
+        text = f"{', '.join(loopback)} means this machine itself, but the list has other machines too"
+        return Line(FAIL, "hosts", text, "Use the address at which the others reach that worker.")
     if not own:
         text = f"{own_host} is no address of this machine ({', '.join(hosts[own_host])})"
-        cure = "Fine behind a service or a published port; else this process has another one's task index."
+        cure = "This is fine behind a service or a published port; otherwise correct the task index of this process."
         return Line(WARN, "hosts", text, cure)
     return Line(OK, "hosts", f"{len(hosts)} known: {', '.join(list(hosts)[:8])}{', …' if len(hosts) > 8 else ''}")
 
 
 def check_port(cluster):
-    """Takes this worker's port, and lets it go."""
+    """Checks that this worker's port is free, by opening and closing it."""
     try:
         open_port(cluster.address, cluster.rank).close()
     except RendezvousError as error:
@@ -80,7 +80,7 @@ def check_port(cluster):
 
 
 def check_proxies(environ, workers):
-    """Judges the proxy variables."""
+    """Checks the proxy variables."""
     used = proxies_in_use(environ)
     if not used:
         return Line(OK, "proxies", "none")
@@ -91,6 +91,6 @@ def check_proxies(environ, workers):
     return Line(
         WARN,
         "proxies",
-        f"{', '.join(used)} would stand between the workers; tfdist goes round for its own runs",
+        f"{', '.join(used)} would stand between the workers; tfdist bypasses them in its own runs",
         f"For other programs: export {commands}",
     )

@@ -1,1 +1,1 @@
-"""What `fit` was given → global batches, epochs, shares of replicas."""
+"""The data given to `fit` → global batches, epochs, shares of replicas."""

@@ -1,4 +1,4 @@
-"""What is refused of the data, before a batch is read."""
+"""Checks of the arguments before a batch is read."""
 
 import warnings
 
@@ -6,10 +6,10 @@ from tfdist.process.errors import UsageError
 
 
 def check_data(x, name):
-    """Refuses None for data.
+    """Checks that the data are not None.
 
     Raises:
-        ValueError: says what may be given.
+        ValueError: they are None; the message lists what may be given.
     """
     if x is None:
         raise UsageError(
@@ -18,7 +18,7 @@ def check_data(x, name):
 
 
 def limit(number, most, name):
-    """Gives the smaller of a number (or None) and Keras' limit for trial runs (None: no limit); says when it limits."""
+    """Returns the smaller of a number (or None) and Keras' limit for trial runs (None: no limit); warns at a limit."""
     if not most or (number and number <= most):
         return number
     warnings.warn(f"keras.config limits the {name} to {most}.", stacklevel=2)

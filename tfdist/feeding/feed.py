@@ -1,4 +1,4 @@
-"""The reading of each epoch: goes on where the last epoch ended, begins anew, or begins in the middle."""
+"""The `Reading` of each epoch: it goes on where the last epoch ended, begins anew, or begins in the middle."""
 
 import functools
 import itertools
@@ -12,17 +12,17 @@ from tfdist.process.errors import UsageError
 
 
 class Feed:
-    """Hands out, epoch by epoch, the batches of an `Input`.
+    """Hands out the batches of an `Input` epoch by epoch.
 
     Args:
         data: an `Input`.
         strategy: the `tf.distribute.Strategy`.
 
     Attributes:
-        steps_per_epoch: what the user gave, or the batches of the data: None until the end of an epoch tells.
+        steps_per_epoch: what the user gave, or the batches of the data; None until the first epoch's end if unknown.
 
     Raises:
-        ValueError: the data have no end, and nobody gave steps; or they have no batch.
+        ValueError: the data have no end and no steps are given; or they have no batch.
     """
 
     def __init__(self, data, strategy):
@@ -34,7 +34,7 @@ class Feed:
         self.steps_per_epoch = data.steps or data.source.cardinality
         if self.steps_per_epoch is None and data.endless:
             raise UsageError(
-                f"{data.source.name}: the data have no end, and nobody says how many batches make an epoch. Give "
+                f"{data.source.name}: the data have no end, and the number of batches in an epoch is unknown. Give "
                 "steps_per_epoch (for evaluate and predict: steps; for validation_data: validation_steps)."
             )
         if data.source.cardinality == 0:
@@ -47,44 +47,45 @@ class Feed:
 
     @property
     def global_batch(self):
-        """Rows of a step over all replicas; None where nobody knows them before."""
-        return self._known and self._known.global_batch
+        """Rows of a step over all replicas; None where they are not known in advance."""
+        return self._source_plan and self._source_plan.global_batch
 
     @property
     def is_in_memory(self):
-        """Whether the step picks rows out of memory, with no pipeline beside it."""
+        """Whether the step picks rows from memory, without a pipeline."""
         return self._data.source.is_in_memory(self._strategy)
 
     @property
     def replica_spec(self):
-        """Nested specs of what a replica gets of a whole batch; None where nobody knows its rows before."""
-        known = self._known
-        if known is None:
+        """Nested specs of a replica's part of a full batch; None where its rows are not known in advance."""
+        source_plan = self._source_plan
+        if source_plan is None:
             return None
-        rows = -(-min(known.global_batch, known.rows) // self._strategy.num_replicas_in_sync)
+        rows = -(-min(source_plan.global_batch, source_plan.rows) // self._strategy.num_replicas_in_sync)
         return tf.nest.map_structure(functools.partial(_with_rows, rows), self._data.source.element_spec)
 
     @property
     def batches_are_alike(self):
-        """Whether every replica has as many rows in every step."""
-        known = self._known
-        if known is None or known.global_batch % self._strategy.num_replicas_in_sync:
+        """Whether every replica has the same number of rows in every step."""
+        source_plan = self._source_plan
+        if source_plan is None or source_plan.global_batch % self._strategy.num_replicas_in_sync:
             return False
-        return known.global_batch <= known.rows and (known.drop_remainder or not known.rows % known.global_batch)
+        rows, global_batch = source_plan.rows, source_plan.global_batch
+        return global_batch <= rows and (source_plan.drop_remainder or not rows % global_batch)
 
     @property
-    def _known(self):
-        """The plan of a `Source`, which says its rows before; None for other data."""
+    def _source_plan(self):
+        """The plan of a `Source`, whose rows are known in advance; None for other data."""
         return getattr(self._data.source, "plan", None)
 
-    # Kept, for a source makes a pipeline to know it.
+    # Kept, because a source makes a pipeline to find it out.
     @functools.cached_property
     def spec(self):
         """Nested specs of a batch, with an open first dimension and None for what is absent."""
         return tf.nest.map_structure(functools.partial(_with_rows, None), self._data.source.element_spec)
 
     def spans(self, done, *, epochs, steps=None, first_epoch=0):
-        """Gives the `plan.Span`s of a run.
+        """Returns the `plan.Span`s of a run.
 
         Args:
             done: steps done before.
@@ -105,14 +106,14 @@ class Feed:
 
     @property
     def _batches(self):
-        """Batches in one pass over the data, where they are known and an epoch ends with them."""
-        return None if self._data.rolls else self._data.source.cardinality
+        """Batches in one pass over the data if they are known and an epoch ends with the data, else None."""
+        return None if self._data.wraps else self._data.source.cardinality
 
     def _spans_to_the_end(self, done, epochs, steps):
         if done:
             raise UsageError(
-                f"{self._data.source.name}: nobody knows how many batches an epoch has, so a run cannot go on in its "
-                "middle. Give steps_per_epoch."
+                f"{self._data.source.name}: the number of batches in an epoch is unknown, so a run cannot go on in the "
+                "middle of one. Give steps_per_epoch."
             )
         for epoch in epochs:
             before = self._done
@@ -122,7 +123,7 @@ class Feed:
                 return
 
     def begin(self, span):
-        """Begins an epoch; gives the `Reading` of its shares."""
+        """Begins an epoch, and returns the `Reading` of its shares."""
         self._data.hooks.on_epoch_begin()
         if self._reading is None:
             place = self._place(span)
@@ -132,7 +133,7 @@ class Feed:
         return self._reading
 
     def _place(self, span):
-        """Gives (pass, batch) of a span's first step in the data."""
+        """Returns (pass, batch) of a span's first step in the data."""
         if self._batches:
             return plan.place(span, steps_per_epoch=self.steps_per_epoch, batches=self._batches)
         if self._data.endless:
@@ -141,12 +142,12 @@ class Feed:
         return divmod(span.done, cardinality) if cardinality else (span.epoch, span.first)
 
     def end(self, span, done, *, ended):
-        """Ends an epoch after `done` steps; where the data ended with it, the next epoch begins them anew.
+        """Ends an epoch after `done` steps; if the data ended with it, the next epoch begins them anew.
 
         Args:
             span: the `Span` of the epoch.
-            done: the steps done of it.
-            ended: the data came to their end before the span did.
+            done: the steps done in it.
+            ended: whether the data ended before the span did.
         """
         self._data.hooks.on_epoch_end()
         if ended and not span.done + done:
@@ -163,14 +164,14 @@ class Feed:
             )
         if ended and self.steps_per_epoch is None:
             self.steps_per_epoch = here
-        # Shares of a `Source` go on in its next pass by themselves.
-        if self._known is None and (ended or not given):
+        # The reading of a `Source` goes on in its next pass by itself.
+        if self._source_plan is None and (ended or not given):
             if ended and not self._data.is_read_by_threads:
                 self._reading.leave()
             self.close()
 
     def close(self):
-        """Reads no further; the next epoch begins the data anew, at its own place."""
+        """Stops reading; the next epoch reads the data anew from its own place."""
         self._reading = None
         self._data.hooks.stop()
 

@@ -1,4 +1,4 @@
-"""What a user hands to `fit` → a source of global batches."""
+"""The data that a user gives to `fit` → a source of global batches."""
 
 import dataclasses
 import functools
@@ -19,27 +19,27 @@ from tfdist.process.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """A source, and how its batches make epochs.
+    """A source, and the division of its batches into epochs.
 
     Attributes:
         source: a `Source` or `Batches`.
         steps: steps in an epoch; None for all batches of the data.
-        hooks: what the owner of the data wants to be told.
-        endless: the data are known to have no end.
-        first_rows: None, or a function that gives some of the first rows, and reads nothing away.
-        rolls: an epoch that is longer than the data goes on in their next pass, where Keras ends it.
+        hooks: functions to call when an epoch begins or ends, and when reading stops.
+        endless: whether the data are known to have no end.
+        wraps: whether an epoch that is longer than the data goes on in their next pass, where Keras would end it.
+        first_rows: None, or a function that returns some of the first rows without consuming them.
     """
 
     source: object
     steps: int | None = None
     hooks: data_adapters.Hooks = dataclasses.field(default_factory=data_adapters.Hooks)
     endless: bool = False
-    rolls: bool = False
+    wraps: bool = False
     first_rows: Callable[[], object] | None = None
 
     @property
     def is_read_by_threads(self):
-        """Whether threads of Keras' read ahead of the pipeline: two pipelines at once would share their batches."""
+        """Whether Keras' threads read ahead of the pipeline: two pipelines at once would share their batches."""
         return self.hooks.stop is not data_adapters.nothing
 
 
@@ -48,7 +48,7 @@ class ArrayRows(RowReader):
 
     Args:
         arrays: nested arrays, tensors (also sparse and ragged ones) or None.
-        rows: how many rows they have.
+        rows: number of their rows.
     """
 
     def __init__(self, arrays, rows):
@@ -62,11 +62,11 @@ class ArrayRows(RowReader):
             return data_adapters.as_rows(self._arrays)
 
     def decode(self, items):
-        """Picks the rows."""
+        """Picks the rows with the numbers `items`."""
         return data_adapters.pick(self._rows, items)
 
     def tensors(self):
-        """Gives all rows: nested tensors (rows, ...) or None; None in their place where some are ragged or sparse."""
+        """Returns all rows, nested tensors (rows, ...) or None; None for the whole if any part is ragged or sparse."""
         parts = keras.tree.flatten(self._rows)
         return self._rows if all(part is None or isinstance(part, tf.Tensor) for part in parts) else None
 
@@ -74,14 +74,14 @@ class ArrayRows(RowReader):
 def make_input(
     x, y=None, sample_weight=None, *, batch_size=None, steps=None, shuffle=False, class_weight=None, name="x"
 ):
-    """Makes an `Input` of what Keras' `fit`, `evaluate` or `predict` take, and of a `Source`.
+    """Makes an `Input` from what Keras' `fit`, `evaluate` or `predict` take, or from a `Source`.
 
     Args:
         x: a `Source`, `Shards`, nested arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator.
-        y, sample_weight: nested arrays or None; None where x brings them.
+        y, sample_weight: nested arrays or None; None if x contains them.
         batch_size: rows of a global batch, for arrays; 32 by default.
         steps: steps in an epoch, or None.
-        shuffle: whether arrays are shuffled, anew in each epoch; "batch" for within batches alone.
+        shuffle: whether arrays are shuffled, anew in each epoch; "batch" for only within batches.
         class_weight: dict class → weight, or None.
         name: the argument's name, for messages.
 
@@ -94,7 +94,7 @@ def make_input(
         return Input(_checked(x, name, given | {"class_weight": class_weight}, None), steps)
     if isinstance(x, Source):
         source = _checked(x, name, given, class_weight)
-        return Input(source, steps, rolls=True, first_rows=source.first_rows)
+        return Input(source, steps, wraps=True, first_rows=source.first_rows)
     checks.check_data(x, name)
     adapter = data_adapters.make_adapter(
         x,
@@ -108,12 +108,12 @@ def make_input(
     if found := data_adapters.arrays_of(adapter):
         arrays, rows, global_batch = found
         seed = (data_adapters.global_seed() or 0) % 2**32
-        # With "batch" Keras shuffles within each batch, which leaves every global batch what it is.
+        # With "batch" Keras shuffles within each batch, which leaves the rows of every global batch the same.
         order = {"global_batch": global_batch, "seed": seed, "shuffle": bool(shuffle) and shuffle != "batch"}
         source = make_source(name, ArrayRows(arrays, rows), **order)
         return Input(source, steps, first_rows=source.first_rows)
     source = Batches(name, adapter.get_tf_dataset(), adapter.num_batches)
-    # What is no `tf.data` set may give each row only once.
+    # Data other than a `tf.data.Dataset` may yield each row only once.
     first_rows = (lambda: next(iter(x), None)) if isinstance(x, tf.data.Dataset) else None
     hooks = data_adapters.hooks_of(adapter)
     return Input(source, steps, hooks, endless=data_adapters.is_endless(x), first_rows=first_rows)

@@ -1,4 +1,4 @@
-"""Which steps a call runs: plain arithmetic over step numbers."""
+"""The steps that each call runs: plain arithmetic over step numbers."""
 
 import dataclasses
 import math
@@ -6,10 +6,10 @@ import math
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """A run of steps within one epoch: first..last-1, counted from the epoch's beginning.
+    """Consecutive steps within one epoch: first..last-1, counted from the epoch's beginning.
 
-    `last` is infinite where nobody knows how many steps there are; `done` is the number of steps before `first`,
-    counted from the run's beginning.
+    `last` is infinite where the number of steps is unknown; `done` is the number of steps before `first`, counted from
+    the run's beginning.
     """
 
     epoch: int
@@ -24,11 +24,11 @@ def spans(done, *, steps_per_epoch, total, batches=None):
     Args:
         done: steps done before.
         steps_per_epoch: steps in an epoch.
-        total: steps when the run is over.
-        batches: batches in one pass over the data, if an epoch ends where the data end: its other steps are left out.
+        total: steps of the whole run.
+        batches: batches in one pass over the data, if an epoch ends where the data end; its other steps are left out.
 
     Yields:
-        One `Span` an epoch; the first and the last may be parts of one.
+        One `Span` per epoch; the first and the last may cover only a part of their epoch.
     """
     while done < total:
         epoch, first = divmod(done, steps_per_epoch)
@@ -43,7 +43,7 @@ def spans(done, *, steps_per_epoch, total, batches=None):
 
 
 def place(span, *, steps_per_epoch, batches):
-    """Gives (pass, batch) of a span's first step in data that an epoch does not cross the end of.
+    """Returns (pass, batch) of a span's first step, where no epoch crosses the end of the data.
 
     Args:
         span: a `Span`.
@@ -60,9 +60,9 @@ def calls(span, steps_per_call, every=(), at=()):
 
     Args:
         span: a `Span`.
-        steps_per_call: a function, asked before each call, that gives the most steps in it.
-        every: numbers of steps, counted from the run's beginning, after which somebody wants to look.
-        at: single steps, counted likewise, after which somebody does.
+        steps_per_call: a function, called before each call, that returns its largest number of steps.
+        every: numbers of steps; a call must end at each multiple of them, counted from the run's beginning.
+        at: single steps, counted from the run's beginning, after which a call must end.
 
     Yields:
         (first step, number of steps), the first counted from the epoch's beginning.
@@ -70,8 +70,8 @@ def calls(span, steps_per_call, every=(), at=()):
     first = span.first
     while first < span.last:
         done = span.done + first - span.first
-        waited_for = [number - done % number for number in every] + [step - done for step in at if step > done]
-        count = min(steps_per_call(), span.last - first, *waited_for)
+        limits = [number - done % number for number in every] + [step - done for step in at if step > done]
+        count = min(steps_per_call(), span.last - first, *limits)
         yield first, int(count)
         first += count
 

@@ -1,4 +1,7 @@
-"""Do all workers see the same data? Each takes its part of the same batches: else rows are lost, or come twice."""
+"""A check that all workers see the same data, because each takes its part of the same batches.
+
+If they differ, some rows are lost and others are trained on twice.
+"""
 
 import hashlib
 
@@ -11,9 +14,9 @@ from tfdist.strategy.workers import make_vote
 
 
 def warn_where_workers_differ(data, strategy):
-    """Compares the first rows of the workers, and says where they are not the same; all workers call it.
+    """Compares the first rows of the workers, and warns if they are not the same; all workers must call it.
 
-    A warning and no refusal: augmentation with numbers of its own on each worker would make them differ too.
+    It does not refuse them, because augmentation with different random numbers on each worker makes them differ too.
 
     Args:
         data: an `Input`.
@@ -30,12 +33,12 @@ def warn_where_workers_differ(data, strategy):
             f"{data.source.name}: the first rows are not the same on all workers. Each takes its part of every batch, "
             "so rows may be trained on twice, and others never. Give all workers the same data in the same order (a "
             "shuffle with a seed, or tfdist.data), or each its own with tfdist.data.from_function. If only random "
-            "augmentation makes the difference, all is well."
+            "augmentation makes the difference, nothing is wrong."
         )
 
 
 def _digest(rows):
-    """Gives a number that a float64 holds exactly."""
+    """Returns a digest of nested rows, as a number that a float64 represents exactly."""
     sha = hashlib.sha256()
     for part in tf.nest.flatten(rows, expand_composites=True):
         array = np.asarray(part)

@@ -9,14 +9,14 @@ from tfdist.process.errors import UsageError
 
 @as_written
 def global_mean(rows):
-    """Gives the mean of per-row losses over the rows of all replicas; call it in replica context, on the tape.
+    """Returns the mean of per-row losses over the rows of all replicas; call it in replica context, on the tape.
 
     The value is the global mean; the gradient that flows back is the one of this replica's rows, divided by the global
     number of rows, so that summing the gradients over the replicas gives one device's. (An `all_reduce` on the tape
-    would be reduced once more on the way back: its gradient is an all-reduce.)
+    would be reduced once more in the backward pass, because its gradient is an all-reduce.)
 
     Args:
-        rows: float tensor (B,), one loss a row; B may differ between replicas and may be 0.
+        rows: float tensor (B,), one loss per row; B may differ between replicas and may be 0.
 
     Returns:
         A scalar, the same on every replica.
@@ -27,8 +27,8 @@ def global_mean(rows):
     rows = tf.convert_to_tensor(rows)
     if rows.shape.rank != 1:
         raise UsageError(
-            f"global_mean: one loss a row is needed, shape (B,). Received: shape {rows.shape}. "
-            "Make the loss with reduction=None, and average what is left beside the rows."
+            f"global_mean: one loss per row is needed, shape (B,). Received: shape {rows.shape}. "
+            "Make the loss with reduction=None, and average it over all dimensions except the rows."
         )
     local = tf.reduce_sum(rows)
     both = tf.stack([tf.stop_gradient(local), tf.cast(tf.size(rows), rows.dtype)])
@@ -39,14 +39,14 @@ def global_mean(rows):
 
 @as_written
 def regularization(model):
-    """Gives the model's weight regularization for the run as a whole: value whole, gradient one replica's share.
+    """Returns the model's weight regularization: its value for the whole run, its gradient for one replica's share.
 
     Args:
         model: a `keras.Model` that has been called, so that `model.losses` is filled.
 
     Returns:
-        A scalar: the sum of `model.losses`; zero where there are none. Its gradient is divided by the replicas, for
-        gradients are summed over them.
+        A scalar: the sum of `model.losses`; zero where there are none. Its gradient is divided by the number of
+        replicas, because gradients are summed over them.
     """
     if not model.losses:
         return tf.zeros([], model.compute_dtype)

@@ -1,4 +1,4 @@
-"""One reduction over the replicas, then the optimizer."""
+"""Reduces gradients over the replicas once, then applies the optimizer."""
 
 import functools
 
@@ -20,7 +20,7 @@ def reduce_gradients(gradients, variables=None, wire=None):
     Args:
         gradients: list of tensors, `tf.IndexedSlices` or None; None stays None. From tfdist's own loop, also `Factors`.
         variables: the variables, in the same order; only `Factors` need them.
-        wire: None, or the floating type in which wider ones cross the replicas: each sum is rounded to it.
+        wire: None, or the floating type to which wider numbers, and their sums, are rounded for the exchange.
 
     Returns:
         The list of sums, the same on every replica.
@@ -28,7 +28,7 @@ def reduce_gradients(gradients, variables=None, wire=None):
     sums = [None] * len(gradients)
     factors = [place for place, gradient in enumerate(gradients) if isinstance(gradient, Factors)]
     plain = [place for place, gradient in enumerate(gradients) if gradient is not None and place not in factors]
-    # Dense layers come last in most models, and their gradients first.
+    # Dense layers come last in most models, so their gradients are ready first.
     own = [gradients[place] for place in factors], [variables[place] for place in factors]
     for place, total in zip(factors, reduce_factors(*own, wire, "reduce_gradients"), strict=True):
         sums[place] = total
@@ -45,7 +45,7 @@ def _values(gradient):
 
 
 def _with_values(gradient, values):
-    """Gives a gradient other numbers, and leaves where they belong."""
+    """Returns a gradient with other values in the same places."""
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
     return values
@@ -53,13 +53,13 @@ def _with_values(gradient, values):
 
 @as_written
 def apply_gradients(optimizer, gradients, variables, wire=None):
-    """Sums the gradients over the replicas, then lets the optimizer clip and update; call it in replica context.
+    """Sums the gradients over the replicas, then clips and updates with the optimizer; call it in replica context.
 
     So clipping sees the gradient of the run, not of one replica, and every replica makes the same update.
 
     Args:
         optimizer: a Keras optimizer, built in the strategy's scope (`optimizer.build(variables)`).
-        gradients: one tensor, `tf.IndexedSlices` or None a variable: this replica's share, as `global_mean` gives it.
+        gradients: for each variable a tensor, `tf.IndexedSlices` or None: this replica's share, as from `global_mean`.
         variables: the trainable variables, in the same order.
         wire: as in `reduce_gradients`.
 
@@ -69,7 +69,10 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
     """
     gradients, variables = list(gradients), list(variables)
     if len(gradients) != len(variables):
-        raise UsageError(f"apply_gradients: {len(gradients)} gradients, but {len(variables)} variables. Give one each.")
+        raise UsageError(
+            f"apply_gradients: {len(gradients)} gradients, but {len(variables)} variables. Pass one gradient for each "
+            "variable."
+        )
     if not optimizer.built:
         raise UsageError(
             "apply_gradients: the optimizer has no variables yet. Call optimizer.build(model.trainable_variables) in "
@@ -77,7 +80,7 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
         )
 
     def merged(strategy, gradients):
-        # On one device this runs in the replica's own thread, where `optimizer.apply` would come back to here.
+        # On one device this runs in the replica's own thread, where `optimizer.apply` would call this again.
         with rows_are(None):
             update(strategy, optimizer, gradients, variables, wire)
 
@@ -85,7 +88,7 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
 
 
 def update(strategy, optimizer, gradients, variables, wire=None, reduce=None):
-    """Reduces and updates, from cross-replica context: only there may a branch hold a collective.
+    """Reduces and updates, in cross-replica context, because only there may a branch hold a collective.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
@@ -93,7 +96,7 @@ def update(strategy, optimizer, gradients, variables, wire=None, reduce=None):
         gradients: list of per-replica values, as `strategy.run` returns them.
         variables: the trainable variables, in the same order.
         wire: as in `reduce_gradients`.
-        reduce: what sums over the replicas in place of `reduce_gradients`, for the bench.
+        reduce: the function that sums over the replicas in place of `reduce_gradients`, for the bench.
     """
     reduce = functools.partial(reduce or reduce_gradients, wire=wire)
     if not optimizers.is_loss_scaling(optimizer):
@@ -105,13 +108,16 @@ def update(strategy, optimizer, gradients, variables, wire=None, reduce=None):
         _update(strategy, optimizer.inner_optimizer, unscaled, variables, reduce)
         optimizers.count_finite_step(optimizer)
 
-    # One replica's overflow is everybody's: all skip the step, or their weights and scales would part.
+    # If one replica overflows, all skip the step, or their weights and scales would differ.
     finite = strategy.run(_all_finite, args=(gradients,))
     tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: optimizers.skip_step(optimizer))
 
 
 def _unscale(optimizer, gradients):
-    """Divides gradients by the dynamic loss scale: factors once they are multiplied, for half precision is small."""
+    """Divides gradients by the dynamic loss scale.
+
+    `Factors` are divided after they are multiplied, because half precision has a small range.
+    """
     plain = [None if isinstance(gradient, Factors) else gradient for gradient in gradients]
     unscaled = optimizers.unscale(optimizer, plain)
     inverse = 1.0 / tf.convert_to_tensor(optimizer.dynamic_scale)
@@ -134,7 +140,7 @@ def _update(strategy, optimizer, gradients, variables, reduce):
 
 
 def _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce):
-    """Keeps each replica's gradients to itself until it is time to reduce what has come together."""
+    """Accumulates gradients on each replica, and reduces and applies them in the steps in which that is due."""
     pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     accumulators = optimizers.accumulators_of(optimizer, [variable for _, variable in pairs])
     updated = [variable for _, variable in pairs]
@@ -166,7 +172,7 @@ def _overwrite(strategy, optimizer, variables):
 
 
 def _all_finite(gradients):
-    """Says whether all gradients of all replicas are finite; in replica context."""
+    """Returns whether all gradients of all replicas are finite; in replica context."""
     values = [part for gradient in gradients for part in tensors_of(gradient) if part.dtype.is_floating]
     bad = tf.add_n([tf.cast(tf.reduce_any(~tf.math.is_finite(value)), tf.float32) for value in values])
     return sum_over_replicas([bad])[0] == 0

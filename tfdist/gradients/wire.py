@@ -1,4 +1,4 @@
-"""Numbers as they cross the replicas: in their own type, or rounded to a narrower one."""
+"""Rounds numbers to a narrower type for their exchange between replicas."""
 
 import tensorflow as tf
 
@@ -6,23 +6,23 @@ from tfdist.internals.access.collectives import gather_over_replicas, replica_co
 
 
 def narrowed_type(dtype, wire):
-    """Gives the type in which numbers of a type cross the replicas: `wire`, unless that is None or no narrower."""
+    """Returns the type in which numbers of a type are exchanged: `wire`, unless that is None or no narrower."""
     return wire if wire and dtype.is_floating and dtype.size > wire.size else dtype
 
 
 def rounded(tensors, wire, caller):
-    """Rounds tensors for their way over the replicas; call it in replica context.
+    """Rounds tensors for their exchange between replicas; call it in replica context.
 
-    bfloat16 has the range of float32. float16 has not: there each tensor is multiplied before with a power of two, the
-    same on every replica, by which the sum of all replicas' largest numbers is just finite.
+    bfloat16 has the range of float32. float16 does not, so each tensor is first multiplied by a power of two, the same
+    on every replica, with which the sum of all replicas' largest numbers is just finite.
 
     Args:
         tensors: list of tensors, the same types on every replica.
-        wire: None, or the floating type in which wider ones cross the replicas.
-        caller: who asks, for messages.
+        wire: None, or the floating type to which wider numbers are rounded for the exchange.
+        caller: the name of the caller, for messages.
 
     Returns:
-        (tensors, scales): lists of the same length; a scale is a float32 scalar, or None where none was wanted.
+        (tensors, scales): lists of the same length; a scale is a float32 scalar, or None where none is needed.
     """
     types = [narrowed_type(tensor.dtype, wire) for tensor in tensors]
     scales = [None] * len(tensors)
@@ -39,17 +39,17 @@ def rounded(tensors, wire, caller):
 
 
 def restored(total, scale, dtype):
-    """Gives a sum of rounded tensors, or a product of them, in its own type and size again."""
+    """Returns a sum or a product of rounded tensors in its original type, without the scale."""
     total = tf.cast(total, dtype)
     return total if scale is None else total / tf.cast(scale, dtype)
 
 
 def _scales(tensors, caller):
     largest = [tf.reduce_max(tf.abs(tf.cast(tensor, tf.float32))) for tensor in tensors]
-    # The largest of nothing is less than nothing.
+    # The maximum of an empty tensor is negative.
     (by_replica,) = gather_over_replicas([tf.maximum(tf.stack(largest), 0.0)], caller)
     limit = tf.float16.max / replica_context(caller).num_replicas_in_sync
     exponents = tf.floor(tf.math.log(limit / tf.reduce_max(by_replica, axis=0)) / tf.math.log(2.0))
-    # Zeros need no scale, and what is not finite is to stay so.
+    # Zeros need no scale, and numbers that are not finite must stay so.
     exponents = tf.where(tf.math.is_finite(exponents), tf.clip_by_value(exponents, -100.0, 100.0), 0.0)
     return tf.pow(2.0, exponents)

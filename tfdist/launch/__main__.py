@@ -1,4 +1,4 @@
-"""`python -m tfdist.launch`: attempt after attempt, until the run is done or must not go on."""
+"""`python -m tfdist.launch`: makes one attempt after another, until the run is done or must end."""
 
 import datetime
 import pathlib
@@ -36,7 +36,7 @@ def main(arguments=None):
     try:
         return Launcher(config, folders, screen).run()
     except OSError as error:
-        # No ssh, no process left to start: what the user can mend.
+        # ssh is missing, or no process can be started: the user can correct it.
         screen.warn(str(error))
         return MISTAKE
     finally:
@@ -44,7 +44,7 @@ def main(arguments=None):
 
 
 class Launcher:
-    """A launch: what it remembers from one attempt to the next.
+    """A launch, with the history of its attempts.
 
     Args:
         config: a `LaunchConfig`.
@@ -57,22 +57,24 @@ class Launcher:
         self._events = queue.SimpleQueue()
         self._past, self._records = [], []
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup ignores it, and means it.
+            # nohup ignores SIGHUP, and so must the launcher.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda received, _: self._events.put(_signal_event(received)))
 
     def run(self):
-        """Starts the workers until they are done, or restarts end; returns the exit code."""
+        """Starts the workers until they are done or no restart is left; returns the exit code."""
         slots = plan.make_slots(self._config)
         if self._folders.chose_run_dir:
-            self._screen.say(f"no --run_dir is given, and the workers need one: {self._folders.command[-1]}")
+            self._screen.say(
+                f"no --run_dir is given, but the workers need the same one: adding {self._folders.command[-1]}"
+            )
         while True:
             code, move = self._attempt(slots)
             if not move.slots:
                 return code
             asked = self._wait(move.seconds)
             if asked is not None:
-                self._screen.say("told to end before the next start")
+                self._screen.say("a signal ended the launch before the next start")
                 return stop_code(asked)
             slots = move.slots
 
@@ -86,37 +88,37 @@ class Launcher:
         began, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
         attempt = AttemptWatch(self._config, workers, number, self._events, self._screen).run()
         seconds = time.monotonic() - clock
-        verdict = judge(attempt.exits, attempt.asked, attempt.late)
+        verdict = judge(attempt.exits, attempt.asked, attempt.stuck)
         blamed = tuple(worker.slot.number for worker in workers if worker.rank in verdict.roots)
         self._past.append(restarts.Past(verdict.kind, blamed, seconds, self._is_gone(number, verdict)))
         move = restarts.next_move(self._config, slots, self._past, attempt.asked)
-        self._tell(verdict, attempt, move)
+        self._report(verdict, attempt, move)
         time_of_start = began.isoformat(timespec="seconds")
         entry = summary.record(number, workers, verdict, attempt.exits, time_of_start, seconds, move.reason)
         self._records.append(entry)
         try:
             rundir.write_json(self._folders.attempts, self._records)
         except OSError as error:
-            self._screen.warn(f"{error}; the run goes on without this record")
+            self._screen.warn(f"{error}; the run continues without this record")
         return verdict.code, move
 
     def _is_gone(self, attempt, verdict):
-        """Says whether chaos wanted the slot to stay away that is to blame."""
+        """Returns whether an injected fault keeps the slot of the root cause away."""
         lost = {fault.worker for fault, gone in self._config.faults() if gone and fault.attempt == attempt}
         return bool(lost & set(verdict.roots))
 
-    def _tell(self, verdict, attempt, move):
+    def _report(self, verdict, attempt, move):
         if verdict.kind == "done":
             self._screen.say("all workers have ended with exit code 0")
             return
-        tell = self._screen.say if verdict.kind in ("stopped", "preempted") else self._screen.warn
-        # A mistake's message should be seen once.
-        told = verdict.kind == "mistake" and any(map(self._config.shows, verdict.roots))
-        tell("\n".join(summary.summarize(verdict, attempt.exits, attempt.reports, told)))
-        tell(move.reason)
+        show = self._screen.say if verdict.kind in ("stopped", "preempted") else self._screen.warn
+        # The message of a mistake is shown once.
+        shown = verdict.kind == "mistake" and any(map(self._config.shows, verdict.roots))
+        show("\n".join(summary.summarize(verdict, attempt.exits, attempt.reports, shown)))
+        show(move.reason)
 
     def _wait(self, seconds):
-        """Waits before a restart; gives the signal that ended the wait, or None."""
+        """Waits before a restart; returns the signal that ended the wait, or None."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             try:

@@ -1,9 +1,9 @@
-"""`python -m tfdist.launch.agent`: one host's workers, on behalf of a launcher that is here or behind ssh.
+"""`python -m tfdist.launch.agent`: runs one host's workers for a launcher on this machine or at the end of an ssh.
 
-It reads JSON lines: {"do": "start", …} (see `plan.agent_spec`), "stop" with a signal, a grace and perhaps a shorter
+It reads JSON lines: {"do": "start", …} (see `plan.agent_spec`), "stop" with a signal, a grace and optionally a shorter
 one for workers that wait for others, "kill", "stacks", "ping". It writes JSON lines: the events hello, started, line,
-beats, exit. When its standard input closes, it ends its workers: with the launcher, or with the connection, all that
-they have started is gone.
+beats, exit. When its standard input closes, it ends its workers, so that no process is left when the launcher or the
+connection ends.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ _NEVER = float("inf")
 
 
 class Agent:
-    """The loop: one thread, no call that waits for anybody.
+    """The loop of an agent: one thread, without blocking calls.
 
     Args:
-        source: the file descriptor of commands.
-        target: the file descriptor of events.
+        source: the file descriptor from which commands are read.
+        target: the file descriptor to which events are written.
     """
 
     def __init__(self, source, target):
@@ -46,19 +46,19 @@ class Agent:
         self._beats = BeatReader(self._folder)
         self._selector = selectors.DefaultSelector()
         self._selector.register(source, selectors.EVENT_READ, self._read)
-        self._heard = self._told = time.monotonic()
+        self._last_input = self._last_beats = time.monotonic()
         self._kill_at = self._kill_waiting_at = _NEVER
-        self._alone = False
+        self._is_ending = False
         self._wake_on_signals()
 
     def run(self):
-        """Serves until all workers have ended, or the launcher is gone and they are ended."""
+        """Runs until all workers have ended; if the launcher is gone, ends them first."""
         try:
             self._out.put(event="hello")
             while not self._done():
                 for key, _ in self._selector.select(_TICK_SECONDS if self._out.flush() else _TICK_SECONDS / 10):
                     key.data()
-                self._look()
+                self._check_workers()
         finally:
             for child in self._children.values():
                 child.kill()
@@ -67,13 +67,13 @@ class Agent:
     def _done(self):
         if self._children:
             return False
-        return self._alone or (bool(self._spec) and self._out.flush())
+        return self._is_ending or (bool(self._spec) and self._out.flush())
 
-    def _look(self):
+    def _check_workers(self):
         now = time.monotonic()
         for child in list(self._children.values()):
             if child.ended():
-                self._bury(child)
+                self._report_exit(child)
         if now >= self._kill_at:
             for child in self._children.values():
                 child.kill()
@@ -81,20 +81,20 @@ class Agent:
             for rank, report in self._beats.report(self._children).items():
                 if report["phase"] in heartbeat.TOGETHER:
                     self._children[rank].kill()
-        if self._out.broken or now - self._heard > self._spec.get("silence_seconds", _NEVER):
+        if self._out.broken or now - self._last_input > self._spec.get("silence_seconds", _NEVER):
             self._end()
-        if self._children and now - self._told > _BEAT_SECONDS and self._out.empty:
-            self._told = now
+        if self._children and now - self._last_beats > _BEAT_SECONDS and self._out.empty:
+            self._last_beats = now
             self._out.put(event="beats", beats=self._beats.report(self._children))
 
     def _wake_on_signals(self):
-        """Ends the wait when a worker ends, so that deaths are told in their order."""
+        """Ends the wait when a worker ends, so that exits are reported in their order."""
         inner, outer = socket.socketpair()
         inner.setblocking(False)
         outer.setblocking(False)
         self._sockets = inner, outer
         signal.set_wakeup_fd(outer.fileno(), warn_on_full_buffer=False)
-        # Not SIG_IGN, which the workers would inherit: Ctrl-C would never reach their Python.
+        # Not SIG_IGN, because the workers would inherit it and ignore Ctrl-C.
         for number in (signal.SIGCHLD, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -106,27 +106,27 @@ class Agent:
             content = os.read(self._source, 1 << 16)
         except BlockingIOError:
             return
-        self._heard = time.monotonic()
+        self._last_input = time.monotonic()
         if not content:
             self._selector.unregister(self._source)
             self._end()
             return
         messages, self._partial = read_messages(self._partial + content)
         for message in messages:
-            self._obey(message)
+            self._execute(message)
 
-    def _obey(self, message):
-        what = message["do"]
-        if what == "start":
+    def _execute(self, message):
+        action = message["do"]
+        if action == "start":
             self._spec = message
             for plan in message["workers"]:
                 self._start(plan)
-        elif what == "stop":
+        elif action == "stop":
             self._stop(message["signal"], message["grace"], message["waiting_grace"])
-        elif what == "kill":
+        elif action == "kill":
             self._kill_at = time.monotonic()
-        elif what == "stacks":
-            # tfdist's workers write their stacks; whoever does not know the signal ends a moment earlier.
+        elif action == "stacks":
+            # tfdist's workers write their stacks on SIGQUIT; it ends other programs a moment before SIGKILL.
             self._signal(signal.SIGQUIT)
 
     def _start(self, plan):
@@ -134,13 +134,13 @@ class Agent:
         try:
             child = Child(plan, self._spec, environ)
         except (OSError, ClusterError) as error:
-            self._refuse(plan, f"tfdist.launch: {error}")
+            self._report_failed_start(plan, f"tfdist.launch: {error}")
             return
         self._children[child.rank] = child
         self._selector.register(child.pipe, selectors.EVENT_READ, lambda: self._drain(child))
         self._out.put(event="started", rank=child.rank, pid=child.pid)
 
-    def _refuse(self, plan, message):
+    def _report_failed_start(self, plan, message):
         if plan["shown"]:
             self._out.put_lines(plan["rank"], [message])
         self._out.put(event="exit", rank=plan["rank"], code=MISTAKE, tail=[message], seconds=0)
@@ -148,12 +148,12 @@ class Agent:
     def _drain(self, child):
         lines = child.drain()
         if lines is None:
-            # It has closed its output, and may work on.
+            # The worker has closed its output, but may still run.
             self._selector.unregister(child.pipe)
         elif child.shown:
             self._out.put_lines(child.rank, lines)
 
-    def _bury(self, child):
+    def _report_exit(self, child):
         with contextlib.suppress(KeyError):
             self._selector.unregister(child.pipe)
         beat = self._beats.report({child.rank: child})[child.rank]
@@ -163,8 +163,8 @@ class Agent:
         if child.shown:
             self._out.put_lines(child.rank, lines)
             self._out.put_missed(child.rank)
-        known = {"step": beat["step"], "phase": beat["phase"], "cause": errors.read_cause(self._folder, child.pid)}
-        self._out.put(event="exit", rank=child.rank, code=code, tail=list(child.tail), seconds=seconds, **known)
+        details = {"step": beat["step"], "phase": beat["phase"], "cause": errors.read_cause(self._folder, child.pid)}
+        self._out.put(event="exit", rank=child.rank, code=code, tail=list(child.tail), seconds=seconds, **details)
 
     def _signal(self, number):
         for child in self._children.values():
@@ -178,8 +178,8 @@ class Agent:
             self._kill_waiting_at = min(self._kill_waiting_at, now + waiting_grace)
 
     def _end(self):
-        if not self._alone:
-            self._alone = True
+        if not self._is_ending:
+            self._is_ending = True
             self._stop(signal.SIGTERM, self._spec.get("grace", 0))
 
 

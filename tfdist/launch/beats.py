@@ -1,4 +1,4 @@
-"""What an agent knows of its workers while they run: step, phase, how long they have been silent, stopped or not."""
+"""An agent's view of its running workers: step, phase, time since the last heartbeat, stopped or not."""
 
 import contextlib
 import pathlib
@@ -8,34 +8,35 @@ from tfdist.process.heartbeat import read_beats
 
 
 class BeatReader:
-    """Reads the beats of local workers, and measures their silence by its own clock.
+    """Reads the heartbeats of local workers, and measures the time since the last change with a monotonic clock.
 
-    A monotonic clock that sees changes: neither a clock that is set, nor a machine that slept, makes a worker late.
+    So neither a clock that is set, nor a machine that was suspended, makes a worker look stuck.
 
     Args:
-        folder: where the workers beat.
+        folder: the folder of the workers' heartbeats.
     """
 
     def __init__(self, folder):
         self._folder = folder
-        self._seen = {}
+        self._last_changes = {}
 
     def report(self, children):
-        """Tells how workers are.
+        """Returns the state of workers.
 
         Args:
             children: rank → an object with `pid`.
 
         Returns:
-            rank → {"step", "phase", "silent", "stopped"}; step, phase and silent are None before its first beat.
+            rank → {"step", "phase", "silent", "stopped"}; "silent" is the seconds since
+            the last heartbeat; step, phase and silent are None before the first one.
         """
         beats, now, report = read_beats(self._folder), time.monotonic(), {}
         for rank, child in children.items():
             beat = beats.get(rank)
-            known, since = self._seen.get(rank, (None, now))
-            if beat != known:
+            last, since = self._last_changes.get(rank, (None, now))
+            if beat != last:
                 since = now
-            self._seen[rank] = beat, since
+            self._last_changes[rank] = beat, since
             report[rank] = {
                 "step": beat.step if beat else None,
                 "phase": beat.phase if beat else None,
@@ -46,8 +47,8 @@ class BeatReader:
 
 
 def is_stopped(pid):
-    """Says whether a process is stopped, as by SIGSTOP; False where the system does not tell."""
+    """Returns whether a process is stopped, as by SIGSTOP; False where the system has no /proc."""
     with contextlib.suppress(OSError):
-        # The name before it, in brackets, may hold anything.
+        # The process name before the state, in brackets, may contain any character.
         return pathlib.Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"T", b"t")
     return False

@@ -1,4 +1,4 @@
-"""How the workers of an attempt ended → what was the cause, and what only its consequence."""
+"""Finds the root cause of the end of an attempt, from how its workers ended."""
 
 import re
 import signal
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tfdist.launch.plan import Worker
 from tfdist.process.exits import HUNG, INTERRUPTED, MISTAKE, PEER_LOST, STOPPED
 
-# What TensorFlow and sockets say of another worker that is gone.
+# The errors of TensorFlow and of sockets where another worker is gone.
 _PEER_WORDS = re.compile(
     r"Unavailable|AbortedError|CancelledError|DeadlineExceeded|DEADLINE_EXCEEDED|UNAVAILABLE|Connection re(set|fused)"
     r"|Socket closed|Broken ?[pP]ipe|[Cc]oordination (service|agent)|EOFError|ConnectionError"
@@ -23,11 +23,11 @@ class Exit:
         worker: a `Worker`.
         code: its exit code, -n for signal n; None: its host was lost.
         seconds: how long it ran.
-        tail: its last lines; of a lost host, what its agent's command said.
-        asked: whether the launcher had told the workers to end before.
-        step: of its last beat; None without one.
-        phase: of its last beat; None without one.
-        cause: the error of tfdist's that ended it uncaught, as `errors.read_cause` returns it; None without one.
+        tail: its last lines; of a lost host, those of its agent's command.
+        asked: whether the launcher had asked the workers to end before.
+        step: the step of its last heartbeat; None without one.
+        phase: the phase of its last heartbeat; None without one.
+        cause: the uncaught `TfdistError` that ended it, as `errors.read_cause` returns it; None without one.
     """
 
     worker: Worker
@@ -41,7 +41,7 @@ class Exit:
 
     @property
     def meaning(self):
-        """The exit code that says how it ended: that of the error that ended it, where a script caught none."""
+        """The exit code, or that of the uncaught `TfdistError` behind exit code 1."""
         return self.cause["exit_code"] if self.cause and self.code == 1 else self.code
 
     def __str__(self):
@@ -49,20 +49,20 @@ class Exit:
             return "was lost with its host" if self.worker.slot.host else "was lost with its agent"
         if self.code < 0:
             return f"was killed by {signal_name(-self.code)}"
-        known = {MISTAKE: "refused", STOPPED: "saved and stopped", PEER_LOST: "lost another worker"}
-        what = known.get(self.meaning)
-        return f"{what} (exit code {self.code})" if what else f"ended with exit code {self.code}"
+        known = {MISTAKE: "reported a mistake", STOPPED: "saved and stopped", PEER_LOST: "lost another worker"}
+        description = known.get(self.meaning)
+        return f"{description} (exit code {self.code})" if description else f"ended with exit code {self.code}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an attempt came to.
+    """The outcome of an attempt.
 
     Attributes:
-        kind: done, stopped (the launcher was told to), preempted, mistake, failure, early, hang or lost.
+        kind: done, stopped (a signal asked the launcher to end), preempted, mistake, failure, early, hang or lost.
         code: the exit code for a shell.
-        cause: one line.
-        roots: ranks that are to blame.
+        cause: the cause in one line.
+        roots: the ranks of the workers that caused it.
     """
 
     kind: str
@@ -71,23 +71,23 @@ class Verdict:
     roots: tuple[int, ...] = ()
 
 
-def judge(exits, asked=None, late=None):
-    """Finds the root cause.
+def judge(exits, asked=None, stuck=None):
+    """Returns the `Verdict` on an attempt: its root cause.
 
     Args:
         exits: `Exit`s in the order in which they came.
-        asked: the signal that told the launcher to end; None: there was none.
-        late: the `Late` worker for whose sake the launcher ended the group.
+        asked: the signal that asked the launcher to end, or None.
+        stuck: the `StuckWorker` because of which the launcher ended all workers, or None.
     """
-    if late is not None:
-        if (leaver := next(_certain_leavers(exits), None)) is not None:
-            # They waited for one that will never come.
-            return Verdict("early", HUNG, _say_early(leaver), (leaver.worker.rank,))
-        return Verdict("hang", HUNG, _say_late(late, exits), (late.rank,))
+    if stuck is not None:
+        if (leaver := next(_early_leavers(exits), None)) is not None:
+            # The others waited for a worker that had already ended.
+            return Verdict("early", HUNG, _describe_early(leaver), (leaver.worker.rank,))
+        return Verdict("hang", HUNG, _describe_stuck(stuck, exits), (stuck.rank,))
     own = [item for item in exits if not item.asked and item.code != 0]
-    root = next((item for item in own if not _follows(item)), own[0] if own else None)
+    root = next((item for item in own if not _is_consequence(item)), own[0] if own else None)
     if (root is None or root.meaning == PEER_LOST) and any(item.code is None for item in exits):
-        # It gave no sign when it was told to end: then it is the one that the others lost.
+        # A host that did not answer the request to end is the one that the others lost.
         root = next(item for item in exits if item.code is None)
     if asked is not None and (root is None or root.code in (STOPPED, INTERRUPTED, -asked)):
         return Verdict("stopped", _stop_code(exits, asked), f"stopped by {signal_name(asked)}")
@@ -95,22 +95,22 @@ def judge(exits, asked=None, late=None):
 
 
 def shell_code(code):
-    """Gives the exit code of a shell: 128 + n for signal n."""
+    """Returns the exit code of a shell: 128 + n for signal n."""
     return 128 - code if code < 0 else code
 
 
 def stop_code(asked):
-    """Gives the exit code of a launcher that a signal told to end while no worker ran."""
+    """Returns the exit code of a launcher that a signal ended while no worker ran."""
     return INTERRUPTED if asked == signal.SIGINT else STOPPED
 
 
 def signal_name(number):
-    """Gives SIGKILL for 9."""
+    """Returns the name of a signal, such as SIGKILL for 9."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def exception_of(tail):
-    """Gives the last line of the last traceback in a worker's last lines, or None."""
+    """Returns the last line of the last traceback in a worker's last lines, or None."""
     found = None
     for place, line in enumerate(tail):
         if line.startswith("Traceback (most recent call last)"):
@@ -120,30 +120,30 @@ def exception_of(tail):
     return found or next((line for line in reversed(tail) if re.fullmatch(pattern, line)), None)
 
 
-def _say_late(late, exits):
-    worker = next((item.worker for item in exits if item.worker.rank == late.rank), f"worker {late.rank}")
-    state = "is stopped (SIGSTOP, or a debugger)" if late.stopped else "hangs"
-    if late.step is None:
-        return f"{worker} {state}: it has never said what it does"
-    return f'{worker} {state}: silent for {late.silent:.0f} s after step {late.step}, in phase "{late.phase}"'
+def _describe_stuck(stuck, exits):
+    worker = next((item.worker for item in exits if item.worker.rank == stuck.rank), f"worker {stuck.rank}")
+    state = "is stopped (SIGSTOP, or a debugger)" if stuck.stopped else "is stuck"
+    if stuck.step is None:
+        return f"{worker} {state}: it has sent no heartbeat"
+    return f'{worker} {state}: no heartbeat for {stuck.silent:.0f} s after step {stuck.step}, in phase "{stuck.phase}"'
 
 
-def _say_early(leaver):
-    return f"{leaver.worker} ended with exit code 0 while others were at work{_at(leaver)}: too early"
+def _describe_early(leaver):
+    return f"{leaver.worker} ended with exit code 0 while others were running{_at(leaver)}: too early"
 
 
-def _certain_leavers(exits):
-    """Yields those that left by themselves, and had not said that they are at their end."""
+def _early_leavers(exits):
+    """Yields the workers that ended by themselves before their phase "end"."""
     return (item for item in exits if item.code == 0 and not item.asked and item.phase not in (None, "end"))
 
 
 def _judge_root(exits, own, root):
     if root.code is None:
         return _judge_lost(exits, root)
-    if (leaver := _early_leaver(exits, root)) is not None:
-        return Verdict("early", shell_code(root.code), _say_early(leaver), (leaver.worker.rank,))
+    if (leaver := _find_early_leaver(exits, root)) is not None:
+        return Verdict("early", shell_code(root.code), _describe_early(leaver), (leaver.worker.rank,))
     if root.code == STOPPED:
-        return Verdict("preempted", STOPPED, f"{root.worker} {root}: it asks to be started again")
+        return Verdict("preempted", STOPPED, f"{root.worker} {root}: it asks for a restart")
     if root.meaning == MISTAKE:
         root = min((item for item in own if item.meaning == MISTAKE), key=lambda item: item.worker.rank)
         at = _at(root) if root.cause else ""
@@ -158,12 +158,12 @@ def _judge_lost(exits, root):
     where = f"host {root.worker.slot.host}" if root.worker.slot.host else "the agent of this machine"
     ranks = ", ".join(str(item.worker.rank) for item in lost)
     said = f": {root.tail[-1]}" if root.tail else ""
-    everyone = tuple(item.worker.rank for item in exits if item.code is None)
-    return Verdict("lost", 255, f"{where} was lost, with worker {ranks}{said}", everyone)
+    lost_ranks = tuple(item.worker.rank for item in exits if item.code is None)
+    return Verdict("lost", 255, f"{where} was lost, with worker {ranks}{said}", lost_ranks)
 
 
-def _follows(item):
-    """Says whether an exit looks like the consequence of another."""
+def _is_consequence(item):
+    """Returns whether an exit looks like the consequence of another."""
     if item.meaning in (None, STOPPED, MISTAKE):
         return False
     if item.meaning == PEER_LOST:
@@ -172,16 +172,16 @@ def _follows(item):
     return not by_itself and any(_PEER_WORDS.search(line) for line in item.tail[-15:])
 
 
-def _early_leaver(exits, root):
+def _find_early_leaver(exits, root):
     if root.meaning in (STOPPED, MISTAKE):
         return None
     before = [item for item in exits[: exits.index(root)] if item.code == 0 and not item.asked]
-    # Whoever said that it is at its end has not left early, unless nothing else explains the others.
+    # A worker in phase "end" has not left early, unless nothing else explains the failures of the others.
     early = [item for item in before if item.phase != "end" or root.meaning == PEER_LOST]
     by_itself = root.code < 0 and root.code != -signal.SIGABRT
-    if _follows(root):
+    if _is_consequence(root):
         return next(iter(early), None)
-    return None if by_itself else next(_certain_leavers(early), None)
+    return None if by_itself else next(_early_leavers(early), None)
 
 
 def _stop_code(exits, asked):

@@ -1,4 +1,4 @@
-"""One worker's process, as its agent has it: started in a session of its own, drained into its log, ended whole."""
+"""One worker's process: its agent starts it in its own session, writes its output to a log, and ends it completely."""
 
 import collections
 import contextlib
@@ -16,10 +16,10 @@ from tfdist.cluster.tf_config import core_shares, divide_gpus
 from tfdist.launch.lines import LineSplitter
 from tfdist.run import xla_cache
 
-# What is kept of the end of a log, for the summary.
+# The lines at the end of a log that are kept for the summary.
 _TAIL_LINES = 60
 _CHUNK_BYTES = 1 << 16
-# At the end, somebody who left the session may still write: a pipe holds one chunk.
+# Limited, because a process that left the session may still write. A pipe holds one chunk.
 _LAST_CHUNKS = 32
 _PR_SET_PDEATHSIG = 1
 
@@ -28,12 +28,12 @@ class Child:
     """A worker's process.
 
     Args:
-        plan: what `plan.agent_spec` says about it.
-        spec: the rest of that.
-        environ: the environment to start from.
+        plan: its entry in `plan.agent_spec`.
+        spec: the whole `plan.agent_spec`.
+        environ: the environment variables to start from.
 
     Raises:
-        OSError: the log cannot be written, or there is no such interpreter.
+        OSError: the log cannot be written, or the interpreter does not exist.
         ClusterError: the GPUs cannot be divided.
     """
 
@@ -43,19 +43,19 @@ class Child:
         self._lines = LineSplitter()
         gpus = gpu_share(environ | plan["environ"], *plan["share"])
         environ = environ | plan["environ"] | gpus
-        # Beside a GPU, cores only feed it: whose they are, the machine knows better.
+        # With GPUs, the cores only feed them, and the operating system assigns cores better.
         index, count = plan["core_share"]
         shares = None if gpus else core_shares(count)
         command = [spec["python"], *plan["command"]]
         path = pathlib.Path(plan["log"])
         path.parent.mkdir(parents=True, exist_ok=True)
         environ |= xla_cache.variables(path.parent / "xla", environ)
-        # TensorFlow warns at length of each kept program that it reads, and of each GPU that is not there.
+        # TensorFlow logs long warnings for each kept program that it reads, and for missing GPUs.
         environ = {"TF_CPP_MIN_LOG_LEVEL": "3"} | environ
         self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             header = _header(self.rank, spec["attempt"], command)
-            # The last attempt may have ended within a line.
+            # The last attempt may have ended in the middle of a line.
             self._write(b"\n" * (os.fstat(self._log).st_size > 0) + header)
             self._process = subprocess.Popen(
                 command,
@@ -64,8 +64,8 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # The agent has one thread, and this makes some system calls, no more.
-                preexec_fn=_before_it_begins(os.getpid(), shares and shares[index]),  # noqa: PLW1509
+                # Safe here, because the agent has one thread, and the function only makes system calls.
+                preexec_fn=_make_preexec(os.getpid(), shares and shares[index]),  # noqa: PLW1509
             )
         except OSError:
             os.close(self._log)
@@ -76,7 +76,7 @@ class Child:
         os.set_blocking(self.pipe, False)
 
     def drain(self):
-        """Moves what the worker has written to its log.
+        """Writes the worker's new output to its log.
 
         Returns:
             Lines for the terminal; None at the end of the pipe.
@@ -93,26 +93,26 @@ class Child:
         return lines
 
     def signal(self, number):
-        """Sends a signal to the worker itself: what it has started, it ends itself."""
+        """Sends a signal to the worker itself, which has to end the processes that it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
     def kill(self):
-        """Sends SIGKILL to the worker and to all that it has started in its session's group."""
+        """Sends SIGKILL to the worker and to all processes of its process group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def ended(self):
-        """Says whether the worker has ended; its process id stays taken until `reap`."""
+        """Returns whether the worker has ended; its process id is not reused before `reap`."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def reap(self):
-        """Ends what the worker has left behind, and closes its log.
+        """Ends the processes that the worker has left behind, and closes its log.
 
         Returns:
             The exit code, -n for signal n, and the last lines for the terminal.
         """
-        # Before the worker is reaped: afterwards, its group's number could be somebody else's.
+        # Before the worker is reaped, because afterwards another process group could have its number.
         self.kill()
         shown = []
         for _ in range(_LAST_CHUNKS):
@@ -128,19 +128,19 @@ class Child:
         return code, shown + last
 
     def _write(self, content):
-        # A full disk must not end the run: what it does is still seen on the terminal.
+        # A full disk must not end the run, whose output is still shown on the terminal.
         with contextlib.suppress(OSError):
             while content:
                 content = content[os.write(self._log, content) :]
 
 
 def gpu_share(environ, index, count):
-    """Gives the variables that leave a worker its share of this host's GPUs.
+    """Returns the variables that restrict a worker to its share of this host's GPUs.
 
     Args:
         environ: the worker's environment.
-        index: which of its host's slots it has.
-        count: how many slots the host has.
+        index: the index of its slot on the host.
+        count: the number of slots of the host.
 
     Raises:
         ClusterError: there are GPUs, but they cannot be divided evenly.
@@ -153,7 +153,7 @@ def gpu_share(environ, index, count):
         names = [str(position) for position in range(len(ids))]
     else:
         names = [name.strip() for name in listed.split(",")]
-        # CUDA ends the list at the first name that is none.
+        # CUDA ends the list at the first name that is not a device.
         stop = next((place for place, name in enumerate(names) if name in ("", "-1", "none", "NoDevFiles")), None)
         names = names[:stop]
     return {"CUDA_VISIBLE_DEVICES": ",".join(divide_gpus(names, count, index))} if names else {}
@@ -165,22 +165,22 @@ def _header(rank, attempt, command):
     return line.encode(errors="replace")
 
 
-def _before_it_begins(agent, cores):
-    """Gives what a worker calls before it becomes itself.
+def _make_preexec(agent, cores):
+    """Returns the function that a worker's process calls before it runs its command; None except on Linux.
 
     Args:
-        agent: the process with which it ends, even by SIGKILL.
-        cores: those that it is kept to; None for all.
+        agent: the process id of the agent; the worker ends with it, even if SIGKILL ends the agent.
+        cores: the cores on which it may run; None for all.
     """
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
 
-    def ask():
+    def prepare():
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != agent:
             os.kill(os.getpid(), signal.SIGKILL)
         if cores:
             os.sched_setaffinity(0, cores)
 
-    return ask
+    return prepare

@@ -1,4 +1,4 @@
-"""A launch as data, and every contradiction in it."""
+"""The config of a launch, and the checks for contradictions in it."""
 
 import math
 import re
@@ -18,33 +18,33 @@ _OWN = re.compile(r"TF_CONFIG|TFDIST_(FAULTS|ATTEMPT|RESTARTS_FILE|HEARTBEAT_DIR
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """What to start, where, and what to do when it ends; checked when made.
+    """The workers to start, their hosts, and the restarts after their end; checked when made.
 
     Args:
-        command: what follows `python`: `-m module …` or `script.py …`.
-        workers: processes on this machine; with `hosts`, None.
-        hosts: names for ssh, as `host` or `user@host`; empty for this machine.
-        port: of the first process on each host; the next ones count up.
+        command: the words after `python`: `-m module …` or `script.py …`.
+        workers: processes on this machine; None with `hosts`.
+        hosts: names for ssh, `host` or `user@host`; empty for this machine.
+        port: the port of the first process on each host; the next ones count up.
         processes_per_host: processes on each of `hosts`; they divide its GPUs.
-        divide_cores: keep each worker of a host to its share of the cores, where the host has no GPUs.
-        min_workers: go on with as few when a host or slot stays away; None: with no fewer.
-        max_restarts: restarts after failures.
-        backoff_seconds: the wait before the first restart; it doubles with each failure in a row. After an attempt
-            of five minutes there is none.
-        grace: seconds from the passing on of a signal to SIGKILL.
-        hang_seconds: the longest silence of a worker that beats; 0: any.
+        divide_cores: whether each worker of a host runs on its share of the cores, where the host has no GPUs.
+        min_workers: the fewest workers to continue with when a host or slot stays away; None for all.
+        max_restarts: the largest number of restarts after failures.
+        backoff_seconds: the wait before the first restart; it doubles with each failure in a row. There is no
+            wait after an attempt of five minutes.
+        grace: seconds between a signal that is passed on and SIGKILL.
+        hang_seconds: the longest time without a heartbeat, for workers that have sent one; 0 for no limit.
         first_step_seconds: the same in phase "start".
-        chaos: faults to inject, as `tfdist.process.faults` reads them, and `lose:…`, a kill whose slot stays away.
+        chaos: faults to inject, as `tfdist.process.faults` parses them, and `lose:…`, a kill whose slot stays away.
         log_dir: the folder of the logs; None for the default.
-        tee: whose lines the terminal shows: all, chief, none, or ranks as in "0,2".
-        quiet: show no lines and no news, only why a run failed.
+        tee: the workers whose lines the terminal shows: all, chief, none, or ranks as in "0,2".
+        quiet: whether to show only why a run failed.
         python: the interpreter of agents and workers.
         env: further variables of the workers, "NAME=VALUE" each.
-        dry_run: print what would run, and start nothing.
-        tf_config_only: print each worker's TF_CONFIG, and start nothing.
+        dry_run: whether to print the commands, and start nothing.
+        tf_config_only: whether to print each worker's TF_CONFIG, and start nothing.
 
     Raises:
-        ValueError: says which flag is wrong, what came, and what to do.
+        ValueError: a flag is wrong; the message names it, its value and the remedy.
     """
 
     command: tuple[str, ...] = ()
@@ -72,44 +72,44 @@ class LaunchConfig:
         _check_where(self)
         _check_numbers(self)
         _check_command(self.command, needed=not self.tf_config_only)
-        _check_speech(self)
+        _check_output(self)
         self.faults()
 
     @property
     def size(self) -> int:
-        """The number of workers when all are there."""
+        """The number of workers when no slot stays away."""
         return len(self.hosts) * self.processes_per_host if self.hosts else self.workers or 0
 
     @property
     def fewest(self) -> int:
-        """The number of workers below which the launcher does not go."""
+        """The smallest number of workers with which the launcher continues."""
         return self.size if self.min_workers is None else self.min_workers
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that the user gives to the workers."""
+        """The environment variables of `env` by name."""
         return {name: value for name, _, value in (item.partition("=") for item in self.env)}
 
     def shows(self, rank: int) -> bool:
-        """Says whether the terminal shows the lines of a worker."""
+        """Returns whether the terminal shows the lines of a worker."""
         if self.quiet or self.tee == "none":
             return False
         return self.tee == "all" or str(rank) in ("0" if self.tee == "chief" else self.tee).split(",")
 
     def faults(self) -> tuple[tuple[Fault, bool], ...]:
-        """Gives the faults on purpose, each with whether its slot stays away.
+        """Returns the faults to inject, each with whether its slot stays away.
 
         Raises:
-            ValueError: one is not understood, or strikes a worker that there is not.
+            ValueError: a fault is malformed, or its worker does not exist.
         """
         found = [(fault, lost) for part, lost in self._chaos() for fault in faults.parse(part)]
         for fault, _ in found:
             if self.size and fault.worker >= self.size:
-                raise UsageError(f"--chaos: {fault} strikes none of the workers 0..{self.size - 1}. Use one of them.")
+                raise UsageError(f"--chaos: {fault} is for none of the workers 0..{self.size - 1}. Use one of them.")
         return tuple(found)
 
     def faults_text(self) -> str:
-        """Gives the faults as the workers read them: what is lost is killed."""
+        """Returns the faults as the workers parse them, with `kill` in place of `lose`."""
         return ";".join(part for part, _ in self._chaos())
 
     def _chaos(self) -> Iterator[tuple[str, bool]]:
@@ -118,14 +118,14 @@ class LaunchConfig:
             yield part.replace("lose", "kill", 1) if lost else part, lost
 
 
-def _refuse(*checks: tuple[bool, str]) -> None:
+def _raise_first(*checks: tuple[bool, str]) -> None:
     for wrong, message in checks:
         if wrong:
             raise UsageError(message)
 
 
 def _check_where(config: LaunchConfig) -> None:
-    _refuse(
+    _raise_first(
         (
             config.workers is not None and bool(config.hosts),
             f"--workers={config.workers} counts processes on this machine, but --hosts names others. Use "
@@ -133,7 +133,7 @@ def _check_where(config: LaunchConfig) -> None:
         ),
         (
             config.workers is None and not config.hosts,
-            "nothing says where to start workers. Give --workers=N for this machine, or --hosts=a,b.",
+            "there are no workers to start. Give --workers=N for this machine, or --hosts=a,b.",
         ),
         (
             config.processes_per_host != 1 and not config.hosts,
@@ -145,7 +145,7 @@ def _check_where(config: LaunchConfig) -> None:
     for host in config.hosts:
         if not re.fullmatch(r"([\w.-]+@)?[^@]+", host) or host.startswith("-"):
             raise UsageError(
-                f"--hosts: {host!r} is no host. Write names with commas between, such as a,b or user@a,user@b."
+                f"--hosts: {host!r} is not a host. Write names with commas between, such as a,b or user@a,user@b."
             )
         try:
             split_address(
@@ -156,7 +156,7 @@ def _check_where(config: LaunchConfig) -> None:
             raise UsageError(str(error)) from None
     twice = next((host for host in config.hosts if config.hosts.count(host) > 1), None)
     if twice:
-        raise UsageError(f"--hosts: {twice} stands there twice. Use --processes_per_host for several on one host.")
+        raise UsageError(f"--hosts: {twice} is listed twice. Use --processes_per_host for several on one host.")
 
 
 def _check_numbers(config: LaunchConfig) -> None:
@@ -167,11 +167,11 @@ def _check_numbers(config: LaunchConfig) -> None:
     fewest = config.min_workers
     if fewest is None:
         return
-    _refuse(
+    _raise_first(
         (not 1 <= fewest <= config.size, f"--min_workers={fewest}: use 1..{config.size}, the number of workers."),
         (
             fewest < config.size and not config.max_restarts,
-            f"--min_workers={fewest}: going on with fewer workers takes a restart. Add --max_restarts.",
+            f"--min_workers={fewest}: continuing with fewer workers needs a restart. Add --max_restarts.",
         ),
     )
 
@@ -182,16 +182,17 @@ def _check_command(command: tuple[str, ...], needed: bool) -> None:
             raise UsageError("nothing to run. Put `-m module …` or `script.py …` after ` -- `.")
         return
     first = command[0]
-    _refuse(
+    _raise_first(
         (
             re.fullmatch(r"(.*/)?python[\d.]*", first) is not None,
-            f"{first!r} after ` -- `: Python is started anyhow. Leave it out; --python names another interpreter.",
+            f"{first!r} after ` -- `: the launcher starts Python itself. Leave it out; --python sets another "
+            "interpreter.",
         ),
         (first in ("-m", "-c") and len(command) == 1, f"{first} after ` -- `: what to run is missing."),
     )
 
 
-def _check_speech(config: LaunchConfig) -> None:
+def _check_output(config: LaunchConfig) -> None:
     if config.dry_run and config.tf_config_only:
         raise UsageError("--dry_run prints TF_CONFIG too. Use it, or --tf_config_only, not both.")
     ranks = config.tee.split(",")

@@ -1,4 +1,4 @@
-"""Where a launch writes, and what its command has to know of it."""
+"""The folders of a launch, and the command with its run_dir."""
 
 import pathlib
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from tfdist.run import rundir
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a launch writes.
+    """The folders of a launch.
 
     Attributes:
-        logs: one file a worker, and launch.json.
-        command: what follows `python`, with the run_dir that the launcher chose.
-        chose_run_dir: whether it did.
+        logs: the folder with one log for each worker, and launch.json.
+        command: the words after `python`, including a run_dir that the launcher chose.
+        chose_run_dir: whether the launcher chose the run_dir.
     """
 
     logs: pathlib.Path
@@ -22,32 +22,32 @@ class Folders:
 
     @property
     def attempts(self):
-        """The list of attempts, with the reason for each restart."""
+        """The path of launch.json: the list of attempts, with the reason for each restart."""
         return self.logs / "launch.json"
 
     def log(self, rank):
-        """Gives the log of a worker."""
+        """Returns the path of a worker's log."""
         return self.logs / f"worker-{rank}.log"
 
 
 def find_folders(config):
-    """Decides where a launch writes; makes no folder.
+    """Returns the folders of a launch; makes none.
 
     Args:
         config: a `LaunchConfig`.
 
     Returns:
-        `Folders`: the logs in --log_dir, or with the run that the command names, or in the next free runs/launch-<n>.
+        `Folders`: the logs are in --log_dir, or in the run_dir of the command, or in the next free runs/launch-<n>.
     """
     given = _read_run_dir(config.command)
     path = pathlib.Path(given).expanduser() if given else rundir.next_free("runs", "launch").path
-    # A single worker, too: it would take the next free folder at each restart, and never go on.
+    # For a single worker too, because it would take the next free folder at each restart, and never resume.
     chooses = given is None and config.command[:2] == ("-m", "tfdist.train")
     logs = rundir.RunDir(path).logs if given or chooses else path
     if config.log_dir:
         logs = pathlib.Path(config.log_dir).expanduser()
     command = (*config.command, f"--run_dir={path}") if chooses else config.command
-    # Absolute, for agents on other hosts and whoever changes the folder.
+    # Absolute, for agents on other hosts and workers that change their working folder.
     return Folders(logs.absolute(), command, chooses)
 
 

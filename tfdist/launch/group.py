@@ -1,4 +1,4 @@
-"""The agents of an attempt, one a host: started, told, and heard through one queue."""
+"""The agents of an attempt, one for each host, whose events come through one queue."""
 
 import contextlib
 import json
@@ -21,16 +21,16 @@ class AgentLink:
 
     Args:
         host: None for this machine.
-        command: what starts it.
-        events: a `queue.SimpleQueue` for (this agent, event), "gone" being the last.
+        command: the command that starts the agent.
+        events: a `queue.SimpleQueue` for (this agent, event); the last event is "gone".
     """
 
     def __init__(self, host, command, events):
         self.host, self.greeted = host, False
         self._events = events
         self._stray = []
-        self._orders = queue.SimpleQueue()
-        # A session of its own: Ctrl-C is the launcher's to pass on.
+        self._commands = queue.SimpleQueue()
+        # In its own session, so that only the launcher receives Ctrl-C and passes it on.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -38,30 +38,30 @@ class AgentLink:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        self._errors = self._run(self._read_errors)
-        self._run(self._read_events)
-        self._run(self._write_orders)
+        self._errors = self._start_thread(self._read_errors)
+        self._start_thread(self._read_events)
+        self._start_thread(self._write_commands)
 
-    def tell(self, **message):
-        """Sends an order; waits for nothing."""
-        self._orders.put(message)
+    def send(self, **message):
+        """Sends a command without waiting."""
+        self._commands.put(message)
 
     def close(self):
-        """Closes its standard input: it ends its workers and itself."""
-        self._orders.put(None)
+        """Closes the agent's standard input, at which it ends its workers and itself."""
+        self._commands.put(None)
 
     def kill(self):
-        """Ends the agent's own process, or ssh's."""
+        """Ends the process of the agent, or of ssh, with SIGKILL."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self, seconds):
-        """Waits for its end; says whether it came."""
+        """Waits for the end of the agent; returns whether it has ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self._process.poll() is not None
 
-    def _run(self, target):
+    def _start_thread(self, target):
         thread = threading.Thread(target=target, daemon=True)
         thread.start()
         return thread
@@ -70,25 +70,25 @@ class AgentLink:
         for line in self._process.stdout:
             event = parse_event(line)
             if event is None:
-                self._note(line)
+                self._keep_stray(line)
             else:
                 self._events.put((self, event))
         code = self._process.wait()
-        # Not for ever: what ssh leaves in the background may hold it open.
+        # With a limit, because a background process of ssh may keep stderr open.
         self._errors.join(1)
         self._events.put((self, {"event": "gone", "code": code, "tail": list(self._stray)}))
 
     def _read_errors(self):
         for line in self._process.stderr:
-            self._note(line)
+            self._keep_stray(line)
 
-    def _note(self, line):
+    def _keep_stray(self, line):
         self._stray = [*self._stray, line.decode(errors="replace").rstrip()][-_STRAY_LINES:]
 
-    def _write_orders(self):
+    def _write_commands(self):
         with contextlib.suppress(OSError), self._process.stdin as pipe:
-            while (order := self._orders.get()) is not None:
-                pipe.write(json.dumps(order).encode() + b"\n")
+            while (message := self._commands.get()) is not None:
+                pipe.write(json.dumps(message).encode() + b"\n")
                 pipe.flush()
 
 
@@ -110,22 +110,22 @@ class Group:
         self.agents = [AgentLink(host, agent_command(config, host, pathlib.Path.cwd()), events) for host in self._specs]
 
     def start(self):
-        """Lets every agent start its workers."""
+        """Sends every agent the command to start its workers."""
         for agent in self.agents:
-            agent.tell(**self._specs[agent.host])
+            agent.send(**self._specs[agent.host])
 
-    def tell(self, **message):
-        """Sends an order to every agent."""
+    def send(self, **message):
+        """Sends a command to every agent."""
         for agent in self.agents:
-            agent.tell(**message)
+            agent.send(**message)
 
     def kill(self):
-        """Ends agents that do not answer."""
+        """Ends all agents with SIGKILL."""
         for agent in self.agents:
             agent.kill()
 
     def close(self):
-        """Ends all agents, by closing their standard input or else by SIGKILL."""
+        """Ends all agents, first by closing their standard input, then by SIGKILL."""
         for agent in self.agents:
             agent.close()
         for agent in self.agents:

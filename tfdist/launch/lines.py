@@ -1,13 +1,13 @@
-"""A worker's bytes → lines for a terminal: of any length, in any encoding, with or without progress bars."""
+"""Splits a worker's bytes into lines for a terminal: of any length and encoding, with or without progress bars."""
 
-# Of a line, what is shown and kept; the log has all of it.
+# The part of a line that is shown and kept; the log has the whole line.
 SHOWN_BYTES = 4000
 
 
 class LineSplitter:
-    """Cuts what a worker writes into lines.
+    """Splits a worker's output into lines.
 
-    A carriage return begins its line anew, as in a terminal: of a progress bar, the last state is left.
+    A carriage return starts the line again, as in a terminal, so that only the last state of a progress bar is left.
     """
 
     def __init__(self):
@@ -15,7 +15,7 @@ class LineSplitter:
         self._cut = False
 
     def feed(self, content):
-        """Takes bytes; gives the lines that they complete."""
+        """Adds bytes; returns the lines that they complete."""
         *ended, rest = content.split(b"\n")
         lines = []
         for part in ended:
@@ -25,7 +25,7 @@ class LineSplitter:
         return lines
 
     def rest(self):
-        """Gives the line that has no end yet, as a list of one, or an empty one after the last end of a line."""
+        """Returns the unfinished line in a list of one; it is empty after the end of a line."""
         line, cut = self._line, self._cut
         self._line, self._cut = b"", False
         return [_newest(line)[:SHOWN_BYTES].decode(errors="replace") + " … (the log has the rest)" * cut]

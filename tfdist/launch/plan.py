@@ -1,4 +1,4 @@
-"""`LaunchConfig` → what runs where: slots, workers, their environment, commands and folders; nothing is started."""
+"""The plan of a launch: slots, workers, their environment, commands and logs; nothing is started."""
 
 import shlex
 import sys
@@ -8,10 +8,10 @@ from tfdist.cluster.tf_config import Cluster, Task
 from tfdist.process import faults
 from tfdist.run.rundir import RESTARTS
 
-# The launcher pings far more often: a connection to a host that is silent for so long is dead. On this machine, a pipe
-# needs no pings, and a launcher that is stopped with Ctrl-Z may stay so for as long as it likes.
+# The launcher pings far more often, so a connection without input for so long is dead. On this machine there is no
+# limit, because a pipe does not break, and a launcher that is stopped with Ctrl-Z may stay stopped.
 _SILENCE_SECONDS = 300.0
-# Found out within about 15 s: a host that is gone must not look like a hang of the others.
+# ssh notices within about 15 s that a host is gone; otherwise the other workers would look stuck.
 _SSH = ("ssh", "-T", "-oBatchMode=yes", "-oConnectTimeout=10", "-oServerAliveInterval=5", "-oServerAliveCountMax=3")
 
 
@@ -21,8 +21,8 @@ class Slot:
 
     Attributes:
         number: its position among all slots.
-        host: for ssh; None for this machine.
-        index: which of its host's slots it is, and so which share of the GPUs it has.
+        host: the host's name for ssh; None for this machine.
+        index: its position among the slots of its host, which decides its share of the GPUs.
     """
 
     number: int
@@ -40,8 +40,8 @@ class Worker:
     Attributes:
         rank: its position in the cluster.
         slot: where it runs.
-        environ: variables beside those it inherits.
-        command: what follows `python`.
+        environ: the environment variables that it does not inherit.
+        command: the words after `python`.
         log: the path of its log.
     """
 
@@ -56,7 +56,7 @@ class Worker:
 
 
 def make_slots(config):
-    """Gives all `Slot`s of a launch: host by host."""
+    """Returns all `Slot`s of a launch, in the order of the hosts."""
     hosts = config.hosts or (None,)
     count = config.size // len(hosts)
     return tuple(
@@ -67,12 +67,12 @@ def make_slots(config):
 
 
 def addresses(config, slots, ports=None):
-    """Gives "host:port" of each slot.
+    """Returns the address "host:port" of each slot.
 
     Args:
         config: a `LaunchConfig`.
-        slots: those that take part.
-        ports: free ports of this machine, one a slot; not needed with hosts.
+        slots: the slots that take part.
+        ports: free ports of this machine, one for each slot; not needed with hosts.
     """
     if config.hosts:
         return tuple(f"{slot.host.rpartition('@')[2]}:{config.port + slot.index}" for slot in slots)
@@ -80,14 +80,14 @@ def addresses(config, slots, ports=None):
 
 
 def make_workers(config, folders, slots, attempt=0, ports=None):
-    """Gives the `Worker`s of an attempt.
+    """Returns the `Worker`s of an attempt.
 
     Args:
         config: a `LaunchConfig`.
         folders: its `Folders`.
-        slots: those that take part: their order is the order of ranks.
-        attempt: how many times the group was started before.
-        ports: free ports of this machine, one a slot; not needed with hosts.
+        slots: the slots that take part, in the order of ranks.
+        attempt: the number of earlier attempts.
+        ports: free ports of this machine, one for each slot; not needed with hosts.
     """
     places = addresses(config, slots, ports)
     shared = {**config.environ, "PYTHONUNBUFFERED": "1", faults.ATTEMPT: str(attempt)}
@@ -107,22 +107,22 @@ def make_workers(config, folders, slots, attempt=0, ports=None):
 
 
 def agent_command(config, host, folder):
-    """Gives the command that starts the agent of a host.
+    """Returns the command that starts the agent of a host.
 
     Args:
         config: a `LaunchConfig`.
         host: None for this machine.
-        folder: the working folder, the same on every host.
+        folder: the working folder, which is the same on every host.
     """
     agent = ("-m", "tfdist.launch.agent")
     if host is None:
         return (sys.executable, *agent)
-    # One string, for a shell on the other side: quoted for it.
+    # One string, quoted for the shell on the other host.
     return (*_SSH, "--", host, f"cd {shlex.quote(str(folder))} && exec {shlex.join((config.python, *agent))}")
 
 
 def agent_spec(config, workers, attempt):
-    """Gives what an agent is told, as JSON: the workers of its host, all of one host."""
+    """Returns the command "start" of an agent as JSON types; `workers` are those of its host."""
     count = config.size // max(1, len(config.hosts))
     return {
         "do": "start",
@@ -138,7 +138,7 @@ def agent_spec(config, workers, attempt):
                 "log": worker.log,
                 "shown": config.shows(worker.rank),
                 "share": [worker.slot.index, count],
-                # Of those that are there: a slot that stays away computes nothing.
+                # Among the workers of this attempt, because a slot that stays away computes nothing.
                 "core_share": [place, len(workers)] if config.divide_cores else [0, 1],
             }
             for place, worker in enumerate(workers)
@@ -147,7 +147,7 @@ def agent_spec(config, workers, attempt):
 
 
 def text(config, workers, folder):
-    """Gives what `--dry_run` or `--tf_config_only` prints."""
+    """Returns the output of `--dry_run` or `--tf_config_only`."""
     if config.tf_config_only:
         return "\n".join(worker.environ["TF_CONFIG"] for worker in workers)
     lines = []

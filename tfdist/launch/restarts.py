@@ -1,24 +1,24 @@
-"""What comes after an attempt: the end, or another one, on which slots, after how long."""
+"""Decides what follows an attempt: the end, or another attempt, its slots and the wait before it."""
 
 from dataclasses import dataclass
 
 from tfdist.launch.plan import Slot
 
 _FAILURES = ("failure", "early", "hang", "lost")
-# Who has worked for so long is restarted at once: the waits are for what fails at its start.
+# After such a long attempt there is no wait, because waits are for failures at the start.
 _LONG_SECONDS = 300.0
 _LONGEST_BACKOFF_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class Past:
-    """An attempt, as the next decision needs it.
+    """A past attempt, with what the next decision needs.
 
     Attributes:
-        kind: its verdict's.
-        slots: numbers of the slots to blame.
+        kind: the kind of its verdict.
+        slots: the numbers of the slots of the root cause.
         seconds: how long it lasted.
-        gone: whether those slots stay away, as chaos wants it.
+        gone: whether an injected fault keeps these slots away.
     """
 
     kind: str
@@ -29,12 +29,12 @@ class Past:
 
 @dataclass(frozen=True)
 class Move:
-    """What to do next.
+    """The next attempt, or the end.
 
     Attributes:
-        slots: those that take part; empty: end here.
-        seconds: how long to wait before.
-        reason: in words, for the terminal and launch.json.
+        slots: the slots that take part; empty for the end.
+        seconds: the wait before the attempt.
+        reason: the reason in words, for the terminal and launch.json.
     """
 
     slots: tuple[Slot, ...]
@@ -43,13 +43,13 @@ class Move:
 
 
 def next_move(config, slots, past, asked=None):
-    """Decides what comes after an attempt.
+    """Returns the `Move` after an attempt.
 
     Args:
         config: a `LaunchConfig`.
-        slots: those that took part in the last attempt.
-        past: a `Past` for each attempt, the last one last.
-        asked: the signal that told the launcher to end, or None.
+        slots: the slots that took part in the last attempt.
+        past: a `Past` for each attempt, in their order.
+        asked: the signal that asked the launcher to end, or None.
     """
     last = past[-1]
     counted = sum(item.kind in _FAILURES for item in past)
@@ -61,7 +61,7 @@ def next_move(config, slots, past, asked=None):
     away = _away(past)
     kept = tuple(slot for slot in slots if slot.number not in away)
     names = ", ".join(str(slot) for slot in slots if slot not in kept)
-    without = f", for {names} stays away" if names else ""
+    without = f", because {names} stays away" if names else ""
     if len(kept) < config.fewest:
         if last.gone:
             return Move((), 0.0, f"end: {names} is gone, and {_workers(len(kept))} would be fewer than {config.fewest}")
@@ -72,7 +72,7 @@ def next_move(config, slots, past, asked=None):
 
 
 def backoff(config, past):
-    """Gives the seconds to wait: none after a long attempt, and else they double with each short one in a row."""
+    """Returns the seconds to wait: 0 after a long attempt, otherwise doubled with each short attempt in a row."""
     short = 0
     for item in reversed(past):
         if item.seconds >= _LONG_SECONDS:
@@ -88,16 +88,16 @@ def _reason_to_end(config, last, counted, asked):
     if last.kind == "done":
         return "all workers have ended with exit code 0"
     if asked is not None or last.kind == "stopped":
-        return "the launcher was told to"
+        return "a signal asked the launcher to end"
     if last.kind == "mistake":
-        return "a restart mends no mistake"
+        return "a restart does not correct a mistake"
     if counted <= config.max_restarts:
         return None
     return f"all restarts are used (--max_restarts={config.max_restarts})"
 
 
 def _away(past):
-    """Gives the numbers of slots that are not to be tried again at once."""
+    """Returns the numbers of the slots to leave out of the next attempt."""
     last = past[-1]
     if last.gone or last.kind == "lost":
         return set(last.slots)

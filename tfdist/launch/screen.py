@@ -1,4 +1,4 @@
-"""The launcher's terminal: workers' lines and news, written by a thread, so that a slow terminal delays nothing."""
+"""The launcher's terminal, which a thread writes, so that a slow terminal delays nothing."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ _RETRY_SECONDS = 0.05
 
 
 class Screen:
-    """Writes lines of workers to stdout and news to stderr.
+    """Writes lines of workers to stdout, and messages of the launcher to stderr.
 
     Args:
-        quiet: whether to leave out news.
+        quiet: whether to leave out the messages of `say`.
     """
 
     def __init__(self, quiet=False):
@@ -27,7 +27,7 @@ class Screen:
         self._thread.start()
 
     def show(self, rank, text):
-        """Shows a line of a worker, behind its rank; drops it where the terminal does not keep up."""
+        """Shows a line of a worker after its rank; drops the line if the terminal is too slow."""
         try:
             self._show_missed()
             self._waiting.put_nowait((sys.stdout, f"[{rank}] {text}"))
@@ -35,12 +35,12 @@ class Screen:
             self._missed += 1
 
     def say(self, text):
-        """Tells news, unless quiet."""
+        """Shows a message, unless quiet."""
         if not self._quiet:
             self.warn(text)
 
     def warn(self, text):
-        """Tells what must be seen, as `tfdist.launch: …`."""
+        """Shows a message as `tfdist.launch: …`, even if quiet."""
         with contextlib.suppress(queue.Full):
             self._show_missed()
         try:
@@ -49,7 +49,7 @@ class Screen:
             self._missed += 1
 
     def close(self):
-        """Writes what waits, for some seconds at most."""
+        """Writes the waiting lines, for some seconds at most."""
         with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=_CLOSE_SECONDS)
         self._thread.join(_CLOSE_SECONDS)
@@ -66,12 +66,12 @@ class Screen:
             if stream in broken:
                 continue
             try:
-                # No buffer: a lock that this thread holds would hold up the end of the interpreter.
+                # Without a buffer, because this thread could hold its lock when the interpreter ends.
                 content = (text + "\n").encode(errors="replace")
                 while content:
                     content = content[_write_some(stream.fileno(), content) :]
             except (OSError, ValueError, AttributeError):
-                # The terminal is gone, `| head` for one; the run goes on, and the logs have it all.
+                # The terminal is gone, as after `| head`; the run continues, and the logs have all lines.
                 broken.add(stream)
 
 
@@ -79,6 +79,6 @@ def _write_some(target, content):
     try:
         return os.write(target, content)
     except BlockingIOError:
-        # Somebody who shares the terminal has made it non-blocking.
+        # Another process that shares the terminal has made it non-blocking.
         time.sleep(_RETRY_SECONDS)
         return 0

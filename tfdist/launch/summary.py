@@ -1,21 +1,21 @@
-"""What the terminal and launch.json say of an attempt; text only."""
+"""The report of an attempt for the terminal and for launch.json."""
 
 from tfdist.launch.causes import exception_of, shell_code
 from tfdist.process.exits import INTERRUPTED, STOPPED
 
-# Of the root's log, shown in the summary.
+# The part of the root cause's log that the summary shows.
 _SHOWN_LINES = 12
 _SHOWN_CHARACTERS = 300
 
 
-def summarize(verdict, exits, reports=None, told=False):
-    """Says who failed first, how, with which last lines, and marks the rest as consequences.
+def summarize(verdict, exits, reports=None, shown=False):
+    """Returns a report: the worker that failed first, how, its last lines, and the failures that followed.
 
     Args:
         verdict: a `Verdict` of another kind than "done".
-        exits: the `Exit`s it was made from.
-        reports: rank → the last report of its beats, for a hang.
-        told: whether the terminal has shown the root's last lines already.
+        exits: the `Exit`s of the attempt.
+        reports: rank → the last report of its heartbeats, for a hang.
+        shown: whether the terminal has shown the last lines of the root cause already.
 
     Returns:
         Lines.
@@ -26,29 +26,29 @@ def summarize(verdict, exits, reports=None, told=False):
         return lines + ([f"  {'; '.join(said)}"] if said else [])
     roots = [item for item in exits if item.worker.rank in verdict.roots]
     others = [item for item in exits if item.worker.rank not in verdict.roots]
-    for item in roots[: 0 if told else 1]:
+    for item in roots[: 0 if shown else 1]:
         lines += _details(item)
     if verdict.kind == "hang":
-        lines += [f"  {_place(rank, report)}" for rank, report in sorted((reports or {}).items())]
-        lines += ["  all were ended; where their stacks are known, they are in the logs"]
+        lines += [f"  {_describe_state(rank, report)}" for rank, report in sorted((reports or {}).items())]
+        lines += ["  all workers were ended; stacks that they have written are in the logs"]
     elif verdict.kind == "early":
-        lines += [line for item in others if item.code and not item.asked for line in _follower(item)]
+        lines += [line for item in others if item.code and not item.asked for line in _consequence(item)]
     elif verdict.kind != "mistake":
-        said = [f"{item.worker} {_how(item)}" for item in others if item.code]
+        said = [f"{item.worker} {_describe_end(item)}" for item in others if item.code]
         lines += [f"  consequences: {'; '.join(said)}"] if said else []
     return lines
 
 
 def record(attempt, workers, verdict, exits, began, seconds, then):
-    """Gives an attempt's entry of launch.json.
+    """Returns an attempt's entry of launch.json.
 
     Args:
-        attempt: its number, from 0.
-        workers: the `Worker`s that it was started with.
+        attempt: the number of the attempt, from 0.
+        workers: its `Worker`s.
         verdict: its `Verdict`.
         exits: its `Exit`s.
-        began: when, as ISO 8601.
-        seconds: how long it lasted.
+        began: the time of its start as ISO 8601.
+        seconds: its duration.
         then: what the launcher does next, in words.
     """
     codes = {item.worker.rank: item.code for item in exits}
@@ -95,19 +95,18 @@ def _last_lines(item):
     return [f"  | {line}" for line in cut]
 
 
-def _follower(item):
+def _consequence(item):
     last = exception_of(item.tail) or (item.tail[-1] if item.tail else "")
     return [f"  consequence: {item.worker} {item}{': ' if last else ''}{last}"]
 
 
-def _how(item):
+def _describe_end(item):
     return "was ended by the launcher" if item.asked else str(item)
 
 
-def _place(rank, report):
+def _describe_state(rank, report):
     if report["step"] is None:
-        return f"worker {rank}: no word from it"
+        return f"worker {rank}: no heartbeat"
     stopped = ", stopped" * report["stopped"]
-    return (
-        f'worker {rank}: step {report["step"]}, phase "{report["phase"]}", silent for {report["silent"]:.0f} s{stopped}'
-    )
+    place = f'step {report["step"]}, phase "{report["phase"]}"'
+    return f"worker {rank}: {place}, no heartbeat for {report['silent']:.0f} s{stopped}"

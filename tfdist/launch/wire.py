@@ -1,25 +1,25 @@
-"""JSON lines between the launcher and its agents."""
+"""The JSON lines between the launcher and its agents."""
 
 import collections
 import json
 import os
 
-# Lines for the terminal wait in this much memory; beyond it they are counted only. The log has them.
+# The memory for waiting lines of the terminal; further lines are only counted. The log has them.
 _WAITING_BYTES = 1 << 20
 
 
 def read_messages(content):
-    """Cuts bytes into messages.
+    """Splits bytes into messages.
 
     Returns:
-        The messages, and the bytes of one that is not whole yet.
+        The messages, and the bytes of an incomplete one.
     """
     *lines, rest = content.split(b"\n")
     return [json.loads(line) for line in lines if line.strip()], rest
 
 
 def parse_event(line):
-    """Gives the event of a line, or None for what a shell's start-up file may have said on the other side."""
+    """Returns the event of a line, or None for other text, such as that of a shell's start-up file."""
     try:
         message = json.loads(line)
     except ValueError:
@@ -28,10 +28,10 @@ def parse_event(line):
 
 
 class Outbox:
-    """Events on their way to the launcher: never waits for it, so that no worker ever waits for a terminal.
+    """Sends events to the launcher without blocking, so that no worker ever waits for a terminal.
 
     Args:
-        target: a file descriptor; it is made non-blocking.
+        target: the file descriptor to write to; it is made non-blocking.
     """
 
     def __init__(self, target):
@@ -44,18 +44,18 @@ class Outbox:
 
     @property
     def empty(self):
-        """Whether nothing waits."""
+        """Whether no event waits."""
         return not self._waiting
 
     def put(self, **message):
-        """Queues an event, whatever waits already."""
+        """Queues an event, even if many wait already."""
         content = json.dumps(message).encode() + b"\n"
         self._waiting.append(content)
         self._bytes += len(content)
         self.flush()
 
     def put_lines(self, rank, lines):
-        """Queues lines for the terminal, or counts them where too many wait."""
+        """Queues lines for the terminal, or only counts them if too many wait."""
         for line in lines:
             if self._bytes > _WAITING_BYTES:
                 self._missed[rank] += 1
@@ -64,12 +64,12 @@ class Outbox:
             self.put(event="line", rank=rank, text=line)
 
     def put_missed(self, rank):
-        """Queues, where lines of a worker were counted only, how many."""
+        """Queues the number of a worker's lines that were only counted, if there are any."""
         if missed := self._missed.pop(rank, 0):
             self.put(event="line", rank=rank, text=f"… {missed} lines are in the log only")
 
     def flush(self):
-        """Writes what the launcher takes now; says whether nothing is left to write."""
+        """Writes as much as the launcher accepts now; returns whether nothing is left to write."""
         while self._waiting and not self.broken:
             content = self._waiting.popleft()
             try:

@@ -1,1 +1,1 @@
-"""The parts of a step, each measured alone."""
+"""Measures the parts of a step, each alone."""

@@ -1,4 +1,4 @@
-"""The most memory that a process or its GPUs have held."""
+"""Measures the peak memory of a process or its GPUs."""
 
 import resource
 import sys
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def peak_bytes():
-    """Gives the most that this process has held; with GPUs, the most that one of them has."""
+    """Returns the peak memory of this process in bytes; with GPUs, the highest peak of one of them."""
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     if gpus:
         return max(tf.config.experimental.get_memory_info(name.split("device:")[-1])["peak"] for name in gpus)

@@ -1,4 +1,4 @@
-"""The parts of tfdist's step, each in a loop of its own: what `tfdist.measure.parts` makes differences of."""
+"""Measures loops over parts of tfdist's step, of which `tfdist.measure.parts` takes differences."""
 
 import contextlib
 import time
@@ -17,11 +17,11 @@ from tfdist.training.loop import batch_norms_as_wanted
 class Parts:
     """The loops over parts of a step, each compiled at its first use.
 
-    They call what `fit` calls: `Step`, `reduce_gradients`, `update`. All workers must ask for the same ones.
+    They call what `fit` calls: `Step`, `reduce_gradients`, `update`. All workers must run the same loops.
 
     Args:
-        task: a `Task`.
-        model: a compiled model of it that `tfdist.fit` has trained.
+        task: a `BenchTask`.
+        model: a compiled model of the task that `tfdist.fit` has trained.
     """
 
     def __init__(self, task, model):
@@ -37,12 +37,12 @@ class Parts:
 
     @staticmethod
     def are_known(task, model):
-        """Says whether a step can be taken apart: not a `train_step` of its own, nor a call that XLA compiles whole."""
+        """Returns whether a step can be split: not an own `train_step`, an eager one, or whole calls of XLA."""
         whole = xla.compiles_calls(model, Programs.of(model).options) and task.source.is_in_memory(task.strategy)
         return not whole and not models.has_own(model, "train_step") and not model.run_eagerly
 
     def seconds(self, name, steps):
-        """Measures a step of one of `parts.LOOPS`; the weights and the optimizer are afterwards what they were."""
+        """Returns seconds per step of one of `parts.LOOPS`; leaves the weights and the optimizer as they were."""
         with _unchanged([*models.weights_alike(self._model), *models.optimizer_variables(self._model)]):
             self.run(name, 2)
             begin = time.perf_counter()
@@ -50,18 +50,18 @@ class Parts:
             return (time.perf_counter() - begin) / steps
 
     def run(self, name, steps):
-        """Runs a loop; gives a sum of what `_touch` gives of each step: whatever it is, it is all computed."""
+        """Runs a loop; returns the sum of its scalars, which makes TensorFlow compute every step."""
         return self._call(self.loop(name), steps)
 
     def loop(self, name):
-        """Gives a loop as a compiled function (batches, steps) → a scalar, or several."""
+        """Returns a loop as a compiled function (batches, steps) → a scalar, or several."""
         if name not in self._compiled:
             make = {"compute": self._compute, "alone": self._alone, "reduce": self._reduce, "kept": self._kept}
             self._compiled[name] = self._on_read() if name == "read" else self._on_kept(make[name])
         return self._compiled[name]
 
     def sent(self):
-        """Gives (bytes summed over the replicas, bytes gathered from them) that each replica gives in a step."""
+        """Returns (bytes summed over the replicas, bytes gathered from them) that each replica gives per step."""
         if self._step.traffic.known:
             return self._step.traffic.known
 
@@ -70,7 +70,7 @@ class Parts:
             gradients = self._gradients(self._share(batches))
             local = self._strategy.experimental_local_results
             of_one = tf.nest.map_structure(lambda part: local(part)[0], gradients)
-            return [tf.cast(count, tf.float64) for count in self._step.traffic.ways(of_one)]
+            return [tf.cast(count, tf.float64) for count in self._step.traffic.summed_and_gathered(of_one)]
 
         ((batches, count),) = self._reading.calls(1)
         with batch_norms_as_wanted(self._model, self._options):
@@ -84,12 +84,12 @@ class Parts:
         return sum(float(concrete(batches, tf.constant(count, tf.int64))) for batches, count in calls)
 
     def _share(self, batches, place=0):
-        """Takes the share of a step of a call, in a function being traced."""
+        """Returns the share of a step of a call; called in a function that is being traced."""
         _, make_share = self._reading.taker.next(self._strategy, batches, tf.convert_to_tensor(place, tf.int64))
         return make_share()
 
     def _on_kept(self, make_part):
-        """Gives the loop of a part on one batch.
+        """Returns the loop of a part on one batch.
 
         Args:
             make_part: a function of the batch's share → the part, a function () → a scalar.
@@ -114,10 +114,10 @@ class Parts:
         sums = self._summed(self._gradients(share))
 
         def part():
-            # A control dependency on the gradients themselves would not keep them: TensorFlow drops what nobody reads.
+            # A control dependency on the gradients themselves would not keep them: TensorFlow drops unused values.
             with tf.control_dependencies([self._computed.assign(_touch(self._gradients(share)))]):
                 there = self._strategy.run(_identities, args=(sums,))
-            # The same sums on all replicas: their weights stay alike, though nothing is reduced here.
+            # All replicas have the same sums, so their weights stay equal although nothing is reduced here.
             update(self._strategy, self._model.optimizer, there, self._variables, reduce=_as_they_are)
             return tf.zeros([])
 
@@ -145,7 +145,7 @@ class Parts:
 
 
 def _summed_over(steps, part):
-    """Gives the sum of a scalar of each step, in a loop of a function being traced."""
+    """Returns the sum of each step's scalar, from a loop in a function that is being traced."""
     beginning = (tf.constant(0, tf.int64), tf.zeros([]))
     _, total = tf.while_loop(
         lambda place, total: place < steps, lambda place, total: (place + 1, total + part(place)), beginning
@@ -165,7 +165,7 @@ def _identities(values):
 
 
 def _touch(values):
-    """Gives a sum of one element of each tensor of nested, per-replica values: enough that all of it is computed."""
+    """Returns a sum of one element of each tensor of nested, per-replica values, so that all are computed."""
     parts = [part for part in tf.nest.flatten(values, expand_composites=True) if tf.is_tensor(part)]
     return tf.add_n([tf.cast(part[(0,) * part.shape.rank], tf.float32) for part in parts])
 

@@ -1,4 +1,4 @@
-"""What some samples of one figure say; plain arithmetic."""
+"""Summarizes the samples of one figure; plain arithmetic."""
 
 import dataclasses
 import math
@@ -10,13 +10,13 @@ MAD_TO_SIGMA = 1.4826
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What some samples of one figure say.
+    """The statistics of some samples of one figure.
 
     Attributes:
-        median, mean: of the samples.
+        median, mean: the median and the mean of the samples.
         error: the standard error of the mean.
         jitter: 1.4826 × the median absolute deviation from the median.
-        samples: how many.
+        samples: the number of samples.
     """
 
     median: float
@@ -26,8 +26,8 @@ class Summary:
     samples: int
 
 
-def summarise(samples):
-    """Gives the `Summary` of at least one sample."""
+def summarize(samples):
+    """Returns the `Summary` of at least one sample."""
     median = statistics.median(samples)
     count = len(samples)
     return Summary(

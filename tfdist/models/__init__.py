@@ -50,7 +50,7 @@ def check_name(name: str) -> None:
     """Checks a model's name. Imports neither TensorFlow nor Keras.
 
     Raises:
-        ValueError: No model is called so; the message offers the nearest name and lists all.
+        ValueError: No model has that name; the message suggests the nearest name and lists all.
     """
     if name not in _NAMES:
         hint = _nearest(name, _NAMES)
@@ -81,8 +81,8 @@ def build(name: str, *, classes: int, input_shape: Sequence[int], **options: Any
 
 
 def _builders() -> dict[str, Callable[..., "keras.Model"]]:
-    # Imported here, not above: Keras brings TensorFlow, which takes seconds. No file has the name
-    # of a builder: importing such a file would put the module where `__getattr__` has the function.
+    # Imported here, not above, because Keras imports TensorFlow, which takes seconds. No file has the name of a
+    # builder, because importing such a file would put the module where `__getattr__` has the function.
     from tfdist.models.classification.cifar_resnet import resnet20, resnet32, resnet56
     from tfdist.models.classification.convnet import cnn
     from tfdist.models.classification.perceptron import mlp

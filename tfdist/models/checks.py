@@ -1,4 +1,4 @@
-"""Checks of what a builder is asked for: pure, before any layer is made."""
+"""Checks the arguments of a builder, before it makes any layer."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def check_shape(model: str, input_shape: Any) -> tuple[int, ...]:
     if not dimensions or not all(_is_count(d) for d in dimensions):
         raise UsageError(
             f"models: {model}: input_shape is {input_shape!r}. "
-            "Give the shape of one row, without the batch, in whole numbers of at least 1."
+            "Give the shape of one row, without the batch, as whole numbers of at least 1."
         )
     return tuple(int(d) for d in dimensions)
 
@@ -37,7 +37,7 @@ def check_image(model: str, input_shape: Any, *, smallest: int, cure: str) -> tu
         model: Name of the model, for the message.
         input_shape: (H, W, C), channels last.
         smallest: The least H and W, in pixels.
-        cure: What to do about an image that is smaller, for the message.
+        cure: What to do about a smaller image, for the message.
     """
     shape = check_shape(model, input_shape)
     if len(shape) != 3:
@@ -59,11 +59,11 @@ def check_widths(model: str, option: str, widths: Any) -> tuple[int, ...]:
     Args:
         model: Name of the model, for the message.
         option: Name of the option, for the message.
-        widths: One width a layer.
+        widths: One width per layer.
     """
     if not isinstance(widths, list | tuple) or not all(_is_count(width) for width in widths):
         raise UsageError(
-            f"models: {model}: {option} is {widths!r}. Give a tuple of whole numbers of at least 1, one a layer."
+            f"models: {model}: {option} is {widths!r}. Give a tuple of whole numbers of at least 1, one per layer."
         )
     return tuple(int(width) for width in widths)
 
@@ -85,7 +85,7 @@ def check_dropout(model: str, rate: Any) -> None:
 
 def check_flag(model: str, option: str, value: Any) -> None:
     """Raises ValueError unless `value` is True or False."""
-    # The text "False" from a command line is true; better refused than obeyed.
+    # The text "False" from a command line would count as true.
     if not isinstance(value, bool):
         raise UsageError(f"models: {model}: {option} is {value!r}. Use True or False.")
 

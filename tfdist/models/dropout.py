@@ -12,9 +12,9 @@ from tfdist.process.errors import UsageError
 class RowDropout(keras.layers.Layer):
     """Sets elements to zero at random, keyed by the row's place in the global batch and the step.
 
-    Keras' own dropout draws one mask for a replica's batch, so that a run on another number of replicas is another run.
-    Here each row has a stream of its own (SplitMix64, see `tfdist.ops.hashing`): N replicas drop what one device drops.
-    In plain Keras it works too, as on one replica.
+    Keras' own dropout draws one mask for a replica's batch, so that a run depends on the number of replicas. Here each
+    row has a stream of its own (SplitMix64, see `tfdist.ops.hashing`): N replicas drop what one device drops.
+    It also works in plain Keras, as on one replica.
 
     Args:
         rate: fraction of the elements that are dropped, 0..1; the others are scaled by 1 / (1 - rate).
@@ -36,7 +36,7 @@ class RowDropout(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=False):
-        """Gives `inputs` (B, ...) with elements dropped where `training` is true."""
+        """Returns `inputs` (B, ...) with elements dropped where `training` is true."""
         if not training or not self.rate:
             return inputs
         state = self.seed_generator.state
@@ -52,9 +52,9 @@ class RowDropout(keras.layers.Layer):
         return inputs * kept / tf.cast(1 - self.rate, inputs.dtype)
 
     def compute_output_shape(self, input_shape):
-        """Gives the shape of what comes in."""
+        """Returns the shape of the inputs."""
         return input_shape
 
     def get_config(self):
-        """Gives the arguments of the constructor."""
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), "rate": self.rate, "seed": self._seed}

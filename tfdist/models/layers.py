@@ -1,4 +1,4 @@
-"""What the builders share: regularised kernels, convolution with BatchNorm, the softmax head."""
+"""Layers that the builders share: regularized kernels, convolution with BatchNorm, the softmax head."""
 
 import dataclasses
 
@@ -21,10 +21,10 @@ def l2(weight_decay: float) -> keras.Regularizer | None:
 
 
 def batchnorm(x: keras.KerasTensor, *, gamma: str = "ones", name: str) -> keras.KerasTensor:
-    """Returns `x` (B, ..., D) normalised over all but its last axis.
+    """Returns `x` (B, ..., D) normalized over all but its last axis.
 
     Args:
-        x: What to normalise.
+        x: The tensor to normalize.
         gamma: Keras initializer of the scale.
         name: Name of the layer.
     """
@@ -32,19 +32,19 @@ def batchnorm(x: keras.KerasTensor, *, gamma: str = "ones", name: str) -> keras.
         momentum=BATCHNORM_MOMENTUM,
         epsilon=BATCHNORM_EPSILON,
         gamma_initializer=gamma,
-        # For loops written by hand: `fit` decides for itself.
+        # For loops written by hand, because `fit` decides for itself.
         synchronized=True,
         name=name,
     )(x)
 
 
 def relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """Returns max(x, 0), from a layer of that name."""
+    """Returns max(x, 0), from a layer named `name`."""
     return keras.layers.ReLU(name=name)(x)
 
 
 def drop(x: keras.KerasTensor, rate: float, name: str) -> keras.KerasTensor:
-    """Returns `x` behind a `RowDropout`, or `x` itself for a rate of 0."""
+    """Returns `x` after a `RowDropout`, or `x` itself for a rate of 0."""
     return RowDropout(rate, name=name)(x) if rate else x
 
 
@@ -79,7 +79,7 @@ class ConvNorm:
             strides=stride,
             padding="same" if stride == 1 else "valid",
             use_bias=False,
-            # A name, not an initializer: one instance gives each kernel of a shape the same values.
+            # A name, because one instance of an initializer gives all kernels of a shape the same values.
             kernel_initializer="he_normal",
             kernel_regularizer=l2(self.weight_decay),
             name=name,

@@ -1,4 +1,4 @@
-"""Random numbers as a function of their seeds: the same on every replica, device and version."""
+"""Computes random numbers from seeds: the same on every replica, device and version."""
 
 import tensorflow as tf
 
@@ -7,7 +7,7 @@ _STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB13311
 
 
 def mix(*words):
-    """Hashes int64 tensors that broadcast together to uint64: all bits depend on all words."""
+    """Hashes int64 tensors, broadcast together, to uint64; all bits depend on all words."""
     state = tf.constant(0, tf.uint64)
     for word in words:
         state += tf.bitcast(tf.convert_to_tensor(word, tf.int64), tf.uint64)
@@ -16,12 +16,12 @@ def mix(*words):
 
 
 def uniforms(seeds, count, *, stream):
-    """Draws `count` numbers a row.
+    """Draws `count` numbers for each row.
 
     Args:
-        seeds: int64 (B, 2), as `Plan.row_seeds` gives.
-        count: numbers a row.
-        stream: whole number; two uses of the same seeds take two streams.
+        seeds: int64 (B, 2), as `Plan.row_seeds` returns them.
+        count: numbers per row.
+        stream: a whole number; two uses of the same seeds need two streams.
 
     Returns:
         float32 (B, count) in [0, 1).
@@ -32,7 +32,7 @@ def uniforms(seeds, count, *, stream):
 
 
 def integers(seeds, limit, *, stream):
-    """Draws one whole number in 0..limit-1 a row: int32 (B,)."""
+    """Draws one whole number in 0..limit-1 for each row: int32 (B,)."""
     return tf.cast(uniforms(seeds, 1, stream=stream)[:, 0] * limit, tf.int32)
 
 

@@ -1,4 +1,4 @@
-"""LARS, learning-rate scaling and warm-up. Loaded on first use (PEP 562), and Keras with them."""
+"""LARS, learning-rate scaling and warm-up, each loaded on first use (PEP 562) together with Keras where it needs it."""
 
 import importlib
 

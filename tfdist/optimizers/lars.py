@@ -21,8 +21,8 @@ class LARS(keras.optimizers.SGD):
         w        = w + velocity
 
     Variables of fewer than two dimensions (biases, the scales and offsets of norms) and those named in
-    `exclude_from_layer_adaptation` get the plain step, without ratio and decay. The gradient is the one of the whole
-    global batch, clipped first where that is asked for.
+    `exclude_from_layer_adaptation` get the plain step, without ratio and decay. The gradient is that of the whole
+    global batch, clipped first where that is requested.
 
     Args:
         learning_rate: a float, a Keras schedule, or a function () → rate.
@@ -64,7 +64,7 @@ class LARS(keras.optimizers.SGD):
         self._plain = frozenset()
 
     def build(self, variables):
-        """Makes the velocities, and finds the variables that the patterns name."""
+        """Makes the velocities, and finds the variables that the patterns match."""
         if self.built:
             return
         super().build(variables)
@@ -105,14 +105,14 @@ class LARS(keras.optimizers.SGD):
         return ratio * (gradient + self.coupled_weight_decay * variable)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """Refused: LARS has no decay outside the ratio."""
+        """Raises a ValueError, because LARS has no decay outside the ratio."""
         raise UsageError(
-            f"LARS: exclude_from_weight_decay got var_list={var_list!r}, var_names={var_names!r}, but its weight decay "
-            "goes with the layer adaptation. Name the variables in exclude_from_layer_adaptation."
+            f"LARS: exclude_from_weight_decay got var_list={var_list!r}, var_names={var_names!r}, but LARS applies "
+            "weight decay only with the layer adaptation. Name the variables in exclude_from_layer_adaptation."
         )
 
     def get_config(self):
-        """Gives the arguments, as JSON types."""
+        """Returns the arguments, as JSON types."""
         return {
             **super().get_config(),
             "weight_decay": self.coupled_weight_decay,
@@ -123,7 +123,7 @@ class LARS(keras.optimizers.SGD):
 
 
 def _parts(variable):
-    """Gives what `update_step` may meet as a variable: itself, or its copy on a replica."""
+    """Returns what `update_step` may receive for a variable: itself, or its copy on a replica."""
     value = variable.value if isinstance(variable, keras.Variable) else variable
     copies = value.values if isinstance(value, tf.distribute.DistributedValues) else ()
     return [value, *copies]

@@ -1,4 +1,4 @@
-"""The learning rate and the length of the warm-up that a global batch asks for: pure, without TensorFlow."""
+"""Computes the learning rate and the length of the warm-up for a global batch, without TensorFlow."""
 
 import math
 from fractions import Fraction
@@ -11,14 +11,14 @@ _FACTORS = {"linear": float, "square_root": math.sqrt}
 
 
 def scale_learning_rate(learning_rate, *, global_batch, base_batch=256, rule="linear"):
-    """Fits a learning rate that was found for one batch size to another.
+    """Scales a learning rate that was found for one batch size to another.
 
     "linear" is Goyal et al. 2017 (arXiv:1706.02677): k times the rows, k times the rate. "square_root" keeps the
     variance of the update: Krizhevsky 2014 (arXiv:1404.5997), Hoffer et al. 2017 (arXiv:1705.08741).
 
     Args:
         learning_rate: the rate that is right for `base_batch`.
-        global_batch: rows of a step, over all replicas; derive it from the number of replicas of this very run.
+        global_batch: rows of a step, over all replicas; derive it from the number of replicas of this run.
         base_batch: rows of a step for which `learning_rate` was found.
         rule: "linear" or "square_root".
 
@@ -39,7 +39,7 @@ def scale_learning_rate(learning_rate, *, global_batch, base_batch=256, rule="li
 
 
 def warmup_steps(*, steps=None, examples=None, epochs=None, global_batch=None, rows=None):
-    """Gives the length of a warm-up in steps, rounded up.
+    """Returns the length of a warm-up in steps, rounded up.
 
     Args:
         steps: the length in steps.
@@ -52,7 +52,7 @@ def warmup_steps(*, steps=None, examples=None, epochs=None, global_batch=None, r
         The number of steps; 0 for no warm-up.
 
     Raises:
-        ValueError: not exactly one length, a number out of range, or one that is missing or changes nothing.
+        ValueError: not exactly one length, a number out of range, or one that is missing or has no effect.
     """
     unit, length = _only_length(steps=steps, examples=examples, epochs=epochs)
     if unit == "epochs":
@@ -81,7 +81,7 @@ def describe(
     epochs=None,
     rows=None,
 ):
-    """Says in one line what `scale_learning_rate` and `warmup_steps` derive from the same arguments.
+    """Returns in one line what `scale_learning_rate` and `warmup_steps` derive from the same arguments.
 
     Args:
         learning_rate, global_batch, base_batch, rule: as in `scale_learning_rate`.
@@ -92,7 +92,7 @@ def describe(
         7 steps".
 
     Raises:
-        ValueError: as those two.
+        ValueError: as those two functions do.
     """
     scaled = scale_learning_rate(learning_rate, global_batch=global_batch, base_batch=base_batch, rule=rule)
     line = f"learning rate {learning_rate:g} for {base_batch} rows -> {scaled:g} for {global_batch} rows ({rule})"
@@ -105,15 +105,15 @@ def describe(
 
 
 def is_number(value):
-    """Says whether a value is a finite real number; True and False are none."""
+    """Returns whether a value is a finite real number; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _only_length(**lengths):
     given = {unit: length for unit, length in lengths.items() if length is not None}
     if len(given) != 1:
-        came = " and ".join(f"{unit} is {length!r}" for unit, length in given.items()) or "no length came"
-        raise UsageError(f"warm-up: {came}. Give exactly one of {', '.join(lengths)}.")
+        lengths_given = " and ".join(f"{unit} is {length!r}" for unit, length in given.items()) or "no length is given"
+        raise UsageError(f"warm-up: {lengths_given}. Give exactly one of {', '.join(lengths)}.")
     return next(iter(given.items()))
 
 
@@ -121,7 +121,7 @@ def _check_need(unit, length, name, value, *, needed):
     if needed and value is None:
         raise UsageError(f"warm-up: {unit} is {length!r}, but {name} is missing. Give it too.")
     if not needed and value is not None:
-        raise UsageError(f"warm-up: {unit} is {length!r}, so {name} ({value!r}) changes nothing. Leave it out.")
+        raise UsageError(f"warm-up: {unit} is {length!r}, so {name} ({value!r}) has no effect. Leave it out.")
     if needed:
         _check_whole("warm-up", name, value, least=1)
 

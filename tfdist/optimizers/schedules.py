@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step: Keras schedules that can be saved with the model."""
+"""Keras schedules, which compute the learning rate from the step and can be saved with the model."""
 
 import keras
 from keras import ops
@@ -32,7 +32,7 @@ class WarmUp(LearningRateSchedule):
         warmup_steps: W, derived.
 
     Raises:
-        ValueError: a rate that is none, or a length that cannot be derived.
+        ValueError: a rate that is no finite number from 0, or a length that cannot be derived.
     """
 
     def __init__(self, after, *, steps=None, examples=None, epochs=None, global_batch=None, rows=None, start=0.0):
@@ -53,7 +53,7 @@ class WarmUp(LearningRateSchedule):
         self.start = float(start)
 
     def __call__(self, step):
-        """Gives the learning rate of a step.
+        """Returns the learning rate of a step.
 
         Args:
             step: a whole number from 0: an int, or a scalar tensor or variable of any integer dtype.
@@ -64,7 +64,7 @@ class WarmUp(LearningRateSchedule):
         dtype = keras.config.floatx()
         start = ops.convert_to_tensor(self.start, dtype)
         peak = self._after(ops.full_like(step, self.warmup_steps))
-        # At least 1, against the division by zero that `where` would only hide.
+        # At least 1, because `where` would only hide a division by zero.
         done = ops.cast(step, dtype) / max(self.warmup_steps, 1)
         return ops.where(step < self.warmup_steps, start + (peak - start) * done, self._after(step))
 
@@ -75,7 +75,7 @@ class WarmUp(LearningRateSchedule):
         return ops.cast(self.after(step), keras.config.floatx())
 
     def get_config(self):
-        """Gives the arguments, as JSON types."""
+        """Returns the arguments, as JSON types."""
         after = self.after if isinstance(self.after, float) else keras.saving.serialize_keras_object(self.after)
         given = {name: _plain(value) for name, value in self._length.items() if value is not None}
         return {"after": after, **given, "start": self.start}
@@ -94,5 +94,5 @@ def _is_rate(value):
 
 
 def _plain(number):
-    # NumPy's numbers are no JSON.
+    # NumPy's numbers are not JSON types.
     return int(number) if number == int(number) else float(number)

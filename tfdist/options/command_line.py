@@ -1,4 +1,4 @@
-"""What the command lines have in common: absl flags in, the ones that were given out, mistakes as one message."""
+"""The common part of the command lines: absl flags → the values that were given, or one message for a mistake."""
 
 from absl import flags
 
@@ -14,9 +14,9 @@ def read_given(values, arguments, *, command, usage, module, cure=None):
         values: `absl.flags.FlagValues`, each flag None by default.
         arguments: what follows `python -m <command>`.
         command: its name, such as "tfdist.train".
-        usage: what the help says before the flags.
+        usage: the text of the help before the flags.
         module: the name of the module that defined the flags.
-        cure: a function (words that are no flags) → what to do about them; None for the usual advice.
+        cure: a function (words that are not flags) → what to do about them; None for the usual advice.
 
     Returns:
         name → value of each flag that is given.

@@ -1,4 +1,4 @@
-"""A run as data: frozen, typed, checked once, before anything starts."""
+"""The config of a run: frozen, typed, and checked once, before anything starts."""
 
 import dataclasses
 import math
@@ -33,8 +33,8 @@ OPTIMIZERS = (
 
 DEFAULT_EPOCHS = 20
 
-# Field → what goes with it, and its value when the field changes.
-_BELONGINGS: Mapping[str, Mapping[str, Any]] = {
+# Field → the fields that depend on it, and their values when the field changes.
+_DEPENDENTS: Mapping[str, Mapping[str, Any]] = {
     "steps": {"epochs": None},
     "epochs": {"steps": None},
     "model": {"model_options": {}, "expected": {}},
@@ -47,7 +47,7 @@ _BELONGINGS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides what a run computes, and where it writes; by default the CNN on the digits.
+    """All options of what a run computes and where it writes; the defaults train the CNN on the digits.
 
     Attributes:
         name: names the run's folder: runs/<name>-<n>.
@@ -55,13 +55,13 @@ class RunConfig:
         model_options: further arguments of `tfdist.models.build`.
         dataset: a name for `tfdist.data.load`, or a function (split, global_batch, seed) → `Source`.
         dataset_options: further arguments of `tfdist.data.load`.
-        data_dir: where the data set lies, if not in tfdist itself.
-        download: lets TensorFlow Datasets download what is not there.
+        data_dir: the folder of the data set, if it is not part of tfdist.
+        download: whether TensorFlow Datasets may download missing data.
         test_split: the split that is evaluated; None for no evaluation.
         global_batch: rows of a step, over all replicas.
-        replica_batch: rows of a step on each replica, in place of `global_batch`, which then is as many times larger
-            as there are replicas.
-        epochs, steps: how long: one of them, or neither for 20 epochs; `steps` is the total.
+        replica_batch: rows of a step on each replica, in place of `global_batch`, which is then this number times the
+            number of replicas.
+        epochs, steps: the length of the run: one of them, or neither for 20 epochs; `steps` is the total.
         optimizer: a name of OPTIMIZERS, or a function () → `keras.optimizers.Optimizer`.
         learning_rate: of an optimizer given by name; None for Keras' default.
         base_batch: rows of a step for which `learning_rate` was found: it is scaled to the global batch; None for no
@@ -75,21 +75,21 @@ class RunConfig:
         seed: of weights, order and random layers.
         steps_per_execution: steps in one call, or "auto" for as many as take about half a second; callbacks for batches
             run between calls.
-        compression: "bfloat16" or "float16", in which gradients cross the replicas in half the bytes, or "none".
-        exchange: how gradients cross the replicas: "all_reduce", some by "factors", or "auto" for what is faster.
-        jit_compile: "true", "false", or "auto" for XLA where it was seen to help; see `tfdist.fit`.
+        compression: "bfloat16" or "float16", in which gradients are exchanged in half the bytes, or "none".
+        exchange: how replicas exchange gradients: "all_reduce", some by "factors", or "auto" for the faster of them.
+        jit_compile: "true", "false", or "auto" for XLA where it was measured to help; see `tfdist.fit`.
         sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas.
-        deterministic: asks for TensorFlow's deterministic kernels, where they differ.
+        deterministic: whether to use TensorFlow's deterministic kernels, where they differ.
         run_dir: the run's folder; None for the next free runs/<name>-<n>.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
-        keep_checkpoints: how many of the newest checkpoints stay, beside the best.
+        keep_checkpoints: how many of the newest checkpoints are kept, beside the best.
         resume: "auto", "never" or "must".
         profile_steps: "first:last", the steps whose profile TensorFlow writes for TensorBoard: those after `first`, up
             to and with `last`; None for no profile.
-        start_seconds: how long workers wait for one another at the start, before the absent are named.
-        preemption_notice: the cloud to ask whether it will take this machine away, "gce" or "azure"; then the run saves
-            and leaves, as on SIGTERM.
-        expected: what the run was seen to reach, such as {"accuracy": 0.98}: written down, not enforced.
+        start_seconds: how long workers wait for one another at the start, before they report the absent ones.
+        preemption_notice: the cloud to ask whether it will take this machine away, "gce" or "azure"; if so, the run
+            saves and stops, as on SIGTERM.
+        expected: the results that the run has reached before, such as {"accuracy": 0.98}: recorded, not enforced.
     """
 
     name: str = "digits_cnn"
@@ -159,7 +159,7 @@ class RunConfig:
         if self.profile_steps is not None:
             read_steps(self.profile_steps)
         for field in ("data_dir", "run_dir"):
-            # As an unset variable of the shell leaves it: no wish for the default.
+            # An unset shell variable leaves an empty value; that is not a request for the default.
             if getattr(self, field) == "":
                 raise UsageError(f"{field} is empty. Give a folder, or leave it out.")
         self._check_together()
@@ -194,7 +194,7 @@ class RunConfig:
                 "but optimizer is a function. Set them inside it."
             )
         if self.learning_rate is None and (self.base_batch or self.warmup_epochs):
-            raise UsageError("base_batch and warmup_epochs fit a learning_rate, and there is none. Give it too.")
+            raise UsageError("base_batch and warmup_epochs change a learning_rate, but there is none. Give it too.")
         if callable(self.model) and self.model_options:
             raise UsageError(
                 "model_options are for a model given by name, but model is a function. Set them inside it."
@@ -209,35 +209,35 @@ class RunConfig:
                 f"replicas is {self.replicas}, but {self.strategy} takes its number from the devices. Leave it out."
             )
         if self.resume == "must" and self.run_dir is None:
-            raise UsageError("resume is 'must', but there is no run_dir to go on in. Give the folder of the run.")
+            raise UsageError("resume is 'must', but there is no run_dir to resume. Give the folder of the run.")
 
     def replace(self, **changes):
-        """Gives the config with some fields changed, and without what belonged to the values they had.
+        """Returns the config with some fields changed, and with the fields that depend on them reset.
 
-        Another length has its own unit; another model, data set or optimizer has its own options.
+        A new length has its own unit; a new model, data set or optimizer has its own options.
         """
-        for field, belongings in _BELONGINGS.items():
+        for field, dependents in _DEPENDENTS.items():
             if field in changes and changes[field] != getattr(self, field):
-                for name, empty in belongings.items():
+                for name, empty in dependents.items():
                     changes.setdefault(name, empty)
         return dataclasses.replace(self, **changes)
 
     def for_replicas(self, replicas):
-        """Gives the config with the global batch that so many replicas make of `replica_batch`, if there is one."""
+        """Returns the config with the global batch of a number of replicas, if `replica_batch` is set."""
         if self.replica_batch is None:
             return self
         return dataclasses.replace(self, global_batch=self.replica_batch * replicas, replica_batch=None)
 
     def total_steps(self, steps_per_epoch):
-        """Gives the number of steps after which the run is over."""
+        """Returns the number of steps of the whole run."""
         return self.steps or (self.epochs or DEFAULT_EPOCHS) * steps_per_epoch
 
     def to_dict(self):
-        """Gives the run as JSON types; a function is written as module:name."""
+        """Returns the run as JSON types; a function is written as module:name."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
-# What makes a run the run that it is: with another of these, a folder's checkpoints and results are of another one.
+# The fields that identify a run: if one differs, a folder's checkpoints and results belong to another run.
 _IDENTITY = (
     "model",
     "model_options",
@@ -259,17 +259,17 @@ _IDENTITY = (
 
 
 def first_difference(there, here):
-    """Finds where two runs are not the same.
+    """Finds the first field in which two runs differ.
 
     Args:
-        there: a `RunConfig` as JSON types, of an earlier version of tfdist perhaps.
+        there: a `RunConfig` as JSON types, perhaps of an earlier version of tfdist.
         here: the same of another run.
 
     Returns:
         A text such as "seed is 0 there, and 9 here", or None.
     """
     for field in _IDENTITY:
-        # How many rows `replica_batch` makes, nobody knows before the strategy.
+        # The rows that `replica_batch` makes are unknown until the strategy exists.
         known = field in there and field in here and not (field == "global_batch" and here.get("replica_batch"))
         if known and there[field] != here[field]:
             return f"{field} is {there[field]!r} there, and {here[field]!r} here"
@@ -277,10 +277,10 @@ def first_difference(there, here):
 
 
 def read_steps(text):
-    """Reads "100:110" as (100, 110).
+    """Parses "100:110" as (100, 110).
 
     Raises:
-        ValueError: it is no range of steps.
+        ValueError: the text is not a range of steps.
     """
     first, colon, last = str(text).partition(":")
     if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):

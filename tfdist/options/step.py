@@ -11,16 +11,16 @@ COMPRESSIONS = ("none", "bfloat16", "float16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """What one call of `fit` says about its steps; nothing of it stays on the model.
+    """Options of the steps of one call of `fit`; none of them stays on the model.
 
     Attributes:
-        exchange: how gradients cross the replicas: "all_reduce"; those of dense layers by their "factors"; "auto" for
-            what is faster.
-        compression: "bfloat16" or "float16", to which gradients are rounded while they cross the replicas; "none".
-        jit_compile: True or False; "auto" for True where that was seen to help; None for what `compile` said.
-        steps_per_execution: a number of steps; "auto" to measure it; None for what `compile` said.
-        sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas, or else each
-            replica over its own.
+        exchange: how replicas exchange gradients: "all_reduce"; those of dense layers by their "factors"; "auto" for
+            the faster of them.
+        compression: "bfloat16" or "float16", to which gradients are rounded for the exchange; "none".
+        jit_compile: True or False; "auto" for True where that was measured to help; None for the value of `compile`.
+        steps_per_execution: a number of steps; "auto" to measure it; None for the value of `compile`.
+        sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas; otherwise each
+            replica takes them over its own rows.
     """
 
     exchange: str = AUTO
@@ -34,14 +34,14 @@ class StepOptions:
         self._check_name("compression", COMPRESSIONS)
         if not (self.jit_compile is None or self.jit_compile == AUTO or isinstance(self.jit_compile, bool)):
             raise UsageError(
-                f"jit_compile is {self.jit_compile!r}. Use True, False, 'auto', or None for what compile said."
+                f"jit_compile is {self.jit_compile!r}. Use True, False, 'auto', or None for the value of compile."
             )
         steps = self.steps_per_execution
         whole = isinstance(steps, int) and not isinstance(steps, bool)
         if steps not in (None, AUTO) and not (whole and steps >= 1):
             raise UsageError(
-                f"steps_per_execution is {steps!r}. Use a whole number from 1, 'auto', or None for what compile said, "
-                "or 'auto' where it said nothing."
+                f"steps_per_execution is {steps!r}. Use a whole number from 1, 'auto', or None for the value of "
+                "compile, or 'auto' where compile has none."
             )
         if not isinstance(self.sync_batchnorm, bool):
             raise UsageError(f"sync_batchnorm is {self.sync_batchnorm!r}. Use True or False.")

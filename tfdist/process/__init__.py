@@ -1,1 +1,1 @@
-"""What every process of tfdist has: exit codes, errors, the log, heartbeats, fault injection. No TensorFlow."""
+"""Exit codes, errors, the log, heartbeats and fault injection, for every process of tfdist. No TensorFlow."""

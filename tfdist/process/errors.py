@@ -1,7 +1,7 @@
-"""The errors of tfdist's own: each message says where, what came and what to do, and each class its exit code.
+"""tfdist's own errors: each message names the place, the wrong value and the remedy; each class has an exit code.
 
-The commands catch `TfdistError` and nothing else, so an error in the code of a user keeps its traceback. Each class has
-the fitting built-in class as its second base: `except ValueError` works as one expects.
+The commands catch `TfdistError` and nothing else, so an error in a user's code keeps its traceback. The second base of
+each class is the built-in class that fits, so `except ValueError` works as expected.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import traceback
 
 from tfdist.process.exits import MISTAKE
 
-# The launcher's agent sets it: the folder in which a process leaves its cause of death.
+# The launcher's agent sets it: the folder to which a process writes the error that ended it.
 CAUSES = "TFDIST_CAUSES_DIR"
 
 _INSTALLED = tuple(
@@ -26,29 +26,29 @@ _INSTALLED = tuple(
 
 
 class TfdistError(Exception):
-    """Base class of what tfdist refuses.
+    """Base class of tfdist's own errors.
 
     Attributes:
-        exit_code: the code with which a command ends because of it.
+        exit_code: the exit code of a command that this error ends.
     """
 
     exit_code = MISTAKE
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        _report_when_uncaught(os.environ)
+        _set_excepthook(os.environ)
 
 
 class UsageError(TfdistError, ValueError):
-    """An argument, a flag, a file or a variable of the environment is wrong."""
+    """An argument, a flag, a file or an environment variable is wrong."""
 
 
 class StateError(TfdistError, RuntimeError):
-    """Something was called at a wrong moment, or what it needs is not there."""
+    """A function was called at the wrong moment, or something that it needs is missing."""
 
 
 class MissingFileError(TfdistError, FileNotFoundError):
-    """A file or a folder is not there."""
+    """A file or a folder is missing."""
 
 
 class MissingPackageError(TfdistError, ImportError):
@@ -56,23 +56,23 @@ class MissingPackageError(TfdistError, ImportError):
 
 
 class UserCodeError(UsageError):
-    """A function or a file of the user's raised an error; the message ends with the user's own traceback.
+    """A function or a file of the user raised an error; the message ends with the user's own traceback.
 
     Args:
         where: the file, and perhaps the flag that named it.
-        error: what was raised.
+        error: the exception that was raised.
     """
 
     def __init__(self, where, error):
-        super().__init__(f"{where}: this code of yours raised an error.\n{user_traceback(error)}")
+        super().__init__(f"{where}: your code raised an error.\n{user_traceback(error)}")
 
 
 @contextlib.contextmanager
 def user_code(where):
-    """Turns what the user's own code raises into a `UserCodeError`.
+    """Converts exceptions of the user's own code to `UserCodeError`.
 
     Args:
-        where: the file, and perhaps the flag that named it; or a function, whose file is then named.
+        where: the file, and perhaps the flag that named it; or a function, whose file is then reported.
     """
     try:
         yield
@@ -89,14 +89,14 @@ def _file_of(function):
 def user_traceback(error):
     """Returns the text of a traceback, without the frames of tfdist and of installed packages."""
     whole = traceback.TracebackException.from_exception(error)
-    for part in _chain(whole):
+    for part in _iterate_chain(whole):
         part.stack = traceback.StackSummary.from_list(frame for frame in part.stack if is_user_file(frame.filename))
     return "".join(whole.format()).rstrip()
 
 
 def is_user_file(path):
-    """Returns whether a file belongs to the user: it is neither in tfdist nor in an installed package."""
-    # Frozen modules, and what a dataclass or a named tuple has generated; a notebook's cell is the user's.
+    """Returns whether a file belongs to the user, so is neither in tfdist nor in an installed package."""
+    # Frozen modules and the generated code of dataclasses and named tuples are not the user's; a notebook's cell is.
     if path.startswith("<") and not path.startswith("<ipython-input-"):
         return False
     real = os.path.realpath(path)
@@ -106,15 +106,15 @@ def is_user_file(path):
     return not any(real.startswith(folder + os.sep) for folder in _INSTALLED)
 
 
-def _chain(whole):
-    """Yields a `TracebackException` and those that it came from."""
+def _iterate_chain(whole):
+    """Yields a `TracebackException`, then its causes and contexts."""
     while whole is not None:
         yield whole
         whole = whole.__cause__ or whole.__context__
 
 
 def read_cause(folder, pid):
-    """Returns what `TfdistError` ended a process, as {"error": class, "exit_code": number}; None where none did."""
+    """Returns the `TfdistError` that ended a process, as {"error": class, "exit_code": number}; None without one."""
     try:
         return json.loads(_cause_file(folder, pid).read_text())
     except (OSError, ValueError):
@@ -125,24 +125,24 @@ def _cause_file(folder, pid):
     return pathlib.Path(folder) / f"cause-{pid}.json"
 
 
-def _report_when_uncaught(environ):
-    """Makes this process, where the launcher has started it, leave its cause behind if no one catches a `TfdistError`.
+def _set_excepthook(environ):
+    """Makes a process that the launcher has started write an uncaught `TfdistError` to a file for the launcher.
 
-    A script of the user's then ends with a traceback and code 1, and only this tells the launcher that a restart mends
-    nothing. It is done with the first such error, because an import of tfdist must change nothing.
+    The user's script then ends with a traceback and exit code 1, and only this file tells the launcher that a restart
+    does not help. The hook is set with the first such error, because an import of tfdist must change nothing.
     """
     folder = environ.get(CAUSES)
     if not folder or getattr(sys.excepthook, "reports_to_launcher", False):
         return
-    before = sys.excepthook
+    previous = sys.excepthook
 
     def hook(kind, error, trace):
         if issubclass(kind, TfdistError):
             cause = {"error": f"{kind.__module__}.{kind.__qualname__}", "exit_code": kind.exit_code}
-            # Where it cannot be written, the launcher takes it for a failure, and starts again.
+            # Without the file, the launcher treats the exit as a failure and restarts the workers.
             with contextlib.suppress(OSError):
                 _cause_file(folder, os.getpid()).write_text(json.dumps(cause))
-        before(kind, error, trace)
+        previous(kind, error, trace)
 
     hook.reports_to_launcher = True
     sys.excepthook = hook

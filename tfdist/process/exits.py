@@ -1,4 +1,4 @@
-"""Exit codes of tfdist's commands, on which the launcher and job systems act, and how these end."""
+"""Exit codes of tfdist's commands, on which the launcher and job systems act, and how the commands end."""
 
 import atexit
 import contextlib
@@ -8,15 +8,15 @@ import io
 import os
 import threading
 
-# The user can mend it; the message says how.
+# The user can correct it; the message says how.
 MISTAKE = 2
-# A signal asked the run to stop: it saved, and the same command goes on. `EX_TEMPFAIL` of sysexits.h.
+# A signal asked the run to stop: it saved, and the same command continues it. `EX_TEMPFAIL` of sysexits.h.
 STOPPED = 75
-# Another worker ended or fell silent; this one could not go on without it.
+# Another worker ended or stopped answering, and this worker could not continue without it.
 PEER_LOST = 76
-# A worker stood still for too long, and was ended; as `timeout` has it.
+# A worker was stuck for too long, and the launcher ended it; `timeout` has the same code.
 HUNG = 124
-# Ctrl-C, as shells have it; a run that saves has saved.
+# Ctrl-C, with the code of shells; a run with checkpoints has saved one.
 INTERRUPTED = 130
 
 # What `open` returns where something is written; exact types, because a process with TensorFlow has 300,000 objects.
@@ -24,25 +24,25 @@ _BUFFERED = frozenset((io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom))
 
 
 def run_and_leave(main):
-    """Runs a command's `main` and ends the process with its exit code; for a module that runs as `__main__`.
+    """Runs a command's `main` and ends the process with its exit code, in a module that runs as `__main__`.
 
-    TensorFlow's and Python's own teardown take a second of CPU time and do nothing for anybody: threads are waited for,
-    exit handlers run and streams are flushed as at any end, and then the process is gone. What fails with a traceback,
-    and a command that is not alone in its process, under a profiler or a debugger, ends as usual.
+    The teardown of TensorFlow and Python takes a second of CPU time, and has no use here. So this function waits for
+    threads, runs exit handlers and flushes files, as Python does, and then ends the process at once. A command that
+    fails with a traceback, or runs under a profiler or a debugger, ends as usual.
 
     Args:
-        main: a function () → exit code, which may also come as a `SystemExit`.
+        main: a function () → exit code; it may also raise the code as a `SystemExit`.
     """
-    frame, around = inspect.currentframe().f_back, set()
+    frame, callers = inspect.currentframe().f_back, set()
     while frame := frame.f_back:
-        around.add(frame.f_globals.get("__name__"))
+        callers.add(frame.f_globals.get("__name__"))
     try:
         code = main() or 0
     except SystemExit as request:
         code = request.code or 0
-    if around - {"runpy"} or not isinstance(code, int):
+    if callers - {"runpy"} or not isinstance(code, int):
         raise SystemExit(code)
-    # What Python itself does at its end, and has no public name for.
+    # Python does the same at its end, but has no public names for it.
     threading._shutdown()  # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
     _flush_files()
@@ -50,9 +50,9 @@ def run_and_leave(main):
 
 
 def _flush_files():
-    """Flushes stdout, stderr and each file that is still open, as Python's own end does."""
+    """Flushes stdout, stderr and each file that is still open, as Python does at its end."""
     files = [item for item in gc.get_objects() if type(item) in _BUFFERED]
-    # Text first: its own buffer goes into the one below. A reader may have gone away.
+    # Text first, because its buffer is flushed into the binary one below. The reader of a pipe may be gone.
     for file in sorted(files, key=lambda item: not isinstance(item, io.TextIOWrapper)):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             file.flush()

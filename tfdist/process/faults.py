@@ -1,4 +1,4 @@
-"""Faults on purpose: what is to go wrong, where and when, for rehearsals and for tests."""
+"""Fault injection for rehearsals and tests: which fault happens, in which worker, and when."""
 
 import dataclasses
 import os
@@ -8,33 +8,34 @@ import time
 
 from tfdist.process.errors import UsageError
 
-# The launcher sets them: the faults, and how many times the group was started before.
+# The launcher sets them: the faults, and the number of earlier starts of the workers.
 FAULTS = "TFDIST_FAULTS"
 ATTEMPT = "TFDIST_ATTEMPT"
 
-# The launcher knows one kind more: "lose", a kill whose worker stays away.
-# SIGKILL, SIGTERM, SIGSTOP, an exception, exit code 0 too early, a pause, a damaged checkpoint.
+# In this order: SIGKILL, SIGTERM, SIGSTOP, an exception, exit code 0 too early, a pause, a damaged checkpoint.
+# The launcher has one more kind: "lose", a kill whose worker does not come back.
 KINDS = ("kill", "term", "hang", "exception", "exit", "slow", "torn_checkpoint")
-# Before the first step; between two calls; within a call, while the others wait for this worker; three places of a
-# save, and after it; after the last step of an epoch; in validation.
+# In this order: before the first step; between two calls; within a call, while the others wait for this worker; at
+# three places of a save; after the save; after the last step of an epoch; in validation.
 POINTS = ("start", "step", "call", "save_begin", "save_files", "save_rename", "save_end", "epoch_end", "validation")
 
 
 class PlannedFaultError(RuntimeError):
-    """The exception of a fault on purpose."""
+    """The exception of an injected fault."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One fault, struck once.
+    """One fault, injected once.
 
     Attributes:
         kind: one of KINDS.
-        worker: the rank of the worker that it strikes.
-        step: steps done when it strikes; at another point than "start", the first time that so many or more are done.
+        worker: the rank of the worker that has the fault.
+        step: steps done when the fault is due; it is injected the first time that its point is reached with so many
+            steps or more.
         point: one of POINTS.
-        attempt: at which start of the group: 0 is the first.
-        seconds: how long a "slow" one lasts.
+        attempt: the start of the workers at which it is due; 0 is the first.
+        seconds: the duration of a "slow" fault.
     """
 
     kind: str
@@ -49,13 +50,13 @@ class Fault:
 
 
 def parse(text):
-    """Reads faults, such as `kill:worker=1,step=50;hang:worker=0,step=80,point=call`.
+    """Parses faults, such as `kill:worker=1,step=50;hang:worker=0,step=80,point=call`.
 
     Returns:
         A tuple of `Fault`s.
 
     Raises:
-        ValueError: says which part is wrong, and what may stand there.
+        ValueError: a part is wrong; the message names it and the allowed values.
     """
     return tuple(_parse_one(part.strip()) for part in text.split(";") if part.strip())
 
@@ -63,7 +64,7 @@ def parse(text):
 def _parse_one(text):
     kind, _, rest = text.partition(":")
     if kind not in KINDS:
-        raise UsageError(f"chaos {text!r}: {kind!r} is no kind of fault. Use one of {', '.join(KINDS)}, lose.")
+        raise UsageError(f"chaos {text!r}: {kind!r} is not a kind of fault. Use one of {', '.join(KINDS)}, lose.")
     values = {"point": "save_end"} if kind == "torn_checkpoint" else {}
     readers = {"worker": int, "step": int, "attempt": int, "seconds": float, "point": str}
     for item in filter(None, rest.split(",")):
@@ -76,72 +77,72 @@ def _parse_one(text):
             raise UsageError(f"chaos {text!r}: {name} is {value!r}. Use a number.") from None
     fault = Fault(kind, **values)
     if fault.point not in POINTS:
-        raise UsageError(f"chaos {text!r}: {fault.point!r} is no point. Use one of {', '.join(POINTS)}.")
+        raise UsageError(f"chaos {text!r}: {fault.point!r} is not a point. Use one of {', '.join(POINTS)}.")
     if min(fault.worker, fault.step, fault.attempt, fault.seconds) < 0:
         raise UsageError(f"chaos {text!r}: a number is below 0. Use 0 or more.")
     return fault
 
 
 class Faults:
-    """The faults that this worker has still to suffer.
+    """The faults that are still to be injected into this worker.
 
     Args:
         faults: `Fault`s, of any worker and attempt.
         worker: this worker's rank.
-        attempt: how many times the group was started before.
+        attempt: the number of earlier starts of the workers.
 
     Attributes:
-        steps: the steps after which a fault is to strike any worker of this attempt.
+        steps: the steps after which any worker of this attempt has a fault.
     """
 
     def __init__(self, faults=(), worker=0, attempt=0):
-        self._left = [fault for fault in faults if (fault.worker, fault.attempt) == (worker, attempt)]
+        self._pending = [fault for fault in faults if (fault.worker, fault.attempt) == (worker, attempt)]
         self.steps = tuple(sorted({fault.step for fault in faults if fault.attempt == attempt and fault.step}))
 
     def waits_at(self, point):
-        """Says whether a fault is left that strikes at a point."""
-        return any(fault.point == point for fault in self._left)
+        """Returns whether a fault at a point is still to be injected."""
+        return any(fault.point == point for fault in self._pending)
 
     def strike(self, point, step, folder=None):
-        """Strikes what is due; returns where there is nothing, or where the fault lets the worker go on.
+        """Injects the faults that are due; returns if there are none, or if they let the worker continue.
 
         Args:
-            point: one of POINTS: where the worker is.
+            point: the worker's place, one of POINTS.
             step: steps done.
-            folder: the checkpoint that was just written, for "torn_checkpoint".
+            folder: the folder of the checkpoint that was just written, for "torn_checkpoint".
 
         Raises:
             PlannedFaultError: the fault is an exception.
         """
-        due = [fault for fault in self._left if fault.point == point and fault.step <= step]
+        due = [fault for fault in self._pending if fault.point == point and fault.step <= step]
         for fault in due:
-            self._left.remove(fault)
-            print(f"tfdist: fault on purpose, after step {step}: {fault}", file=sys.stderr, flush=True)
-            _strike(fault, folder)
+            self._pending.remove(fault)
+            print(f"tfdist: injected fault after step {step}: {fault}", file=sys.stderr, flush=True)
+            _inject(fault, folder)
 
 
 def make_faults(environ):
-    """Gives a function rank → `Faults` of a worker, as the launcher has set them; none by default."""
+    """Returns a function rank → `Faults` of that worker, as the launcher has set them; by default there are none."""
     planned, attempt = parse(environ.get(FAULTS, "")), int(environ.get(ATTEMPT, "0"))
     return lambda worker: Faults(planned, worker, attempt)
 
 
-def _strike(fault, folder):
+def _inject(fault, folder):
     if fault.kind == "exception":
-        raise PlannedFaultError(f"fault on purpose: {fault}")
+        raise PlannedFaultError(f"injected fault: {fault}")
     if fault.kind == "exit":
-        # Not sys.exit, which a thread, or somebody's `except`, would keep from the process.
+        # Not sys.exit, because in a thread, or under a bare `except`, it does not end the process.
         os._exit(0)
     if fault.kind == "slow":
         time.sleep(fault.seconds)
         return
     if fault.kind == "torn_checkpoint":
-        _tear(folder)
+        _truncate(folder)
     sent = {"term": signal.SIGTERM, "hang": signal.SIGSTOP}.get(fault.kind, signal.SIGKILL)
     os.kill(os.getpid(), sent)
 
 
-def _tear(folder):
-    """Cuts the largest file of a checkpoint in half, as a machine does that loses power."""
+def _truncate(folder):
+    """Cuts the largest file of a checkpoint in half, as a power failure may do."""
     largest = max((path for path in folder.iterdir() if path.is_file()), key=lambda path: path.stat().st_size)
     os.truncate(largest, largest.stat().st_size // 2)

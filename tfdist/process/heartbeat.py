@@ -1,4 +1,4 @@
-"""What a worker does, told all the time: a few bytes of shared memory that outlive the process that writes them."""
+"""Heartbeats: a worker writes its step and phase to a few bytes of shared memory, which outlive its process."""
 
 import dataclasses
 import mmap
@@ -8,10 +8,10 @@ import re
 import struct
 import time
 
-# The launcher sets it; where it is not set, nobody listens.
+# The launcher sets it; without it, no process reads the heartbeats.
 FOLDER = "TFDIST_HEARTBEAT_DIR"
 PHASES = ("start", "input", "steps", "vote", "evaluate", "save", "end")
-# Of these, the ones in which a worker cannot go on without all others.
+# The phases in which a worker cannot continue without all others.
 TOGETHER = ("steps", "vote", "evaluate")
 
 # Process id, step, seconds since the epoch, phase.
@@ -20,14 +20,14 @@ _FORMAT = struct.Struct("<qqd16s")
 
 @dataclasses.dataclass(frozen=True)
 class Beat:
-    """What a worker said last.
+    """The last heartbeat of a worker.
 
     Attributes:
         worker: its rank.
         pid: its process id.
         step: steps done since the run began.
-        phase: one of PHASES: what it has begun.
-        time: when, in seconds since the epoch.
+        phase: the phase that it has begun, one of PHASES.
+        time: when it was written, in seconds since the epoch.
     """
 
     worker: int
@@ -38,17 +38,17 @@ class Beat:
 
 
 class Heartbeat:
-    """Writes this worker's beats: a store to memory, cheap enough for every call.
+    """Writes this worker's heartbeats: each is a store to memory, cheap enough for every call.
 
     Args:
-        folder: where the files of all local workers are.
+        folder: the folder of the heartbeat files of all local workers.
         worker: this worker's rank.
     """
 
     def __init__(self, folder, worker):
         path = _path(folder, worker)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Not emptied first: an earlier heartbeat of this process may still have it in its memory.
+        # Not emptied first, because an earlier `Heartbeat` of this process may still have the file mapped.
         with open(os.open(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
             file.truncate(_FORMAT.size)
             self._memory = mmap.mmap(file.fileno(), _FORMAT.size)
@@ -56,26 +56,26 @@ class Heartbeat:
         self.beat("start")
 
     def beat(self, phase, step=None):
-        """Says what begins now, and how many steps are done (None: as before)."""
+        """Writes the phase that begins now and the number of steps done; None keeps the last number."""
         self._step = self._step if step is None else step
         _FORMAT.pack_into(self._memory, 0, os.getpid(), self._step, time.time(), phase.encode())
 
 
 class NoHeartbeat:
-    """Where nobody listens."""
+    """Stands in for a `Heartbeat` that no process would read."""
 
     def beat(self, phase, step=None):
-        """Says nothing."""
+        """Does nothing."""
 
 
 def make_heartbeat(environ, worker):
-    """Gives the `Heartbeat` of a worker that was started by the launcher, else one that does nothing."""
+    """Returns the `Heartbeat` of a worker that the launcher has started, else a `NoHeartbeat`."""
     folder = environ.get(FOLDER)
     return Heartbeat(folder, worker) if folder else NoHeartbeat()
 
 
 def read_beats(folder):
-    """Gives the last `Beat` of each worker that has one, by rank."""
+    """Returns the last `Beat` of each worker that has one, by rank."""
     beats = {}
     for path in pathlib.Path(folder).glob("worker-*.beat"):
         worker = int(re.findall(r"\d+", path.name)[0])

@@ -1,4 +1,4 @@
-"""How tfdist speaks: one logger, heard also where nobody has set logging up."""
+"""The logger of tfdist, whose lines are shown even where the program does not configure logging."""
 
 import logging
 import sys
@@ -9,34 +9,34 @@ logger = logging.getLogger("tfdist")
 def say(message):
     """Logs a line that a user should see once, at INFO.
 
-    Python shows INFO to nobody by default, and a notebook would never hear which strategy was chosen: where the
-    program has no logging of its own, the line goes to stderr.
+    Python shows no INFO lines by default, so a notebook would not show which strategy was chosen. Where the program
+    does not configure logging, the line goes to stderr.
     """
-    _make_heard()
+    _ensure_handler()
     logger.info(message)
 
 
 def warn(message):
     """Logs a line about something that the user may want to change, at WARNING."""
-    _make_heard()
+    _ensure_handler()
     logger.warning(message)
 
 
 def show(text):
-    """Prints a line of results on stdout. A reader that goes away, or a full disk behind it, ends no training."""
+    """Prints a line of results on stdout. A closed pipe or a full disk behind stdout does not end the training."""
     try:
         print(text, flush=True)
     except OSError:
-        # What Python still has in its buffer would fail again at the end.
+        # Otherwise the end of Python would flush the buffer, and fail again.
         sys.stdout = None
 
 
 def is_terminal():
-    """Returns whether stdout is a terminal; without one, as after `>&-`, it is not."""
+    """Returns whether stdout is a terminal; False where there is no stdout, as after `>&-`."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def _make_heard():
+def _ensure_handler():
     if logger.hasHandlers():
         return
     handler = logging.StreamHandler()

@@ -1,1 +1,1 @@
-"""Opens, saves and goes on with a run."""
+"""Opens, saves and resumes runs."""

@@ -1,6 +1,6 @@
-"""What callbacks remember, taken out for a checkpoint and given back.
+"""Collects the states of callbacks for a checkpoint, and restores them.
 
-A callback of the user's own joins in with two methods: `get_state()` → a dict of numbers, strings, lists, dicts and
+A user's own callback takes part with two methods: `get_state()` → a dict of numbers, strings, lists, dicts and
 NumPy arrays; and `set_state(state)`, called after `on_train_begin`.
 """
 
@@ -13,7 +13,7 @@ _ARRAY = "__array__"
 
 
 def state_of(callback):
-    """Gives what a callback remembers as a dict; None for one that has nothing to remember."""
+    """Returns a callback's state as a dict; None for a callback without state."""
     if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
         return callback.get_state()
     names = remembered(callback)
@@ -21,7 +21,7 @@ def state_of(callback):
 
 
 def set_state(callback, state):
-    """Gives a callback back what it remembered, a dict that `state_of` gave."""
+    """Restores a callback's state, a dict that `state_of` returned."""
     if hasattr(callback, "set_state"):
         callback.set_state(state)
         return
@@ -31,13 +31,13 @@ def set_state(callback, state):
 
 
 def has_stopped(callback):
-    """Says whether an `EarlyStopping` has ended the run, and would do so again."""
+    """Returns whether an `EarlyStopping` has ended the run, and would do so again."""
     stopping = isinstance(callback, keras.callbacks.EarlyStopping)
     return stopping and callback.stopped_epoch > 0 and callback.wait >= callback.patience
 
 
-def take(callbacks):
-    """Gives (a list of JSON types, name → array) of all callbacks that remember something."""
+def collect(callbacks):
+    """Returns (a list of JSON types, name → array): the states of all callbacks that have one."""
     arrays = {}
     items = []
     for name, callback in _named(callbacks):
@@ -47,8 +47,8 @@ def take(callbacks):
     return items, arrays
 
 
-def give(callbacks, items, arrays):
-    """Gives callbacks back what `take` took from callbacks of the same class and monitor, in the same order."""
+def restore(callbacks, items, arrays):
+    """Restores what `collect` returned for callbacks of the same classes and monitors, in the same order."""
     states = {item["callback"]: item["state"] for item in items}
     for name, callback in _named(callbacks):
         if name in states:
@@ -56,7 +56,7 @@ def give(callbacks, items, arrays):
 
 
 def _named(callbacks):
-    """Gives (name, callback): the class, what it monitors, and which of several it is."""
+    """Yields (name, callback); the name has the class, what it monitors, and a number among several alike."""
     seen = {}
     for callback in callbacks:
         kind = type(callback).__name__, getattr(callback, "monitor", None)
@@ -65,7 +65,7 @@ def _named(callbacks):
 
 
 def _without_arrays(value, name, arrays):
-    """Puts the arrays in a nested value into `arrays`, and a reference in their places."""
+    """Moves the arrays of a nested value into `arrays`; returns the value with references in their places."""
     if isinstance(value, dict):
         return {key: _without_arrays(item, f"{name}/{key}", arrays) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""When a run saves, and how it leaves once it was asked to stop."""
+"""Decides when a run saves, and ends it after a request to stop."""
 
 import dataclasses
 import signal
@@ -10,10 +10,10 @@ from tfdist.process.log import say
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a run goes on.
+    """The place at which a run resumes.
 
     Attributes:
-        step: steps done since it began.
+        step: the steps done since the run began.
         epoch, step_in_epoch: the next step, counted from the epoch's beginning.
     """
 
@@ -23,15 +23,15 @@ class Place:
 
 
 class Checkpointer(StepCallback):
-    """Says when to save: every so many steps, at the end of each epoch, and before a run ends that was asked to stop.
+    """Saves every `every_steps` steps, at the end of each epoch, and before a run ends that was asked to stop.
 
-    The last step of an epoch is saved once the other callbacks have made of it what they make of an epoch: a run that
-    goes on does not come back to that.
+    The last step of an epoch is saved after the other callbacks have handled the end of the epoch, because a resumed
+    run does not repeat that.
 
     Args:
         save: a function (`Place`, logs of an epoch or None), which all workers call after the same step.
         every_steps: steps between checkpoints; None for the ends of epochs alone.
-        stop_signal: a function that gives the signal which asked the run to stop, or 0: on all workers the same.
+        stop_signal: a function () → the signal that asked the run to stop, or 0; the same on all workers.
     """
 
     def __init__(self, save, *, every_steps=None, stop_signal=lambda: 0):
@@ -43,17 +43,17 @@ class Checkpointer(StepCallback):
         self._partial = False
 
     def begin_epoch(self, span, *, partial):
-        """Tells which steps of an epoch are to come.
+        """Sets which steps of an epoch come next.
 
         Args:
             span: a `plan.Span`.
-            partial: the run ends with it, and in the middle of the epoch.
+            partial: whether the run ends with it, in the middle of the epoch.
         """
         self._span = span
         self._partial = partial
 
     def on_step_end(self, step, logs=None):
-        """Saves where it is time; where the run is to stop, saves and leaves."""
+        """Saves if it is time; if the run must stop, saves and ends it."""
         self._step = step
         in_epoch = step - self.steps_before
         if in_epoch >= self._span.last and not self._partial:
@@ -61,24 +61,24 @@ class Checkpointer(StepCallback):
         stop = self._stop_signal()
         if stop or in_epoch >= self._span.last or (self.every_steps and step % self.every_steps == 0):
             self._save(Place(step, self._span.epoch, in_epoch))
-        self._leave_if(stop)
+        self._end_if(stop)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves; where the run is to stop, leaves."""
+        """Saves; if the run must stop, ends it."""
         if self._step is None:
             return
         if not self._partial:
             self._save(Place(self._step, epoch + 1, 0), logs)
-        self._leave_if(self._stop_signal())
+        self._end_if(self._stop_signal())
 
     def _save(self, place, logs=None):
         if place != self._saved:
             self._save_place(place, logs)
             self._saved = place
 
-    def _leave_if(self, stop):
+    def _end_if(self, stop):
         if stop == signal.SIGINT:
             raise KeyboardInterrupt(f"stopped after step {self._step}")
         if stop:
-            say(f"{signal.Signals(stop).name}: stopped after step {self._step}, which is saved. Start again to go on.")
+            say(f"{signal.Signals(stop).name}: stopped after step {self._step}, which is saved. Start again to resume.")
             raise SystemExit(STOPPED)

@@ -1,4 +1,4 @@
-"""What decides how a run goes on: signals and the chief's callbacks; all workers hear of it after the same step."""
+"""Brings to all workers, after the same step, what signals and the chief's callbacks decide about a run."""
 
 import contextlib
 import signal
@@ -10,26 +10,27 @@ from tfdist.internals.access import models
 from tfdist.process.log import say
 from tfdist.strategy.workers import make_vote
 
-# Ctrl-C; what job systems and clouds send before they kill; what Slurm can be told to send (`--signal=USR1@60`).
+# Ctrl-C; the signal of job systems and clouds before a kill; the signal of Slurm's `--signal=USR1@60`.
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @contextlib.contextmanager
 def stop_requests():
-    """Lets signals that ask the run to stop wait for the end of the running call; a second Ctrl-C stops at once.
+    """Delays signals that ask the run to stop until the running call ends; a second Ctrl-C stops at once.
 
-    Between two lines of Python nobody could tell whether the call's steps were done: a checkpoint would be wrong. Enter
-    it once the strategy exists, for `MultiWorkerMirroredStrategy` replaces the handler of SIGTERM.
+    If a signal stopped the run between two lines of Python, it would be unknown whether the call's steps were done, and
+    a checkpoint would be wrong. Enter the context after the strategy is made, because `MultiWorkerMirroredStrategy`
+    replaces the handler of SIGTERM.
 
     Yields:
-        A function that gives the first signal that came, or 0.
+        A function () → the first signal that was received, or 0.
     """
-    came = []
+    received = []
 
     def handle(signum, frame):
-        if came and signum == signal.SIGINT:
+        if received and signum == signal.SIGINT:
             signal.default_int_handler(signum, frame)
-        came.append(signum)
+        received.append(signum)
         again = "; press Ctrl-C again to stop at once" if signum == signal.SIGINT else ""
         say(f"{signal.Signals(signum).name}: stopping after this call{again}.")
 
@@ -38,21 +39,21 @@ def stop_requests():
         return
     previous = {signum: signal.signal(signum, handle) for signum in _STOPS}
     try:
-        yield lambda: came[0] if came else 0
+        yield lambda: received[0] if received else 0
     finally:
         for signum, handler in previous.items():
-            # What was not set from Python cannot be set again from there.
+            # A handler that was not set from Python cannot be restored from Python.
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
 
 class Decisions(keras.callbacks.Callback):
-    """Gives every worker the chief's `stop_training`, learning rate and `steps_per_execution`, and any worker's stop.
+    """Sets every worker to the chief's `stop_training`, learning rate and `steps_per_execution`, and any worker's stop.
 
-    It comes behind the callbacks that decide, and before those that act on it.
+    It comes after the callbacks that decide, and before those that act on the decisions.
 
     Args:
         strategy: the `tf.distribute.Strategy`, of several workers.
-        stop_signal: a function that gives the signal that asked this worker to stop, or 0.
+        stop_signal: a function () → the signal that asked this worker to stop, or 0.
     """
 
     every_worker = True
@@ -60,11 +61,11 @@ class Decisions(keras.callbacks.Callback):
     def __init__(self, strategy, stop_signal=lambda: 0):
         super().__init__()
         self._vote = make_vote(strategy)
-        self._mine = stop_signal
+        self._own_signal = stop_signal
         self._agreed = 0
 
     def stop_signal(self):
-        """Gives the signal that asked a worker to stop, or 0: the same on all workers since the last vote."""
+        """Returns the signal that asked a worker to stop, or 0: the same on all workers since the last vote."""
         return self._agreed
 
     def on_train_begin(self, logs=None):
@@ -85,14 +86,14 @@ class Decisions(keras.callbacks.Callback):
 
     def _settle(self):
         rate = models.settable_learning_rate(self.model)
-        mine = self._mine()
+        own_signal = self._own_signal()
         (stop, chiefs_rate, steps), asked = self._vote(
             [float(bool(self.model.stop_training)), 0.0 if rate is None else rate, self.model.steps_per_execution],
-            [mine == signum for signum in _STOPS],
+            [own_signal == signum for signum in _STOPS],
         )
         self._agreed = next((signum for signum, by_any in zip(_STOPS, asked, strict=True) if by_any), 0)
         self.model.stop_training = bool(stop)
-        # A call is a collective: workers with another number of steps in it would wait for each other for ever.
+        # A call is a collective: workers with different numbers of steps in it would wait for each other forever.
         self.model.steps_per_execution = int(steps)
         if rate is not None and rate != chiefs_rate:
             self.model.optimizer.learning_rate = chiefs_rate

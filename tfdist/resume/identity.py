@@ -1,4 +1,4 @@
-"""What a run is, in JSON types, so that a checkpoint can say what is another now."""
+"""Describes a run in JSON types, so that a checkpoint can report what has changed."""
 
 import tensorflow as tf
 
@@ -7,10 +7,10 @@ from tfdist.data.source import Source
 
 
 def of_data(data):
-    """Describes the data of an `Input`: as much of it as decides which rows come when.
+    """Describes the properties of an `Input`'s data that decide which rows come when.
 
     Returns:
-        A dict in the order in which differences are best told.
+        A dict in the order in which differences are best reported.
     """
     source = data.source
     spec = [_spec_text(part) for part in tf.nest.flatten(source.element_spec)]
@@ -29,7 +29,7 @@ def of_data(data):
 
 
 def of_run(model):
-    """Describes what a compiled model computes beside its variables: loss, metrics and the optimizer's settings.
+    """Describes what a compiled model computes besides its variables: loss, metrics and the optimizer's settings.
 
     The learning rate is left out: it is a variable of the optimizer, or a schedule that callbacks may replace.
     """
@@ -50,12 +50,12 @@ def _settings(optimizer):
 def _spec_text(spec):
     if is_absent_spec(spec):
         return "nothing"
-    # Without the rows: on some data they are known, and change with the global batch.
+    # Without the number of rows, which is known for some data and changes with the global batch.
     return f"{spec.dtype.name} {tuple(spec.shape[1:].as_list() if spec.shape.rank else [])}"
 
 
 def _text(value):
-    """Gives a loss, a setting, or several, as text that is the same in every process."""
+    """Returns a loss, a setting, or several, as text that is the same in every process."""
     if isinstance(value, dict):
         return ", ".join(f"{name}={_text(item)}" for name, item in sorted(value.items()))
     if isinstance(value, list | tuple):
@@ -71,5 +71,5 @@ def _config_text(value):
     try:
         return _text(value.get_config())
     except (NotImplementedError, TypeError, ValueError):
-        # A class of the user's own need not be able to tell.
+        # A user's own class need not support `get_config`.
         return ""

@@ -1,4 +1,4 @@
-"""A run that goes on: what `fit` restores before its first step, and how its checkpoints come about."""
+"""Restores a run before the first step of `fit`, and writes its checkpoints."""
 
 import contextlib
 import dataclasses
@@ -24,15 +24,15 @@ from tfdist.strategy.workers import make_broadcast
 
 
 class FreshStart:
-    """A run without a folder: nothing to restore, nothing to save.
+    """A run without a folder, which restores and saves nothing.
 
     Args:
-        callbacks: tfdist's own, which come behind the user's.
+        callbacks: tfdist's own callbacks, which come after the user's.
 
     Attributes:
         callbacks: the same.
         folder: None, or the `RunDir` of the run.
-        steps_done: steps done before, as `Feed.spans` counts them.
+        steps_done: the steps done before, as `Feed.spans` counts them.
     """
 
     folder = None
@@ -47,26 +47,26 @@ class FreshStart:
         return next((call for item in self.callbacks if (call := getattr(item, "in_call", None))), None)
 
     def begin(self, callbacks):
-        """Called after `on_train_begin`, with all the callbacks of the run."""
+        """Does nothing; it is called after `on_train_begin`, with all callbacks of the run."""
 
     def begin_epoch(self, span):
-        """Called after each `on_epoch_begin`."""
+        """Does nothing; it is called after each `on_epoch_begin`."""
 
     def spans(self, spans):
-        """Gives the spans that are left to train."""
+        """Returns the spans that are left to train."""
         return spans
 
 
-class GoingOn(FreshStart):
+class SavedRun(FreshStart):
     """A run with a folder.
 
     Args:
         folder: the `RunDir`.
         store: its `Store`.
-        checkpointer: the callback that says when to save.
+        checkpointer: the callback that decides when to save.
         feed: the `Feed` that is trained on.
-        steps: steps in all, where the user gave them.
-        callbacks: tfdist's own that come before it.
+        steps: the total number of steps, if the user gave it.
+        callbacks: tfdist's own callbacks that come before the checkpointer.
     """
 
     def __init__(self, folder, store, checkpointer, feed, steps, callbacks=()):
@@ -77,41 +77,41 @@ class GoingOn(FreshStart):
         self._feed = feed
         self._steps = steps or math.inf
         self._resumed = store.restored
-        self._over = False
+        self._is_over = False
         if self._resumed:
-            # Where only the end of an epoch could tell, the checkpoint knows.
+            # Otherwise only the end of an epoch could show the number of its steps.
             feed.steps_per_epoch = feed.steps_per_epoch or self._resumed.state["steps_per_epoch"]
             place = store.place
             per_epoch = feed.steps_per_epoch
             self.steps_done = place.epoch * per_epoch + place.step_in_epoch if per_epoch else place.step
 
     def begin(self, callbacks):
-        """Gives the callbacks what they remembered, which `on_train_begin` has made them forget."""
+        """Restores the callbacks' states, which `on_train_begin` has reset."""
         self._store.callbacks = callbacks
         if not self._resumed:
             return
-        callback_state.give(callbacks, self._resumed.state["callbacks"], self._resumed.arrays)
+        callback_state.restore(callbacks, self._resumed.state["callbacks"], self._resumed.arrays)
         place = self._store.place
         for callback in callbacks:
             if isinstance(callback, StepCallback):
                 callback.go_on(place.step - place.step_in_epoch)
         if self.steps_done >= self._steps:
-            say("the run has done its steps before; nothing is left to train.")
-        self._over = any(map(callback_state.has_stopped, callbacks))
-        if self._over:
-            say("EarlyStopping has ended this run before; nothing is left to train.")
+            say("the run has already done all its steps; nothing is left to train.")
+        self._is_over = any(map(callback_state.has_stopped, callbacks))
+        if self._is_over:
+            say("EarlyStopping has already ended this run; nothing is left to train.")
 
     def spans(self, spans):
-        """Gives the spans that are left to train: none where the run was stopped for good."""
-        return () if self._over else spans
+        """Returns the spans that are left to train: none if EarlyStopping has ended the run."""
+        return () if self._is_over else spans
 
     def begin_epoch(self, span):
-        """Gives the metrics of an epoch that had begun their state, and the learning rate the value it had in it."""
+        """Restores the metrics and the learning rate if the run resumes within the epoch."""
         per_epoch = self._feed.steps_per_epoch or math.inf
         partial = span.last < per_epoch and span.epoch * per_epoch + span.last >= self._steps
         self._checkpointer.begin_epoch(span, partial=partial)
         if self._resumed and span.first:
-            self._store.give_back_epoch()
+            self._store.restore_epoch()
         self._resumed = None
 
 
@@ -122,13 +122,13 @@ class Store:
         run_dir: a `RunDir`.
         model: a compiled, built `keras.Model`.
         feed: the `Feed` that is trained on.
-        about: what the run is: as in `checkpoint.Saved`.
+        about: the description of the run, as in `checkpoint.Saved`.
         keep: how many of the newest checkpoints stay, beside the best.
         watch: the `Watch` over this worker.
 
     Attributes:
-        callbacks: the callbacks whose memory is kept.
-        restored: the `Saved` that the run goes on from, or None.
+        callbacks: the callbacks whose states are saved.
+        restored: the `Saved` that the run resumes from, or None.
         place: the `Place` that it was saved at.
     """
 
@@ -150,34 +150,34 @@ class Store:
 
     @contextlib.contextmanager
     def owned(self):
-        """Keeps other processes out of the folder; the chief does so, and tells the others where it cannot."""
+        """Keeps other processes out of the folder: the chief locks it, and all workers fail if it cannot."""
         with contextlib.ExitStack() as stack:
-            self._chief_does(lambda: stack.enter_context(rundir.locked(self._run_dir)))
+            self._run_on_chief(lambda: stack.enter_context(rundir.locked(self._run_dir)))
             yield
 
     def restore(self, resume):
-        """Restores the newest whole checkpoint, the chief's choice; every worker calls it.
+        """Restores the newest whole checkpoint, which the chief chooses; every worker calls it.
 
         Raises:
-            CheckpointError, FileExistsError, FileNotFoundError: as `rundir.open_run` and `checkpoint.restore`.
+            CheckpointError, FileExistsError, FileNotFoundError: as `rundir.find_resume_step` and `checkpoint.restore`.
         """
-        step = self._chief_does(lambda: self._find(resume))
+        step = self._run_on_chief(lambda: self._find(resume))
         if step is None:
             if self._writes and int(os.environ.get(ATTEMPT, "0")) > 0:
-                say("no checkpoint was saved before: the run begins again at its first step.")
+                say("no checkpoint was saved before: the run starts again at its first step.")
             return
         self.restored = checkpoint.restore(self._run_dir, self._model, step, self._about)
         self.place = Place(**self.restored.state["place"])
-        if self._replicas.is_pending() and not self._replicas.give_back(GRADIENTS, self.restored.arrays):
+        if self._replicas.is_pending() and not self._replicas.restore(GRADIENTS, self.restored.arrays):
             raise CheckpointError(
                 f"checkpoint {self._run_dir.checkpoint(step)}: the gradients that wait for their update are not in it. "
-                "Delete the folder to go on from the one before."
+                "Delete this folder to resume from the checkpoint before."
             )
         if manifest.best_step(self._run_dir) in self._run_dir.checkpoint_steps():
             self._best = rundir.read_json(self._run_dir.best)
 
-    def _chief_does(self, function):
-        """Calls a function on the chief; gives its number or None to all workers, and lets all fail where it fails."""
+    def _run_on_chief(self, function):
+        """Calls a function on the chief; returns its number or None on all workers, and fails on all if it fails."""
         if worker_count(self._model.distribute_strategy) == 1:
             return function()
         number = failure = None
@@ -190,40 +190,40 @@ class Store:
         if failure:
             raise failure
         if answer == _FAILED:
-            raise CheckpointError(f"run_dir {self._run_dir.path}: the chief cannot go on in it; it says why.")
+            raise CheckpointError(f"run_dir {self._run_dir.path}: the chief cannot use it; its log says why.")
         return None if answer == _NONE else int(answer)
 
     def _find(self, resume):
         self._run_dir.clean_up()
-        if rundir.open_run(self._run_dir, resume) is None:
+        if rundir.find_resume_step(self._run_dir, resume) is None:
             return None
         step, self._damaged = checkpoint.newest_whole(self._run_dir)
         return step
 
-    def give_back_epoch(self):
-        """Gives back the metrics of the epoch that had begun, and the learning rate of its last step.
+    def restore_epoch(self):
+        """Restores the metrics of the unfinished epoch, and the learning rate of its last step.
 
-        Before that, `on_epoch_begin` may have changed the rate a second time.
+        `on_epoch_begin` may just have changed the rate a second time.
         """
         rate = self.restored.state["learning_rate"]
         if rate is not None and models.settable_learning_rate(self._model) not in (None, rate):
             self._model.optimizer.learning_rate = rate
-        if not self._replicas.give_back(METRICS, self.restored.arrays):
-            warn("the checkpoint lacks the metrics of the epoch that had begun; its logs will be of its other steps.")
+        if not self._replicas.restore(METRICS, self.restored.arrays):
+            warn("the checkpoint lacks the metrics of its unfinished epoch: its logs cover only the steps to come.")
 
     def save(self, place, logs=None):
         """Saves; all workers call it together.
 
         Args:
             place: the `Place` to go on from.
-            logs: the logs of the epoch that has just ended, which tell whether it was the best; None within one.
+            logs: the logs of the epoch that has just ended, which decide whether it is the best; None within one.
         """
         self._watch.heartbeat.beat("save")
         kinds = [GRADIENTS, METRICS] if place.step_in_epoch else [GRADIENTS]
         arrays = self._replicas.collect(kinds)
         if not self._writes:
             return
-        items, more = callback_state.take(self.callbacks)
+        items, more = callback_state.collect(self.callbacks)
         state = {
             "place": dataclasses.asdict(place),
             "steps_per_epoch": self._feed.steps_per_epoch,
@@ -240,13 +240,13 @@ class Store:
         if name not in logs or (name == "loss" and self._best.get("by") == "val_loss"):
             return
         before = self._best["value"] if self._best.get("by") == name else math.inf
-        # Not a number is no best.
+        # This is False for NaN, which is never the best.
         if logs[name] < before:
             self._best = {"step": step, "by": name, "value": float(logs[name])}
             rundir.write_json(self._run_dir.best, self._best)
 
     def _remove_old(self, step):
-        # What was damaged when the run began would else count as newer than this one.
+        # A checkpoint that was damaged when the run began would otherwise count as newer than this one.
         for damaged in set(self._damaged) & set(self._run_dir.checkpoint_steps()) - {step}:
             self._run_dir.remove_checkpoint(damaged)
         self._damaged = ()
@@ -257,8 +257,8 @@ _NONE, _FAILED = -1.0, -2.0
 
 
 @contextlib.contextmanager
-def going_on(model, data, feed, run_dir, resume, watch, *, every_steps=None, keep=3, steps=None):
-    """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `GoingOn`.
+def open_run(model, data, feed, run_dir, resume, watch, *, every_steps=None, keep=3, steps=None):
+    """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `SavedRun`.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -269,7 +269,7 @@ def going_on(model, data, feed, run_dir, resume, watch, *, every_steps=None, kee
         watch: the `Watch` over this worker.
         every_steps: steps between checkpoints; None for the ends of epochs alone.
         keep: how many of the newest checkpoints stay, beside the best.
-        steps: steps in all, where the user gave them.
+        steps: the total number of steps, if the user gave it.
     """
     strategy = model.distribute_strategy
     several = worker_count(strategy) > 1
@@ -289,9 +289,9 @@ def going_on(model, data, feed, run_dir, resume, watch, *, every_steps=None, kee
         "replicas": strategy.num_replicas_in_sync,
     }
     store = Store(run_dir, model, feed, about, keep=keep, watch=watch)
-    with store.owned(), stop_requests() as asked:
+    with store.owned(), stop_requests() as stop_request:
         store.restore(resume)
-        decisions = [Decisions(strategy, asked)] if several else []
-        stop_signal = decisions[0].stop_signal if several else asked
+        decisions = [Decisions(strategy, stop_request)] if several else []
+        stop_signal = decisions[0].stop_signal if several else stop_request
         checkpointer = Checkpointer(store.save, every_steps=every_steps, stop_signal=stop_signal)
-        yield GoingOn(run_dir, store, checkpointer, feed, steps, [*watch.callbacks, *decisions])
+        yield SavedRun(run_dir, store, checkpointer, feed, steps, [*watch.callbacks, *decisions])

@@ -1,4 +1,4 @@
-"""What each replica keeps to itself between two calls: metrics, and gradients that wait for their update."""
+"""Collects and restores each replica's own values: metrics, and gradients that wait for their update."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,10 +12,10 @@ METRICS, GRADIENTS = "metric", "gradient"
 
 
 class ReplicaState:
-    """Collects such values for a checkpoint, and gives them back.
+    """Collects each replica's own values for a checkpoint, and restores them.
 
-    With the same number of replicas each gets its own again, so that sums round as they would have. With another number
-    the first replica gets the sum, and the others zeros.
+    With the same number of replicas each gets its own values back, so that sums round as in an undisturbed run. With
+    another number the first replica gets the sum, and the others get zeros.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -32,14 +32,14 @@ class ReplicaState:
         return optimizers.pending_accumulators(self._model.optimizer)
 
     def is_pending(self):
-        """Says whether gradients wait for their update."""
+        """Returns whether gradients wait for their update."""
         return bool(self._variables(GRADIENTS))
 
     def collect(self, kinds):
-        """Gives the values of every replica; all workers call it together.
+        """Returns the values of every replica; all workers call it together.
 
         Args:
-            kinds: of METRICS and GRADIENTS.
+            kinds: some of METRICS and GRADIENTS.
 
         Returns:
             name → array of shape (replicas, ...), the same on every worker.
@@ -53,7 +53,7 @@ class ReplicaState:
         return arrays
 
     def _collector(self, kind, variables):
-        """Gives the compiled function that collects, traced once."""
+        """Returns the compiled function that collects, traced once."""
         if kind not in self._collectors:
 
             def collect():
@@ -63,15 +63,15 @@ class ReplicaState:
             self._collectors[kind] = compiled(collect)
         return self._collectors[kind]
 
-    def give_back(self, kind, arrays):
-        """Assigns what `collect` gave.
+    def restore(self, kind, arrays):
+        """Assigns the values that `collect` returned.
 
         Args:
             kind: METRICS or GRADIENTS.
-            arrays: name → array of shape (replicas then, ...), with other names among them.
+            arrays: name → array of shape (replicas then, ...), also with other names.
 
         Returns:
-            Whether it fitted: False where these are not the model's.
+            Whether the arrays fit the model; if not, nothing is assigned.
         """
         variables = self._variables(kind)
         names = [f"{kind}/{index}" for index in range(len(variables))]
@@ -81,13 +81,13 @@ class ReplicaState:
         pick = compiled(lambda values: self._strategy.run(_replica_pick, args=(values,)), reduce_retracing=True)
         for name, variable in zip(names, variables, strict=True):
             # A view, because NumPy forgets the names of types such as bfloat16.
-            values = self._shared_out(arrays[name].view(variable.dtype.as_numpy_dtype))
+            values = self._redistributed(arrays[name].view(variable.dtype.as_numpy_dtype))
             mine = pick(tf.constant(values))
             self._strategy.extended.update(variable, lambda v, value: v.assign(value), args=(mine,))
         return True
 
-    def _shared_out(self, values):
-        """Gives (replicas now, ...) for (replicas then, ...)."""
+    def _redistributed(self, values):
+        """Returns (replicas now, ...) for (replicas then, ...)."""
         count = self._strategy.num_replicas_in_sync
         if len(values) == count:
             return values

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is whole, told without TensorFlow: its manifest, and the checksum of every file."""
+"""A checkpoint's manifest, with the checksum of every file: a check without TensorFlow that nothing is damaged."""
 
 import contextlib
 import hashlib
@@ -14,21 +14,21 @@ _OWN_DIGEST = "manifest_sha256"
 
 
 class DamagedError(TfdistError, ValueError):
-    """A checkpoint is not as it was written; the message says which file, and what is wrong with it."""
+    """A checkpoint is not as it was written; the message names the file and the damage."""
 
 
 class FormatError(TfdistError, ValueError):
-    """A checkpoint is whole, but a later tfdist wrote it in a way that this one does not know."""
+    """A checkpoint is whole, but a later tfdist wrote it in a format that this one does not know."""
 
 
 class FolderWriter:
-    """Writes the files of a checkpoint, each hashed on its way to the disk.
+    """Writes the files of a checkpoint, and hashes each while it is written.
 
     Args:
         folder: an existing, empty folder.
 
     Attributes:
-        files: name → {"bytes", "sha256"} of what was written.
+        files: name → {"bytes", "sha256"} of each file that was written.
     """
 
     def __init__(self, folder):
@@ -37,7 +37,7 @@ class FolderWriter:
 
     @contextlib.contextmanager
     def file(self, name):
-        """Yields an object with a method `write(bytes)`."""
+        """Yields an object with a method `write(bytes)` for a new file."""
         with (self._folder / name).open("wb") as file:
             hashed = _Hashed(file)
             yield hashed
@@ -50,7 +50,7 @@ class FolderWriter:
 
 
 class _Hashed:
-    """A file that can only be appended to, so that its digest is known when it is written."""
+    """A file that can only be appended to, so that its digest is known as soon as it is written."""
 
     def __init__(self, file):
         self._file = file
@@ -58,7 +58,7 @@ class _Hashed:
         self.digest = hashlib.sha256()
 
     def write(self, data):
-        """Writes and hashes; gives the number of bytes."""
+        """Writes and hashes data; returns the number of bytes."""
         self._file.write(data)
         self.digest.update(data)
         size = memoryview(data).nbytes
@@ -66,7 +66,7 @@ class _Hashed:
         return size
 
     def flush(self):
-        """Hands what is buffered to the system."""
+        """Passes buffered data to the system."""
         self._file.flush()
 
 
@@ -75,18 +75,18 @@ def write_manifest(folder, content):
 
     Args:
         folder: the checkpoint's folder.
-        content: JSON types; "files" is what `FolderWriter.files` gives.
+        content: JSON types; "files" is `FolderWriter.files`.
     """
     content = {"format": FORMAT, **content}
-    (folder / NAME).write_text(_text(content | {_OWN_DIGEST: _digest(content)}))
+    (folder / NAME).write_text(_to_text(content | {_OWN_DIGEST: _digest(content)}))
 
 
 def read_manifest(folder):
-    """Reads a checkpoint's manifest and holds it against its own checksum.
+    """Reads a checkpoint's manifest and compares it with its own checksum.
 
     Raises:
-        DamagedError: it is missing, or not as it was written.
-        FormatError: a later tfdist wrote it.
+        DamagedError: the manifest is missing, or not as it was written.
+        FormatError: a later tfdist wrote the checkpoint.
     """
     try:
         text = (folder / NAME).read_bytes().decode()
@@ -97,9 +97,9 @@ def read_manifest(folder):
     except OSError as error:
         raise DamagedError(f"{NAME} cannot be read ({error.strerror})") from None
     except (ValueError, AttributeError, TypeError):
-        raise DamagedError(f"{NAME} is not what was written: no JSON") from None
-    # The text too: a flipped byte in a space leaves the same JSON, and yet a disk that is not to be trusted.
-    if stated != _digest(content) or text != _text(content | {_OWN_DIGEST: stated}):
+        raise DamagedError(f"{NAME} is not what was written: it is not JSON") from None
+    # The text too: a flipped byte in a space leaves the same JSON, but shows that the disk cannot be trusted.
+    if stated != _digest(content) or text != _to_text(content | {_OWN_DIGEST: stated}):
         raise DamagedError(f"{NAME} does not match its own checksum")
     if content["format"] > FORMAT:
         raise FormatError(
@@ -109,10 +109,10 @@ def read_manifest(folder):
 
 
 def check_files(folder, manifest):
-    """Holds every file of a checkpoint against its manifest.
+    """Compares every file of a checkpoint with its manifest.
 
     Raises:
-        DamagedError: the first file that is missing, shorter, longer or different.
+        DamagedError: a file is missing, shorter, longer or different; the message names the first one.
     """
     for name, expected in manifest["files"].items():
         try:
@@ -130,7 +130,7 @@ def check_files(folder, manifest):
 
 
 def read_whole(folder):
-    """Gives the manifest of a checkpoint that is whole.
+    """Returns the manifest of a checkpoint after a check of all files.
 
     Raises:
         DamagedError, FormatError: as `read_manifest` and `check_files`.
@@ -141,13 +141,13 @@ def read_whole(folder):
 
 
 def inspect(run_dir):
-    """Looks at every checkpoint of a run, and reads every byte of them.
+    """Checks every byte of every checkpoint of a run.
 
     Args:
         run_dir: a `RunDir`.
 
     Returns:
-        A list of (step, what is wrong or None, manifest or None where it cannot be read), oldest first.
+        A list of (step, the damage or None, manifest or None where it cannot be read), oldest first.
     """
     return [_inspect(run_dir, step) for step in run_dir.checkpoint_steps()]
 
@@ -163,16 +163,16 @@ def _inspect(run_dir, step):
 
 
 def best_step(run_dir):
-    """Gives the step of the best checkpoint so far, or None where nobody has said which."""
+    """Returns the step of the best checkpoint so far, or None where it is not recorded."""
     try:
         return rundir.read_json(run_dir.best)["step"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _text(content):
+def _to_text(content):
     return json.dumps(content, indent=2) + "\n"
 
 
 def _digest(content):
-    return hashlib.sha256(_text(content).encode()).hexdigest()
+    return hashlib.sha256(_to_text(content).encode()).hexdigest()

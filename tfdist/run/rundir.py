@@ -1,4 +1,4 @@
-"""A run on disk: where things are, and how they are written so that a kill leaves no half of one."""
+"""A run's folder on disk: its paths, and writes that leave no half-written file after a kill."""
 
 import contextlib
 import dataclasses
@@ -13,12 +13,12 @@ import socket
 
 from tfdist.process.errors import MissingFileError, TfdistError, UsageError
 
-# The launcher sets it: the file in which it keeps its attempts.
+# The launcher sets it: the file in which it records its attempts.
 RESTARTS = "TFDIST_RESTARTS_FILE"
 
 
 class FolderNotEmptyError(TfdistError, FileExistsError):
-    """A run's folder holds something where it must be empty."""
+    """A run's folder is not empty, but must be."""
 
 
 class NotAFolderError(TfdistError, NotADirectoryError):
@@ -38,17 +38,17 @@ class RunDir:
 
     @property
     def exchange(self):
-        """How the gradients go between workers, and what was measured for it."""
+        """How workers exchange gradients, and the measurements behind that choice."""
         return self.path / "exchange.json"
 
     @property
     def metrics(self):
-        """One JSON object a line: the metrics of an epoch."""
+        """The metrics of each epoch, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
     @property
     def summary(self):
-        """What came of the run; it is there once the run has ended."""
+        """The result of the run; the file exists once the run has ended."""
         return self.path / "summary.json"
 
     @property
@@ -58,12 +58,12 @@ class RunDir:
 
     @property
     def checkpoints(self):
-        """The folder of the checkpoints, one sub-folder each."""
+        """The folder of the checkpoints, with one sub-folder each."""
         return self.path / "checkpoints"
 
     @property
     def best(self):
-        """Which checkpoint is the best so far, and by what."""
+        """The step of the best checkpoint so far, and the measure that decided."""
         return self.path / "best.json"
 
     @property
@@ -73,16 +73,16 @@ class RunDir:
 
     @property
     def logs(self):
-        """The folder of the launcher's logs, there before the run begins."""
+        """The folder of the launcher's logs, which exists before the run begins."""
         return self.path / "logs"
 
     @property
     def lock(self):
-        """The file that says who trains in the folder."""
+        """The lock file, which names the process that trains in the folder."""
         return self.path / ".lock"
 
     def checkpoint(self, step):
-        """Gives the folder of the checkpoint at a step."""
+        """Returns the folder of the checkpoint at a step."""
         return self.checkpoints / f"step-{step:08d}"
 
     def checkpoint_steps(self):
@@ -93,20 +93,20 @@ class RunDir:
         return sorted(int(match[1]) for match in matches if match)
 
     def remove_old_checkpoints(self, keep, spare=()):
-        """Removes all checkpoints but the newest `keep` and those of the steps in `spare`."""
+        """Removes all checkpoints except the newest `keep` and those of the steps in `spare`."""
         for step in self.checkpoint_steps()[: -keep or None]:
             if step not in spare:
                 self.remove_checkpoint(step)
 
     def remove_checkpoint(self, step):
-        """Removes a checkpoint, so that a kill leaves no half of it under its name."""
+        """Removes a checkpoint in such a way that a kill leaves no half of it under its name."""
         aside = _aside(self.checkpoint(step), "removed")
         _remove(aside)
         os.replace(self.checkpoint(step), aside)
         _remove(aside)
 
     def clean_up(self):
-        """Puts back or removes what a kill has left aside among the checkpoints; the chief alone calls it."""
+        """Restores or removes what a kill has left among the checkpoints; only the chief calls it."""
         if not self.checkpoints.is_dir():
             return
         for item in list(self.checkpoints.iterdir()):
@@ -117,7 +117,7 @@ class RunDir:
 
 
 def next_free(parent, name):
-    """Gives the first of parent/name-1, parent/name-2, … beyond those that exist."""
+    """Returns the `RunDir` parent/name-<n>, with n one above the greatest number that exists."""
     numbers = [
         int(match[1])
         for item in (pathlib.Path(parent).iterdir() if pathlib.Path(parent).is_dir() else ())
@@ -126,8 +126,8 @@ def next_free(parent, name):
     return RunDir(pathlib.Path(parent) / f"{name}-{max(numbers, default=0) + 1}")
 
 
-def open_run(run_dir, resume):
-    """Decides what a folder is good for.
+def find_resume_step(run_dir, resume):
+    """Decides from which checkpoint a run resumes.
 
     Args:
         run_dir: a `RunDir`.
@@ -156,10 +156,10 @@ def open_run(run_dir, resume):
 
 
 def make_folder(path):
-    """Makes a run's folder, if it is not there.
+    """Makes a run's folder, if it does not exist.
 
     Raises:
-        ValueError: it cannot be made; says why, and what to do.
+        ValueError: the folder cannot be made; the message says why and what to do.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -171,10 +171,10 @@ def make_folder(path):
 
 @contextlib.contextmanager
 def locked(run_dir):
-    """Keeps every other process from training in a run's folder while it is entered; a kill ends that too.
+    """Locks a run's folder against training by other processes; the lock ends with the process, even by a kill.
 
     Raises:
-        ValueError: another process trains in it; says which.
+        ValueError: another process trains in the folder; the message names it.
     """
     make_folder(run_dir.path)
     with open(run_dir.lock, "a+") as file:
@@ -187,7 +187,7 @@ def locked(run_dir):
                 "it, end it, or use another folder."
             ) from None
         except OSError:
-            # A file system without locks.
+            # Some file systems have no locks.
             pass
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -196,7 +196,7 @@ def locked(run_dir):
 
 
 def finished_summary(run_dir, steps):
-    """Gives the summary of a run that has done so many steps or more, else None."""
+    """Returns the summary of a run that has done at least `steps` steps, else None."""
     if not run_dir.summary.is_file():
         return None
     summary = read_json(run_dir.summary)
@@ -204,10 +204,10 @@ def finished_summary(run_dir, steps):
 
 
 def read_restarts(environ):
-    """Gives why the launcher started the run again: a list of {"kind", "cause", "workers"}, empty without restarts.
+    """Returns the reasons of the launcher's restarts: a list of {"kind", "cause", "workers"}, empty without restarts.
 
     Args:
-        environ: the environment, in which the launcher names its record.
+        environ: the environment variables, one of which names the launcher's record.
     """
     record = environ.get(RESTARTS)
     if not record or not os.path.isfile(record):
@@ -218,10 +218,10 @@ def read_restarts(environ):
 
 @contextlib.contextmanager
 def written_aside(path):
-    """Gives a path to write to, which takes the place of `path` once it is whole and on the disk; file or folder.
+    """Yields a temporary path that replaces `path` once it is completely on the disk; both are a file or a folder.
 
-    What an earlier kill has left aside is removed first. A folder cannot be replaced in one move: the old one waits
-    aside until the new one is there.
+    The remains of an earlier kill are removed first. A folder cannot be replaced in one move, so the old one keeps
+    another name until the new one is in place.
     """
     path = pathlib.Path(path)
     aside, old = _aside(path, "partial"), _aside(path, "old")
@@ -237,7 +237,7 @@ def written_aside(path):
         os.replace(aside, path)
         _flush(path.parent)
     finally:
-        # What went wrong is the news, not that the disk refuses this too.
+        # A failure of this cleanup must not hide the first error.
         with contextlib.suppress(OSError):
             _put_back(old, path)
             _remove(old)
@@ -245,13 +245,13 @@ def written_aside(path):
 
 
 def write_json(path, value):
-    """Writes JSON whole or not at all."""
+    """Writes a JSON file completely or not at all."""
     with written_aside(path) as aside:
         aside.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path):
-    """Reads JSON.
+    """Reads a JSON file.
 
     Raises:
         ValueError: the file is not JSON.
@@ -259,7 +259,7 @@ def read_json(path):
     try:
         return json.loads(pathlib.Path(path).read_text())
     except json.JSONDecodeError as error:
-        raise UsageError(f"{path}: not JSON ({error}). Delete it, or bring the file back.") from None
+        raise UsageError(f"{path}: not JSON ({error}). Delete it, or restore the file.") from None
 
 
 def append_line(path, value):
@@ -274,13 +274,13 @@ def _aside(path, kind):
 
 
 def _put_back(old, path):
-    """Gives a folder its place again, if its successor never came."""
+    """Moves a folder back to its path, if its successor is missing."""
     if old.exists() and not path.exists():
         os.replace(old, path)
 
 
 def _make_durable(path):
-    """Waits until a file, or all that is in a folder, is on the disk."""
+    """Waits until a file, or everything in a folder, is on the disk."""
     if path.is_dir():
         for item in path.iterdir():
             _make_durable(item)
@@ -292,7 +292,7 @@ def _flush(path):
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some file systems know no such wish for a folder.
+        # Some file systems cannot sync a folder.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:

@@ -1,9 +1,9 @@
-"""What XLA has compiled, kept in the run's folder: a worker that is started again reads it and does not compile again.
+"""XLA's compiled programs, kept in the run's folder: a restarted worker reads them and does not compile again.
 
 TensorFlow writes and reads the entries by itself, one file each, in the folder that its flags name when a process
-begins. It believes what it reads: an entry that was torn, or is of another processor, would fail each start from then
-on. So each kind of machine has a folder of its own, and each entry a digest beside it; an entry without its digest is
-deleted before TensorFlow sees it.
+begins. It does not check what it reads: a torn entry, or one of another processor, would make every later start fail.
+So each kind of machine has its own folder, and each entry has a digest beside it; an entry without its digest is
+deleted before TensorFlow reads it.
 """
 
 import contextlib
@@ -15,39 +15,39 @@ from tfdist.cluster.fingerprint import read_versions
 from tfdist.run import rundir
 
 _VARIABLE, _FLAG = "TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory"
-# For what tfdist has named itself: what users name is theirs.
+# The folder that tfdist has set, to distinguish it from a folder of the user.
 _OWN = "TFDIST_XLA_CACHE"
 _ENTRIES, _DIGEST = "*.pb", ".json"
 
 
 def variables(folder, environ):
-    """Gives the environment variables with which TensorFlow keeps its entries; none where the user has named a folder.
+    """Returns the environment variables that make TensorFlow keep its entries; {} where the user has named a folder.
 
     Args:
-        folder: where the run's entries are, of all kinds of machines.
-        environ: the environment of the process that is to compile.
+        folder: the folder of the run's entries, of all kinds of machines.
+        environ: the environment variables of the process that will compile.
     """
     own = folder.absolute() / kind_of_machine()
-    # A process that has trained before hands its environment on to those that it starts.
+    # A process that has trained before passes its environment on to the processes that it starts.
     flags = environ.get(_VARIABLE, "").replace(f"{_FLAG}={environ.get(_OWN)}", "").strip()
-    # TensorFlow splits its flags at white space, and knows no quotes.
+    # TensorFlow splits its flags at white space, and has no quotes.
     if _FLAG in flags or len(str(own).split()) != 1 or str(own) != str(own).strip():
         return {}
     try:
-        _drop_unsealed(own)
+        _delete_unsealed(own)
     except OSError:
-        # What cannot be deleted must not be read.
+        # Entries that cannot be deleted must not be read.
         return {}
     return {_VARIABLE: f"{flags} {_FLAG}={own}".strip(), _OWN: str(own)}
 
 
 def own_folder(environ):
-    """Gives the folder that `variables` has named, or None."""
+    """Returns the folder that `variables` has set, or None."""
     return pathlib.Path(environ[_OWN]) if environ.get(_OWN) else None
 
 
 def kind_of_machine():
-    """Gives a name for all machines on which the same compiled programs run: versions, processor, GPUs."""
+    """Returns a name for all machines on which the same compiled programs run: versions, processor, GPUs."""
     parts = [str(read_versions()), platform.machine()]
     parts += _lines("/proc/cpuinfo", ("model name", "flags", "Features", "CPU part")) or [platform.processor()]
     for path in sorted(pathlib.Path("/").glob("proc/driver/nvidia/gpus/*/information")):
@@ -56,7 +56,7 @@ def kind_of_machine():
 
 
 def _lines(path, beginnings):
-    """Gives the lines of a file's first paragraph that begin so; none where it cannot be read."""
+    """Returns the lines of a file's first paragraph that have one of these beginnings; [] if it cannot be read."""
     try:
         lines = pathlib.Path(path).read_text().partition("\n\n")[0].splitlines()
     except OSError:
@@ -68,13 +68,13 @@ def seal(folder):
     """Writes the digests of entries that have none."""
     for entry, digest in _entries(folder):
         if not digest.exists():
-            # Other workers may do so at the same time; and a full disk is no reason to end a run for this.
+            # Other workers may do so at the same time, and a full disk must not end the run.
             with contextlib.suppress(OSError):
                 rundir.write_json(digest, _digest_of(entry))
 
 
-def _drop_unsealed(folder):
-    """Deletes entries that are not as they were when their digest was written: XLA compiles them again."""
+def _delete_unsealed(folder):
+    """Deletes entries without a matching digest; XLA compiles them again."""
     for entry, digest in _entries(folder):
         try:
             whole = rundir.read_json(digest) == _digest_of(entry)

@@ -1,1 +1,1 @@
-"""The `tf.distribute` strategy: which one, on what, and what its workers agree on."""
+"""Chooses the `tf.distribute` strategy and its devices, and exchanges numbers between its workers."""

@@ -1,4 +1,4 @@
-"""Cluster, hardware and wish → a `tf.distribute.Strategy`, with the reason."""
+"""Chooses and makes the `tf.distribute.Strategy` for a cluster, its hardware and a request."""
 
 import contextlib
 import dataclasses
@@ -28,8 +28,8 @@ _COMMUNICATION = {
     "ring": tf.distribute.experimental.CommunicationImplementation.RING,
     "nccl": tf.distribute.experimental.CommunicationImplementation.NCCL,
 }
-# Below what the C library takes from the system anew each time. To sum 94 MB took two workers of one machine 142 ms in
-# TensorFlow's strings of 4 KiB, 102 ms in these.
+# Small enough that the C library does not ask the system for new memory each time. Two workers of one machine summed
+# 94 MB in 102 ms with strings of this size, in 142 ms with TensorFlow's 4 KiB.
 _BYTES_PER_STRING = 2**16
 
 
@@ -39,8 +39,8 @@ class StrategyChoice:
 
     Attributes:
         name: one_device, mirrored, multi_worker or tpu.
-        replicas: how many on this machine; None where only the runtime can tell.
-        reason: why, for the log.
+        replicas: the number of replicas on this machine; None where only the runtime knows it.
+        reason: the reason for the choice, for the log.
     """
 
     name: str
@@ -49,20 +49,20 @@ class StrategyChoice:
 
 
 def decide(name, *, workers=0, gpus=0, tpu_signs=(), replicas=None):
-    """Decides on a strategy, from facts alone.
+    """Decides on a strategy, from its arguments alone.
 
     Args:
         name: one of `tfdist.options.run.STRATEGIES`.
         workers: training workers in the cluster; 0 without one.
         gpus: physical GPUs of this machine.
-        tpu_signs: what hints at a TPU.
-        replicas: the number of replicas wished for, or None.
+        tpu_signs: the signs of a TPU, as `hardware.tpu_signs` lists them.
+        replicas: the requested number of replicas, or None.
 
     Returns:
         A `StrategyChoice`.
 
     Raises:
-        ValueError: an unknown name, or wishes that contradict each other.
+        ValueError: the name is unknown, or the arguments contradict each other.
     """
     if name not in STRATEGIES:
         raise UsageError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}.")
@@ -102,8 +102,8 @@ def _decide_named(name, workers, gpus, replicas):
     if name == "mirrored":
         if gpus and replicas and replicas > gpus:
             raise UsageError(
-                f"strategy: mirrored over {replicas} replicas, but this machine has {gpus} GPU(s). Use replicas={gpus} "
-                "or fewer."
+                f"strategy: mirrored over {replicas} replicas needs as many GPUs, but this machine has {gpus} GPU(s). "
+                f"Use replicas={gpus} or fewer."
             )
         if gpus:
             return StrategyChoice(name, replicas or gpus, f"asked for; {gpus} GPU(s)")
@@ -115,28 +115,29 @@ def _decide_named(name, workers, gpus, replicas):
 
 
 def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=None, start_seconds=120.0):
-    """Chooses and makes the strategy, and says in one line which, why, and over how many replicas.
+    """Chooses and makes the strategy, and logs its name, the reason and the number of replicas in one line.
 
     Args:
-        name: "auto", "one_device", "mirrored", "multi_worker" or "tpu". "auto" takes multi_worker for a cluster of more
-            than one, then a TPU, then several GPUs, else one device.
-        cluster: a `Cluster`; by default what the environment says (TF_CONFIG, a Slurm step).
-        replicas: for mirrored: how many GPUs or, without any, how many logical CPU devices (2).
-        communication: None for what works best here; for mirrored "nccl", "hierarchical_copy" or "one_device"; for
-            multi_worker "ring", "nccl" or "auto".
-        start_seconds: how long several workers wait for one another before the absent are named; 0 where they have met.
+        name: "auto", "one_device", "mirrored", "multi_worker" or "tpu". "auto" takes multi_worker for a cluster of
+            several workers, else a TPU, else several GPUs, else one device.
+        cluster: a `Cluster`; by default the one that the environment describes (TF_CONFIG, a Slurm step).
+        replicas: for mirrored: the number of GPUs or, without a GPU, of logical CPU devices (by default 2).
+        communication: None for the default on this hardware; for mirrored "nccl", "hierarchical_copy" or "one_device";
+            for multi_worker "ring", "nccl" or "auto".
+        start_seconds: how long several workers wait for each other before an error names the absent ones; 0 if they
+            have already met.
 
     Returns:
         A `tf.distribute.Strategy`.
 
     Raises:
-        ValueError: an unknown name, contradicting wishes, or a mistake in the cluster's description.
-        RuntimeError: devices that are asked for but not there, TensorFlow's runtime has started too early, a worker
-            that is absent or differs, or a port that is taken.
+        ValueError: the name is unknown, the arguments contradict each other, or the cluster's description is wrong.
+        RuntimeError: a requested device is missing, TensorFlow's runtime has started too early, a worker is absent or
+            differs, or a port is taken.
     """
     cluster = cluster or read_cluster(os.environ)
     if cluster and cluster.gpus is not None:
-        # Before GPUs are counted: CUDA reads this variable once, and what is set later has no effect.
+        # Before GPUs are counted, because CUDA reads this variable once and ignores later changes.
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(cluster.gpus)
     choice = decide(
         name,
@@ -157,7 +158,10 @@ def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=N
 
 
 def _tpu_or_next(choice, replicas, communication):
-    """Takes the TPU if it initialises; signs alone prove nothing, so "auto" goes on without it, and says so."""
+    """Makes the TPU strategy or, if that fails, logs why and decides again without a TPU.
+
+    Signs of a TPU do not prove that it can be used.
+    """
     try:
         return _make(choice, None, communication), choice
     except RuntimeError as error:
@@ -173,8 +177,8 @@ def _make(choice, cluster, communication, start_seconds=0):
         return _make_mirrored(choice.replicas, communication)
     if communication is not None:
         raise UsageError(
-            f"strategy: communication is {communication!r}, but {choice.name} has nothing to choose there. Leave it "
-            "out."
+            f"strategy: communication is {communication!r}, but {choice.name} has no choice of communication. "
+            "Leave it out."
         )
     if choice.name == "tpu":
         return _make_tpu()
@@ -186,7 +190,7 @@ def _make_mirrored(replicas, communication):
     gpus = hardware.gpu_count()
     hardware.grow_gpu_memory()
     devices = [f"GPU:{i}" for i in range(replicas)] if gpus else hardware.logical_cpus(replicas)
-    # NCCL knows physical GPUs alone; on CPU devices TensorFlow's own choice may be NCCL all the same.
+    # NCCL works on physical GPUs only, but TensorFlow's own choice for CPU devices may still be NCCL.
     usual = "nccl" if gpus > 1 else "one_device"
     reduction = _lookup(_REDUCTIONS, communication or usual, "mirrored")
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction())
@@ -198,7 +202,7 @@ def _make_multi_worker(cluster, communication, start_seconds):
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=_lookup(_COMMUNICATION, communication or usual, "multi_worker")
     )
-    # By an earlier strategy of this process: TensorFlow has the port by now.
+    # If an earlier strategy of this process has configured them, TensorFlow has already taken the port.
     if not runtime.collectives_configured():
         _meet(cluster, start_seconds)
         _prepare_exchange(cluster)
@@ -209,32 +213,35 @@ def _make_multi_worker(cluster, communication, start_seconds):
 
 
 def _meet(cluster, start_seconds):
-    """Waits for the other workers, for TensorFlow would wait for ever, and holds them against this one."""
-    # TensorFlow's own word for it is "Collective ops must be configured at program startup".
+    """Waits for the other workers, and checks that they match this one.
+
+    TensorFlow itself would wait for ever.
+    """
+    # TensorFlow's own message is "Collective ops must be configured at program startup".
     if runtime.has_started():
         raise StateError(
             "strategy: multi_worker has to be made before anything else starts TensorFlow's runtime, but this program "
-            "has started it already, by a tensor, a variable, a model, a list of logical devices, or another strategy. "
-            "Call tfdist.choose_strategy first; in a recipe, leave such things to functions (in a notebook: restart "
-            "the runtime and run that cell first)."
+            "has started it already, with a tensor, a variable, a model, a list of logical devices, or another "
+            "strategy. Call tfdist.choose_strategy first; in a recipe, create such objects inside functions (in a "
+            "notebook: restart the runtime and run that cell first)."
         )
     if start_seconds and cluster.size > 1:
         script = [sys.argv[0]] if os.path.isfile(sys.argv[0]) else []
-        hello = fingerprint(files=script, environ=os.environ | cluster.environment())
-        meet(cluster, hello, timeout_seconds=start_seconds)
+        own_fingerprint = fingerprint(files=script, environ=os.environ | cluster.environment())
+        meet(cluster, own_fingerprint, timeout_seconds=start_seconds)
 
 
 def _prepare_exchange(cluster):
-    runtime.send_in_strings_of(_BYTES_PER_STRING)
-    # ResNet-50, the second thread against none: 1.1 times as fast behind 1 Gbit/s, 0.93 times within one machine, where
-    # the exchange wants the core itself.
+    runtime.set_bytes_per_string(_BYTES_PER_STRING)
+    # With a second thread, ResNet-50 was 1.1 times as fast over 1 Gbit/s, but 0.93 times within one machine, where the
+    # exchange itself needs the core.
     if len(hosts_of(cluster.workers)) > 1:
         hardware.add_thread_for_exchange()
 
 
 @contextlib.contextmanager
 def _sigterm_kept():
-    """Keeps what SIGTERM does: with a strategy of several workers TensorFlow would swallow it from now on."""
+    """Restores the SIGTERM handler afterwards, because making a strategy of several workers replaces it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -250,14 +257,14 @@ def _lookup(table, name, strategy):
 
 
 def _make_tpu():
-    """Makes a TPUStrategy step by step, so that a failure tells which step it was."""
+    """Makes a TPUStrategy; the error of a failure lists the stages that were tried."""
     tried = []
     try:
         tried.append("TPUClusterResolver('local')")
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver("local")
         tried.append("connect_to_cluster")
         tf.config.experimental_connect_to_cluster(resolver)
-        # A resolver succeeds where there is no TPU at all: only the initialisation tells.
+        # A resolver succeeds even without a TPU; only the initialization fails.
         tried.append("initialize_tpu_system")
         tf.tpu.experimental.initialize_tpu_system(resolver)
         tried.append("TPUStrategy")
@@ -265,14 +272,14 @@ def _make_tpu():
     except Exception as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StateError(
-            f"strategy: no TPU could be used. Tried {', '.join(tried)}; the last step said: {first_line} "
+            f"strategy: no TPU could be used. Tried {', '.join(tried)}; the last one failed with: {first_line} "
             f"Signs of a TPU here: {', '.join(hardware.tpu_signs()) or 'none'}. Install tensorflow-tpu on a TPU "
             "machine, or use another strategy."
         ) from error
 
 
 def worker_count(strategy):
-    """Counts the workers that train together: 1 without a cluster."""
+    """Returns the number of workers that train together; 1 without a cluster."""
     resolver = strategy.cluster_resolver
     if resolver is None or not getattr(resolver, "task_type", None):
         return 1
@@ -281,12 +288,12 @@ def worker_count(strategy):
 
 
 def needs_static_shapes(strategy):
-    """Says whether every batch must have one shape: a TPU compiles the whole step for it."""
+    """Returns whether all batches must have the same shape, because a TPU compiles the whole step for it."""
     return isinstance(strategy, tf.distribute.TPUStrategy)
 
 
 def worker_rank(strategy):
-    """Gives this worker's place among those that train together: the chief is 0."""
+    """Returns this worker's rank among the workers that train together; the chief's is 0."""
     resolver = strategy.cluster_resolver
     if resolver is None or not getattr(resolver, "task_type", None):
         return 0
@@ -295,7 +302,7 @@ def worker_rank(strategy):
 
 
 def is_chief(strategy):
-    """Says whether this process is the one that writes what there must be one of."""
+    """Returns whether this process is the chief, which alone writes what must exist only once."""
     resolver = strategy.cluster_resolver
     if resolver is None or not getattr(resolver, "task_type", None):
         return True

@@ -1,4 +1,4 @@
-"""Devices: what there is, told without starting TensorFlow's runtime, and the few things to set before it starts."""
+"""Finds devices without starting TensorFlow's runtime, and sets what must be set before it starts."""
 
 import importlib.util
 import os
@@ -30,7 +30,7 @@ def tpu_signs(environ=os.environ, device_folder="/dev"):
 
 
 def logical_cpus(count):
-    """Splits the CPU into logical devices, or finds that it is split already.
+    """Splits the CPU into logical devices, unless it is split already.
 
     Returns:
         The names "CPU:0", "CPU:1", … of `count` devices.
@@ -48,7 +48,7 @@ def logical_cpus(count):
     present = len(tf.config.list_logical_devices("CPU"))
     if present < count:
         raise StateError(
-            f"strategy: mirrored wants {count} logical CPU devices, but TensorFlow has already started with {present}. "
+            f"strategy: mirrored needs {count} logical CPU devices, but TensorFlow has already started with {present}. "
             "Call tfdist.choose_strategy before anything else uses TensorFlow (in a notebook: restart the runtime and "
             "run that cell first)."
         )
@@ -56,17 +56,17 @@ def logical_cpus(count):
 
 
 def grow_gpu_memory():
-    """Lets GPUs take memory as they need it; without effect once the runtime has started."""
+    """Makes GPUs allocate memory only as they need it; has no effect once the runtime has started."""
     if not runtime.has_started():
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def add_thread_for_exchange():
-    """Gives a process with one core a second inter-op thread, unless a number was asked for; before the runtime starts.
+    """Sets a second inter-op thread in a process with one core, unless a number was requested.
 
-    One thread alone takes what became ready last, the next gradient, and leaves those that are complete to wait for
-    their way to the others until all are computed.
+    Call it before the runtime starts. A single thread runs what became ready last, the next gradient, so that complete
+    gradients wait for their exchange until all gradients are computed.
     """
     asked = tf.config.threading.get_inter_op_parallelism_threads() or os.environ.get("TF_NUM_INTEROP_THREADS")
     if processors() == 1 and not gpu_count() and not asked:
@@ -74,25 +74,25 @@ def add_thread_for_exchange():
 
 
 def set_precision(name):
-    """Sets Keras' global dtype policy; "float64" makes everything double, for comparisons."""
+    """Sets Keras' global dtype policy; "float64" makes all numbers double precision, for comparisons."""
     keras.config.set_floatx("float64" if name == "float64" else "float32")
     keras.config.set_dtype_policy(name)
 
 
 def set_seeds(seed, *, deterministic=False):
-    """Seeds Python, NumPy, TensorFlow and Keras; `deterministic` also asks for TensorFlow's deterministic kernels."""
+    """Seeds Python, NumPy, TensorFlow and Keras; `deterministic` also enables TensorFlow's deterministic kernels."""
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
 
 
 def numerics():
-    """Gives what the last bits of a result depend on beside the run itself: versions, threads, kernels."""
+    """Returns what the last bits of a result depend on besides the run itself: versions, threads, kernels."""
     return {
         "tfdist": tfdist.__version__,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        # 0 stands for as many as there are processors.
+        # TensorFlow's 0 means as many threads as there are processors.
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads() or processors(),
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads() or processors(),
         "deterministic": runtime.is_deterministic(),

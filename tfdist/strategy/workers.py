@@ -1,4 +1,7 @@
-"""Among workers: what the chief decides, and what any of them wants, reaches all of them on the same step."""
+"""Exchanges numbers between workers.
+
+The chief's decisions and the flags of any worker reach all workers at the same step.
+"""
 
 import functools
 
@@ -10,17 +13,17 @@ from tfdist.internals.access.tracing import compiled
 from tfdist.strategy.choose import worker_count, worker_rank
 
 
-# What is compiled is kept for the next `fit`: tracing takes longer than a short run.
+# Cached for the next `fit`, because tracing takes longer than a short run.
 @functools.lru_cache(maxsize=2)
 def make_vote(strategy):
-    """Gives a function by which all workers hear the chief's numbers, and whether any of them raises a flag.
+    """Returns a function that sends the chief's numbers to all workers and combines the flags of all workers.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
 
     Returns:
-        A function that all workers must call alike: (numbers, flags), lists of the same lengths on every worker → (the
-        chief's numbers, for each flag whether it is true on any worker).
+        A function (numbers, flags) → (the chief's numbers, for each flag whether it is true on any worker). All workers
+        must call it at the same point, with lists of the same lengths.
     """
 
     def replica_part(numbers, flags):
@@ -31,7 +34,7 @@ def make_vote(strategy):
     def sum_of_parts(numbers, flags):
         return strategy.experimental_local_results(strategy.run(replica_part, args=(numbers, flags)))[0]
 
-    # Traced for each pair of lengths, for collectives want known shapes.
+    # Traced for each pair of lengths, because collectives need known shapes.
     program = compiled(sum_of_parts)
 
     def vote(numbers, flags):
@@ -43,7 +46,7 @@ def make_vote(strategy):
 
 
 def make_broadcast(strategy):
-    """Gives a function numbers → the chief's numbers, which all workers must call alike.
+    """Returns a function numbers → the chief's numbers, which all workers must call at the same point.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
@@ -54,13 +57,14 @@ def make_broadcast(strategy):
 
 @functools.lru_cache(maxsize=2)
 def make_gather(strategy):
-    """Gives a function by which all workers hear each worker's numbers.
+    """Returns a function that gathers each worker's numbers on all workers.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
 
     Returns:
-        A function that all workers must call alike: numbers, as many on every worker → a list of them a worker.
+        A function numbers → one list of numbers for each worker. All workers must call it at the same point, with
+        equally many numbers.
     """
     workers = worker_count(strategy)
     rank = worker_rank(strategy)
@@ -79,7 +83,7 @@ def make_gather(strategy):
     program = compiled(sum_of_rows, reduce_retracing=True)
 
     def gather(numbers):
-        # Each worker's row in a table of zeros: where nobody else adds anything, the sum is the row, also of NaN.
+        # Each worker fills its own row of a table of zeros: the others add zero, so the sum is the row, also of NaN.
         rows = np.zeros([workers, len(numbers)])
         rows[rank] = numbers
         return np.asarray(program(tf.constant(rows))).tolist()

@@ -22,7 +22,7 @@ from tfdist.train import flags
 
 
 def main(arguments=None):
-    """Runs the command line; returns the exit code."""
+    """Runs the command line, and returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     run = None
     try:
@@ -31,16 +31,16 @@ def main(arguments=None):
         check(config, cluster)
         heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
         run = agree_on_run(config, cluster, flags.read_files(arguments))
-        with sigterm_leaves(), preemption.watched(preemption.NOTICES.get(config.preemption_notice)):
+        with sigterm_exits(), preemption.watched(preemption.NOTICES.get(config.preemption_notice)):
             return train(config, cluster, run, heartbeat)
     except TfdistError as error:
         print(f"tfdist.train: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        # Any other file is the user's own code's, and so is its traceback.
+        # An error about any other file belongs to the user's own code, whose traceback must be shown.
         if run is None or not is_inside(error.filename, run.path):
             raise
-        print(f"tfdist.train: run_dir {run.path}: {error}. See to it, and start again.", file=sys.stderr)
+        print(f"tfdist.train: run_dir {run.path}: {error}. Check the folder, and start again.", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt as interrupt:
         again = f" Go on with --run_dir={run.path}." if run and run.checkpoint_steps() else ""
@@ -49,13 +49,13 @@ def main(arguments=None):
 
 
 def is_inside(path, folder):
-    """Returns whether a path, if it is one, lies in a folder."""
+    """Returns whether `path` is a path within a folder; False if it is not a string."""
     return isinstance(path, str) and pathlib.Path(path).resolve().is_relative_to(folder.resolve())
 
 
 def train(config, cluster, run, heartbeat):
-    """The whole river: config → cluster → strategy → sources → model → loop → results."""
-    # A command should be quiet: what matters to Python comes as an exception. What the user has set stays.
+    """Trains: config → cluster → strategy → sources → model → loop → results; returns the exit code."""
+    # TensorFlow's C++ log is silenced, because its errors reach Python as exceptions; a user's own setting stays.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if config.jit_compile != "false":
         os.environ.update(xla_cache.variables(run.logs / "xla", os.environ))
@@ -91,7 +91,7 @@ def train(config, cluster, run, heartbeat):
         run_dir=run,
         checkpoint_every_steps=config.checkpoint_every_steps,
         keep_checkpoints=config.keep_checkpoints,
-        **assemble.making_of_the_step(config),
+        **assemble.step_options(config),
         validation_data=test_source,
         callbacks=callbacks,
         verbose=verbose,
@@ -116,7 +116,7 @@ def train(config, cluster, run, heartbeat):
 
 
 def check(config, cluster):
-    """Refuses, before TensorFlow is loaded, what cannot be."""
+    """Raises ValueError, before TensorFlow is loaded, for a config that cannot be trained in this cluster."""
     if config.strategy == "multi_worker" and cluster is None:
         raise UsageError(
             "--strategy=multi_worker needs a cluster, and there is none in the environment. Set TF_CONFIG on each host "
@@ -134,7 +134,7 @@ def check(config, cluster):
 
 
 def agree_on_run(config, cluster, files):
-    """Meets the other workers, if there are any; gives the run's folder as a `RunDir`, the same to all of them.
+    """Meets the other workers, if there are any; returns the run's folder, a `RunDir` that is the same on all of them.
 
     Args:
         config: the `RunConfig`.
@@ -143,24 +143,24 @@ def agree_on_run(config, cluster, files):
     """
     if cluster is None or cluster.size == 1:
         return choose_run(config)
-    chiefs = {"run_dir": str(choose_run(config).path.absolute())} if cluster.is_chief else None
+    announcement = {"run_dir": str(choose_run(config).path.absolute())} if cluster.is_chief else None
     attempt = os.environ.get(faults.ATTEMPT, "0")
     hello = fingerprint(config.to_dict(), files, os.environ | cluster.environment())
     hello |= {"command": "tfdist.train", "attempt": attempt}
-    told = rendezvous.meet(cluster, hello, announcement=chiefs, timeout_seconds=config.start_seconds)
-    return rundir.RunDir(pathlib.Path(told["run_dir"]))
+    announced = rendezvous.meet(cluster, hello, announcement=announcement, timeout_seconds=config.start_seconds)
+    return rundir.RunDir(pathlib.Path(announced["run_dir"]))
 
 
 def choose_run(config):
-    """Gives the folder that the config names, or the next free one, once it is as `resume` wants it."""
+    """Returns the `RunDir` that the config names, or the next free one, after checking it against `resume`."""
     run = (
         rundir.RunDir(pathlib.Path(config.run_dir).expanduser())
         if config.run_dir
         else rundir.next_free("runs", config.name)
     )
-    # What was begun by an earlier start of the same launch is no folder of somebody else's.
+    # An earlier start of the same launch may have written to the folder, so a restart always goes on from it.
     again = int(os.environ.get(faults.ATTEMPT, "0")) > 0
-    rundir.open_run(run, "auto" if again else config.resume)
+    rundir.find_resume_step(run, "auto" if again else config.resume)
     if run.config.is_file() and (run.checkpoint_steps() or run.summary.is_file()):
         difference = first_difference(rundir.read_json(run.config), config.to_dict())
         if difference:
@@ -172,8 +172,8 @@ def choose_run(config):
 
 
 @contextlib.contextmanager
-def sigterm_leaves():
-    """Lets SIGTERM end the process with the code that asks for another start, where there is nothing new to save."""
+def sigterm_exits():
+    """Makes SIGTERM exit with the code that asks for another start, for phases in which nothing new is to be saved."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

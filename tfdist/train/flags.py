@@ -24,7 +24,7 @@ USAGE = """Trains a Keras model on the devices at hand: several replicas give wh
   python -m tfdist.train                                  digits, on the best strategy for this machine
   python -m tfdist.train --strategy=mirrored --replicas=2
   python -m tfdist.train --recipe=recipes/mnist_mirrored.py --data_dir=~/tensorflow_datasets
-  TF_CONFIG='{...}' python -m tfdist.train --strategy=multi_worker --run_dir=DIR   # one such command a worker
+  TF_CONFIG='{...}' python -m tfdist.train --strategy=multi_worker --run_dir=DIR   # one such command per worker
 
 Flags (one on the command line wins over the recipe):
 """
@@ -36,7 +36,7 @@ class _StepsParser(flags.ArgumentParser):
     syntactic_help = "a whole number, or auto"
 
     def parse(self, argument):
-        """Gives the number or the word."""
+        """Returns the number or "auto"."""
         try:
             return argument if argument == "auto" else int(argument)
         except ValueError:
@@ -44,7 +44,7 @@ class _StepsParser(flags.ArgumentParser):
 
 
 def make_flags():
-    """Makes the flags of `tfdist.train`, each None where it is not given: only those given change the recipe."""
+    """Makes the flags of `tfdist.train`. One that is not given is None, because only given flags change the recipe."""
     values = flags.FlagValues()
 
     def add(define, name, *args):
@@ -52,29 +52,32 @@ def make_flags():
 
     add(flags.DEFINE_string, "recipe", "A Python file whose function `recipe` returns a RunConfig.")
     add(flags.DEFINE_enum, "strategy", STRATEGIES, "The tf.distribute strategy.")
-    add(flags.DEFINE_integer, "replicas", "GPUs, or logical CPU devices, to mirror over.")
-    add(flags.DEFINE_string, "model", "A name of tfdist.models.")
+    add(flags.DEFINE_integer, "replicas", "Number of GPUs, or of logical CPU devices, to mirror over.")
+    add(flags.DEFINE_string, "model", "A name from tfdist.models.")
     add(flags.DEFINE_string, "dataset", "A name for tfdist.data.load: digits, a TFDS name, …")
     add(flags.DEFINE_string, "data_dir", "The folder that holds the data set.")
-    add(flags.DEFINE_bool, "download", "Let TensorFlow Datasets download what is missing.")
-    add(flags.DEFINE_integer, "global_batch", "Rows of a step, over all replicas.")
+    add(flags.DEFINE_bool, "download", "Let TensorFlow Datasets download missing data.")
+    add(flags.DEFINE_integer, "global_batch", "Rows of a step over all replicas.")
     add(flags.DEFINE_integer, "replica_batch", "Rows of a step on each replica, in place of --global_batch.")
     add(flags.DEFINE_integer, "epochs", "Passes over the training split.")
-    add(flags.DEFINE_integer, "steps", "Steps in all, in place of --epochs.")
+    add(flags.DEFINE_integer, "steps", "Steps of the whole run, in place of --epochs.")
     add(flags.DEFINE_enum, "optimizer", OPTIMIZERS, "The Keras optimizer.")
-    add(flags.DEFINE_float, "learning_rate", "Its learning rate.")
-    add(flags.DEFINE_integer, "base_batch", "Rows of a step for which --learning_rate was found: scales it.")
-    add(flags.DEFINE_enum, "scaling", SCALINGS, "How it is scaled.")
+    add(flags.DEFINE_float, "learning_rate", "The learning rate of the optimizer.")
+    add(flags.DEFINE_integer, "base_batch", "Rows of a step for which --learning_rate was tuned: scales it.")
+    add(flags.DEFINE_enum, "scaling", SCALINGS, "How the learning rate is scaled with the global batch.")
     add(flags.DEFINE_float, "warmup_epochs", "Epochs in which the learning rate rises from 0.")
     add(flags.DEFINE_enum, "precision", PRECISIONS, "Keras' dtype policy.")
-    add(flags.DEFINE_integer, "seed", "Of weights, order and random layers.")
+    add(flags.DEFINE_integer, "seed", "Seed of weights, order and random layers.")
     steps = functools.partial(flags.DEFINE, _StepsParser())
+    add(steps, "steps_per_execution", "Steps in one call of the compiled program; auto: about half a second.")
     add(
-        steps, "steps_per_execution", "Steps in one call of the compiled program; auto: what takes about half a second."
+        flags.DEFINE_enum,
+        "compression",
+        COMPRESSIONS,
+        "The type in which replicas exchange gradients, to halve the bytes.",
     )
-    add(flags.DEFINE_enum, "compression", COMPRESSIONS, "Gradients cross the replicas in this type: half the bytes.")
-    add(flags.DEFINE_enum, "exchange", EXCHANGES, "How gradients cross the replicas; auto: the faster for each.")
-    add(flags.DEFINE_enum, "jit_compile", JIT_COMPILES, "Compile with XLA; auto: where it helps.")
+    add(flags.DEFINE_enum, "exchange", EXCHANGES, "How replicas exchange gradients; auto: the faster way for each.")
+    add(flags.DEFINE_enum, "jit_compile", JIT_COMPILES, "Whether to compile with XLA; auto: where it helps.")
     add(flags.DEFINE_bool, "sync_batchnorm", "BatchNormalization over the rows of all replicas (true).")
     add(
         flags.DEFINE_string,
@@ -82,17 +85,17 @@ def make_flags():
         "The run's folder; by default the next free runs/<recipe>-<n>.",
     )
     add(flags.DEFINE_integer, "checkpoint_every_steps", "Steps between checkpoints.")
-    add(flags.DEFINE_integer, "keep_checkpoints", "How many of the newest checkpoints stay, beside the best.")
+    add(flags.DEFINE_integer, "keep_checkpoints", "How many of the newest checkpoints to keep, beside the best.")
     add(
         flags.DEFINE_enum,
         "resume",
         RESUMES,
-        "In a folder with checkpoints: go on, refuse, or insist on one.",
+        "auto: go on from a checkpoint in the folder; never: refuse one; must: require one.",
     )
-    add(flags.DEFINE_string, "profile_steps", "Steps to profile for TensorBoard, as 100:110.")
+    add(flags.DEFINE_string, "profile_steps", "Steps to profile for TensorBoard, such as 100:110.")
     add(flags.DEFINE_float, "start_seconds", "How long the workers wait for one another at the start.")
     add(flags.DEFINE_enum, "preemption_notice", PREEMPTION_NOTICES, "The cloud that may take this machine away.")
-    add(flags.DEFINE_bool, "deterministic", "Ask for TensorFlow's deterministic kernels.")
+    add(flags.DEFINE_bool, "deterministic", "Use TensorFlow's deterministic kernels.")
     return values
 
 
@@ -106,8 +109,8 @@ def read_config(arguments):
         A `RunConfig`.
 
     Raises:
-        SystemExit: help was asked for, and printed.
-        ValueError: a flag, a value or the recipe is wrong; the message says which and what to do.
+        SystemExit: help was asked for and is printed.
+        ValueError: a flag, a value or the recipe is wrong; the message says which one, and what to do.
     """
     given = _given(arguments)
     if {"global_batch", "replica_batch"} <= given.keys():
@@ -118,11 +121,11 @@ def read_config(arguments):
 
 
 def read_files(arguments):
-    """Lists the files of the user's own that a command line names: its recipe, if it has one."""
+    """Returns the user's own files that a command line names: its recipe, if it has one."""
     recipe = _given(arguments).get("recipe")
     return [] if recipe is None else [recipe]
 
 
 def _given(arguments):
-    """Maps each flag that is given to its value."""
+    """Returns a dict: the name of each given flag → its value."""
     return read_given(make_flags(), arguments, command="tfdist.train", usage=USAGE, module=__name__)

@@ -1,4 +1,4 @@
-"""Keras' `fit`, `evaluate` and `predict`, right on any number of replicas."""
+"""Provides Keras' `fit`, `evaluate` and `predict`, exact on any number of replicas."""
 
 from tfdist.training.loop import evaluate, fit
 from tfdist.training.peers import wait_for_all

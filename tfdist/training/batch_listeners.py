@@ -1,4 +1,4 @@
-"""Which callbacks look at single batches, and after which steps: long calls would hide from them what they count."""
+"""Finds the callbacks that look at single batches, and when they do, because a long call would hide its inner steps."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,9 +22,9 @@ class BatchListener:
     """A callback that looks at steps within an epoch.
 
     Attributes:
-        name: its class.
-        every: the steps from one look to the next.
-        steps_left: gives the steps until the next look.
+        name: the name of the callback's class.
+        every: the number of steps from one look to the next.
+        steps_left: a function () → the number of steps until the next look.
     """
 
     name: str
@@ -33,11 +33,11 @@ class BatchListener:
 
 
 def find_listeners(callbacks):
-    """Lists a `BatchListener` for each callback that looks at steps within an epoch.
+    """Returns a `BatchListener` for each callback that looks at steps within an epoch.
 
-    Of Keras' own, those that show or stop take a long call as well as a short one, and those that save do so after a
-    number of steps that is known; tfdist's own count steps rightly in any call. Whatever else has a method for batches,
-    or a function in its place, looks at each.
+    Keras' callbacks that show progress or stop the run work with calls of any length, and those that save do so after a
+    known number of steps. tfdist's own callbacks count the steps of any call correctly. Every other callback that has a
+    batch method, or a function in its place, looks at each batch.
 
     Args:
         callbacks: Keras callbacks.
@@ -47,10 +47,10 @@ def find_listeners(callbacks):
 
 
 def describe(listener):
-    """Gives the words that say what a `BatchListener` makes of the calls."""
+    """Returns a phrase that states how a `BatchListener` limits the calls."""
     if listener.every == 1:
-        return f"callback {listener.name} looks at each batch, so auto stays at one step a call"
-    return f"callback {listener.name} saves every {listener.every} steps, so auto lets a call end there"
+        return f"callback {listener.name} looks at each batch, so auto keeps 1 step per call"
+    return f"callback {listener.name} saves every {listener.every} steps, so auto ends a call there"
 
 
 def _listener(callback, every):
@@ -59,14 +59,14 @@ def _listener(callback, every):
 
 
 def _steps_between(callback):
-    """Gives the steps from one look to the next; None where the callback takes calls as they come."""
-    if any(_is_the_users(getattr(callback, hook, None)) for hook in _HOOKS):
+    """Returns the number of steps from one look to the next; None if the callback works with calls of any length."""
+    if any(_is_user_defined(getattr(callback, hook, None)) for hook in _HOOKS):
         return 1
     if isinstance(callback, keras.callbacks.TensorBoard):
         return 1 if looks_at_batches(callback) else None
     return saves_every(callback)
 
 
-def _is_the_users(function):
+def _is_user_defined(function):
     module = str(getattr(function, "__module__", ""))
     return function is not None and not module.startswith(("keras.src.callbacks.", "tfdist."))

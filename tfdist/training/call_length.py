@@ -1,4 +1,4 @@
-"""How many steps a call runs: the number that was given, or what measuring finds, which is the default ("auto")."""
+"""Sets how many steps a call runs: a given number or, by default, a measured one ("auto")."""
 
 import contextlib
 import time
@@ -13,27 +13,25 @@ from tfdist.strategy.choose import is_chief, worker_count
 from tfdist.strategy.workers import make_broadcast
 from tfdist.training.batch_listeners import describe, find_listeners
 
-# A progress bar moves once a call; between two calls signals, heartbeats and votes are served. A call's own work on the
-# host takes a millisecond or less.
+# The progress bar, signals, heartbeats and votes wait for the end of a call. A call costs the host at most about 1 ms.
 _LIMIT_SECONDS = 0.5
-# A next call aims here, so that a little noise does not send it back and forth.
+# The next call aims at this fraction of the limit, so that a little noise does not make its length oscillate.
 _AIM = 0.75
-# A first step may be a quick one, such as those that only accumulate.
+# The first step may be a fast one, such as a step that only accumulates gradients.
 _MOST_GROWTH = 8
 _CALLS_UNTIL_SETTLED = 3
 
 
 class Growth:
-    """Finds how many steps a call may have: more each time, until a call takes half of the time that it may take.
+    """Finds how many steps a call may have: it raises the number until a call takes half of the time limit.
 
-    The first call is not counted, because it traces the program. A call that was cut short tells nothing about longer
-    ones.
+    The first call is not counted, because it traces the program. A call that was cut short does not raise the number.
 
     Args:
-        limit_seconds: how long a call may take.
+        limit_seconds: the time limit of a call.
 
     Attributes:
-        steps: the most steps that the next call may have.
+        steps: the maximum number of steps of the next call.
     """
 
     def __init__(self, limit_seconds=_LIMIT_SECONDS):
@@ -44,11 +42,11 @@ class Growth:
 
     @property
     def is_settled(self):
-        """Whether some calls in a row have changed nothing."""
+        """Whether the last few calls have left the number unchanged."""
         return self._unchanged >= _CALLS_UNTIL_SETTLED
 
     def note(self, steps, seconds):
-        """Notes how long a call of so many steps took."""
+        """Records that a call of `steps` steps took `seconds`."""
         if not self._traced:
             self._traced = True
             return
@@ -62,60 +60,60 @@ class Growth:
 
 
 class GivenLength(keras.callbacks.Callback):
-    """Leaves the calls as many steps as the model's `steps_per_execution` says."""
+    """Keeps the model's `steps_per_execution` as it is."""
 
     every_worker = True
 
-    def listen(self, callbacks):
-        """Hears, before they begin, of all callbacks of the run."""
+    def register_callbacks(self, callbacks):
+        """Receives all callbacks of the run before they begin."""
 
     def timed(self, program):
-        """Gives a program whose calls are measured, where that is of use."""
+        """Returns a program whose calls are timed, or the program itself if no times are needed."""
         return program
 
     def describe(self):
-        """Gives the words that say how many steps a call has."""
+        """Returns a phrase that states how many steps a call has."""
         steps = self.model.steps_per_execution
-        return "one step a call" if steps == 1 else f"{steps} steps a call"
+        return "1 step per call" if steps == 1 else f"{steps} steps per call"
 
 
 class MeasuredLength(GivenLength):
-    """Sets the model's `steps_per_execution` before each call, by how long the calls before it took.
+    """Sets the model's `steps_per_execution` before each call, from the times of earlier calls.
 
-    In `fit` it stands behind the user's callbacks and before `Decisions`, which gives every worker the chief's number:
-    calls are collective, and workers measure different times.
+    In `fit` it comes after the user's callbacks and before `Decisions`, which sets every worker to the chief's number:
+    all workers must run calls of equal length, but they measure different times.
 
     Args:
-        speaks: whether this worker says what was chosen.
-        agree: a function number → the number of all workers, where nobody else brings them to one.
-        clock: seconds; for tests.
+        logs_choice: whether this worker logs the chosen number.
+        agree: a function (this worker's number) → the number of all workers, for runs without `Decisions`.
+        clock: a function () → seconds, which tests replace.
     """
 
-    def __init__(self, speaks=True, agree=lambda steps: steps, clock=time.perf_counter):
+    def __init__(self, logs_choice=True, agree=lambda steps: steps, clock=time.perf_counter):
         super().__init__()
         self._growth = Growth()
         self._listeners = []
         self._last = None
-        self._say = say if speaks else lambda line: None
+        self._log = say if logs_choice else lambda line: None
         self._agree = agree
         self._clock = clock
 
-    def listen(self, callbacks):
-        """Finds the callbacks that must see more steps than the ends of long calls."""
+    def register_callbacks(self, callbacks):
+        """Finds and logs the callbacks that must see steps within long calls."""
         self._listeners = find_listeners(callbacks)
         for listener in self._listeners:
-            self._say(f"steps_per_execution: {describe(listener)}.")
+            self._log(f"steps_per_execution: {describe(listener)}.")
 
     def timed(self, program):
-        """Gives a program that notes how long its calls take."""
-        if self._holding:
+        """Returns a program that records how long its calls take."""
+        if self._blocking_callback:
             return program
 
         def call(*arguments):
             begin = self._clock()
             logs, steps, measured = program(*arguments)
             for value in tf.nest.flatten(logs, expand_composites=True):
-                # The host of a GPU runs ahead of it: a call is over once its numbers are there.
+                # The host runs ahead of a GPU: a call has ended only when its results can be read.
                 np.asarray(value)
             if steps:
                 self._last = steps, self._clock() - begin
@@ -125,92 +123,92 @@ class MeasuredLength(GivenLength):
         return call
 
     def describe(self):
-        """Gives the words that say how many steps a call has."""
-        if self._holding:
-            return f"one step a call, because callback {self._holding} looks at each batch"
-        return "as many steps a call as take half a second"
+        """Returns a phrase that states how many steps a call has."""
+        if self._blocking_callback:
+            return f"1 step per call, because callback {self._blocking_callback} looks at each batch"
+        return "as many steps per call as take half a second"
 
     @property
-    def _holding(self):
-        """The name of a callback that keeps calls at one step, so that there is nothing to find; or None."""
+    def _blocking_callback(self):
+        """The name of a callback that limits calls to one step, or None."""
         return next((listener.name for listener in self._listeners if listener.every == 1), None)
 
     def on_train_begin(self, logs=None):
-        """Begins with one step a call."""
-        self._set()
+        """Begins with one step per call."""
+        self._set_length()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Looks again: a checkpoint may have reminded a callback of when it saved last."""
-        self._set()
+        """Sets the next call again, because a checkpoint may have restored when a callback saved last."""
+        self._set_length()
 
     def on_train_batch_end(self, batch, logs=None):
         """Sets the steps of the next call."""
-        self._set()
+        self._set_length()
         if self._growth.is_settled:
-            self._tell()
+            self._log_choice()
 
     def on_train_end(self, logs=None):
-        """Says what was chosen, if the run ended before that was settled."""
-        self._tell()
+        """Logs the chosen number, if the run ended before it was settled."""
+        self._log_choice()
 
-    def _set(self):
-        wanted = [listener.steps_left() for listener in self._listeners]
-        self.model.steps_per_execution = self._agree(max(1, min([self._growth.steps, *wanted])))
+    def _set_length(self):
+        limits = [listener.steps_left() for listener in self._listeners]
+        self.model.steps_per_execution = self._agree(max(1, min([self._growth.steps, *limits])))
 
-    def _tell(self):
+    def _log_choice(self):
         if self._last is None:
             return
         steps, seconds = self._last
-        self._say(
-            f"steps_per_execution: auto chose up to {self._growth.steps} steps a call; the last one had {steps}, in "
-            f"{seconds:.2g} s."
+        self._log(
+            f"steps_per_execution: auto chose up to {self._growth.steps} steps per call; the last call had {steps} and "
+            f"took {seconds:.2g} s."
         )
-        self._say = lambda line: None
+        self._log = lambda line: None
 
 
 class MeasuredTestLength(MeasuredLength):
-    """The same for an `evaluate` of its own; a validation within `fit` has what `fit` has found."""
+    """A `MeasuredLength` for `evaluate` alone; a validation within `fit` uses the number that `fit` has found."""
 
     def on_test_begin(self, logs=None):
-        """Begins with one step a call."""
-        self._set()
+        """Begins with one step per call."""
+        self._set_length()
 
     def on_test_batch_end(self, batch, logs=None):
         """Sets the steps of the next call."""
-        self._set()
+        self._set_length()
 
 
 @contextlib.contextmanager
 def set_call_length(model, wish):
-    """Sets the model's `steps_per_execution` for one `fit`; yields the callback that keeps it, a `GivenLength`.
+    """Sets the model's `steps_per_execution` for one `fit`; yields the `GivenLength` callback that controls it.
 
     Args:
         model: a compiled `keras.Model`.
-        wish: a number, "auto", or None for what `compile` said, where that is more than Keras' default of 1, and else
-            "auto" without a word.
+        wish: a number; "auto"; or None for the number given to `compile`, or "auto" without log lines if that is
+            Keras' default of 1.
     """
     before = model.steps_per_execution
     measures = wish == AUTO or (wish is None and before == 1)
     model.steps_per_execution = 1 if measures else wish or before
     try:
-        speaks = wish == AUTO and is_chief(model.distribute_strategy)
-        yield MeasuredLength(speaks) if measures else GivenLength()
+        logs_choice = wish == AUTO and is_chief(model.distribute_strategy)
+        yield MeasuredLength(logs_choice) if measures else GivenLength()
     finally:
         model.steps_per_execution = before
 
 
 @contextlib.contextmanager
 def set_test_call_length(model):
-    """Sets the model's `steps_per_execution` for one `evaluate` likewise; yields the callback that keeps it."""
+    """Sets the model's `steps_per_execution` for one `evaluate`; yields the `GivenLength` callback that controls it."""
     before, strategy = model.steps_per_execution, model.distribute_strategy
     if before > 1:
         yield GivenLength()
         return
     try:
         if worker_count(strategy) == 1:
-            yield MeasuredTestLength(speaks=False)
+            yield MeasuredTestLength(logs_choice=False)
         else:
             broadcast = make_broadcast(strategy)
-            yield MeasuredTestLength(speaks=False, agree=lambda steps: int(broadcast([steps])[0]))
+            yield MeasuredTestLength(logs_choice=False, agree=lambda steps: int(broadcast([steps])[0]))
     finally:
         model.steps_per_execution = before

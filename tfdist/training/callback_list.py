@@ -1,11 +1,11 @@
-"""Which callbacks run on which worker."""
+"""Chooses which callbacks run on which worker."""
 
 import keras
 
 from tfdist.process.log import say
 from tfdist.strategy.choose import is_chief, worker_count
 
-# They decide by the logs, which are the same on every worker, and some of them change weights: all workers run them.
+# These decide from the logs, which are equal on all workers, and some change weights: every worker runs them.
 _EVERY_WORKER = (
     keras.callbacks.History,
     keras.callbacks.EarlyStopping,
@@ -14,8 +14,8 @@ _EVERY_WORKER = (
     keras.callbacks.TerminateOnNaN,
     keras.callbacks.SwapEMAWeights,
 )
-# They write, and there must be one of what they write.
-_CHIEF_ALONE = (
+# These write, and what they write must exist only once.
+_CHIEF_ONLY = (
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.CSVLogger,
     keras.callbacks.TensorBoard,
@@ -27,8 +27,8 @@ _CHIEF_ALONE = (
 def for_this_worker(callbacks, strategy):
     """Chooses the callbacks that run on this worker.
 
-    A callback that tfdist does not know runs on the chief alone, unless it has an attribute `every_worker = True`; with
-    False it says that it wants that, and need not be told.
+    A callback that tfdist does not know runs only on the chief, unless it has an attribute `every_worker = True`. An
+    attribute `every_worker = False` confirms that, and no line is logged.
 
     Args:
         callbacks: the user's Keras callbacks.
@@ -46,10 +46,10 @@ def for_this_worker(callbacks, strategy):
             chosen.append(callback)
         elif chief:
             chosen.append(callback)
-            known = isinstance(callback, (*_CHIEF_ALONE, keras.callbacks.BackupAndRestore))
+            known = isinstance(callback, (*_CHIEF_ONLY, keras.callbacks.BackupAndRestore))
             if not known and not hasattr(callback, "every_worker"):
                 say(
-                    f"callback {type(callback).__name__} runs on the chief alone. If it is to run on every worker, "
+                    f"callback {type(callback).__name__} runs only on the chief. To run it on every worker, "
                     "give it an attribute every_worker = True."
                 )
         elif isinstance(callback, keras.callbacks.BackupAndRestore):
@@ -58,24 +58,24 @@ def for_this_worker(callbacks, strategy):
 
 
 def make_callback_list(model, callbacks, verbose, *, epochs, steps, more=(), history=False):
-    """Gives the callbacks of a run as Keras makes them: those of this worker, a progress bar on the chief.
+    """Returns the Keras `CallbackList` of a run: this worker's callbacks, and a progress bar on the chief.
 
     Args:
         model: the `keras.Model`.
         callbacks, verbose: as in Keras.
-        epochs, steps: for the progress bar; steps in an epoch, or None.
-        more: tfdist's own, behind the user's.
-        history: whether a `keras.callbacks.History` is among them.
+        epochs, steps: the number of epochs, and of steps in an epoch or None, for the progress bar.
+        more: tfdist's own callbacks, which run after the user's.
+        history: whether to add a `keras.callbacks.History`.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         if not more:
             return callbacks
-        # A list of the user's own shows what it wants to, and stays as it is for the next `fit`.
+        # The user's own list may have its own progress bar, and must stay unchanged for the next `fit`.
         callbacks, verbose = callbacks.callbacks, 0
     verbose = (1 if verbose == "auto" else verbose) if is_chief(model.distribute_strategy) else 0
     chosen = for_this_worker(keras.tree.flatten(callbacks or []), model.distribute_strategy)
     if history and not any(isinstance(callback, keras.callbacks.History) for callback in chosen):
-        # Before those that save: Keras would put it last, and a checkpoint would lack the epoch that has just ended.
+        # Before tfdist's callbacks, which save: Keras would put it last, and a checkpoint would lack the last epoch.
         chosen.append(keras.callbacks.History())
     return keras.callbacks.CallbackList(
         [*chosen, *more],
@@ -89,7 +89,7 @@ def make_callback_list(model, callbacks, verbose, *, epochs, steps, more=(), his
 
 
 class _RestoreOnly(keras.callbacks.Callback):
-    """`BackupAndRestore` on a worker that is not the chief: reads the backup, and neither writes nor deletes it."""
+    """Runs `BackupAndRestore` on a worker that is not the chief: it reads the backup and never writes or deletes it."""
 
     def __init__(self, callback):
         super().__init__()

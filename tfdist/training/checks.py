@@ -1,4 +1,4 @@
-"""What would end in a wrong or a puzzling run, said before it starts."""
+"""Refuses, before a run starts, what would make it wrong or puzzling."""
 
 import tensorflow as tf
 
@@ -19,24 +19,24 @@ def check_compiled(model, method):
 
 
 def check_loop(model, method):
-    """Refuses a model with a loop of its own, which tfdist would pass over.
+    """Refuses a model with a loop of its own, which tfdist would not run.
 
     Args:
         model: a `keras.Model`.
         method: "train", "test" or "predict".
 
     Raises:
-        ValueError: says which method, and what to write instead.
+        ValueError: the message names the method and what to write instead.
     """
     if models.has_own(model, f"make_{method}_function"):
         raise UsageError(
-            f"the model has a make_{method}_function of its own, which tfdist does not call: it has its own loop. "
-            f"Write what yours does as {method}_step."
+            f"the model has a make_{method}_function of its own, which tfdist does not call because it runs its own "
+            f"loop. Write what yours does as {method}_step."
         )
 
 
 def check_training(model, strategy, options):
-    """Refuses a model whose parts were not made in its strategy's scope, or whose XLA compilation cannot be.
+    """Refuses a model whose parts were not made in its strategy's scope, or that XLA cannot compile.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -44,15 +44,15 @@ def check_training(model, strategy, options):
         options: `StepOptions` whose `jit_compile` is resolved.
 
     Raises:
-        ValueError: says which part, and which line to move or change.
+        ValueError: the message names the part and the line to move or change.
     """
     if strategy.num_replicas_in_sync > 1:
         _check_scope(model)
-    synchronised = [layer.name for layer in models.batch_norms(model) if layer.synchronized]
-    if options.jit_compile and synchronised and strategy.num_replicas_in_sync > 1:
+    synchronized = [layer.name for layer in models.batch_norms(model) if layer.synchronized]
+    if options.jit_compile and synchronized and strategy.num_replicas_in_sync > 1:
         raise UsageError(
-            f"jit_compile=True, but layer {synchronised[0]!r} takes its statistics over all replicas, and a collective "
-            "cannot be compiled by XLA. Use jit_compile=False, or sync_batchnorm=False."
+            f"jit_compile=True, but layer {synchronized[0]!r} takes its statistics over all replicas, and XLA cannot "
+            "compile a collective. Use jit_compile=False, or sync_batchnorm=False."
         )
 
 

@@ -1,4 +1,4 @@
-"""`fit` and `evaluate` with Keras' arguments and meaning."""
+"""Trains and evaluates a model, with Keras' arguments and meaning."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from tfdist.feeding.static_shapes import for_strategy
 from tfdist.internals.access import data_adapters, models
 from tfdist.options.step import StepOptions
 from tfdist.process.log import say
-from tfdist.resume.open_run import going_on
+from tfdist.resume.open_run import open_run
 from tfdist.strategy import choose as strategies
 from tfdist.synchronous.exchange.choice import choose
 from tfdist.synchronous.step import xla
@@ -27,7 +27,7 @@ from tfdist.synchronous.step.survey import survey
 from tfdist.training import checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callback_list import make_callback_list
-from tfdist.training.peers import peers_are_needed
+from tfdist.training.peers import exit_on_peer_loss
 
 
 def fit(
@@ -62,7 +62,7 @@ def fit(
 ):
     """Trains a compiled model on its strategy's replicas, as `keras.Model.fit` does on one device.
 
-    Each call says anew what it wants: nothing of its arguments stays on the model.
+    No argument affects a later call, because nothing of it stays on the model.
 
     Args:
         model: a compiled `keras.Model`, made in the strategy's scope.
@@ -72,24 +72,25 @@ def fit(
         epochs, verbose, callbacks, shuffle, class_weight, initial_epoch, steps_per_epoch: as in Keras.
         validation_split, validation_data, validation_steps, validation_batch_size, validation_freq: as in Keras.
         steps: the total number of steps, in place of `epochs`.
-        run_dir: a folder for checkpoints; None for none. Several workers need one that they share.
-        resume: "auto" goes on from the newest whole checkpoint in `run_dir`, "must" insists on one, "never" on an empty
-            folder.
+        run_dir: a folder for checkpoints; None to save none. Several workers need a folder that they share.
+        resume: "auto" resumes from the newest whole checkpoint in `run_dir`, if there is one; "must" requires one;
+            "never" requires an empty folder.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
-        sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas, or else each
-            replica over its own, whatever the layers themselves say.
-        jit_compile: None for what `compile` said; True to compile with XLA whole calls on one replica, where the rows
-            are arrays and it can, and the gradients elsewhere; False; or "auto" for True where that was seen to help.
-        exchange: how gradients cross the replicas: "all_reduce"; those of dense layers by their "factors"; "auto" for
-            what is faster.
-        compression: "bfloat16" or "float16" (3 bits more, a small collective more) to round gradients to it while they
-            cross the replicas; "none".
-        steps_per_execution: steps in one call of the compiled program: a number; "auto" to measure,
-            and let calls grow until they take about half a second; or None for the number that `compile` was given,
-            and "auto" where it was given none (or Keras' default of 1). A callback of yours with methods for batches
-            keeps "auto" at one step a call, `ModelCheckpoint(save_freq=n)` at n; with a number it is called once a
-            call, with that call's last step, as in Keras.
+        sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas, or on each
+            replica over its own rows; it overrides the layers' own settings.
+        jit_compile: None for the value given to `compile`; True to compile with XLA: whole calls on one replica, if the
+            rows are arrays and XLA can, and otherwise the gradients; False; or "auto" for True where that was measured
+            to be faster.
+        exchange: how gradients are exchanged between the replicas: "all_reduce"; "factors" for those of dense layers;
+            or "auto" for the faster one.
+        compression: "bfloat16" or "float16" to round gradients to that type for the exchange (float16 keeps 3 bits more
+            and needs a small collective more); or "none".
+        steps_per_execution: the number of steps in one call of the compiled program; "auto" to measure and lengthen
+            calls until they take about half a second; or None for the number given to `compile`, or "auto" if that is
+            Keras' default of 1. With "auto", a callback of yours with batch methods keeps 1 step per call, and
+            `ModelCheckpoint(save_freq=n)` at most n. With a number, such a callback is called once per call, with the
+            call's last step, as in Keras.
 
     Returns:
         A `keras.callbacks.History`.
@@ -97,7 +98,7 @@ def fit(
     Raises:
         ValueError: the model is not compiled or was not made in the scope, arguments contradict each other, or a
             checkpoint is of another model or other data, or none is whole (`CheckpointError`).
-        FileExistsError, FileNotFoundError: `run_dir` is not as `resume` wants it.
+        FileExistsError, FileNotFoundError: `run_dir` does not meet the condition of `resume`.
         OSError: a checkpoint cannot be written.
     """
     options = {"exchange": exchange, "compression": compression, "jit_compile": jit_compile}
@@ -118,12 +119,12 @@ def fit(
         warn_where_workers_differ(data, model.distribute_strategy)
         with (
             set_call_length(model, options.steps_per_execution) as call_length,
-            peers_are_needed(model.distribute_strategy),
-            going_on(model, data, feed, run_dir, resume, make_watch(model.distribute_strategy), **saving) as run,
+            exit_on_peer_loss(model.distribute_strategy),
+            open_run(model, data, feed, run_dir, resume, make_watch(model.distribute_strategy), **saving) as run,
             contextlib.closing(feed),
         ):
             epochs = -(-steps // feed.steps_per_epoch) if steps and feed.steps_per_epoch else epochs
-            more = [DesyncCheck(model.distribute_strategy), call_length, *run.callbacks, *xla.keepers(options)]
+            more = [DesyncCheck(model.distribute_strategy), call_length, *run.callbacks, *xla.cache_callbacks(options)]
             shown = {"epochs": epochs, "steps": feed.steps_per_epoch}
             callbacks = make_callback_list(model, callbacks, verbose, **shown, more=more, history=True)
             spans = functools.partial(feed.spans, run.steps_done, epochs=epochs, steps=steps)
@@ -132,7 +133,7 @@ def fit(
 
 
 def batch_norms_as_wanted(model, options):
-    """Gives the context in which the model's BatchNormalization layers are as `options.sync_batchnorm` says."""
+    """Returns a context in which the model's BatchNormalization layers follow `options.sync_batchnorm`."""
     strategy = model.distribute_strategy
     if strategy.num_replicas_in_sync == 1 and not strategies.needs_static_shapes(strategy):
         return contextlib.nullcontext()
@@ -140,7 +141,7 @@ def batch_norms_as_wanted(model, options):
 
 
 def _prepare(model, data, options):
-    """Builds a model; gives the `Feed` of the data, and the options with `jit_compile` resolved to True or False."""
+    """Builds a model; returns the `Feed` of the data, and the options with `jit_compile` resolved to True or False."""
     strategy = model.distribute_strategy
     feed = Feed(for_strategy(data, model, "train_step"), strategy)
     models.build(model, feed.spec)
@@ -151,24 +152,26 @@ def _prepare(model, data, options):
 
 def _train(model, feed, options, spans, initial_epoch, callbacks, validate, run, call_length):
     programs = Programs.of(model)
-    call_length.listen(callbacks.callbacks)
+    call_length.register_callbacks(callbacks.callbacks)
     step, is_new = programs.step_for(options)
     if is_new:
         say(f"training: {call_length.describe()}, {xla.describe(model, feed, options)}")
     choice = choose(model, step.exchange, feed, run.folder, functools.partial(survey, model, step.exchange))
-    program = programs.train(feed.form, choice, measured=bool(_ears(callbacks, "train")), in_call=run.in_call)
+    program = programs.train(
+        feed.form, choice, measured=bool(measurement_hooks(callbacks, "train")), in_call=run.in_call
+    )
     train = call_length.timed(program)
-    # A call that ended on one worker alone would leave the others waiting for it.
-    alone = strategies.worker_count(model.distribute_strategy) == 1
-    cutting = [item for item in callbacks.callbacks if alone or getattr(item, "every_worker", False)]
-    every = [number for item in cutting if (number := getattr(item, "every_steps", None))]
+    # If a call ended early on only one worker, the others would wait for it.
+    one_worker = strategies.worker_count(model.distribute_strategy) == 1
+    ending_calls = [item for item in callbacks.callbacks if one_worker or getattr(item, "every_worker", False)]
+    every = [number for item in ending_calls if (number := getattr(item, "every_steps", None))]
     every += [1] if choice.one_step else []
-    at = [step for item in cutting for step in getattr(item, "at_steps", ())]
+    at = [step for item in ending_calls for step in getattr(item, "at_steps", ())]
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
     run.begin(callbacks.callbacks)
-    # Not before: `keras.callbacks.BackupAndRestore` has just said where to begin.
+    # Read only now, because `keras.callbacks.BackupAndRestore` has just set the first epoch.
     for span in run.spans(spans(first_epoch=models.first_epoch(model, initial_epoch))):
         model.reset_metrics()
         callbacks.on_epoch_begin(span.epoch)
@@ -185,10 +188,10 @@ def _train(model, feed, options, spans, initial_epoch, callbacks, validate, run,
 
 
 def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
-    """Runs the calls of one epoch of "train" or "test"; gives the logs."""
+    """Runs the calls of one epoch of "train" or "test"; returns the logs."""
     begin, end = (getattr(callbacks, f"on_{mode}_batch_{when}") for when in ("begin", "end"))
     stopped = {"train": "stop_training", "test": "stop_evaluating"}[mode]
-    ears = _ears(callbacks, mode)
+    hooks = measurement_hooks(callbacks, mode)
     reading = feed.begin(span)
     logs, done, ended = {}, 0, False
     for first, count in plan.calls(span, lambda: model.steps_per_execution, every, at):
@@ -199,8 +202,8 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
         done += call_done
         ended = call_done < count
         if call_done:
-            for hear in ears:
-                hear(call_done, measured)
+            for hook in hooks:
+                hook(call_done, measured)
             end(first + call_done - 1, logs)
         if ended or getattr(model, stopped):
             break
@@ -208,18 +211,18 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
     return _numbers(logs)
 
 
-def _ears(callbacks, mode):
-    """Lists what of callbacks wants to hear (steps, `meter.Measured`) after each call, before its end is told."""
+def measurement_hooks(callbacks, mode):
+    """Returns the callbacks' hooks that take (steps, `meter.Measured`) after each call, before its batch-end hooks."""
     name = f"on_{mode}_measured"
     return [getattr(item, name) for item in getattr(callbacks, "callbacks", ()) if hasattr(item, name)]
 
 
 def _validator(model, data, frequency, *, batch_size, steps):
-    """Gives a function (epoch, callbacks) → the logs of a validation, empty where none is due."""
+    """Returns a function (epoch, callbacks) → the logs of a validation, empty if none is due."""
     if data is None:
         return lambda epoch, callbacks: {}
     x, y, sample_weight = data_adapters.unpack(data)
-    # Made once: a generator is peeked into, and arrays are copied, when an input is made.
+    # Made only once, because making an input reads ahead in a generator and copies arrays.
     data = make_input(x, y, sample_weight, batch_size=batch_size, steps=steps, name="validation_data")
     feed = Feed(for_strategy(data, model, "test_step"), model.distribute_strategy)
 
@@ -242,7 +245,7 @@ def evaluate(
     callbacks=None,
     return_dict=False,
 ):
-    """Computes loss and metrics over a whole set, exactly, on any number of replicas.
+    """Computes loss and metrics over a whole data set, exactly, on any number of replicas.
 
     Args:
         model: a compiled `keras.Model`.
@@ -256,10 +259,10 @@ def evaluate(
     checks.check_compiled(model, "evaluate")
     data = make_input(x, y, sample_weight, batch_size=batch_size, steps=steps)
     feed = Feed(for_strategy(data, model, "test_step"), model.distribute_strategy)
-    with peers_are_needed(model.distribute_strategy), set_test_call_length(model) as call_length:
+    with exit_on_peer_loss(model.distribute_strategy), set_test_call_length(model) as call_length:
         shown = {"epochs": 1, "steps": feed.steps_per_epoch}
         callbacks = make_callback_list(model, callbacks, verbose, **shown, more=[call_length])
-        call_length.listen(callbacks.callbacks)
+        call_length.register_callbacks(callbacks.callbacks)
         logs = _evaluate(model, feed, callbacks, call_length)
     return logs if return_dict else models.in_order(model, logs)
 
@@ -284,6 +287,6 @@ def _one_span(feed):
 
 
 def _numbers(logs):
-    """Gives logs as Python numbers, where they are scalars."""
+    """Returns logs with scalars as Python numbers."""
     arrays = {name: np.asarray(value) for name, value in logs.items()}
     return {name: array.item() if array.ndim == 0 else array for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""`predict`: outputs for every row, on every worker; or each worker's own, one step after the other."""
+"""Computes a model's outputs for every row on every worker, or step by step for each worker's own rows."""
 
 import contextlib
 
@@ -13,7 +13,7 @@ from tfdist.internals.access import models
 from tfdist.synchronous.step.programs import Programs
 from tfdist.training import checks
 from tfdist.training.callback_list import make_callback_list
-from tfdist.training.peers import peers_are_needed
+from tfdist.training.peers import exit_on_peer_loss
 
 
 def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=None, *, own_rows=False):
@@ -21,18 +21,18 @@ def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=Non
 
     Args:
         model: a `keras.Model`.
-        x: a tfdist `Source` (its labels are left aside), or what Keras takes, as in `fit`.
+        x: a tfdist `Source` (its labels are ignored), or what Keras takes, as in `fit`.
         batch_size: rows of a step over all replicas; 32 by default.
         verbose, steps, callbacks: as in Keras.
-        own_rows: gathers nothing: each worker gets the outputs of the rows that its own replicas worked on, step by
-            step, so that neither memory nor the network holds those of the whole set. All workers must take all steps.
+        own_rows: whether each worker gets only the outputs of its own replicas' rows, step by step, so that those of
+            the whole set are neither held in memory nor sent over the network. All workers must take all steps.
 
     Returns:
-        Nested NumPy arrays of shape (rows, ...). With `own_rows`, an iterator that gives for each step (places,
+        Nested NumPy arrays of shape (rows, ...). With `own_rows`, an iterator that yields for each step (places,
         outputs): int64 (B,), the places of this worker's rows in the data, and nested arrays of shape (B, ...).
 
     Raises:
-        ValueError: the data have no batch, or `predict_step` gives something else than one output a row.
+        ValueError: the data have no batch, or `predict_step` does not return one output per row.
     """
     data = make_input(x, batch_size=batch_size, steps=steps)
     feed = Feed(for_strategy(data, model), model.distribute_strategy)
@@ -52,7 +52,7 @@ def _calls(model, feed, callbacks, *, own_rows):
     (span,) = feed.spans(0, epochs=1)
     model.stop_predicting = False
     callbacks.on_predict_begin()
-    with contextlib.closing(feed), peers_are_needed(model.distribute_strategy):
+    with contextlib.closing(feed), exit_on_peer_loss(model.distribute_strategy):
         reading = feed.begin(span)
         done = rows_before = 0
         ended = False

@@ -1,1 +1,1 @@
-"""`python -m tfdist.verify`: does a model train on N replicas as on one device?"""
+"""`python -m tfdist.verify`: checks that a model trains on N replicas as on one device."""

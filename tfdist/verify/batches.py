@@ -1,4 +1,4 @@
-"""The batches that a comparison trains on: a few rows of the user's, cut anew for each case."""
+"""The batches that a comparison trains on: a few rows of the user's data, cut anew for each case."""
 
 import dataclasses
 import itertools
@@ -10,8 +10,8 @@ from tfdist.data import order
 from tfdist.data.delivery.share import count_rows
 from tfdist.process.errors import UsageError
 
-# Rows of the even batch, for each replica.
-_ROWS_A_REPLICA = 8
+# Rows per replica of the even batch.
+_ROWS_PER_REPLICA = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Case:
 
     Attributes:
         rows: rows of each batch.
-        batch: a data set of the first batch alone.
+        batch: a data set of only the first batch.
         batches: a data set of all batches.
-        batch_reversed, batches_reversed: the same, each batch's rows in reverse order.
+        batch_reversed, batches_reversed: the same, with each batch's rows in reverse order.
     """
 
     rows: int
@@ -32,17 +32,17 @@ class Case:
     batches_reversed: tf.data.Dataset
 
     def rows_of_replicas(self, replicas):
-        """Gives the rows of each replica in a batch."""
+        """Returns the number of rows of each replica in a batch: a list."""
         bounds = [order.replica_bounds(self.rows, replicas, replica) for replica in range(replicas)]
         return [high - low for low, high in bounds]
 
 
 def make_cases(data, *, replicas, steps):
-    """Makes the cases: rows that divide by the replicas, one row more, and fewer rows than replicas.
+    """Makes the cases: rows that the replicas divide, one row more, and fewer rows than replicas.
 
     Args:
-        data: what `build_fn` returned.
-        replicas: how many there are.
+        data: the data that `build_fn` returned.
+        replicas: number of replicas.
         steps: batches in a case.
 
     Raises:
@@ -52,14 +52,14 @@ def make_cases(data, *, replicas, steps):
     count = int(count_rows(rows))
     if count == 0:
         raise UsageError("build_fn() returned data without rows. Return at least one.")
-    even = _ROWS_A_REPLICA * replicas
+    even = _ROWS_PER_REPLICA * replicas
     return [_case(rows, count, size, steps) for size in (even, even + 1, replicas - 1)]
 
 
 def first_rows(data):
-    """Gives the arrays, or the first batch of a data set, as nested tensors; floats in Keras' float type."""
+    """Returns the arrays, or the first batch of a data set, as nested tensors; floats in Keras' float type."""
     if isinstance(data, tuple):
-        # As Keras has it: lists of arrays are several inputs, not one more dimension.
+        # As in Keras, a list of arrays is several inputs, not one more dimension.
         data = keras.tree.lists_to_tuples(data)
         while data and data[-1] is None:
             data = data[:-1]

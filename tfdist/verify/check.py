@@ -1,4 +1,4 @@
-"""The comparison itself: builds the models, trains them case by case, and says how far they lie apart."""
+"""The comparison itself: it builds the models, trains them case by case, and returns their differences."""
 
 import contextlib
 import dataclasses
@@ -19,17 +19,17 @@ from tfdist.verify.trial import NotComparable, Trial
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What a comparison found.
+    """The findings of a comparison.
 
     Attributes:
-        results: a `Result` a case.
-        tolerances: quantity → the largest relative difference that is rounding, or None where nothing can be said.
-        replicas: how many were compared with one device.
+        results: one `Result` per case.
+        tolerances: quantity → the largest relative difference that counts as rounding; None if it cannot be compared.
+        replicas: number of replicas that were compared with one device.
         dtype: the coarsest type of numbers in the model.
         random_layers: layers that were called as in inference.
-        batch_norms: BatchNormalization layers that take statistics of one replica's rows.
-        own_train_step: whether the model brings one.
-        not_float64: why the comparison could not be in double precision, or "".
+        batch_norms: BatchNormalization layers that take statistics over one replica's rows.
+        own_train_step: whether the model has a train_step of its own.
+        not_float64: the reason if the comparison could not be in double precision, or "".
     """
 
     results: list[compare.Result]
@@ -43,7 +43,7 @@ class Comparison:
 
     @property
     def certain(self):
-        """Whether one device itself gives the same loss and gradients for rows in another order."""
+        """Whether one device gives the same loss and gradients for rows in another order."""
         return None not in (self.tolerances["loss"], self.tolerances["gradients"])
 
     @property
@@ -57,9 +57,9 @@ def verify_model(build, strategy, *, steps=3, seed=0, sync_batchnorm=True):
 
     Args:
         build: a function () → (model, data), called anew for each model: a compiled `keras.Model`, and (x, y) or
-            (x, y, sample_weight) arrays, a `tf.data.Dataset` of batches or a `Source`, of which the first batch
-            is taken.
-        strategy: of two or more replicas.
+            (x, y, sample_weight) arrays, a `tf.data.Dataset` of batches or a `Source`, of which only the first
+            batch is used.
+        strategy: a `tf.distribute.Strategy` of two or more replicas.
         steps: steps of a training.
         seed: for the weights.
         sync_batchnorm: as in `tfdist.fit`.
@@ -71,17 +71,17 @@ def verify_model(build, strategy, *, steps=3, seed=0, sync_batchnorm=True):
         NotComparable: `build` returned something else, or its model cannot be trained on one device.
     """
     make_pair = functools.partial(_Pair, build, seed=seed, sync_batchnorm=sync_batchnorm)
-    make_oracle = functools.partial(_Oracle, make_pair, replicas=strategy.num_replicas_in_sync, steps=steps)
+    make_reference = functools.partial(_Reference, make_pair, replicas=strategy.num_replicas_in_sync, steps=steps)
     with contextlib.ExitStack() as precision:
         precision.enter_context(_double_precision())
         reason = ""
         try:
-            oracle = make_oracle()
+            reference = make_reference()
         except Exception as error:
             precision.close()
             reason = _in_one_line(error.__cause__ or error)
-            oracle = make_oracle()
-        return _compare(oracle, make_pair, strategy, reason)
+            reference = make_reference()
+        return _compare(reference, make_pair, strategy, reason)
 
 
 def logical_replicas(count):
@@ -92,12 +92,12 @@ def logical_replicas(count):
 
 
 class _Pair:
-    """Two models of one function in one place: one gives gradients, one trains with the user's optimizer."""
+    """Two models of one function in one strategy: one for gradients, one to train with the user's optimizer."""
 
     def __init__(self, build, place, **arguments):
         self.step = Trial(build, place, **arguments)
         self.run = Trial(build, place, **arguments)
-        self.step.watch_gradients()
+        self.step.record_gradients()
         self.model, self.data = self.run.model, self.run.data
         self.random_layers = self.run.random_layers
 
@@ -109,8 +109,8 @@ class _Pair:
         return self.step.gradients(batch, rows_of_replicas), self.run.weights(batches)
 
 
-class _Oracle:
-    """What plain Keras gives on one device for each case, and how it rounds."""
+class _Reference:
+    """The results of plain Keras on one device for each case, and the tolerances from its rounding."""
 
     def __init__(self, make_pair, *, replicas, steps):
         try:
@@ -136,40 +136,40 @@ class _Oracle:
         return {name: compare.tolerance(self.dtype, size) for name, size in noise.items()}
 
 
-def _compare(oracle, make_pair, strategy, reason):
+def _compare(reference, make_pair, strategy, reason):
     replicas = strategy.num_replicas_in_sync
-    model = oracle.pair.model
+    model = reference.pair.model
     try:
         pair = make_pair(strategy)
-        pair.prepare(oracle.cases[0].batch.element_spec, start_as=oracle.pair)
-        results = [_result(oracle, index, pair, replicas) for index in range(len(oracle.cases))]
+        pair.prepare(reference.cases[0].batch.element_spec, start_as=reference.pair)
+        results = [_result(reference, index, pair, replicas) for index in range(len(reference.cases))]
         model = pair.model
     except NotComparable:
         raise
     except Exception as error:
-        results = [compare.Result(case.rows, {}, error=_in_one_line(error)) for case in oracle.cases]
+        results = [compare.Result(case.rows, {}, error=_in_one_line(error)) for case in reference.cases]
     return Comparison(
         results,
-        oracle.tolerances,
+        reference.tolerances,
         replicas,
-        oracle.dtype,
-        oracle.pair.random_layers,
+        reference.dtype,
+        reference.pair.random_layers,
         [layer.path for layer in models.batch_norms(model) if not layer.synchronized],
         models.has_own(model, "train_step"),
         reason,
     )
 
 
-def _result(oracle, index, pair, replicas):
-    case, one = oracle.cases[index], oracle.evidence[index]
+def _result(reference, index, pair, replicas):
+    case, one = reference.cases[index], reference.evidence[index]
     try:
         many = pair.evidence(case.batch, case.batches, case.rows_of_replicas(replicas))
     except Exception as error:
         return compare.Result(case.rows, {}, error=_in_one_line(error))
     return compare.Result(
         case.rows,
-        compare.differences(one, many, dtype=oracle.dtype),
-        compare.first_layer(one[0], many[0], dtype=oracle.dtype),
+        compare.differences(one, many, dtype=reference.dtype),
+        compare.first_layer(one[0], many[0], dtype=reference.dtype),
         compare.ratio(one[0], many[0]),
     )
 

@@ -1,4 +1,4 @@
-"""`python -m tfdist.verify module:build_fn`: does this model train on N replicas as on one device?"""
+"""`python -m tfdist.verify module:build_fn`: checks that a model trains on N replicas as on one device."""
 
 import argparse
 import importlib
@@ -9,10 +9,10 @@ import sys
 
 from tfdist.process.errors import TfdistError, UsageError, user_code
 
-# Exit codes: 0 for equal, 1 for not, 2 for what the user can mend.
+# Exit codes: 0 for equal, 1 for different, 2 for a mistake that the user can correct.
 EQUAL, DIFFERENT, MISTAKE = 0, 1, 2
 
-DESCRIPTION = """Trains a model of yours a few steps on one device with plain Keras and on logical replicas with
+DESCRIPTION = """Trains your model for a few steps on one device with plain Keras and on logical replicas with
 tfdist.fit, on even and uneven batches, and compares loss, gradients, weights and metrics."""
 TARGET = (
     "a function () → (model, data): a compiled keras.Model, and (x, y) arrays, a tf.data.Dataset or a tfdist Source"
@@ -20,62 +20,64 @@ TARGET = (
 
 
 def main(arguments=None):
-    """Runs the command line; returns the exit code."""
-    wishes = read_arguments(arguments)
+    """Runs the command line, and returns the exit code."""
+    options = read_arguments(arguments)
     try:
-        return run(wishes)
+        return run(options)
     except TfdistError as error:
         print(f"tfdist.verify: {error}", file=sys.stderr)
         return MISTAKE
 
 
 def read_arguments(arguments=None):
-    """Reads a command line, without TensorFlow; exits with code 2 and a message where it is wrong."""
+    """Reads a command line, without TensorFlow; exits with code 2 and a message if it is wrong."""
     parser = argparse.ArgumentParser("python -m tfdist.verify", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("target", metavar="module:build_fn", help=TARGET)
-    parser.add_argument("--replicas", type=int, default=2, help="logical CPU devices to train on (2)")
+    parser.add_argument("--replicas", type=int, default=2, help="number of logical CPU devices to train on (2)")
     parser.add_argument("--steps", type=int, default=3, help="steps of a training (3)")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (0)")
     parser.add_argument("--no_sync_batchnorm", action="store_true", help="leave BatchNormalization as the model has it")
-    wishes = parser.parse_args(arguments)
-    module, colon, function = wishes.target.partition(":")
+    options = parser.parse_args(arguments)
+    module, colon, function = options.target.partition(":")
     if not (module and colon and function.isidentifier()):
-        parser.error(f"{wishes.target!r} names no function. Write module:build_fn.")
-    if wishes.replicas < 2:
-        parser.error(f"--replicas is {wishes.replicas}. Use 2 or more.")
-    if wishes.steps < 1:
-        parser.error(f"--steps is {wishes.steps}. Use 1 or more.")
-    if not 0 <= wishes.seed < 2**32:
-        parser.error(f"--seed is {wishes.seed}. Use a whole number in 0..{2**32 - 1}.")
-    return wishes
+        parser.error(f"{options.target!r} names no function. Write module:build_fn.")
+    if options.replicas < 2:
+        parser.error(f"--replicas is {options.replicas}. Use 2 or more.")
+    if options.steps < 1:
+        parser.error(f"--steps is {options.steps}. Use 1 or more.")
+    if not 0 <= options.seed < 2**32:
+        parser.error(f"--seed is {options.seed}. Use a whole number in 0..{2**32 - 1}.")
+    return options
 
 
-def run(wishes):
-    """Compares, prints what was found; returns the exit code.
+def run(options):
+    """Compares, prints the findings, and returns the exit code.
 
     Raises:
-        ValueError: the function cannot be found, or does not do what is asked of it.
+        ValueError: the function cannot be found, or does not return what it should.
     """
-    module, _, function = wishes.target.partition(":")
+    module, _, function = options.target.partition(":")
     if importlib.util.find_spec(module.split(".")[0]) is None:
-        raise UsageError(f"there is no module {module!r} here. Start where it can be imported, or set PYTHONPATH.")
+        raise UsageError(
+            f"there is no module {module!r} here. Start in a folder where it can be imported, or set PYTHONPATH."
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow would say at each eager step that those are slow; they are meant to be eager here.
+    # TensorFlow would warn at each eager step that it is slow; here, steps are eager on purpose.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from tfdist.verify import check, report
 
     # Before the user's module, which may start TensorFlow's runtime.
-    strategy = check.logical_replicas(wishes.replicas)
+    strategy = check.logical_replicas(options.replicas)
     build = find_function(module, function)
     found = check.verify_model(
-        build, strategy, steps=wishes.steps, seed=wishes.seed, sync_batchnorm=not wishes.no_sync_batchnorm
+        build, strategy, steps=options.steps, seed=options.seed, sync_batchnorm=not options.no_sync_batchnorm
     )
-    print(report.describe(found, wishes.target))
+    print(report.describe(found, options.target))
     return EQUAL if found.equal else DIFFERENT
 
 
 def find_function(module, name):
-    """Imports a module and gives its function.
+    """Imports a module and returns its function.
 
     Raises:
         ValueError: the module cannot be imported, or has no such function.

@@ -1,26 +1,26 @@
-"""How far two trainings lie apart, and whether that is rounding: NumPy alone."""
+"""The differences between two trainings, and whether they are rounding: only NumPy is needed."""
 
 import dataclasses
 
 import numpy as np
 
-# The step from 1 to the next number, finest first.
+# The distance from 1 to the next larger number, finest type first.
 ROUNDING = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 QUANTITIES = ("loss", "gradients", "weights", "metrics")
-# Where reordering the rows of a batch on one device moves a result by this much, there is nothing to compare.
+# If reordering the rows of a batch on one device changes a result by this much, it cannot be compared.
 UNCERTAIN = 1e-2
 
 
 @dataclasses.dataclass
 class Evidence:
-    """What one training gave.
+    """The results of one training.
 
     Attributes:
         logs: the entries of `History`, one number each.
         values: (path, array) of each weight: the gradients of a step, or the weights after several.
-        outputs: (path, array) for each call of a layer, in order; empty where nobody listened.
-        trained: the paths of the weights that are trained.
-        moved: the largest change of one of them.
+        outputs: (path, array) for each call of a layer, in order; empty if they were not recorded.
+        trained: the paths of the trainable weights.
+        moved: the largest change of a trainable weight.
     """
 
     logs: dict[str, float]
@@ -32,12 +32,12 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The largest difference of one quantity, relative to its size, and where it was first too large.
+    """The largest difference of one quantity, relative to its size, and the first place where it is too large.
 
     Attributes:
         size: 0 for equal; NaN or infinite where something is missing or not finite.
         where: the name of the first weight or entry of the logs whose difference exceeds the tolerance, or "".
-        exists: False where the model has nothing of the kind.
+        exists: False if the model does not have this quantity.
     """
 
     size: float
@@ -47,14 +47,14 @@ class Difference:
 
 @dataclasses.dataclass
 class Result:
-    """How one case came out.
+    """The result of one case.
 
     Attributes:
         rows: rows of the case's batches.
         differences: quantity → `Difference`; empty where the replicas failed.
         first_layer: the path of the first layer whose outputs differ, or "".
-        ratio: the replicas' gradient as a multiple of one device's, where it is one; else None.
-        error: what the replicas failed with, or "".
+        ratio: the replicas' gradient as a multiple of one device's; None if it is not one.
+        error: the error of the replicas, or "".
     """
 
     rows: int
@@ -64,11 +64,11 @@ class Result:
     error: str = ""
 
     def equal(self, tolerances):
-        """Says whether everything that can be compared agrees."""
-        return not self.error and not self.departed(tolerances)
+        """Returns whether all quantities that can be compared agree."""
+        return not self.error and not self.differing(tolerances)
 
-    def departed(self, tolerances):
-        """Lists the quantities that differ by more than the tolerance; those that are None cannot be compared."""
+    def differing(self, tolerances):
+        """Returns the names of the quantities that differ by more than their tolerance; one of None is not compared."""
         return [
             name
             for name, difference in self.differences.items()
@@ -77,22 +77,22 @@ class Result:
 
 
 def coarsest(dtypes):
-    """Gives the type of numbers that rounds most; what is not a float does not count."""
+    """Returns the type that rounds most; types other than floats are ignored."""
     return max(({*dtypes} & {*ROUNDING}) or {"float32"}, key=ROUNDING.__getitem__)
 
 
 def tolerance(dtype, noise):
-    """Gives the largest relative difference that is rounding.
+    """Returns the largest relative difference that counts as rounding.
 
-    Half of the digits must agree; where the sums of a model lose more, ten times what one device itself shows when the
-    rows of a batch come in another order.
+    Half of the digits must agree. If the sums of a model lose more, the tolerance is ten times the difference on one
+    device when the rows of a batch come in another order.
 
     Args:
         dtype: the coarsest type of numbers in the model.
         noise: the largest relative difference between two orders of the rows on one device.
 
     Returns:
-        A float, or None where one device itself is too uncertain.
+        A float, or None if one device itself is too uncertain.
     """
     return max(ROUNDING[dtype] ** 0.5, 10 * noise) if noise < UNCERTAIN else None
 
@@ -106,7 +106,7 @@ def differences(one, many, *, dtype):
         dtype: the coarsest type of numbers in the model.
 
     Returns:
-        dict quantity → `Difference`, in the order in which a step makes them.
+        dict quantity → `Difference`, in the order in which a step computes them.
     """
     limit = ROUNDING[dtype] ** 0.5
     (one_step, one_run), (step, run) = one, many
@@ -125,7 +125,7 @@ def differences(one, many, *, dtype):
 
 
 def first_layer(one, many, *, dtype):
-    """Names the first layer whose outputs for the same rows differ, in the order of the calls; "" for none."""
+    """Returns the path of the first layer, in the order of calls, whose outputs for the same rows differ; or ""."""
     limit = ROUNDING[dtype] ** 0.5
     for (name, a), (_, b) in zip(one.outputs, many.outputs, strict=False):
         if a.shape == b.shape and not _gap(a, b, max(1.0, _size(a))) <= limit:
@@ -134,7 +134,7 @@ def first_layer(one, many, *, dtype):
 
 
 def ratio(one, many):
-    """Gives the gradient of `many` as a multiple of `one`'s, or None where it is not one."""
+    """Returns the gradient of `many` as a multiple of that of `one`, or None if it is not one."""
     a, b = (np.concatenate([value.ravel() for _, value in item.values] or [np.zeros(1)]) for item in (one, many))
     if a.shape != b.shape or not np.any(a) or not np.all(np.isfinite(b)):
         return None
@@ -143,12 +143,12 @@ def ratio(one, many):
 
 
 def _scale_of_weight(name, value, run, limit):
-    """A weight that is trained is measured by how far training moved the weights, any other by its size."""
+    """Returns the scale for a weight's difference: training's largest change if it is trainable, else its size."""
     return max(run.moved, limit * _size(value)) if name in run.trained else max(1.0, _size(value))
 
 
 def _numbers(one, many):
-    """Gives (name, gap) of each entry of two logs; one that is missing in one of them lies infinitely far."""
+    """Returns (name, gap) for each entry of two logs; the gap is infinite if one of them lacks the entry."""
 
     def gap(a, b):
         return _gap(a, b, max(1.0, abs(a))) if None not in (a, b) else 0.0 if a is b else np.inf
@@ -161,10 +161,10 @@ def _pairs(one, many):
 
 
 def _gap(a, b, scale):
-    """Gives the largest difference as a multiple of `scale`; NaN where only one of them is not finite."""
+    """Returns the largest difference as a multiple of `scale`; NaN where only one of them is not finite."""
     with np.errstate(invalid="ignore"):
         gap = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
-    # Where one device itself is not finite, the replicas may be alike.
+    # Values that are not finite count as equal if they are the same on one device and on the replicas.
     same = np.equal(a, b) | (np.isnan(a) & np.isnan(b))
     largest = float(np.max(np.where(same, 0, gap), initial=0))
     return largest / max(float(scale), 1e-6) if np.isfinite(scale) else largest

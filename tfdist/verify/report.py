@@ -1,4 +1,4 @@
-"""A comparison's findings as text: a table, one line a case, and the likely cause."""
+"""A comparison's findings as text: a table with one line per case, and the likely cause."""
 
 import textwrap
 
@@ -8,7 +8,7 @@ _WIDTH = 11
 
 
 def describe(report, name):
-    """Gives the whole text for a `Report`; `name` is what was verified."""
+    """Returns the whole text for a `Comparison`; `name` is the name of the verified function."""
     lines = [
         f"{name}: {report.replicas} replicas against Keras on one device, in {report.dtype}.",
         *map(_wrapped, _notes(report)),
@@ -26,10 +26,10 @@ def _wrapped(paragraph):
 
 def _notes(report):
     if report.not_float64:
-        yield f"Not in float64, for there the model fails: {report.not_float64}"
+        yield f"Not in float64, because there the model fails: {report.not_float64}"
     if report.random_layers:
         names = ", ".join(report.random_layers)
-        yield f"Random layers, called as in inference, for replicas must differ in them: {names}."
+        yield f"Random layers, called as in inference because replicas must differ in them: {names}."
 
 
 def _table(report):
@@ -57,15 +57,15 @@ def _outcome(result, report):
         return f"FAILS: {result.error}"
     if not report.certain:
         return "cannot be compared"
-    departed = result.departed(report.tolerances)
-    return f"DIFFERS, first in {first(result, departed)}" if departed else "equal"
+    differing = result.differing(report.tolerances)
+    return f"DIFFERS, first in {first(result, differing)}" if differing else "equal"
 
 
-def first(result, departed):
-    """Names what departs first: a layer's output, else the loss, a gradient, a weight, a metric."""
-    if result.first_layer and {"loss", "gradients"} & {*departed}:
+def first(result, differing):
+    """Returns what differs first: a layer's output, or else the loss, a gradient, a weight or a metric."""
+    if result.first_layer and {"loss", "gradients"} & {*differing}:
         return f"the output of layer {result.first_layer}"
-    name = departed[0]
+    name = differing[0]
     where = result.differences[name].where
     return {
         "loss": "the loss: the outputs of all layers agree",
@@ -79,8 +79,9 @@ def _verdict(report):
     if not report.certain:
         yield (
             "One device itself gives another result when the rows of a batch come in another order: the model draws "
-            "random numbers, or its rows depend on their neighbours. Nothing can be compared; make build_fn return it "
-            "without that (a custom random layer: owned keras.random.SeedGenerator, and off with training=False)."
+            "random numbers, or its rows depend on their neighbours. Nothing can be compared. Make build_fn return a "
+            "model without that (a custom random layer: give it a keras.random.SeedGenerator of its own, and make "
+            "training=False switch it off)."
         )
     elif report.equal:
         yield "Equal: the replicas give what one device gives."
@@ -89,29 +90,29 @@ def _verdict(report):
     if report.tolerances["weights"] is None:
         yield (
             "The weights cannot be compared: on one device too, the order of a batch's rows changes them (a gradient "
-            "that is nothing but rounding, and an optimizer that makes whole steps of it)."
+            "that is only rounding, and an optimizer that makes full steps of it)."
         )
 
 
 def cause(report):
-    """Gives the likely cause of a difference, and what to do."""
+    """Returns a text: the likely cause of a difference, and what to do."""
     wrong = [result for result in report.results if not result.equal(report.tolerances)]
     result = wrong[0]
     if result.error:
         return "The replicas fail where one device does not: see the message above."
-    departed = result.departed(report.tolerances)
-    if result.first_layer and {"loss", "gradients"} & {*departed}:
+    differing = result.differing(report.tolerances)
+    if result.first_layer and {"loss", "gradients"} & {*differing}:
         return _cause_in_layer(result.first_layer, report.batch_norms)
-    if {"loss", "gradients"} & {*departed}:
+    if {"loss", "gradients"} & {*differing}:
         return _cause_in_step(result, report)
-    if "metrics" in departed and "weights" not in departed:
+    if "metrics" in differing and "weights" not in differing:
         return (
-            f"Metric {result.differences['metrics'].where!r} is not made of sums over rows. Add sums and counts up in "
-            "its variables in update_state, and divide in result."
+            f"Metric {result.differences['metrics'].where!r} is not made of sums over rows. Accumulate sums and counts "
+            "in its variables in update_state, and divide in result."
         )
     return (
-        "The gradients agree and the weights do not: something besides the compiled optimizer changes weights, or "
-        "looks at the batch. Update weights through self.optimizer.apply(gradients, variables) alone."
+        "The gradients agree and the weights do not: something besides the compiled optimizer changes weights or "
+        "depends on the batch. Update weights through self.optimizer.apply(gradients, variables) alone."
     )
 
 
@@ -130,7 +131,7 @@ def _cause_in_layer(layer, batch_norms):
 def _cause_in_step(result, report):
     rule = (
         "On its rows, a replica must compute what one device would compute on them: the mean over these rows. tfdist "
-        "weighs it by the rows, and sums gradients over the replicas once."
+        "weights it by the rows, and sums gradients over the replicas once."
     )
     where = "train_step" if report.own_train_step else "loss"
     multiple = result.ratio
@@ -142,10 +143,16 @@ def _cause_in_step(result, report):
     if multiple is not None and abs(multiple / report.replicas - 1) < 0.01:
         return (
             f"The gradients are {report.replicas} times one device's: the {where} multiplies by the number of "
-            f"replicas, or sums over the replicas what is summed once more. {rule}"
+            f"replicas, or sums over the replicas what tfdist sums again. {rule}"
         )
     if result.rows % report.replicas:
-        return f"Even batches agree and uneven ones do not: each replica counts alike, however few rows it has. {rule}"
+        return (
+            "Even batches agree and uneven ones do not: all replicas have the same weight, whatever their numbers of "
+            f"rows. {rule}"
+        )
     if multiple is not None and abs(multiple - 1) > 0.01:
         return f"The gradients are {multiple:.3g} times one device's: the {where} is scaled. {rule}"
-    return f"The layers agree, and the {where} makes another loss or gradient of them: its denominator is wrong. {rule}"
+    return (
+        f"The layers agree, and the {where} computes another loss or gradient from them: its denominator is wrong. "
+        f"{rule}"
+    )

@@ -1,4 +1,4 @@
-"""One model in one place, one device or N replicas, trained from the same start as often as wished."""
+"""One model on one device or on N replicas, which can be trained repeatedly from the same start."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from tfdist.verify.compare import Evidence
 
 
 class NotComparable(TfdistError, ValueError):
-    """There is nothing to compare, and the user can mend that."""
+    """There is nothing to compare, and the user can correct that."""
 
 
 class Trial:
@@ -20,14 +20,14 @@ class Trial:
 
     Args:
         build: the user's function () → (model, data).
-        strategy: where; the default strategy stands for plain Keras on one device.
-        seed: for weights.
+        strategy: a `tf.distribute.Strategy`; the default strategy stands for plain Keras on one device.
+        seed: of the weights.
         sync_batchnorm: as in `tfdist.fit`.
 
     Attributes:
-        model, data: what `build` gave.
-        start: the values that every training begins with, once it is prepared.
-        random_layers: the names of layers that are called as in inference, for replicas must differ in them.
+        model, data: the results of `build`.
+        start: the values that every training begins with; None before `prepare`.
+        random_layers: the names of layers that are called as in inference, because replicas must differ in them.
     """
 
     def __init__(self, build, strategy, *, seed, sync_batchnorm):
@@ -40,17 +40,17 @@ class Trial:
             self.model, self.data = checked(call(build))
         self.random_layers = layer_calls.silence_random_layers(self.model)
 
-    def watch_gradients(self):
-        """Trades the user's optimizer for one that keeps the gradients, in eager steps that can be listened to."""
+    def record_gradients(self):
+        """Replaces the user's optimizer by one that keeps the gradients, and makes steps eager to record the layers."""
         with self._strategy.scope():
-            # After one step, its momentum is minus the gradient of that step, to the last bit.
+            # After one step, its momentum is exactly minus the gradient of that step.
             self.model.optimizer = keras.optimizers.SGD(1.0, momentum=0.5)
         self.model.run_eagerly = True
         self.model.jit_compile = False
         return self
 
     def gradients(self, dataset, rows_of_replicas):
-        """Gives the `Evidence` of one step on a batch, from the start; call `watch_gradients` first."""
+        """Returns the `Evidence` of one step on a batch, from the start; call `record_gradients` first."""
         self._rewind(dataset)
         with layer_calls.recorded() as calls:
             logs = self._fit(dataset)
@@ -59,7 +59,7 @@ class Trial:
         return Evidence(logs, gradients, layer_calls.joined(calls, rows_of_replicas))
 
     def weights(self, dataset):
-        """Gives the `Evidence` of training on a data set with the user's own optimizer, from the start."""
+        """Returns the `Evidence` of training on a data set with the user's own optimizer, from the start."""
         self._rewind(dataset)
         before = self._weights()
         logs = self._fit(dataset)
@@ -71,18 +71,20 @@ class Trial:
         return Evidence(logs, after, trained=trained, moved=float(max(changes, default=0)))
 
     def prepare(self, spec, start_as=None):
-        """Makes every variable, and keeps the values to begin with.
+        """Makes every variable, and keeps the values that trainings begin with.
 
         Args:
             spec: nested `tf.TensorSpec`s of a batch.
-            start_as: another trial, whose values to take: in a scope, variables may be made in another order.
+            start_as: another trial whose values to take, because a scope may make variables in another order.
         """
         models.build(self.model, spec)
         self.start = [np.copy(np.asarray(variable)) for variable in self._variables()]
         if start_as is None:
             return
         if [value.shape for value in self.start] != [value.shape for value in start_as.start]:
-            raise NotComparable("build_fn() does not give the same model each time: its variables differ. Make it so.")
+            raise NotComparable(
+                "build_fn() does not return the same model each time: its variables differ. Make it return the same."
+            )
         self.start = start_as.start
 
     def _weights(self):
@@ -109,7 +111,7 @@ def call(build):
     """Calls the user's function.
 
     Raises:
-        UserCodeError: it raised something.
+        UserCodeError: the function raised an error.
     """
     try:
         return build()
@@ -118,7 +120,7 @@ def call(build):
 
 
 def checked(built):
-    """Gives (model, data) as `build_fn` returned them.
+    """Checks and returns (model, data) as `build_fn` returned them.
 
     Raises:
         NotComparable: it returned something else.

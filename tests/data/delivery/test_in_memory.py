@@ -24,7 +24,7 @@ def make_source(**options):
 
 
 def read(source, strategy, calls, **start):
-    """Reads calls of so many steps each; gives all `Share`s of all steps as arrays."""
+    """Reads calls of the given numbers of steps; returns all `Share`s of all steps as arrays."""
     reading = source.deliver(strategy, **start)()
 
     @tf.function
@@ -50,7 +50,7 @@ def test_the_shares_are_those_of_the_pipeline_over_the_ends_of_epochs(
     start = {"epoch": 2, "step": source.cardinality - 1}
     calls = [1, 3, 2 * source.cardinality, 1]
     ours = read(source, strategy, calls, **start)
-    # A transformation keeps a source out of memory's way.
+    # A source with a transformation is not read in memory.
     theirs = read(source.map(lambda batch, seeds: batch), strategy, calls, **start)
     assert isinstance(source.deliver(strategy)(), RowReading)
     assert len(ours) == sum(calls)
@@ -75,7 +75,7 @@ def test_whole_calls_end_with_each_pass_over_the_data(steps, make_strategy):
     strategy, source = make_strategy(1), make_source()
     reading = source.deliver(strategy)()
     calls = [(int(batches.first), count) for _ in range(6) for batches, count in reading.calls(steps)]
-    # 23 rows in batches of 5: five steps a pass.
+    # 23 rows in batches of 5 are five steps per pass.
     if steps == 1:
         assert calls == [(0, 1), (5, 1), (10, 1), (15, 1), (20, 1), (0, 1)]
     else:

@@ -123,7 +123,7 @@ def test_a_file_that_cannot_be_decoded_is_named(content, tmp_path):
     path.write_bytes(path.read_bytes()[:60] if content == "half" else content)
     with pytest.raises(
         tf.errors.InvalidArgumentError,
-        match=r"class/broken\.png: cannot be decoded as an image\. Mend it or remove it",
+        match=r"class/broken\.png: cannot be decoded as an image\. Repair it or remove it",
     ):
         read(tmp_path)
 
@@ -141,5 +141,5 @@ def test_encoded_images_are_the_bytes_of_their_files(image_folder):
     files = sorted((image_folder / "train").glob("*/*.png"))
     assert images.tolist() == [file.read_bytes() for file in files]
     np.testing.assert_array_equal(labels, [0] * 9 + [1] * 14)
-    with pytest.raises(ValueError, match="encoded leaves no meaning to image_size, channels and keep_aspect"):
+    with pytest.raises(ValueError, match="with encoded, image_size, channels and keep_aspect have no effect"):
         load(image_folder, encoded=True)

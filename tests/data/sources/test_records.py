@@ -1,4 +1,4 @@
-"""TFRecord files: which, how many, in which order."""
+"""TFRecord files: finding them, counting their records, and the order."""
 
 import gzip
 import shutil
@@ -104,7 +104,7 @@ def test_a_truncated_file_is_named_with_the_offset_of_the_record(cut, tmp_path):
 
 def test_a_file_of_something_else_is_named(tmp_path):
     (tmp_path / "train.tfrecord").write_bytes(b"this is text, and no record at all" * 9)
-    with pytest.raises(ValueError, match="the record at byte 0 is cut off, or this is no TFRecord"):
+    with pytest.raises(ValueError, match="the record at byte 0 is cut off, or this is not a TFRecord"):
         load(data_dir=tmp_path)
     zipped = gzip.compress(b"0" * 1000)
     (tmp_path / "train.tfrecord").rename(tmp_path / "train.tfrecord.gz")
@@ -138,7 +138,7 @@ def test_rows_of_several_shapes_are_refused(record_folder):
     def parse(example):
         return tf.range(example["number"])
 
-    with pytest.raises(ValueError, match=r"shape \(None,\), but rows of a batch share one shape"):
+    with pytest.raises(ValueError, match=r"shape \(None,\), but all rows of a batch need the same shape"):
         next(iter(load(data_dir=record_folder, parse=parse).dataset()))
 
 

@@ -1,4 +1,4 @@
-"""Data of each worker's own, on replicas of one process: they share its one shard."""
+"""Data of each worker's own, on replicas of one process, which share its one shard."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def test_one_worker_with_its_own_shard_trains_as_one_device(make_strategy, float
 
 
 def test_what_is_no_data_set_or_has_its_own_batches_is_refused(make_strategy):
-    with pytest.raises(ValueError, match=r"the function gave list\. Return a tf\.data\.Dataset"):
+    with pytest.raises(ValueError, match=r"the function returned list\. Return a tf\.data\.Dataset"):
         tfdist.data.from_function(lambda context: [1, 2])
     data = tfdist.data.from_function(make_shard)
     with make_strategy(1).scope():

@@ -1,4 +1,4 @@
-"""What is built without tracing is what Keras builds by tracing, and what only Keras can tell is left to it."""
+"""What tfdist builds without tracing is what Keras builds by tracing; other models are built by Keras."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What tfdist takes of Keras' private ways with data is there on this version, and does what tfdist takes it to do."""
+"""Each of Keras' private names for data that tfdist uses does on this version what tfdist takes it to do."""
 
 import numpy as np
 import pytest

@@ -166,7 +166,7 @@ def test_promise_37_a_keras_optimizer_does_not_reduce_a_second_time(make_strateg
     np.testing.assert_array_equal(weight.numpy(), [0.75])
 
 
-def test_promise_37_a_scalar_counts_by_its_rows(make_strategy):
+def test_promise_37_a_scalar_is_weighted_by_its_rows(make_strategy):
     strategy = make_strategy(3)
     with strategy.scope():
         metric = keras.metrics.Mean()
@@ -205,5 +205,5 @@ def test_promise_37_the_steps_until_keras_saves_are_those_until_keras_saves():
     ("options", "looks"),
     [({}, False), ({"update_freq": 3}, True), ({"profile_batch": 2}, True), ({"profile_batch": (2, 4)}, True)],
 )
-def test_promise_37_keras_tensorboard_tells_whether_it_looks_at_batches(options, looks, tmp_path):
+def test_promise_37_keras_tensorboard_shows_whether_it_looks_at_batches(options, looks, tmp_path):
     assert looks_at_batches(keras.callbacks.TensorBoard(str(tmp_path), **options)) is looks

@@ -41,8 +41,8 @@ def make_rows(shape, dtype="float32"):
 
 
 def outcome(layer, x, *, training, fused, **options):
-    """Gives outputs, gradients of x and of all trainable weights, and the moving statistics afterwards."""
-    with swapped(*batchnorm.seams()) if fused else contextlib.nullcontext(), tf.GradientTape() as tape:
+    """Returns outputs, gradients of x and of all trainable weights, and the moving statistics afterwards."""
+    with swapped(*batchnorm.replacements()) if fused else contextlib.nullcontext(), tf.GradientTape() as tape:
         tape.watch(x)
         y = layer(x, training=training, **options)
         loss = tf.reduce_sum(y * tf.cast(make_rows(y.shape), y.dtype))
@@ -51,11 +51,11 @@ def outcome(layer, x, *, training, fused, **options):
 
 
 def kernels(layer, shape, *, training=True, dtype="float32", **options):
-    """Tells of each fused kernel in the graph of a layer's call whether it takes statistics, or is given them."""
+    """Returns for each fused kernel in the graph of a layer's call whether it takes the statistics itself."""
 
     @tf.function
     def call(x):
-        with swapped(*batchnorm.seams()):
+        with swapped(*batchnorm.replacements()):
             return layer(x, training=training, **options)
 
     operations = call.get_concrete_function(tf.TensorSpec(shape, dtype)).graph.get_operations()
@@ -75,7 +75,7 @@ def test_the_kernels_give_what_keras_gives_in_double_precision(shape, options, t
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_normalises_in_float32_as_keras_does(policy):
+def test_mixed_precision_normalizes_in_float32_as_keras_does(policy):
     shape = (6, 4, 4, CHANNELS)
     x = tf.cast(make_rows(shape), policy.removeprefix("mixed_"))
     assert kernels(make_layer(shape, dtype=policy), shape, dtype=x.dtype) == [True]

@@ -38,7 +38,7 @@ def gradients(step, dtype, sparse):
 
 
 def train(make, *, kernels, dtype="float32", sparse=False):
-    """Gives a weight (4, 3) and what the optimizer keeps after three steps, and the kernels in the step's graph."""
+    """Returns a weight (4, 3) and what the optimizer keeps after three steps, and the kernels in the step's graph."""
     weight = keras.Variable(np.random.RandomState(9).randn(4, 3), dtype=dtype)
     optimizer = make()
     optimizer.build([weight])
@@ -47,7 +47,7 @@ def train(make, *, kernels, dtype="float32", sparse=False):
     def step(gradient):
         optimizer.apply([gradient], [weight])
 
-    with swapped(*update_kernels.seams()) if kernels else contextlib.nullcontext():
+    with swapped(*update_kernels.replacements()) if kernels else contextlib.nullcontext():
         for number in range(3):
             step(gradients(number, dtype, sparse))
     graph = step.get_concrete_function(gradients(0, dtype, sparse)).graph

@@ -1,4 +1,4 @@
-"""Listening to layers: what `tfdist.verify` knows of a model from its calls."""
+"""Recorded calls of layers, from which `tfdist.verify` knows a model, and what it reads of models."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ def test_promise_37_random_layers_are_silenced_by_their_seeds():
     np.testing.assert_array_equal(model(x, training=True), model(x, training=False))
 
 
-def test_promise_37_every_layer_is_heard_in_the_order_of_its_calls_and_nothing_afterwards():
+def test_promise_37_every_layer_is_recorded_in_the_order_of_its_calls_and_nothing_afterwards():
     model = make_model(keras.Sequential([keras.layers.Dense(3, name="inner")], name="nested"))
     with layer_calls.recorded() as calls:
         y = model(np.ones((5, 4), "float32"))

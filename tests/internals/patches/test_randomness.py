@@ -14,7 +14,7 @@ pytestmark = pytest.mark.core
 
 
 def train_noisy(strategy, layer):
-    """Trains a weight a column by the mean of what `layer` lets through of ones; gives the weights."""
+    """Trains one weight per column by the mean of the outputs of `layer` for ones; returns the weights."""
     keras.utils.set_random_seed(3)
     with strategy.scope():
         model = keras.Sequential([keras.Input((16,)), layer(), keras.layers.Dense(1, use_bias=False)])
@@ -66,7 +66,7 @@ def test_row_dropout_is_the_same_on_any_number_of_replicas(make_strategy):
     assert np.abs(one - train_noisy(make_strategy(1), lambda: RowDropout(0.5, seed=3))).max() > 1e-2
 
 
-def test_row_dropout_drops_what_it_says():
+def test_row_dropout_drops_the_given_fraction():
     layer = RowDropout(0.25, seed=0)
     out = layer(tf.ones((200, 50)), training=True).numpy()
     dropped = (out == 0).mean()

@@ -1,4 +1,4 @@
-"""How gradients cross the network, chosen by planted figures; the clock of two workers is in `test_multi_worker.py`."""
+"""Checks how gradients cross the network, with planted figures; `test_multi_worker.py` has the clock of two workers."""
 
 import json
 
@@ -19,7 +19,7 @@ FASTER = {"factors": ExchangeSeconds(2.0, 1.0), "all_reduce": ExchangeSeconds(1.
 
 @pytest.fixture
 def network(monkeypatch):
-    """Lets two replicas of one process take themselves for two workers; gives what plants a verdict."""
+    """Makes two replicas of one process act as two workers; returns a function that plants a verdict."""
     seen = exchange.Exchange.__init__
 
     def between_workers(self, *arguments):
@@ -41,7 +41,7 @@ def network(monkeypatch):
 
 
 def train(strategy, **arguments):
-    """Trains the wide MLP; gives (weights, lines about the exchange)."""
+    """Trains the wide MLP; returns (weights, lines about the exchange)."""
     with jobs.lines_of_tfdist() as said:
         model, _ = jobs.train(strategy, jobs.wide_source(), make_model=jobs.make_wide_mlp, **arguments)
     return jobs.weights_of(model), [line for line in said if line.startswith("exchange")]
@@ -53,7 +53,9 @@ def expected(float64):
     return jobs.weights_of(plain)
 
 
-@pytest.mark.parametrize(("faster", "outcome"), [("factors", ": 1 of 4 gradients (97%"), ("all_reduce", "reduced; no")])
+@pytest.mark.parametrize(
+    ("faster", "outcome"), [("factors", ": 1 of 4 gradients (97%"), ("all_reduce", "no factors are")]
+)
 def test_each_exchange_wins_where_it_is_faster_and_gives_one_devices_weights(
     network, make_strategy, expected, faster, outcome
 ):
@@ -82,7 +84,7 @@ def test_a_run_that_goes_on_keeps_what_was_chosen(network, make_strategy, expect
     weights, lines = train(make_strategy(2), run_dir=tmp_path)
     np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-9)
     assert not asked
-    assert lines[0] == f"exchange=auto: as {tmp_path / 'exchange.json'} says."
+    assert lines[0] == f"exchange=auto: the choice is read from {tmp_path / 'exchange.json'}."
     assert ": 1 of 4" in lines[1]
 
 
@@ -126,12 +128,12 @@ def test_batches_of_unknown_size_are_reduced(network, make_strategy, float64):
     network("factors")
     with jobs.lines_of_tfdist() as said:
         jobs.train(make_strategy(2), jobs.tf_data(seed=1), epochs=1)
-    assert any(line.startswith("exchange=auto: the factors of 2 gradients are left alone") for line in said)
+    assert any(line.startswith("exchange=auto: the factors of 2 gradients are not used") for line in said)
 
 
 def test_factors_with_more_bytes_than_the_weight_are_no_candidates(network, make_strategy, float64):
     asked = network("factors")
-    # A weight of 8 KiB goes along with others.
+    # A weight of 8 KiB shares a collective with others.
     jobs.train(make_strategy(2), jobs.small_source(34), epochs=1)
     # 300 rows of 384 numbers have more bytes than 128 × 256 of them.
     x = np.zeros([600, 128])

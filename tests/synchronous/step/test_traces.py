@@ -17,7 +17,7 @@ MOST_OPERATIONS = {1: (175, 132, 50), 2: (392, 280, 112)}
 
 
 class Counts:
-    """Graphs and operations made since it was asked last."""
+    """The graphs and operations made since the last `take`."""
 
     def __init__(self, monkeypatch):
         self._graphs = self._operations = 0
@@ -35,7 +35,7 @@ class Counts:
         monkeypatch.setattr(ops.Graph, "_create_op_internal", count_operation)
 
     def take(self):
-        """Gives (graphs, operations), and begins anew."""
+        """Returns (graphs, operations), and starts counting again."""
         taken = self._graphs, self._operations
         self._graphs = self._operations = 0
         return taken
@@ -79,7 +79,7 @@ def test_a_program_is_traced_once(replicas, kind, make_strategy, counts):
 
     tfdist.predict(model, given["x"], verbose=0)
     graphs, operations = counts.take()
-    # Outputs are handed out batch by batch: there is no loop.
+    # Outputs are returned batch by batch, so there is no loop.
     assert graphs == 1
     assert 0 < operations <= most[2]
 
@@ -104,6 +104,6 @@ def test_checkpoints_and_a_validation_trace_one_program_each(replicas, make_stra
         verbose=0,
     )
     graphs, operations = counts.take()
-    # One more reads what the replicas keep to themselves, for a checkpoint within an epoch.
+    # One more reads the replicas' own values, for a checkpoint within an epoch.
     assert graphs == 2 * GRAPHS_OF_A_PROGRAM + 1
     assert operations <= sum(MOST_OPERATIONS[replicas][:2]) + 20

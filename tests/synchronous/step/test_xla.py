@@ -1,4 +1,4 @@
-"""Where XLA is on, what is said of it, and that "auto" refuses nothing."""
+"""Checks where XLA is used, what the log says of it, and that "auto" refuses nothing."""
 
 import keras
 import numpy as np
@@ -73,16 +73,16 @@ def test_promise_12_auto_compiles_where_it_was_seen_to_help_and_says_so(make_str
         fit(model, jit_compile="auto")
         fit(model, jit_compile="auto")
     assert is_compiled(model)
-    assert caplog.text.count("training: as many steps a call as take half a second, gradients compiled by XLA.") == 1
+    assert caplog.text.count("training: as many steps per call as take half a second, gradients compiled by XLA.") == 1
 
 
-@pytest.mark.parametrize("make_layers", [list, make_norm], ids=["dense", "normalised"])
+@pytest.mark.parametrize("make_layers", [list, make_norm], ids=["dense", "normalized"])
 def test_promise_12_auto_compiles_whole_calls_of_small_dense_models_and_says_so(make_strategy, caplog, make_layers):
     model = make(make_strategy(1), make_layers)
     with caplog.at_level("INFO", "tfdist"):
         fit(model, jit_compile="auto")
     assert is_compiled(model)
-    assert caplog.text.count("training: as many steps a call as take half a second, whole calls compiled by XLA.") == 1
+    assert caplog.text.count("as many steps per call as take half a second, whole calls compiled by XLA.") == 1
     # Larger batches, and data that come from a pipeline.
     assert xla.why_not(model, feed_of(model, rows=300, batch_size=256)) is None
     assert xla.why_not(model, feed_of(model, rows=300, batch_size=257)).startswith("no layer was seen")
@@ -139,10 +139,10 @@ def test_between_workers_auto_lets_gradients_leave_while_others_are_computed(
         model.compile("sgd", loss="sparse_categorical_crossentropy")
     feed = Feed(make_input(np.zeros((8, *model.input_shape[1:])), np.zeros(8)), strategy)
     assert xla.why_not(model, feed) is None
-    # Such a strategy asks for a process of its own, and only its type counts here.
+    # Such a strategy needs a process of its own, and only its type counts here.
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", type(strategy))
     reason = xla.why_not(model, feed)
-    assert reason is None if may_be_on else reason.startswith("gradients are to leave")
+    assert reason is None if may_be_on else reason.startswith("gradients must be sent")
 
 
 def test_promise_12_the_log_says_that_an_own_train_step_runs_without_xla(make_strategy, caplog):
@@ -152,7 +152,7 @@ def test_promise_12_the_log_says_that_an_own_train_step_runs_without_xla(make_st
 
     with caplog.at_level("INFO", "tfdist"):
         fit(make(make_strategy(1), jit_compile=True, model_class=Own))
-    assert "jit_compile does not reach into the model's own train_step" in caplog.text
+    assert "jit_compile does not apply to the model's own train_step" in caplog.text
 
 
 def test_what_is_no_wish_for_xla_is_refused(make_strategy):

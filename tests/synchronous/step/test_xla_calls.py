@@ -1,4 +1,4 @@
-"""Whole calls compiled by XLA train as Keras on one device does, and give way where XLA cannot."""
+"""Checks that whole calls compiled by XLA train as Keras on one device, and what happens if XLA cannot."""
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ def test_promise_12_whole_calls_train_to_the_weights_of_plain_keras(optimizer, m
         return jobs.make_mlp(OPTIMIZERS[optimizer](), batch_norm=True)
 
     source = jobs.small_source(20)
-    # One epoch: what is averaged takes the place of the weights at the end of every `fit`.
+    # One epoch, because averages replace the weights at the end of every `fit`.
     plain, plain_history = jobs.train_plainly(source, epochs=1, make_model=make_model)
     model, history = train(make_strategy(1), source, make_model, epochs=1, steps_per_execution=4)
     np.testing.assert_allclose(jobs.weights_of(model), jobs.weights_of(plain), rtol=0, atol=1e-9)
@@ -123,7 +123,7 @@ def test_what_xla_cannot_compile_whole_is_said_and_trained_with_compiled_gradien
         model, history = train(make_strategy(1), source, make_model, steps_per_execution=4)
     np.testing.assert_allclose(jobs.weights_of(model), jobs.weights_of(plain), rtol=0, atol=1e-5)
     assert history["loss"] == pytest.approx(plain_history["loss"], abs=1e-5)
-    assert caplog.text.count("XLA cannot compile whole calls of this model, so only its gradients are: ") == 1
+    assert caplog.text.count("XLA cannot compile whole calls of this model, only its gradients: ") == 1
 
 
 def test_labels_out_of_range_are_suspected_once(make_strategy, caplog):
@@ -172,19 +172,19 @@ def test_several_replicas_compile_their_gradients_alone(make_strategy, whole_cal
     assert xla.compiles_calls(train(make_strategy(1), jobs.small_source(20))[0], options)
 
 
-def test_a_fault_on_purpose_within_a_call_strikes_within_it(make_strategy):
+def test_an_injected_fault_within_a_call_happens_within_it(make_strategy):
     with make_strategy(1).scope():
         model = jobs.make_mlp()
     model.build((None, jobs.WIDTH))
     programs, source = Programs.of(model), jobs.small_source(20)
     programs.step_for(StepOptions(jit_compile=True))
 
-    def train(strike):
-        programs.train(source.form(1), in_call=strike)(source.deliver(model.distribute_strategy)(), 3)
+    def train(inject):
+        programs.train(source.form(1), in_call=inject)(source.deliver(model.distribute_strategy)(), 3)
 
     first, second = [], []
     train(lambda done: first.append(int(done)))
     train(lambda done: second.append(int(done)))
     train(None)
-    # Each run has its own faults; a program that was kept would strike with those of the run before.
+    # Each run has its own faults; a program that was kept would inject those of the run before.
     assert first == second == [0, 1, 2]

@@ -1,1 +1,1 @@
-"""One file a scheduler: its variables → hosts and tasks."""
+"""Schedulers, one file each: their environment variables → hosts and tasks."""

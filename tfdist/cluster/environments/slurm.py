@@ -1,4 +1,4 @@
-"""A Slurm step, as `srun` describes it in the environment of each of its tasks."""
+"""Slurm steps, as `srun` describes them in the environment of each task."""
 
 import itertools
 import json
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from tfdist.process.errors import TfdistError
 from tfdist.process.log import warn
 
-_MAX_TASKS = 65536  # More than any synchronous training; lists are checked before they are expanded.
-_FIRST_SPECIAL_STEP = 0xFFFFFFF0  # Slurm numbers batch and interactive shells from the top.
+_MAX_TASKS = 65536  # No synchronous training has more; checked before a list is expanded.
+_FIRST_SPECIAL_STEP = 0xFFFFFFF0  # Slurm numbers batch and interactive shells from here on.
 _BINDINGS = ("SLURM_GPUS_PER_TASK", "SLURM_NTASKS_PER_GPU", "SLURM_GPU_BIND", "SLURM_TRES_BIND")
 _NO_GPU = ("", "-1", "none", "NoDevFiles")
 
@@ -20,7 +20,7 @@ _TASKS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?")
 
 
 class SlurmError(TfdistError, ValueError):
-    """Slurm's variables contradict each other, or describe what tfdist cannot run."""
+    """Slurm's variables contradict each other, or describe a step that tfdist cannot run."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class SlurmStep:
       rank: the rank of this task.
       host_tasks: the number of tasks on this task's host.
       host_index: the index of this task among them.
-      shared_gpus: the ids of the GPUs that these tasks all see and have to divide; empty where
-        there are none, or where each task was given its own.
+      shared_gpus: the ids of the GPUs that are visible to all these tasks, which have to divide them; empty
+        where there are none, or where Slurm has given each task its own.
     """
 
     addresses: tuple[str, ...]
@@ -44,7 +44,7 @@ class SlurmStep:
 
 
 def read_step(environ: Mapping[str, str]) -> SlurmStep | None:
-    """Read the step this process is a task of.
+    """Reads the step of which this process is a task.
 
     Args:
       environ: the environment variables; TFDIST_PORT sets the port of each host's first task.
@@ -78,15 +78,15 @@ def read_step(environ: Mapping[str, str]) -> SlurmStep | None:
 
 
 def expand_hosts(text: str) -> tuple[str, ...]:
-    """Expand a host list such as "n[08-10,12]-ib,login" in Slurm's order.
+    """Expands a host list such as "n[08-10,12]-ib,login" in Slurm's order.
 
     Raises:
-      SlurmError: it is malformed (the message has the position), or absurdly long.
+      SlurmError: the list is malformed (the message has the position), or too long.
     """
     hosts: list[str] = []
-    names = [""]  # what the entry being read expands to so far
+    names = [""]  # the expansion so far of the entry that is being read
     position = 0
-    closed = text + ","  # so that a comma ends the last entry like any other
+    closed = text + ","  # so that a comma ends the last entry too
     while position < len(closed):
         piece = _HOST_PIECE.match(closed, position)
         if piece is None or (piece["comma"] and names == [""]):
@@ -104,10 +104,10 @@ def expand_hosts(text: str) -> tuple[str, ...]:
 
 
 def expand_counts(text: str) -> tuple[int, ...]:
-    """Expand the tasks per node, such as "2(x3),1", to one number a node.
+    """Expands the tasks per node, such as "2(x3),1", to one number for each node.
 
     Raises:
-      SlurmError: it is malformed, or names absurdly many tasks.
+      SlurmError: the text is malformed, or has too many tasks.
     """
     counts: list[int] = []
     total = 0
@@ -129,21 +129,21 @@ def expand_counts(text: str) -> tuple[int, ...]:
 
 
 def place_tasks(counts: tuple[int, ...], plane: int) -> list[tuple[int, int]]:
-    """Place tasks on nodes as Slurm does: `plane` tasks a node and round, until a node is full.
+    """Places tasks on nodes as Slurm does: `plane` tasks on each node in turn, until the node is full.
 
     Args:
       counts: the number of tasks on each node.
       plane: tasks a node receives in a row; 1 is Slurm's cyclic distribution, max(counts) block.
 
     Returns:
-      For each rank its node, and its index among that node's tasks.
+      (node, index among that node's tasks) of each rank.
     """
     places = [(node, index) for node, count in enumerate(counts) for index in range(count)]
     return sorted(places, key=lambda place: (place[1] // plane, *place))
 
 
 def _in_step(environ: Mapping[str, str]) -> bool:
-    # SLURM_PROCID cannot tell: batch and interactive shells have it as well.
+    # Not SLURM_PROCID, because batch and interactive shells have it too.
     step = environ.get("SLURM_STEP_ID") or environ.get("SLURM_STEPID") or ""
     return bool(re.fullmatch("[0-9]{1,10}", step)) and int(step) < _FIRST_SPECIAL_STEP
 
@@ -200,7 +200,7 @@ def _read_plane(environ: Mapping[str, str]) -> int:
     if word == "plane":
         return max(1, _read_int(environ, "SLURM_DIST_PLANESIZE"))
     raise SlurmError(
-        f"Slurm: SLURM_DISTRIBUTION is {_show(text)}, which does not tell the rank of each host. "
+        f"Slurm: SLURM_DISTRIBUTION is {_show(text)}, which does not determine the rank of each task. "
         "Start with srun --distribution=block."
     )
 
@@ -238,13 +238,13 @@ def _read_shared_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
             return ()
     here = environ.get("SLURM_GPUS_ON_NODE", "")
     count = int(here) if re.fullmatch("[0-9]{1,4}", here) else 0
-    # SLURM_JOB_GPUS is no help: a batch script passes on the ids of its own node to all others.
+    # Not SLURM_JOB_GPUS, because a batch script passes the ids of its own node to all others.
     listed = environ.get("CUDA_VISIBLE_DEVICES", environ.get("SLURM_STEP_GPUS"))
     if listed is None:
         return tuple(map(str, range(count)))
     ids = (gpu.strip() for gpu in listed.split(","))
     visible = tuple(itertools.takewhile(lambda gpu: gpu not in _NO_GPU, ids))
-    # Fewer than the node has for this step: a wrapper script has given each task its own.
+    # With fewer than the node has for this step, a wrapper script has given each task its own.
     return visible if len(visible) >= count else ()
 
 
@@ -260,7 +260,7 @@ def _expand_ranges(text: str, piece: re.Match[str]) -> list[str]:
             raise _bad_hosts(text, position, f"the range {part} runs backwards")
         if len(numbers) + last - first >= _MAX_TASKS:
             raise _bad_hosts(text, position, f"the list exceeds {_MAX_TASKS} hosts")
-        # The first number's width counts: 08-11 is 08, 09, 10, 11.
+        # The first number sets the width: 08-11 is 08, 09, 10, 11.
         numbers += (str(number).zfill(len(match[1])) for number in range(first, last + 1))
         position += len(part) + 1
     return numbers

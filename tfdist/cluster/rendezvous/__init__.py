@@ -1,7 +1,7 @@
-"""Before TensorFlow is loaded: who is there, by a deadline, and does everyone run the same?
+"""The rendezvous: before TensorFlow is loaded, checks that all workers are present and have the same fingerprint.
 
-TensorFlow's own start waits without a word for a worker that never comes. Here all workers meet first: worker 0
-listens on its address, the others say hello, and it tells each of them how it went.
+TensorFlow's own start waits without a message for a worker that never comes. So all workers meet before it: worker 0
+listens on its address, the others send it their hello, and it sends each of them the result.
 """
 
 from tfdist.cluster.rendezvous.meeting import meet

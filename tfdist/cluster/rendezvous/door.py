@@ -1,4 +1,4 @@
-"""A worker's port: taken before TensorFlow wants it, so that a busy one has a name."""
+"""Opens a worker's port before TensorFlow does, so that a port in use is reported with a clear message."""
 
 import errno
 import socket
@@ -7,7 +7,7 @@ import time
 from tfdist.cluster.rendezvous.messages import RendezvousError
 from tfdist.cluster.tf_config import split_address
 
-# A process that was just killed may hold its port for a moment.
+# A process that was just killed may keep its port for a moment.
 PATIENCE_SECONDS = 1.0
 
 
@@ -22,7 +22,7 @@ def open_port(address: str, worker: int) -> socket.socket:
         A listening socket; once it is closed, TensorFlow can take the port.
 
     Raises:
-        RendezvousError: the port cannot be had; says which, why, and what to do.
+        RendezvousError: the port cannot be opened; the message names it, the reason and the remedy.
     """
     _, port = split_address(address)
     end = time.monotonic() + PATIENCE_SECONDS
@@ -36,7 +36,7 @@ def open_port(address: str, worker: int) -> socket.socket:
 
 
 def _listen(port):
-    # On all interfaces, whatever host the address names: TensorFlow's server knows no other way.
+    # On all interfaces, whatever host the address names, because TensorFlow's server does so.
     if socket.has_dualstack_ipv6():
         try:
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
@@ -54,5 +54,8 @@ def _explain(error, address, worker, port):
             f"may be left over from an earlier run), or give worker {worker} another port, in the list of every worker."
         )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{what} is not for every user ({error.strerror}). Use one from 1024 on, in the list of every worker."
+        return (
+            f"{what} may not be opened by this user ({error.strerror}). Use one from 1024 on, in the list of every "
+            "worker."
+        )
     return f"{what} cannot be opened: {error.strerror or error}. Use another one, in the list of every worker."

@@ -1,4 +1,4 @@
-"""The rendezvous as worker 0 sees it: who has come, who has not, and what all are told."""
+"""The rendezvous on worker 0: receives the hellos of the other workers and sends them the result."""
 
 import dataclasses
 import selectors
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from tfdist.cluster.rendezvous.messages import LIMIT_BYTES, VERSION, decode, encode, take_line
 from tfdist.process.log import say
 
-# How long a visitor may take to say who it is.
-_SILENCE_SECONDS = 10.0
-_STRANGERS = 64
-# How long all are told how it went, and how long the late ones are.
+# How long a connection may take to send its hello.
+_HELLO_SECONDS = 10.0
+_UNIDENTIFIED = 64
+# How long worker 0 sends the result to the workers, and then to late ones.
 FAREWELL_SECONDS = 3.0
-_FIRST_WORD_SECONDS = 5.0
+_FIRST_LOG_SECONDS = 5.0
 
 
 @dataclasses.dataclass(eq=False)
-class Visitor:
-    """A connection: a stranger until its hello, then a worker."""
+class Connection:
+    """A connection; its rank is None until its hello."""
 
     socket: socket.socket
     origin: str
@@ -29,163 +29,164 @@ class Visitor:
     hello: dict = dataclasses.field(default_factory=dict)
 
 
-class Reception:
-    """Takes in the workers' hellos, one thread for all; strangers come and go without harm.
+class MeetingServer:
+    """Receives the workers' hellos in one thread; connections of other programs do no harm.
 
     Args:
-        door: the listening socket of worker 0.
+        listener: the listening socket of worker 0.
         workers: the addresses of all workers.
         timeout_seconds: how long worker 0 waits.
 
     Attributes:
-        trouble: why a worker cannot take part, as it says itself; else None.
+        trouble: the reason that a worker gave why it cannot take part; else None.
     """
 
-    def __init__(self, door: socket.socket, workers: Sequence[str], timeout_seconds: float):
-        self._door, self._workers = door, tuple(workers)
+    def __init__(self, listener: socket.socket, workers: Sequence[str], timeout_seconds: float):
+        self._listener, self._workers = listener, tuple(workers)
         self._timeout = timeout_seconds
         self._deadline = time.monotonic() + timeout_seconds
-        self._guests: dict[int, Visitor] = {}
-        self._strangers: list[Visitor] = []
-        self._left: set[int] = set()
+        self._present: dict[int, Connection] = {}
+        self._unidentified: list[Connection] = []
+        self._departed: set[int] = set()
         self._notes: dict[str, None] = {}
-        self._verdict: bytes | None = None
+        self._late_answer: bytes | None = None
         self.trouble: str | None = None
         self._selector = selectors.DefaultSelector()
-        door.setblocking(False)
-        self._selector.register(door, selectors.EVENT_READ)
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for visitor in [*self._guests.values(), *self._strangers]:
-            visitor.socket.close()
+        for connection in [*self._present.values(), *self._unidentified]:
+            connection.socket.close()
         self._selector.close()
 
     @property
     def hellos(self) -> list[dict]:
-        """The guests' hellos by rank, from worker 1 on."""
-        return [self._guests[rank].hello for rank in sorted(self._guests)]
+        """The hellos of the present workers by rank, from worker 1 on."""
+        return [self._present[rank].hello for rank in sorted(self._present)]
 
     def absent(self) -> list[int]:
-        """Lists the ranks that are not here."""
-        return [rank for rank in range(1, len(self._workers)) if rank not in self._guests]
+        """Returns the ranks of the absent workers."""
+        return [rank for rank in range(1, len(self._workers)) if rank not in self._present]
 
     def wait(self) -> None:
-        """Waits until all are here, one has trouble, or the time is over, which `absent` then shows."""
-        word = time.monotonic() + _FIRST_WORD_SECONDS
+        """Waits until all workers are present, one has trouble, or the time is over; `absent` then shows which."""
+        next_log = time.monotonic() + _FIRST_LOG_SECONDS
         while self.absent() and not self.trouble and (left := self._deadline - time.monotonic()) > 0:
             self._serve(min(left, 0.5))
-            if self.absent() and time.monotonic() > word:
-                say(f"waiting for {self._name(self.absent())}; {left:.0f} s left.")
-                word += 3 * _FIRST_WORD_SECONDS
+            if self.absent() and time.monotonic() > next_log:
+                say(f"waiting for {self._describe_workers(self.absent())}; {left:.0f} s left.")
+                next_log += 3 * _FIRST_LOG_SECONDS
 
     def describe_absent(self) -> str:
-        """Says who is missing, what else was seen, and what to do."""
+        """Returns a message with the missing workers, other observations, and what to do."""
         absent = self.absent()
         count = f"{len(absent)} of {len(self._workers)} workers missing"
         notes = "".join(f"{note} " for note in list(self._notes)[:3])
-        start = "Start it" if len(absent) == 1 else "Start them"
+        start = "Start it, or see there why it does" if len(absent) == 1 else "Start them, or see there why they do"
         return (
-            f"rendezvous: {count} {self._timeout:g} s after the first one started: {self._name(absent)}. {notes}"
-            f"{start}, or see there why not; every worker needs the same list of workers, and a way to worker 0 at "
+            f"rendezvous: {count} {self._timeout:g} s after the first one started: {self._describe_workers(absent)}. "
+            f"{notes}{start} not start; every worker needs the same list of workers, and a way to worker 0 at "
             f"{self._workers[0]} (host name, firewall)."
         )
 
-    def tell(self, line: bytes, late: bytes) -> None:
-        """Tells all guests how it went, and waits a little until they have gone.
+    def send_result(self, line: bytes, late: bytes) -> None:
+        """Sends the result to all present workers, and waits a little until they have closed their connections.
 
         Args:
-            line: the message for the guests.
-            late: the message for whoever comes now.
+            line: the message for the present workers.
+            late: the message for workers that come later.
         """
-        self._verdict = late
+        self._late_answer = late
         end = time.monotonic() + FAREWELL_SECONDS
-        for visitor in list(self._guests.values()):
+        for connection in list(self._present.values()):
             if (left := end - time.monotonic()) > 0:
-                self._send(visitor, line, left)
-        # They close first: no connection is then left that would hold this port for minutes.
-        while self._guests and (left := end - time.monotonic()) > 0:
+                self._send(connection, line, left)
+        # The workers close first, because otherwise TCP would keep this port busy for minutes.
+        while self._present and (left := end - time.monotonic()) > 0:
             self._serve(left)
 
-    def linger(self, ranks: Sequence[int]) -> None:
-        """Goes on telling those who come late, until all of them have come or the time is over."""
+    def answer_late_workers(self, ranks: Sequence[int]) -> None:
+        """Sends the result to late workers, until all of them have come or the time is over."""
         end = time.monotonic() + FAREWELL_SECONDS
-        self._left.clear()
-        while not self._left.issuperset(ranks) and (left := end - time.monotonic()) > 0:
+        self._departed.clear()
+        while not self._departed.issuperset(ranks) and (left := end - time.monotonic()) > 0:
             self._serve(left)
 
-    def _name(self, ranks):
+    def _describe_workers(self, ranks):
         named = [
-            f"worker {rank} ({self._workers[rank]}{', came and left' * (rank in self._left)})" for rank in ranks[:20]
+            f"worker {rank} ({self._workers[rank]}{', came and left' * (rank in self._departed)})"
+            for rank in ranks[:20]
         ]
         return ", ".join(named) + (f" and {len(ranks) - 20} more" if len(ranks) > 20 else "")
 
     def _serve(self, seconds):
         for key, _ in self._selector.select(seconds):
             if key.data is None:
-                self._admit()
+                self._accept()
             else:
                 self._read(key.data)
         now = time.monotonic()
-        for visitor in list(self._strangers):
-            if now - visitor.since > _SILENCE_SECONDS:
-                self._dismiss(visitor)
+        for connection in list(self._unidentified):
+            if now - connection.since > _HELLO_SECONDS:
+                self._close(connection)
 
-    def _admit(self):
+    def _accept(self):
         try:
-            connection, origin = self._door.accept()
+            accepted, origin = self._listener.accept()
         except OSError:
-            # Gone again, or no file descriptor left: the next one may do better.
+            # The connection is gone, or no file descriptor is free; the next one may succeed.
             time.sleep(0.01)
             return
-        connection.setblocking(False)
-        visitor = Visitor(connection, origin[0].removeprefix("::ffff:"), time.monotonic())
-        self._strangers.append(visitor)
-        self._selector.register(connection, selectors.EVENT_READ, visitor)
-        if len(self._strangers) > _STRANGERS + len(self._workers):
-            self._dismiss(self._strangers[0])
+        accepted.setblocking(False)
+        connection = Connection(accepted, origin[0].removeprefix("::ffff:"), time.monotonic())
+        self._unidentified.append(connection)
+        self._selector.register(accepted, selectors.EVENT_READ, connection)
+        if len(self._unidentified) > _UNIDENTIFIED + len(self._workers):
+            self._close(self._unidentified[0])
 
-    def _read(self, visitor):
+    def _read(self, connection):
         try:
-            received = visitor.socket.recv(65536)
+            received = connection.socket.recv(65536)
         except BlockingIOError:
             return
         except OSError:
             received = b""
-        if not received or len(visitor.received) > LIMIT_BYTES:
-            self._dismiss(visitor)
-        elif visitor.rank is None:
-            visitor.received += received
-            line = take_line(visitor.received)
+        if not received or len(connection.received) > LIMIT_BYTES:
+            self._close(connection)
+        elif connection.rank is None:
+            connection.received += received
+            line = take_line(connection.received)
             if line is not None:
-                self._greet(visitor, decode(line))
+                self._handle_hello(connection, decode(line))
 
-    def _greet(self, visitor, message):
-        answer = self._refuse(visitor, message) if message else b""
+    def _handle_hello(self, connection, message):
+        answer = self._refuse(connection, message) if message else b""
         if answer is not None:
-            self._send(visitor, answer)
-            self._dismiss(visitor)
+            self._send(connection, answer)
+            self._close(connection)
             return
         rank = message["rank"]
         if trouble := message.get("trouble"):
             self.trouble = f"rendezvous: worker {rank} ({self._workers[rank]}) cannot take part: {trouble}"
         self._deadline = min(self._deadline, time.monotonic() + message["seconds_left"])
-        self._strangers.remove(visitor)
-        self._guests[rank] = visitor
-        visitor.rank, visitor.hello = rank, message["hello"]
-        self._left.discard(rank)
-        self._send(visitor, encode(welcome=True))
+        self._unidentified.remove(connection)
+        self._present[rank] = connection
+        connection.rank, connection.hello = rank, message["hello"]
+        self._departed.discard(rank)
+        self._send(connection, encode(welcome=True))
 
-    def _refuse(self, visitor, message):
-        """Gives the line for a visitor who cannot take part, else None."""
+    def _refuse(self, connection, message):
+        """Returns the line for a connection that cannot take part, else None."""
         if message["tfdist"] != VERSION:
-            self._notes[f"Someone at {visitor.origin} runs another version of tfdist."] = None
+            self._notes[f"A process at {connection.origin} runs another version of tfdist."] = None
             return _mismatch("worker 0 runs another version of tfdist. Install the same one everywhere.")
         if message.get("workers") != list(self._workers):
             theirs, ours = _show(message.get("workers")), _show(self._workers)
-            self._notes[f"Someone at {visitor.origin} came with another list of workers: {theirs}."] = None
+            self._notes[f"A process at {connection.origin} has another list of workers: {theirs}."] = None
             return _mismatch(
                 f"worker 0 at {self._workers[0]} has another list of workers, {ours}, than this one, {theirs}. Give "
                 "all workers of a run the same list, and each run ports of its own."
@@ -193,32 +194,32 @@ class Reception:
         if not _is_complete(message, len(self._workers)):
             return b""
         rank = message["rank"]
-        if self._verdict:
-            self._left.add(rank)
-            return self._verdict
-        if rank in self._guests:
-            first = self._guests[rank].origin
-            self._notes[f"Worker {rank} came twice, from {first} and {visitor.origin}."] = None
+        if self._late_answer:
+            self._departed.add(rank)
+            return self._late_answer
+        if rank in self._present:
+            first = self._present[rank].origin
+            self._notes[f"Worker {rank} came twice, from {first} and {connection.origin}."] = None
             return _mismatch(f"worker {rank} is here already, from {first}. Give each process an index of its own.")
         return None
 
-    def _send(self, visitor, line, seconds=1.0):
+    def _send(self, connection, line, seconds=1.0):
         try:
-            visitor.socket.settimeout(seconds)
-            visitor.socket.sendall(line)
-            visitor.socket.setblocking(False)
+            connection.socket.settimeout(seconds)
+            connection.socket.sendall(line)
+            connection.socket.setblocking(False)
         except OSError:
-            self._dismiss(visitor)
+            self._close(connection)
 
-    def _dismiss(self, visitor):
-        if visitor.socket.fileno() < 0:
+    def _close(self, connection):
+        if connection.socket.fileno() < 0:
             return
-        self._selector.unregister(visitor.socket)
-        visitor.socket.close()
-        if visitor.rank is None:
-            self._strangers.remove(visitor)
-        elif self._guests.pop(visitor.rank, None):
-            self._left.add(visitor.rank)
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        if connection.rank is None:
+            self._unidentified.remove(connection)
+        elif self._present.pop(connection.rank, None):
+            self._departed.add(connection.rank)
 
 
 def _mismatch(problem):

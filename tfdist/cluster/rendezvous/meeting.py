@@ -1,4 +1,4 @@
-"""All workers meet: the one call that each of them makes."""
+"""The rendezvous of all workers: the one function that each of them calls."""
 
 import contextlib
 import json
@@ -7,14 +7,14 @@ from collections.abc import MutableMapping
 
 from tfdist.cluster.fingerprint import differences
 from tfdist.cluster.rendezvous.door import open_port
-from tfdist.cluster.rendezvous.guest import visit
-from tfdist.cluster.rendezvous.host import Reception
+from tfdist.cluster.rendezvous.guest import meet_worker_0
+from tfdist.cluster.rendezvous.host import MeetingServer
 from tfdist.cluster.rendezvous.messages import MismatchError, RendezvousError, encode
 from tfdist.cluster.rendezvous.proxies import bypass
 from tfdist.cluster.tf_config import Cluster
 
-# How long a worker that cannot take part tries to tell the others why.
-_EXCUSE_SECONDS = 3.0
+# How long a worker that cannot take part tries to report the reason to worker 0.
+_REPORT_SECONDS = 3.0
 
 
 def meet(
@@ -27,38 +27,38 @@ def meet(
 ) -> dict:
     """Waits until every worker of the cluster is there; called by all workers, before TensorFlow is loaded.
 
-    Everyone is back by `timeout_seconds` and a few seconds more. The port of this worker is free again afterwards.
+    The call returns or raises within `timeout_seconds` and a few seconds more, and frees this worker's port again.
 
     Args:
         cluster: the `Cluster`.
-        hello: JSON; what must be the same on all workers, see `tfdist.cluster.fingerprint`.
-        announcement: JSON; what the chief tells all. Of the others it is not looked at.
+        hello: JSON types that must be the same on all workers, see `tfdist.cluster.fingerprint`.
+        announcement: JSON types that the chief sends to all workers; other workers' announcements are ignored.
         timeout_seconds: how long to wait, from the start of the first worker on.
-        environ: where the workers' hosts are taken out of the proxies' way.
+        environ: the environment variables; they are changed so that the workers' hosts bypass proxies.
 
     Returns:
         The chief's announcement, or {}.
 
     Raises:
-        RendezvousError: names the absent workers or the busy port.
-        MismatchError: names the first difference: worker, key, both values.
+        RendezvousError: a worker is absent or a port is in use; the message names it.
+        MismatchError: the workers' hellos differ; the message names worker, key and both values.
         ValueError: hello or announcement is not JSON, or too long.
     """
     bypass(environ, cluster.workers)
-    # As the others will see it, tuples as lists: worker 0 compares alike with alike.
+    # JSON turns tuples into lists, so worker 0 must compare its own hello in that form.
     hello = _as_json(hello, workers=cluster.workers)
     announcement = _as_json(announcement or {})
     try:
-        door = open_port(cluster.address, cluster.rank)
+        listener = open_port(cluster.address, cluster.rank)
     except RendezvousError as error:
         if cluster.rank:
-            _excuse(cluster, str(error), timeout_seconds)
+            _report_trouble(cluster, str(error), timeout_seconds)
         raise
-    with door:
+    with listener:
         if cluster.rank:
-            return visit(cluster.workers, cluster.rank, hello, timeout_seconds)
-        with Reception(door, cluster.workers, timeout_seconds) as reception:
-            _receive_all(reception, hello, encode(announcement=announcement))
+            return meet_worker_0(cluster.workers, cluster.rank, hello, timeout_seconds)
+        with MeetingServer(listener, cluster.workers, timeout_seconds) as server:
+            _receive_all(server, hello, encode(announcement=announcement))
     return announcement
 
 
@@ -66,17 +66,18 @@ def _as_json(value, **beside):
     return json.loads(encode(value=value, **beside))["value"]
 
 
-def _receive_all(reception, hello, told):
-    reception.wait()
-    absent = reception.absent()
-    problem = reception.trouble or (reception.describe_absent() if absent else None)
-    difference = None if problem else _describe_differences([hello, *reception.hellos])
+def _receive_all(server, hello, announcement_line):
+    server.wait()
+    absent = server.absent()
+    problem = server.trouble or (server.describe_absent() if absent else None)
+    difference = None if problem else _describe_differences([hello, *server.hellos])
     if problem or difference:
         line = encode(error=problem or difference, mismatch=bool(difference))
-        reception.tell(line, line)
-        reception.linger(absent)
+        server.send_result(line, line)
+        server.answer_late_workers(absent)
         raise MismatchError(difference) if difference else RendezvousError(problem)
-    reception.tell(told, encode(error="rendezvous: too late, this run has started with all its workers."))
+    too_late = "rendezvous: too late, this run has started with all its workers."
+    server.send_result(announcement_line, encode(error=too_late))
 
 
 def _describe_differences(hellos):
@@ -87,7 +88,7 @@ def _describe_differences(hellos):
     return f"rendezvous: the workers do not run the same: {found[0]}.{more} Make them equal on every worker."
 
 
-def _excuse(cluster, trouble, timeout_seconds):
-    """Tells worker 0, and so all, why this one cannot take part; if worker 0 is not there, its deadline tells."""
+def _report_trouble(cluster, trouble, timeout_seconds):
+    """Reports to worker 0, and so to all, why this worker cannot take part; gives up if worker 0 is absent."""
     with contextlib.suppress(RendezvousError):
-        visit(cluster.workers, cluster.rank, {}, min(timeout_seconds, _EXCUSE_SECONDS), trouble)
+        meet_worker_0(cluster.workers, cluster.rank, {}, min(timeout_seconds, _REPORT_SECONDS), trouble)

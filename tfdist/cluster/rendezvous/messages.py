@@ -1,4 +1,4 @@
-"""What workers say to each other at the rendezvous: one JSON object a line, of limited length."""
+"""The messages of the rendezvous: lines of limited length, with one JSON object each."""
 
 import json
 from typing import Any
@@ -7,30 +7,30 @@ from tfdist.process.errors import TfdistError, UsageError
 from tfdist.process.exits import MISTAKE, PEER_LOST
 
 VERSION = 1
-# Enough for the addresses of thousands of workers; a stranger cannot fill the memory with one line.
+# Enough for the addresses of thousands of workers; another program cannot fill the memory with one line.
 LIMIT_BYTES = 2**20
 
 
 class RendezvousError(TfdistError, RuntimeError):
-    """The workers cannot train together now; the message says who is late or what is in the way.
+    """The workers cannot train together now; the message names the late workers or the obstacle.
 
-    Its exit code is the one that `tfdist.launch` starts again: a late worker may be in time at the next start.
+    `tfdist.launch` restarts the workers after its exit code, because a late worker may be in time at the next start.
     """
 
     exit_code = PEER_LOST
 
 
 class MismatchError(RendezvousError):
-    """The workers do not run the same, which no restart mends."""
+    """The workers' fingerprints differ, and a restart would not change that."""
 
     exit_code = MISTAKE
 
 
 def encode(**message: Any) -> bytes:
-    """Gives a message as a line.
+    """Returns a message as a line.
 
     Raises:
-        ValueError: it is not JSON, or too long.
+        ValueError: the message is not JSON, or too long.
     """
     try:
         line = json.dumps({"tfdist": VERSION, **message}).encode() + b"\n"
@@ -44,7 +44,7 @@ def encode(**message: Any) -> bytes:
 
 
 def decode(line: bytes) -> dict | None:
-    """Gives the message in a line; None where the line is none of tfdist's."""
+    """Returns the message of a line; None where the line is not a message of tfdist."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
@@ -53,7 +53,7 @@ def decode(line: bytes) -> dict | None:
 
 
 def take_line(received: bytearray) -> bytes | None:
-    """Takes the first whole line out of what was received; None where there is none yet."""
+    """Removes and returns the first whole line of the received bytes; None where there is none yet."""
     end = received.find(b"\n")
     if end < 0:
         return None

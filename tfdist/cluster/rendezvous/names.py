@@ -6,10 +6,10 @@ import threading
 
 
 def look_up(host: str, port: int, timeout_seconds: float) -> list[tuple]:
-    """Gives what `socket.getaddrinfo` gives for TCP.
+    """Returns the result of `socket.getaddrinfo` for TCP.
 
     Raises:
-        OSError: the name is unknown here, or nobody answered in time.
+        OSError: the name is unknown on this machine, or the look-up took too long.
     """
     answers: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -19,12 +19,12 @@ def look_up(host: str, port: int, timeout_seconds: float) -> list[tuple]:
         except (OSError, UnicodeError) as error:
             answers.put(error)
 
-    # In a thread, since the look-up itself knows no time limit.
+    # In a thread, because the look-up itself has no time limit.
     threading.Thread(target=ask, daemon=True).start()
     try:
         answer = answers.get(timeout=timeout_seconds)
     except queue.Empty:
-        raise OSError(f"nobody tells the address of {host} ({timeout_seconds:.0f} s)") from None
+        raise OSError(f"the look-up of {host} gave no answer in {timeout_seconds:.0f} s") from None
     if isinstance(answer, Exception):
         raise OSError(f"the name {host} is unknown here ({getattr(answer, 'strerror', None) or answer})")
     return answer

@@ -1,4 +1,4 @@
-"""Proxies: gRPC would send the workers' talk through them, where it gets lost."""
+"""Takes the workers' hosts out of proxies, because gRPC would send their messages there, where they are lost."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
 
@@ -15,25 +15,25 @@ def proxies_in_use(environ: Mapping[str, str]) -> list[str]:
 
 
 def plan_bypass(environ: Mapping[str, str], workers: Sequence[str]) -> dict[str, str]:
-    """Gives the variables to set so that no worker is reached through a proxy.
+    """Returns the variables to set so that no worker is reached through a proxy.
 
     Args:
         environ: the environment variables.
         workers: the addresses of all workers.
 
     Returns:
-        Variable → its new value; empty where there is no proxy, or the workers' hosts are named already.
+        Variable → its new value; empty where there is no proxy, or the workers' hosts are listed already.
     """
     if not proxies_in_use(environ):
         return {}
     hosts = list(dict.fromkeys(split_address(address)[0] for address in workers))
-    either = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    # gRPC looks at no_grpc_proxy first and, where it is set, no further.
+    default = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    # gRPC reads only no_grpc_proxy where it is set.
     names = ["no_proxy", "NO_PROXY"] + ["no_grpc_proxy"] * ("no_grpc_proxy" in environ)
     changes = {}
     for name in names:
-        listed = [item.strip() for item in environ.get(name, either).split(",") if item.strip()]
-        # A lone "*" means all to Python and curl, and would mean nothing beside other items.
+        listed = [item.strip() for item in environ.get(name, default).split(",") if item.strip()]
+        # A lone "*" means all hosts for Python and curl, but beside other items it means nothing.
         missing = [] if listed == ["*"] and name != "no_grpc_proxy" else [host for host in hosts if host not in listed]
         if missing or name not in environ:
             changes[name] = ",".join(listed + missing)
@@ -43,11 +43,11 @@ def plan_bypass(environ: Mapping[str, str], workers: Sequence[str]) -> dict[str,
 
 
 def bypass(environ: MutableMapping[str, str], workers: Sequence[str]) -> None:
-    """Sets what `plan_bypass` says, and tells so in one line."""
+    """Sets the variables of `plan_bypass`, and logs that in one line."""
     changes = plan_bypass(environ, workers)
     if changes:
         environ.update(changes)
         say(
             f"{', '.join(proxies_in_use(environ))} is set: the workers' hosts are now in {', '.join(changes)}, "
-            "for gRPC would go through the proxy."
+            "because gRPC would go through the proxy."
         )

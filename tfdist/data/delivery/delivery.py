@@ -1,7 +1,7 @@
 """How the shares of global batches reach the replicas of this worker, in calls of several steps.
 
-`Source.deliver` and `Batches.deliver` give a function that makes `Reading`s, each from the same place on. A reading
-yields what a call of a compiled program gets, and its `Taker` says how a step makes a `Share` of that.
+`Source.deliver` and `Batches.deliver` return a function that makes `Reading`s, each from the same place on. A reading
+yields the arguments of each call of a compiled program, and its `Taker` makes a `Share` of them in each step.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ from tfdist.strategy.choose import worker_count, worker_rank
 
 
 class Places(NamedTuple):
-    """Which shares of a global batch are this worker's.
+    """The shares of a global batch that belong to this worker.
 
     Attributes:
-        replicas: how many slices a global batch is cut into.
-        first, own: the first slice that is this worker's, and how many are.
-        size: None, or how many rows every share is to have; see `share.cut`.
+        replicas: the number of slices that a global batch is cut into.
+        first, own: the first slice of this worker, and the number of its slices.
+        size: None, or the number of rows that every share has; see `share.cut`.
     """
 
     replicas: int
@@ -35,7 +35,7 @@ class Places(NamedTuple):
 
 
 class Taker(Protocol):
-    """What all calls do alike: programs are compiled for it, so it is hashable and holds no tensors.
+    """The part of reading that all calls share: programs are compiled for it, so it is hashable and holds no tensors.
 
     Attributes:
         may_end: whether the data may end before a call has all of its steps.
@@ -48,7 +48,7 @@ class Taker(Protocol):
 
         Args:
             strategy: the `tf.distribute.Strategy`.
-            batches: what the reading gave to the call.
+            batches: what the reading yielded for the call.
             step: the step of the call, an int64 scalar.
 
         Raises:
@@ -56,14 +56,14 @@ class Taker(Protocol):
         """
 
     def share(self, strategy, element) -> Share:
-        """Makes a `Share` for `strategy.run` of what was read; on several replicas its tensors are per-replica ones."""
+        """Makes a `Share` for `strategy.run` from what was read; with several replicas, it holds per-replica values."""
 
     def next(self, strategy, batches, step) -> tuple[tf.Tensor | None, Callable[[], Share]]:
         """Reads in a function being traced; arguments as above.
 
         Returns:
-            (whether there was something to read, a bool scalar, or None where there always is; a function that makes
-            the `Share`).
+            (whether there was something to read, a bool scalar, or None if there always is; a function that makes the
+            `Share`).
         """
 
 
@@ -72,25 +72,25 @@ class Reading(Protocol):
 
     Attributes:
         taker: its `Taker`.
-        spec: the nested specs, or the iterator itself, that stand for what a call gets.
-        element_spec: the nested specs of what `Taker.read` gives; None where nobody knows them before.
+        spec: the nested specs of a call's argument, or the iterator itself.
+        element_spec: the nested specs of what `Taker.read` returns; None where they are not known in advance.
     """
 
     taker: Taker
 
     def calls(self, steps) -> Iterator[tuple[Any, int]]:
-        """Yields (what a call gets, how many steps it has) for the next so many steps, mostly in one call.
+        """Yields (the argument of a call, its number of steps) for the next `steps` steps, mostly in one call.
 
         The place moves on when the next call is asked for.
         """
 
 
 def own_places(strategy, rows_of_batch=None):
-    """Gives the `Places` of this worker's replicas.
+    """Returns the `Places` of this worker's replicas.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
-        rows_of_batch: None, or the rows of a global batch where every share is to have the same number of rows.
+        rows_of_batch: None, or the rows of a global batch if every share must have the same number of rows.
     """
     replicas = strategy.num_replicas_in_sync
     count = replicas // worker_count(strategy)
@@ -99,7 +99,7 @@ def own_places(strategy, rows_of_batch=None):
 
 
 def to_replicas(strategy, shares):
-    """Hands a tuple of `Share`s, one a replica of this worker, to CPUs: nothing has to be moved."""
+    """Returns one `Share` per replica of this worker as per-replica values; on CPUs, where nothing has to be moved."""
     if len(shares) == 1:
         return shares[0]
     return strategy.experimental_distribute_values_from_function(
@@ -108,7 +108,7 @@ def to_replicas(strategy, shares):
 
 
 def elements(strategy, reading, steps):
-    """Yields eagerly what a `Reading`'s taker reads for so many steps; fewer where the data end."""
+    """Yields, eagerly, what a `Reading`'s taker reads for `steps` steps, or fewer if the data end."""
     for batches, count in reading.calls(steps):
         for step in range(count):
             try:
@@ -117,10 +117,10 @@ def elements(strategy, reading, steps):
                 return
 
 
-# Kept for the next epoch and the next `fit`, because tracing takes long.
+# Kept for the next epoch and the next `fit`, because tracing is slow.
 @functools.lru_cache(maxsize=8)
 def own_rows(strategy, taker):
-    """Gives a compiled function of what a taker read → per-replica nested tensors: the rows that count."""
+    """Returns a compiled function of what a taker read → per-replica nested tensors: the rows that count."""
 
     def rows(element):
         return strategy.run(rows_that_count, args=(taker.share(strategy, element),))
@@ -130,52 +130,53 @@ def own_rows(strategy, taker):
 
 @dataclasses.dataclass(frozen=True)
 class ShareTaker:
-    """Takes shares that a pipeline has cut: tuples of them, or per-replica ones of `tf.distribute`'s iterator.
+    """Takes shares that a pipeline has cut: tuples of them, or per-replica values of `tf.distribute`'s iterator.
 
-    Such a pipeline has no end: behind the last batch come shares with `global_rows` 0.
+    Such a pipeline has no end: after the last batch come shares with `global_rows` 0.
 
     Attributes:
         may_end: whether such shares may come.
-        counts_together: whether `global_rows` and `first_row` are within the worker, until all have counted together.
+        counts_over_workers: whether `global_rows` and `first_row` count the rows of one worker until a collective
+            replaces these counts by those over all workers.
     """
 
     may_end: bool = False
-    counts_together: bool = False
+    counts_over_workers: bool = False
 
     @property
     def reads_as_is(self):
-        """Whether `read` gives what the pipeline gives."""
-        return not self.counts_together
+        """Whether `read` returns the pipeline's elements unchanged."""
+        return not self.counts_over_workers
 
     def read(self, strategy, batches, step):
         """Reads the next shares."""
         del step
         element = next(batches)
-        if self.counts_together:
-            element = counted_together(strategy)(self.share(strategy, element))
+        if self.counts_over_workers:
+            element = compiled_row_count(strategy)(self.share(strategy, element))
         if self.may_end and tf.executing_eagerly() and not has_rows(strategy, self.share(strategy, element)):
             raise StopIteration
         return element
 
     def share(self, strategy, element):
-        """Hands them to the replicas."""
-        # A named tuple is a share itself.
+        """Makes a per-replica `Share` of the shares."""
+        # A named tuple is a share already.
         return element if isinstance(element, Share) else to_replicas(strategy, element)
 
     def next(self, strategy, batches, step):
-        """Reads, and looks whether there are rows."""
+        """Reads the next shares, and checks whether they have rows."""
         share = self.share(strategy, self.read(strategy, batches, step))
         return has_rows(strategy, share) if self.may_end else None, lambda: share
 
 
 def has_rows(strategy, share):
-    """Says whether the global batch of a share has rows: a bool scalar."""
+    """Returns whether the global batch of a share has rows: a bool scalar."""
     return strategy.experimental_local_results(share.global_rows)[0] > 0
 
 
 @functools.lru_cache(maxsize=2)
-def counted_together(strategy):
-    """Gives a function of a share whose rows each worker has counted for itself → it with the rows of all."""
+def compiled_row_count(strategy):
+    """Returns a compiled function: a share that counts one worker's rows → the same with counts over all workers."""
 
     def count(share):
         rows, first = strategy.run(_replica_count, args=(share.replica_rows,))
@@ -185,17 +186,17 @@ def counted_together(strategy):
 
 
 def _replica_count(rows):
-    """Gives (rows of all replicas, rows of those before this one)."""
+    """Returns (the rows of all replicas, the rows of the replicas before this one)."""
     (counts,) = gather_over_replicas([rows])
     return tf.reduce_sum(counts), tf.reduce_sum(counts[: tf.distribute.get_replica_context().replica_id_in_sync_group])
 
 
 class StreamReading:
-    """Reads an iterator of `tf.data` or `tf.distribute`, whole calls at once.
+    """A `Reading` of an iterator of `tf.data` or `tf.distribute`: all steps asked for are one call.
 
     Args:
         iterator: a `tf.data.Iterator` or a `tf.distribute.DistributedIterator`.
-        taker: a `Taker` of its elements, with an attribute `reads_as_is`: whether `read` gives just these.
+        taker: a `Taker` of its elements, with an attribute `reads_as_is`: whether `read` returns them unchanged.
     """
 
     def __init__(self, iterator, taker):
@@ -204,25 +205,25 @@ class StreamReading:
 
     @property
     def element_spec(self):
-        """The nested specs of its elements, unless reading makes something else of them."""
+        """The nested specs of its elements; None where the taker changes them."""
         return self.spec.element_spec if self.taker.reads_as_is else None
 
     def calls(self, steps):
-        """Yields (the iterator, steps): how far a call has read is the iterator's to know."""
+        """Yields (the iterator, steps): the iterator itself keeps the place."""
         yield self.spec, steps
 
     def leave(self):
-        """Drops the iterator, which has come to its end, without waiting for it.
+        """Drops the iterator, which has come to its end, in a thread of its own.
 
-        `tf.data` joins the thread that tunes a pipeline, and may sleep through the signal to end, for as long as the
-        pipeline has run. Dropping it waits for that, with Python's lock released.
+        When an iterator is dropped, `tf.data` joins the thread that tunes its pipeline. That thread may miss the signal
+        to end, and sleep for as long as the pipeline has run. The wait releases Python's lock.
         """
         left, self.spec = [self.spec], None
         threading.Thread(target=left.clear, daemon=True).start()
 
 
 def stream(data, taker):
-    """Makes a function () → a `StreamReading` from the beginning; nothing is traced again for that.
+    """Makes a function () → a `StreamReading` from the beginning; a new reading traces nothing again.
 
     Args:
         data: a `tf.data.Dataset` or a `tf.distribute.DistributedDataset`.
@@ -234,14 +235,14 @@ def stream(data, taker):
 def deliver_shares(strategy, make_shares, taker=None):
     """Makes a `stream` of shares.
 
-    Where all replicas of this worker are CPUs, nothing has to be moved: then the iterator is a plain one, because that
-    of `tf.distribute` costs 0.2 ms a step with one replica and 0.5 ms with two, more than a small step itself.
+    Where all replicas of this worker are CPUs, nothing has to be moved. The iterator is then one of `tf.data`, because
+    that of `tf.distribute` costs 0.2 ms a step with one replica and 0.5 ms with two: more than a small step.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
         make_shares: a function `Places` → the endless `tf.data.Dataset` of one worker: in each element a tuple of one
             `Share` for each of its replicas.
-        taker: a `ShareTaker`; None for one of shares that never end.
+        taker: a `ShareTaker`; None for shares that never end.
     """
     taker = taker or ShareTaker()
     if runtime.is_on_cpus(strategy):
@@ -255,7 +256,7 @@ def deliver_shares(strategy, make_shares, taker=None):
 
 
 def one_by_one(batches):
-    """Gives the same shares, one an element, as `tf.distribute` hands them to a worker's replicas in turn."""
+    """Returns the same shares, one per element: `tf.distribute` gives each replica of a worker one element in turn."""
 
     @as_written
     def spread(*shares):

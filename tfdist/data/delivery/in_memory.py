@@ -1,7 +1,7 @@
-"""Batches of rows that lie in memory: the compiled step picks them itself, with no input pipeline beside it.
+"""Batches of rows in memory: the compiled step picks them itself, without an input pipeline.
 
-Beside a small step a pipeline costs more than the step: its threads want the cores that compute, and handing over a
-batch takes longer than picking its rows.
+For a small step, a pipeline costs more than the step: its threads compete for the cores that compute, and handing over
+a batch takes longer than picking its rows.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ from tfdist.data.delivery.share import cut
 
 
 class RowsOfCall(NamedTuple):
-    """What one call of a compiled step reads: batches of one pass over the data, one after the other.
+    """The input of one call of a compiled step: consecutive batches of one pass over the data.
 
     Attributes:
         rows: nested tensors (rows, ...) or None: all rows of the data.
         order: int64 (rows,), the order of the pass.
-        first: int64 scalar, where in `order` the first batch begins.
-        size: rows of a batch, an int64 scalar, where the last one may have fewer; or an int for batches that all have
-            so many, whose shapes are known then.
+        first: int64 scalar, the place in `order` where the first batch begins.
+        size: rows of a batch: an int64 scalar where the last batch may have fewer, or an int where all batches have
+            that many, so that their shapes are known.
     """
 
     rows: Any
@@ -30,31 +30,31 @@ class RowsOfCall(NamedTuple):
     size: tf.Tensor | int
 
     def items(self, step):
-        """Gives the numbers of the rows of the call's batch number `step`, an int64 scalar: int64 (B,)."""
+        """Returns the numbers of the rows of the call's batch number `step`, an int64 scalar: int64 (B,)."""
         first = self.first + step * self.size
         if isinstance(self.size, int):
-            # No slice: XLA would take where a call begins for a constant, and compile anew for each place in an epoch.
+            # No slice: XLA would treat the place where a call begins as a constant, and compile again for each place.
             items = tf.gather(self.order, first + tf.range(self.size, dtype=tf.int64))
-            # XLA knows the shape, and Keras must not: it would weigh the losses of several outputs as it does nowhere
-            # else.
+            # XLA may know the shape, but Keras must not, because it would then weight the losses of several outputs
+            # differently.
             return tf.compat.v1.placeholder_with_default(items, [None])
         return self.order[first : tf.minimum(first + self.size, tf.size(self.order, tf.int64))]
 
     @property
     def open_spec(self):
-        """Nested specs of itself, for any number of rows in any number of batches."""
+        """Nested specs of this tuple, for any number of rows in any number of batches."""
         return RowsOfCall(*(open_specs(part) for part in self))
 
 
 @dataclasses.dataclass(frozen=True)
 class RowPicker:
-    """Makes shares of `RowsOfCall`, as a `Taker`."""
+    """A `Taker` that makes shares of `RowsOfCall`."""
 
     places: Places
     may_end: ClassVar[bool] = False
 
     def read(self, strategy, batches, step):
-        """Reads nothing: the rows are there."""
+        """Returns (batches, step): the rows are in memory already."""
         del strategy
         return batches, step
 
@@ -67,7 +67,7 @@ class RowPicker:
         return to_replicas(strategy, tuple(picked))
 
     def next(self, strategy, batches, step):
-        """Picks; there is always a next batch."""
+        """Returns (None, a function that picks the rows): there is always a next batch."""
         return None, lambda: self.share(strategy, (batches, step))
 
 
@@ -91,7 +91,7 @@ class RowReading:
 
     @property
     def spec(self):
-        """The nested specs of what a call gets."""
+        """The nested specs of a call's argument."""
         return self._call(self._size).open_spec
 
     @property
@@ -100,12 +100,12 @@ class RowReading:
         return self.spec, tf.TensorSpec([], tf.int64)
 
     def calls(self, steps):
-        """Yields (`RowsOfCall`, how many steps) for the next so many steps: one for each pass over the data."""
+        """Yields (`RowsOfCall`, number of steps) for the next `steps` steps: one for each pass over the data."""
         for count in self._within_epochs(steps):
             yield self._call(self._size), count
 
     def even_calls(self, steps):
-        """Yields the same with batches of one size: a smaller last batch of a pass is alone."""
+        """Yields the same as `calls`, with batches of one size: a smaller last batch of a pass gets its own call."""
         for count in self._within_epochs(steps, even=True):
             first = self._first
             size = min(self._plan.global_batch, self._plan.rows - first)
@@ -117,15 +117,15 @@ class RowReading:
 
     @property
     def _first(self):
-        """Where in the order the next batch begins."""
+        """The place in the order where the next batch begins."""
         return self._step * self._plan.global_batch
 
     def _within_epochs(self, steps, even=False):
-        """Yields numbers of steps, so many together, of one epoch each; after each the place moves on by it.
+        """Yields numbers of steps that lie within one epoch each, and moves on by that number after each.
 
         Args:
-            steps: how many.
-            even: whether a smaller last batch of an epoch is to be alone.
+            steps: the sum of the numbers.
+            even: whether a smaller last batch of an epoch gets a number of its own.
         """
         while steps:
             if self._step == self._plan.steps:
@@ -145,12 +145,12 @@ class RowReading:
 
 
 def pick_rows(rows, items):
-    """Picks rows by number, int64 (B,), from nested tensors (rows, ...) or None: gives them (B, ...)."""
+    """Returns the rows with the numbers `items`, int64 (B,), of nested tensors (rows, ...) or None: (B, ...)."""
     return tf.nest.map_structure(lambda part: None if part is None else tf.gather(part, items), rows)
 
 
 def open_specs(rows):
-    """Gives the `tf.TensorSpec`s of nested tensors (rows, ...) or None, for any number of rows."""
+    """Returns the `tf.TensorSpec`s of nested tensors (rows, ...) or None, for any number of rows."""
 
     def open_spec(part):
         return None if part is None else tf.TensorSpec([None] * bool(part.shape.rank) + part.shape[1:], part.dtype)

@@ -1,1 +1,1 @@
-"""One file a kind of data: what makes a `Source`."""
+"""The functions that make a `Source`, one file per kind of data."""

@@ -1,4 +1,4 @@
-"""Rows that lie in memory: arrays of the user's, and the digits that come with tfdist."""
+"""Rows in memory: the user's arrays, and the digits that come with tfdist."""
 
 import functools
 from importlib import resources
@@ -14,12 +14,12 @@ from tfdist.process.errors import UsageError
 
 
 class RowReader:
-    """Rows reached by number: any step is reached without reading those before it."""
+    """Rows that are read by number: any step can be read without those before it."""
 
     files = ()
 
     def global_batches(self, epoch, step, plan):
-        """Gives row numbers, int64 (G,), batch after batch."""
+        """Returns row numbers, int64 (G,), batch after batch."""
         order = plan.permutation(epoch)
         size = plan.global_batch
         numbers = as_written(lambda s: order[s * size : tf.minimum((s + 1) * size, plan.rows)])
@@ -29,14 +29,14 @@ class RowReader:
 class MemoryReader(RowReader):
     """Rows of nested arrays, read at first use.
 
-    Not before, since tensors settle TensorFlow's devices, and a source may be made earlier.
+    They are not read earlier, because the first tensor sets up TensorFlow's devices, and a source may be made before.
     """
 
     def __init__(self, rows, read, finish=None):
         """Args:
-        rows: how many rows `read` will give.
+        rows: number of rows that `read` will return.
         read: function () → nested arrays of shape (rows, ...).
-        finish: None, or a function batch → batch for what need not be stored (uint8 → float32).
+        finish: None, or a function batch → batch whose results need not be stored (uint8 → float32).
         """
         self.rows = rows
         self._read = read
@@ -44,13 +44,13 @@ class MemoryReader(RowReader):
 
     @functools.cached_property
     def _tensors(self):
-        # Lifted out of the function being traced: there, arrays would be written into the graph,
-        # which ends at 2 GB.
+        # Lifted out of the function being traced, because arrays would be written into its graph, which is
+        # limited to 2 GB.
         with tf.init_scope(), tf.device("CPU:0"):
             return tf.nest.map_structure(tf.constant, self._read())
 
     def decode(self, items):
-        """Picks the rows."""
+        """Picks the rows with the numbers `items`."""
         batch = pick_rows(self._tensors, items)
         return self._finish(batch) if self._finish else batch
 
@@ -66,7 +66,7 @@ class ArrayReader(MemoryReader):
         super().__init__(*lengths, lambda: arrays)
 
     def tensors(self):
-        """Gives all rows: nested tensors (rows, ...)."""
+        """Returns all rows: nested tensors (rows, ...)."""
         return self._tensors
 
 
@@ -76,7 +76,7 @@ def from_arrays(x, y=None, sample_weight=None, *, global_batch=DEFAULT_GLOBAL_BA
     Args:
         x, y, sample_weight: nested arrays of shape (rows, ...); y and sample_weight may be None.
         global_batch: rows of a step, over all replicas.
-        name: how messages call it.
+        name: its name in messages.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform`, `classes` of `make_source`.
 
     Returns:
@@ -91,7 +91,7 @@ def from_arrays(x, y=None, sample_weight=None, *, global_batch=DEFAULT_GLOBAL_BA
 def digits(split="train", *, global_batch=DEFAULT_GLOBAL_BATCH, **order):
     """Makes a source of the UCI handwritten digits.
 
-    Images are float32 (8, 8, 1) in 0..1, labels int32 in 0..9. 1,797 images; every fifth one is the
+    Images are float32 (8, 8, 1) in 0..1, labels int32 in 0..9. Of 1,797 images, every fifth one is in the
     test split: 1,438 to train, 359 to test. Source: E. Alpaydin and C. Kaynak, "Optical Recognition
     of Handwritten Digits", UCI Machine Learning Repository, 1998, doi:10.24432/C50P49, CC BY 4.0;
     its test file, here as 8-bit integers.

@@ -1,4 +1,4 @@
-"""A data set that comes in global batches already: a `tf.data.Dataset`, a `PyDataset`, a generator."""
+"""Data that come in global batches already: a `tf.data.Dataset`, a `PyDataset` or a generator."""
 
 import dataclasses
 import functools
@@ -15,11 +15,11 @@ from tfdist.process.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class BatchCutter:
-    """Cuts shares out of global batches that the step itself reads, as a `delivery.Taker`.
+    """A `delivery.Taker` that cuts shares out of global batches, which the step itself reads.
 
     Attributes:
         places: the worker's `delivery.Places`.
-        may_end: whether nobody knows how many batches there are.
+        may_end: whether the number of batches is unknown.
     """
 
     places: delivery.Places
@@ -37,7 +37,7 @@ class BatchCutter:
         return delivery.to_replicas(strategy, tuple(cut(element, replicas, first + i, size) for i in range(own)))
 
     def next(self, strategy, batches, step):
-        """Reads; each worker sees the end by itself."""
+        """Reads the next global batch; each worker sees the end by itself."""
         del step
         if not self.may_end:
             element = next(batches)
@@ -47,13 +47,13 @@ class BatchCutter:
 
 
 class Batches:
-    """Global batches of the user's own, each cut into one slice a replica; every worker reads all of them.
+    """Global batches of the user's own, each cut into one slice per replica; every worker reads all of them.
 
     Args:
-        name: how messages call it.
+        name: its name in messages.
         dataset: a `tf.data.Dataset` of nested tensors (G, ...), the same on every worker.
-        cardinality: batches in an epoch; None where nobody knows before it ends.
-        global_batch: None, or the rows of every batch where all shares are to have the same number of rows.
+        cardinality: batches in an epoch; None where that is unknown until it ends.
+        global_batch: None, or the rows of every batch if all shares must have the same number of rows.
     """
 
     def __init__(self, name, dataset, cardinality=None, global_batch=None):
@@ -64,7 +64,7 @@ class Batches:
         self._delivered = None, None
 
     def with_static_shapes(self):
-        """Gives the same batches with the same number of rows in every share, though not all of them may count.
+        """Returns the same batches with the same number of rows in every share, some of which may not count.
 
         Raises:
             ValueError: the batches may have any number of rows.
@@ -72,7 +72,7 @@ class Batches:
         parts = [spec for spec in tf.nest.flatten(self.element_spec) if not is_absent_spec(spec)]
         if not all(isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined() for spec in parts):
             raise UsageError(
-                f"{self.name}: a TPU needs batches of one fixed shape, and these may have any: {self.element_spec}. "
+                f"{self.name}: a TPU needs batches of one fixed shape, but these may have any: {self.element_spec}. "
                 "Use dataset.batch(…, drop_remainder=True), or give arrays or a source of tfdist.data."
             )
         return Batches(self.name, self._dataset, self.cardinality, parts[0].shape[0])
@@ -83,13 +83,13 @@ class Batches:
         return self._dataset.element_spec
 
     def form(self, replicas):
-        """Gives the `Form` of the batches: nobody knows their rows before."""
+        """Returns the `Form` of the batches, whose numbers of rows are not known in advance."""
         if self._global_batch is None:
             return Form(may_be_empty=replicas > 1)
         return Form(self._global_batch < replicas, padded=self._global_batch % replicas > 0)
 
     def is_in_memory(self, strategy):
-        """Says that they come from a pipeline, as `Source.is_in_memory` says it of others."""
+        """Returns False: the batches come from a pipeline; see `Source.is_in_memory`."""
         return False
 
     def deliver(self, strategy, epoch=0, step=0):
@@ -97,28 +97,28 @@ class Batches:
 
         Args:
             strategy: the `tf.distribute.Strategy`.
-            epoch: not needed here, for the data set knows its own order.
+            epoch: not used here, because the data set has an order of its own.
             step: batches to skip.
         """
         may_end = bool(self._dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY)
         if runtime.is_on_cpus(strategy):
             places = delivery.own_places(strategy, self._global_batch)
             return delivery.stream(self._dataset.skip(step) if step else self._dataset, BatchCutter(places, may_end))
-        # Each epoch begins anew, and tracing what cuts the batches takes longer than many an epoch.
+        # Kept, because each epoch begins anew, and tracing the cuts may take longer than an epoch.
         if self._delivered[0] != (strategy, step):
             shares = functools.partial(self.shares, self._dataset, step=step)
             self._delivered = (strategy, step), delivery.deliver_shares(strategy, shares, delivery.ShareTaker(may_end))
         return self._delivered[1]
 
     def shares(self, dataset, places, *, step):
-        """Gives the endless `tf.data.Dataset` of a worker: in each element a `Share` for each of its replicas.
+        """Returns the endless `tf.data.Dataset` of a worker: in each element a `Share` for each of its replicas.
 
-        After the last batch come shares with `global_rows` 0, without end: each worker sees the end by itself, and none
-        has to ask the others at each step, as `tf.distribute` does for finite data sets.
+        After the last batch come shares with `global_rows` 0, without end. So each worker sees the end by itself,
+        without the vote at each step that `tf.distribute` needs for finite data sets.
 
         Args:
             dataset: the batches to cut.
-            places: the `delivery.Places` of the slices that are this worker's.
+            places: the `delivery.Places` of this worker's slices.
             step: batches to skip.
         """
         replicas, first, count, _ = places
@@ -138,7 +138,7 @@ class Batches:
 
 
 def _empty_like(spec):
-    """Makes a `Share` of the given spec that says that the data have ended; its one row only fills the form."""
+    """Returns a `Share` of the given spec that marks the end of the data; its one row has no meaning."""
     zero = tf.constant(0, tf.int64)
     return Share(tf.nest.map_structure(_fill, spec.batch), zero, zero, zero)
 

@@ -1,4 +1,4 @@
-"""TFDS data sets by name or folder: find them, or download them when asked. Loads no TensorFlow."""
+"""TFDS data sets by name or folder: finding them, and downloading them on request. Loads no TensorFlow."""
 
 import fnmatch
 import os
@@ -11,13 +11,13 @@ import urllib.request
 
 from tfdist.process.errors import MissingFileError, MissingPackageError, TfdistError, UsageError
 
-# Where TFDS asks first, for its checksums and metadata.
+# The host that TFDS contacts first, for its checksums and metadata.
 HOST = "storage.googleapis.com"
 _NAME = re.compile(r"(?P<name>[a-zA-Z]\w*)(/(?P<config>[\w+.\-]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?")
 
 
 def parse_name(name):
-    """Gives the parts of "name/config:version" as a dict; config and version may be None."""
+    """Returns the parts of "name/config:version" as a dict; config and version may be None."""
     match = _NAME.fullmatch(name)
     if not match:
         raise UsageError(f"data: the name is {name!r}. Use name, name/config or name:1.*.*, as TFDS writes them.")
@@ -29,8 +29,8 @@ def locate(name, *, data_dir=None):
 
     Args:
         name: "name", "name/config", "name:version" or "name/config:version".
-        data_dir: a folder with `name/config/version` below it, or that of one version itself; None
-            for TFDS' own.
+        data_dir: a folder with `name/config/version` below it, or the folder of one version; None for
+            the default of TFDS.
 
     Returns:
         Its `tfds.core.DatasetBuilder`.
@@ -48,7 +48,7 @@ def locate(name, *, data_dir=None):
 
 
 def check_prepared(name, builder):
-    """Raises FileNotFoundError, with the folder searched, unless the data are there."""
+    """Raises FileNotFoundError, which names the folder searched, unless the data are there."""
     if not builder.is_prepared():
         raise MissingFileError(
             f"{name}: not found in {str(builder.data_dir)!r}. Give data_dir (--data_dir), the "
@@ -72,7 +72,7 @@ def find_builder(name, *, data_dir=None, download=False):
 
 
 def find_split(builder, split):
-    """Gives the `SplitInfo` of "train", "train[:80%]" or "train+test".
+    """Returns the `SplitInfo` of "train", "train[:80%]" or "train+test".
 
     Raises:
         ValueError: there is no such split, or it has no rows.
@@ -91,11 +91,11 @@ def find_split(builder, split):
 
 
 class DownloadError(TfdistError, ConnectionError):
-    """The place that a data set comes from cannot be reached."""
+    """The host of a data set cannot be reached."""
 
 
 def check_connection(host, port=443, timeout_seconds=5.0):
-    """Raises ConnectionError unless the host, or the proxy before it, answers in time.
+    """Raises ConnectionError unless the host, or the proxy in front of it, answers in time.
 
     TFDS itself would try for minutes.
     """
@@ -110,7 +110,7 @@ def check_connection(host, port=443, timeout_seconds=5.0):
         except OSError as error:
             answers.put(error)
 
-    # A thread, since looking up a name knows no time limit.
+    # A thread, because looking up a name has no time limit.
     threading.Thread(target=connect, daemon=True).start()
     try:
         error = answers.get(timeout=timeout_seconds)

@@ -1,4 +1,4 @@
-"""A folder of images, one sub-folder a class."""
+"""A folder of images with one sub-folder per class."""
 
 import os
 
@@ -27,11 +27,11 @@ def from_images(
     global_batch=DEFAULT_GLOBAL_BATCH,
     **order,
 ):
-    """Makes a source of `data_dir/split/class/...`, or of `data_dir/class/...` for "train" alone.
+    """Makes a source of `data_dir/split/class/...`, or, only for "train", of `data_dir/class/...`.
 
     Classes are numbered by their sorted names, those of `data_dir/train` where it exists, so that
-    all splits agree. Files that are no PNG, JPEG, BMP or GIF by their names are left out, with one
-    log line.
+    all splits agree. Files whose names do not end like those of PNG, JPEG, BMP or GIF are left out,
+    with one log line.
 
     Args:
         data_dir: the folder.
@@ -39,7 +39,7 @@ def from_images(
         image_size: (height, width) to resize to; (224, 224) if None.
         channels: 3 for RGB, 1 for grey.
         keep_aspect: cut the sides off instead of distorting.
-        encoded: give images as they are stored, string (B,), for `augment.decode_resized_crop`.
+        encoded: return images as they are stored, string (B,), for `augment.decode_resized_crop`.
         global_batch: rows of a step, over all replicas.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
 
@@ -48,12 +48,12 @@ def from_images(
 
     Raises:
         FileNotFoundError: no such folder or split.
-        ValueError: no images, a class that "train" lacks, other channels, or what `encoded` leaves no meaning.
+        ValueError: no images, a class that "train" lacks, other channels, or an option without effect if `encoded`.
     """
     if channels not in (1, 3):
         raise UsageError(f"images: channels is {channels}. Use 3 for RGB or 1 for grey.")
     if encoded and (image_size is not None or channels != 3 or keep_aspect):
-        raise UsageError("images: encoded leaves no meaning to image_size, channels and keep_aspect. Leave these out.")
+        raise UsageError("images: with encoded, image_size, channels and keep_aspect have no effect. Leave these out.")
     folder = find_split(data_dir, split)
     train = os.path.join(data_dir, "train")
     names = class_names(train if os.path.isdir(train) else folder)
@@ -65,7 +65,7 @@ def from_images(
 
 
 def find_split(data_dir, split):
-    """Gives the folder that holds a split's classes."""
+    """Returns the folder that holds a split's classes."""
     if not os.path.isdir(data_dir):
         raise MissingFileError(f"images: data_dir is {str(data_dir)!r}: no such folder.")
     found = set(_subfolders(data_dir))
@@ -80,7 +80,7 @@ def find_split(data_dir, split):
 
 
 def class_names(folder):
-    """Gives the sorted names of the sub-folders."""
+    """Returns the sorted names of the sub-folders."""
     names = _subfolders(folder)
     if not names:
         raise UsageError(f"images: {folder!r} has no sub-folders. Make one for each class.")
@@ -88,10 +88,12 @@ def class_names(folder):
 
 
 def list_images(folder, names):
-    """Gives (paths, labels) of all images below `folder`, in sorted order."""
+    """Returns (paths, labels) of all images below `folder`, in sorted order."""
     extra = sorted(set(_subfolders(folder)) - set(names))
     if extra:
-        raise UsageError(f"images: {folder!r} has classes that 'train' lacks: {extra[:8]}.")
+        raise UsageError(
+            f"images: {folder!r} has classes that 'train' lacks: {extra[:8]}. Remove them, or add them to 'train'."
+        )
     paths, labels, others = [], [], 0
     for label, name in enumerate(names):
         files = _files(os.path.join(folder, name))
@@ -102,7 +104,7 @@ def list_images(folder, names):
     if others:
         warn(f"{folder}: {others} files are left out because they are not {', '.join(EXTENSIONS)}.")
     if not paths:
-        raise UsageError(f"images: {folder!r} holds no images. Looked for {EXTENSIONS}.")
+        raise UsageError(f"images: {folder!r} holds no images. Use files that end in {', '.join(EXTENSIONS)}.")
     return paths, labels
 
 
@@ -112,17 +114,17 @@ def _subfolders(folder):
 
 
 def _files(folder):
-    # Hidden files are nobody's data: .DS_Store and its like.
+    # Hidden files, such as .DS_Store, are not data.
     walk = os.walk(folder, followlinks=True)
     paths = (os.path.join(at, name) for at, _, names in walk for name in names if name[0] != ".")
     return sorted(paths)
 
 
 class ImageReader(MemoryReader):
-    """Image files, decoded by the worker that needs them; paths and labels lie in memory.
+    """Image files, decoded by the worker that needs them; paths and labels are in memory.
 
     Args:
-        paths, labels: of all images.
+        paths, labels: the paths and labels of all images.
         image_size: (height, width), or None to leave them encoded.
         channels, keep_aspect: see `pixels.decode`.
     """

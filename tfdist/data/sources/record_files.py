@@ -1,4 +1,4 @@
-"""TFRecord files: which ones, and how many records. TensorFlow for remote folders alone."""
+"""TFRecord files: finding them and counting their records. Only remote folders need TensorFlow."""
 
 import contextlib
 import glob
@@ -18,7 +18,7 @@ _MAX_BYTES = 2**40
 
 
 def find_files(data_dir, split):
-    """Gives a split's files, sorted: `data_dir/split/*`, or those of `data_dir` that name it."""
+    """Returns a split's files, sorted: `data_dir/split/*`, or the files in `data_dir` whose names contain the split."""
     folder = os.path.join(data_dir, split)
     pattern = os.path.join(folder, "*") if _glob(folder) else os.path.join(data_dir, f"*{split}*")
     paths = [path for path in _glob(pattern) if _LOOKS_LIKE_RECORDS.search(os.path.basename(path))]
@@ -31,7 +31,7 @@ def find_files(data_dir, split):
 
 
 def expand(files):
-    """Gives the sorted paths of a pattern, or the given paths in their order; all exist."""
+    """Returns the sorted paths of a pattern, or the given paths in their order; all of them exist."""
     patterns = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     paths = [path for pattern in patterns for path in _glob(os.fspath(pattern)) or [None]]
     if not paths or None in paths:
@@ -40,7 +40,7 @@ def expand(files):
 
 
 def compression_of(paths, compression=None):
-    """Gives "GZIP", "ZLIB" or "": as told, or GZIP if every name ends in .gz."""
+    """Returns "GZIP", "ZLIB" or "": the given one, or GZIP if every name ends in .gz."""
     if compression is not None:
         if compression not in ("", "GZIP", "ZLIB"):
             raise UsageError(f"records: compression is {compression!r}. Use '', 'GZIP' or 'ZLIB'.")
@@ -57,8 +57,8 @@ def count_records(path, compression=""):
     """Counts a file's records by walking from header to header.
 
     Raises:
-        ValueError: the file is cut off or no TFRecord file; names the file and the offset of the
-            broken record.
+        ValueError: the file is cut off or not a TFRecord file; the message names the file and the
+            offset of the broken record.
     """
     if compression == "ZLIB":
         raise UsageError("records: ZLIB files are not counted. Give rows=, the number of records.")
@@ -66,7 +66,7 @@ def count_records(path, compression=""):
         with _open(path, compression) as file:
             return _walk(file, path)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UsageError(f"{path}: broken GZIP file ({error}). Make it anew.") from error
+        raise UsageError(f"{path}: broken GZIP file ({error}). Write it again.") from error
 
 
 def _walk(file, path):
@@ -78,7 +78,7 @@ def _walk(file, path):
             file.seek(end - 1)
         if length >= _MAX_BYTES or not file.read(1):
             raise UsageError(
-                f"{path}: the record at byte {offset} is cut off, or this is no TFRecord file. Make it anew."
+                f"{path}: the record at byte {offset} is cut off, or this is not a TFRecord file. Write it again."
             )
         rows, offset = rows + 1, end
     return rows
@@ -86,7 +86,7 @@ def _walk(file, path):
 
 def _glob(pattern):
     if "://" not in pattern:
-        # A path may hold brackets of its own.
+        # An existing path may contain brackets.
         return [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
     import tensorflow as tf
 

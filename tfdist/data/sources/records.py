@@ -35,21 +35,21 @@ def from_records(
     """Makes a source of TFRecord files.
 
     Without `features`, records are images as TFDS and the ImageNet scripts write them: "image" or
-    "image/encoded", with "label" or "image/class/label" (which those scripts count from 1).
+    "image/encoded", with "label" or "image/class/label" (the latter counts from 1).
 
     Args:
-        data_dir: folder of `split`'s files: `data_dir/split/*`, or `data_dir/*split*`.
-        split: which files, and what messages call them.
+        data_dir: folder of the files: `data_dir/split/*`, or `data_dir/*split*`.
+        split: selects the files, and names them in messages.
         files: paths or a pattern, instead of data_dir.
         features: dict name → `tf.io.FixedLenFeature`, `VarLenFeature`, `RaggedFeature`, ...
-        parse: function from one parsed example to a row, as (x, y); without it a batch is the dict
-            of features.
+        parse: function from one parsed example to a row, such as (x, y); without it, a batch is the
+            dict of features.
         image_size: (height, width) of the image layout; (224, 224) if None.
-        encoded: give images of that layout as they are stored, string (B,), for `augment.decode_resized_crop`.
+        encoded: return images of that layout as they are stored, string (B,), for `augment.decode_resized_crop`.
         classes: number of classes, where there are any.
         compression: "", "GZIP" or "ZLIB"; None for GZIP where names end in .gz.
-        rows: number of records, if known: spares counting them.
-        shuffle_buffer: records held to draw from. Part of the order: another number gives another.
+        rows: number of records, if known; then they are not counted.
+        shuffle_buffer: number of records to draw from. Another number gives another order.
         global_batch: rows of a step, over all replicas.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
 
@@ -71,14 +71,14 @@ def from_records(
 
 
 def _decoder(name, features, parse, image_size, encoded):
-    """Gives the function from serialized records (B,) to a batch."""
+    """Returns the function from serialized records (B,) to a batch."""
     if encoded and (features is not None or image_size is not None):
         raise UsageError(f"{name}: encoded is for images without features and without image_size. Leave these out.")
     if encoded:
         return lambda records: parse_images(name, records)
     if features is None:
         if parse is not None:
-            raise UsageError(f"{name}: parse needs features, the specification of what it is given.")
+            raise UsageError(f"{name}: parse needs features, the specification of its argument. Give features.")
         return lambda records: decode_images(name, records, tuple(image_size or (224, 224)))
     if image_size is not None:
         raise UsageError(f"{name}: image_size is for records without features. Resize in parse.")
@@ -93,7 +93,8 @@ def parse_images(name, records):
     text, number = tf.io.FixedLenFeature((), tf.string, ""), tf.io.FixedLenFeature((), tf.int64, -1)
     images, labels = ("image", "image/encoded"), ("label", "image/class/label")
     example = tf.io.parse_example(records, {key: text for key in images} | {key: number for key in labels})
-    # Whichever is there: the other is empty, or -1. Joined only where they are mixed, for that copies every image.
+    # The key that a record lacks is empty, or -1. Strings are joined only where both keys occur, because that copies
+    # every image.
     first, second = (example[key] for key in images)
     data = tf.case(
         [(_none(second), lambda: first), (_none(first), lambda: second)],
@@ -119,7 +120,7 @@ def decode_images(name, records, size):
 
 
 def by_row(name, function):
-    """Makes a function on a batch out of one on a row, whose results must have one shape."""
+    """Makes a function of a batch from a function of a row, whose results must all have the same shape."""
 
     def decode(items):
         traced = compiled(function).get_concrete_function(tf.TensorSpec((), items.dtype))
@@ -127,8 +128,8 @@ def by_row(name, function):
         for leaf in tf.nest.flatten(spec):
             if not leaf.shape.is_fully_defined():
                 raise UsageError(
-                    f"{name}: a row has a tensor of shape {leaf.shape}, but rows of a batch share "
-                    "one shape. Resize or pad it (parse, image_size)."
+                    f"{name}: a row has a tensor of shape {leaf.shape}, but all rows of a batch need "
+                    "the same shape. Resize or pad it (parse, image_size)."
                 )
         return tf.map_fn(function, items, fn_output_signature=spec)
 
@@ -136,7 +137,7 @@ def by_row(name, function):
 
 
 class Part(typing.NamedTuple):
-    """A file's records: `take` of them (-1 for all) behind the first `skip`."""
+    """The records of a file: `take` of them (-1 for all) after the first `skip`."""
 
     path: str
     skip: int = 0
@@ -156,12 +157,12 @@ class RecordReader:
         self._compression, self._buffer = compression, shuffle_buffer
 
     def global_batches(self, epoch, step, plan):
-        """Gives serialized records, string (G,); those before `step` are read and skipped."""
+        """Returns serialized records, string (G,); those before `step` are read and skipped."""
         records = self._records(epoch, plan)
         if plan.shuffle:
             seed = tf.cast(hashing.mix(plan.seed, epoch) % (2**31 - 1), tf.int64)
-            # Dataset.shuffle mixes the graph's seed into its own. The order is a function of (seed,
-            # epoch) alone.
+            # Dataset.shuffle mixes the graph's seed into its own; it is fixed, because the order must depend on
+            # (seed, epoch) alone.
             tf.compat.v1.get_default_graph().seed = 1
             records = records.shuffle(self._buffer, seed=seed, reshuffle_each_iteration=False)
         size = plan.global_batch
@@ -177,7 +178,7 @@ class RecordReader:
         def permute(epoch):
             return order.permutation(plan.seed, epoch, len(self._parts))
 
-        # A fixed number of files at a time, never AUTOTUNE: it decides the order.
+        # A fixed number of files at a time, never AUTOTUNE, because that number determines the order.
         return self._dataset(tf.numpy_function(permute, [epoch], tf.int64, stateful=False)).interleave(
             as_written(read),
             cycle_length=_INTERLEAVED_FILES,
@@ -191,7 +192,7 @@ class RecordReader:
         return tf.data.Dataset.from_tensor_slices((path, tf.cast(skip, tf.int64), tf.cast(take, tf.int64)))
 
     def _complete(self, records):
-        """Gives exactly `rows` records; where there are fewer, an error stands at the end."""
+        """Returns a data set of exactly `rows` records; if there are fewer, it raises an error after the last one."""
         message = (
             f"{self._name}: an epoch ended before its {self.rows} rows: the {len(self.files)} "
             "files hold fewer. Leave out rows= to have them counted, or complete the files."

@@ -1,4 +1,4 @@
-"""Data that each worker brings for itself: nobody else reads them, and nobody knows how long the others' are."""
+"""Data of each worker's own: no other worker reads them or knows how many there are."""
 
 import tensorflow as tf
 
@@ -8,34 +8,34 @@ from tfdist.process.errors import UsageError
 
 
 class Shards(Batches):
-    """Batches of each worker's own; the workers' batches of a step are together its global batch.
+    """Batches of each worker's own; the workers' batches of a step together are its global batch.
 
-    How many rows that has is summed up at each step, in one small collective: that is the price for reading one's own
-    shard alone. A worker whose rows have ended goes on without rows until those of all have ended.
+    Each step sums the rows of all workers in one small collective: that is the cost of reading only one's own shard. A
+    worker whose rows have ended goes on without rows until the rows of all workers have ended.
 
     Args:
-        name: how messages call it.
+        name: its name in messages.
         make_dataset: a function `tf.distribute.InputContext` → `tf.data.Dataset` of nested tensors (B, ...), this
             worker's rows of each step.
     """
 
     def __init__(self, name, make_dataset):
-        # What a batch looks like does not depend on the worker.
+        # The spec of a batch does not depend on the worker.
         super().__init__(name, make_dataset(tf.distribute.InputContext()))
         self._make_dataset = make_dataset
 
     def with_static_shapes(self):
-        """Refuses: a TPU's host has all rows of its replicas."""
+        """Raises ValueError, because a TPU's host has all rows of its replicas."""
         raise UsageError(
-            f"{self.name}: data.from_function is for workers with data of their own. On a TPU use a source."
+            f"{self.name}: data.from_function is for workers with data of their own. On a TPU, use a source."
         )
 
     def deliver(self, strategy, epoch=0, step=0):
-        """Makes a function () → a `delivery.Reading` of shares, each counted within its worker alone at first.
+        """Makes a function () → a `delivery.Reading` of shares, each counted within its own worker at first.
 
         Args:
             strategy: the `tf.distribute.Strategy`.
-            epoch: not needed here, for the data set knows its own order.
+            epoch: not used here, because the data set has an order of its own.
             step: batches to skip.
         """
 
@@ -44,28 +44,28 @@ class Shards(Batches):
             context = tf.distribute.InputContext(replicas // own, first // own, replicas)
             return self.shares(self._make_dataset(context), delivery.Places(own, 0, own), step=step)
 
-        taker = delivery.ShareTaker(may_end=True, counts_together=True)
+        taker = delivery.ShareTaker(may_end=True, counts_over_workers=True)
         return delivery.deliver_shares(strategy, shares, taker)
 
 
 def from_function(make_dataset, *, name="data"):
-    """Makes data of each worker's own shard, for `fit`, `evaluate` and `predict` on several workers.
+    """Makes data from each worker's own shard, for `fit`, `evaluate` and `predict` on several workers.
 
-    The order of the data and their division are the function's: with another number of workers the batches are others,
-    and so are the weights. Where every worker can read all rows, `from_arrays` or a `tf.data` set are a better choice.
+    The function determines the order of the data and their division: another number of workers gives other batches, and
+    so other weights. Where every worker can read all rows, prefer `from_arrays` or a `tf.data.Dataset`.
 
     Args:
-        make_dataset: a function `tf.distribute.InputContext` → `tf.data.Dataset` of batches: what the worker
+        make_dataset: a function `tf.distribute.InputContext` → `tf.data.Dataset` of batches: the data that the worker
             `input_pipeline_id` of `num_input_pipelines` trains on. They may differ in length.
-        name: how messages call it.
+        name: its name in messages.
 
     Returns:
-        Data for `tfdist.fit` and its like.
+        Data for `tfdist.fit`, `tfdist.evaluate` and `tfdist.predict`.
 
     Raises:
-        ValueError: the function gives no `tf.data.Dataset`.
+        ValueError: the function does not return a `tf.data.Dataset`.
     """
     shards = make_dataset(tf.distribute.InputContext())
     if not isinstance(shards, tf.data.Dataset):
-        raise UsageError(f"{name}: the function gave {type(shards).__name__}. Return a tf.data.Dataset of batches.")
+        raise UsageError(f"{name}: the function returned {type(shards).__name__}. Return a tf.data.Dataset of batches.")
     return Shards(name, make_dataset)

@@ -1,4 +1,4 @@
-"""Made-up rows, for tests and for measuring: a function of (seed, row), easy to learn from."""
+"""Generated rows, for tests and benchmarks: a function of (seed, row) that a model learns easily."""
 
 import tensorflow as tf
 
@@ -9,7 +9,7 @@ from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import UsageError
 
 SHAPES = {"images": (224, 224, 3), "tokens": (128,), "vectors": (64,)}
-# The test rows are numbered far behind the train rows, so that the two never meet.
+# The numbers of the test rows begin far above those of the train rows, so that the two never overlap.
 FIRST_ROW = {"train": 0, "test": 2**40}
 _LABEL, _WALK = 1, 2
 
@@ -26,19 +26,19 @@ def make_synthetic(
     global_batch=DEFAULT_GLOBAL_BATCH,
     **order,
 ):
-    """Makes a source of rows that no file holds.
+    """Makes a source of generated rows.
 
-    Images and vectors are noise whose mean tells the class; tokens count upwards, each row with its
-    own start and stride, and the label of a token is the next one.
+    Images and vectors are noise whose mean depends on the class. Tokens count upwards, each row with
+    its own start and stride, and the label of a token is the next token.
 
     Args:
         split: "train" or "test".
         kind: "images" (float32 in 0..1), "vectors" (float32 in -2..2) or "tokens" (int32 in
             0..classes-1).
-        shape: of one row; None for (224, 224, 3), (64,) and (128,).
+        shape: of one row; None for (224, 224, 3), (64,) or (128,), depending on the kind.
         classes: number of classes or, for tokens, the size of the vocabulary.
         rows: rows in an epoch.
-        pool: None to make every row on the fly, or how many rows to make once, hold in memory and
+        pool: None to make every row on the fly, or the number of rows to make once, keep in memory and
             repeat.
         seed: of the rows and of their order.
         global_batch: rows of a step, over all replicas.
@@ -77,7 +77,7 @@ class SyntheticReader(RowReader):
         self._seed, self._first = seed, first
 
     def decode(self, items):
-        """Makes the rows: (x, y)."""
+        """Makes the rows with the numbers `items`: (x, y)."""
         numbers = items + self._first
         seeds = tf.stack([tf.fill(tf.shape(numbers), tf.constant(self._seed, tf.int64)), numbers], 1)
         return self._tokens(seeds) if self._kind == "tokens" else self._noise(seeds)
@@ -102,12 +102,12 @@ class SyntheticReader(RowReader):
 
 
 class PoolReader(MemoryReader):
-    """The first rows of another reader, held in memory and repeated."""
+    """The first rows of another reader, kept in memory and repeated."""
 
     def __init__(self, reader, pool):
         super().__init__(reader.rows, lambda: reader.decode(tf.range(pool, dtype=tf.int64)))
         self._pool = pool
 
     def decode(self, items):
-        """Picks the rows."""
+        """Picks the rows with the numbers `items`."""
         return super().decode(items % self._pool)

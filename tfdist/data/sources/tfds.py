@@ -1,4 +1,4 @@
-"""TFDS data sets: small ones in memory, large ones streamed from their record files."""
+"""TFDS data sets: small ones are kept in memory, large ones are streamed from their record files."""
 
 import os
 
@@ -35,10 +35,10 @@ def from_tfds(
     Args:
         name, data_dir, download: see `catalog.find_builder`.
         split: "train", "train[:80%]", "train+test", ...
-        keys: nested names of features to make a row of, as ("image", "label"); None for the data
-            set's own pair.
-        image_size: (height, width) to resize images to; needed where their sizes differ.
-        in_memory_bytes: a split is held in memory up to this size, and streamed beyond.
+        keys: nested names of the features that make a row, such as ("image", "label"); None for the
+            data set's own pair.
+        image_size: (height, width) to resize images to; required where their sizes differ.
+        in_memory_bytes: a split up to this size is kept in memory; a larger one is streamed.
         shuffle_buffer: of a streamed split, see `from_records`.
         global_batch: rows of a step, over all replicas.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
@@ -77,13 +77,13 @@ def _stream(name, info, rows, shuffle_buffer):
 
 
 class TfdsRows:
-    """How a data set's examples become rows: which features, and images of one size."""
+    """The conversion of a data set's examples to rows: the features to take, and the size of images."""
 
     def __init__(self, builder, keys, image_size):
         keys = keys if keys is not None else builder.info.supervised_keys
         features = builder.info.features
         if keys is None:
-            raise UsageError(f"{builder.name}: it names no pair of input and label. Give keys, of {sorted(features)}.")
+            raise UsageError(f"{builder.name}: it names no pair of input and label. Give keys from {sorted(features)}.")
         # tf.data would stack a list.
         self._keys = tuple(keys) if isinstance(keys, list) else keys
         self._names = tf.nest.flatten(self._keys)
@@ -101,7 +101,7 @@ class TfdsRows:
         return next((count for count in counts if count), None)
 
     def bytes_of(self, split):
-        """Bounds the bytes of a split in memory: fixed shapes, and its files for strings."""
+        """Returns an upper bound of the bytes of a split in memory: fixed shapes, and its files for strings."""
         files = {i.filename for i in split.file_instructions}
         stored = sum(tf.io.gfile.stat(os.fspath(file)).length for file in files)
         return stored + split.num_examples * sum(map(self._bytes, self._features))
@@ -110,7 +110,7 @@ class TfdsRows:
         """Reads a split: nested arrays (rows, ...), not yet finished."""
         import tensorflow_datasets as tfds
 
-        # One file after the other: the rows keep the order in which they are stored.
+        # One file after the other, so that the rows keep the order in which they are stored.
         config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
         examples = self.builder.as_dataset(split=split, shuffle_files=False, read_config=config)
         rows = examples.map(as_written(self._row), num_parallel_calls=tf.data.AUTOTUNE)
@@ -145,11 +145,13 @@ class TfdsRows:
     def _check(self):
         of = self.builder.name
         if self._size is not None and not any(map(_is_image, self._features)):
-            raise UsageError(f"{of}: image_size is {self._size}, but {self._keys} has no image.")
+            raise UsageError(
+                f"{of}: image_size is {self._size}, but {self._keys} has no image. Leave it out, or give other keys."
+            )
         for name, feature in zip(self._names, self._features, strict=True):
             shape = feature.shape
             if not isinstance(shape, tuple):
-                raise UsageError(f"{of}: {name!r} is no tensor, but {shape}. Choose other keys.")
+                raise UsageError(f"{of}: {name!r} is not a tensor, but {shape}. Choose other keys.")
             if None in (shape[-1:] if self._resized(feature) else shape):
                 cure = "Give image_size." if _is_image(feature) else "Choose other keys."
                 raise UsageError(f"{of}: the sizes of {name!r} differ: {shape}. {cure}")

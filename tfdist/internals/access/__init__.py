@@ -1,1 +1,1 @@
-"""Private names of Keras and TensorFlow that are read."""
+"""Private names of Keras and TensorFlow that tfdist reads."""

@@ -1,4 +1,4 @@
-"""What Keras' callbacks keep to themselves: what they remember from epoch to epoch, and which batches they look at."""
+"""Reads the private state of Keras' callbacks: what they remember between epochs, and which batches they use."""
 
 import keras
 
@@ -13,22 +13,22 @@ REMEMBERED = {
 
 
 def remembered(callback):
-    """Gives the names of the attributes in which a callback of Keras' own remembers; none for others."""
+    """Returns the names of the attributes in which one of Keras' own callbacks keeps its state; none for others."""
     return next((names for kind, names in REMEMBERED.items() if isinstance(callback, kind)), ())
 
 
 def saves_every(callback):
-    """Gives the steps between two savings of a callback of Keras' own; None where it saves at the ends of epochs."""
-    # Others may call a number of epochs by that name. `BackupAndRestore` takes False.
+    """Returns the steps between two saves of one of Keras' own callbacks; None where it saves at the ends of epochs."""
+    # In other callbacks, `save_freq` may be a number of epochs. `BackupAndRestore` allows False.
     counts = hasattr(callback, "_batches_seen_since_last_saving") and isinstance(callback.save_freq, int)
     return callback.save_freq or None if counts else None
 
 
 def steps_until_saving(callback):
-    """Gives the steps until the next saving of a callback that `saves_every` so many."""
+    """Returns the steps until the next save of a callback for which `saves_every` returns a number."""
     return callback.save_freq - callback._batches_seen_since_last_saving
 
 
 def looks_at_batches(tensorboard):
-    """Says whether a `keras.callbacks.TensorBoard` writes or profiles single batches, which it counts call by call."""
+    """Returns whether a `keras.callbacks.TensorBoard` writes or profiles single batches, which its hooks count."""
     return tensorboard.update_freq != "epoch" or tensorboard._should_trace

@@ -5,18 +5,20 @@ import tensorflow as tf
 from tfdist.cluster.tf_config import hosts_of
 from tfdist.process.errors import StateError
 
-# One collective a small tensor waits for the network each time. Those of large packs begin later, and their copies are
-# taken from the system anew: 94 MB took 84 ms in packs of 1 MiB, 88 of 2, 107 of 4 (two workers of one machine).
+# A collective for each small tensor would wait for the network each time. Collectives of large packs begin later, and
+# their copies need new memory from the system: 94 MB took 84 ms in packs of 1 MiB, 88 ms of 2 MiB, 107 ms of 4 MiB
+# (two workers of one machine).
 BYTES_PER_PACK = 2**20
-# TensorFlow packs small tensors together, but never cuts a large one.
+# TensorFlow packs small tensors together, but never splits a large one.
 BYTES_PER_PIECE = 2**20
-# What is gathered goes between hosts while the next is computed; within one host nothing is hidden, and fewer packs are
-# better. Dense layers, two workers: 55 ms a step in packs of 1 MiB, 51 of 4; behind 1 Gbit/s 66 and 82.
+# Between hosts, a gather overlaps with the computation of the next gradients. Within one host it does not, and fewer
+# packs are better. Dense layers on two workers: 55 ms a step in packs of 1 MiB, 51 ms of 4 MiB; over 1 Gbit/s, 66 and
+# 82 ms.
 BYTES_PER_GATHER_IN_HOST = 2**22
 
 
 def replica_context(caller):
-    """Gives the replica context, or says where the call belongs.
+    """Returns the replica context.
 
     Raises:
         RuntimeError: called outside the function given to `strategy.run`.
@@ -28,11 +30,13 @@ def replica_context(caller):
 
 
 def gather_over_replicas(values, caller="tfdist"):
-    """Gathers tensors from all replicas, in few packed collectives: zeros in the others' places, then one sum.
+    """Gathers tensors from all replicas, in few packed collectives.
+
+    Each replica puts zeros in the places of the others; the sum over the replicas is the gathered tensor.
 
     Args:
         values: list of tensors of any shape, the same shapes on every replica.
-        caller: who asks, for messages.
+        caller: the name of the caller, for messages.
 
     Returns:
         The list of tensors (replicas, ...), the same on every replica.
@@ -42,18 +46,18 @@ def gather_over_replicas(values, caller="tfdist"):
     parts = []
     for value in values:
         row = tf.convert_to_tensor(value)[tf.newaxis]
-        # Chosen, not multiplied: an infinite value of one replica stays one replica's.
+        # `tf.where`, not a product: an infinite value times zero is NaN, and would spoil the places of the others.
         parts.append(tf.where(tf.reshape(places, [-1, *[1] * (row.shape.rank - 1)]), row, tf.zeros_like(row)))
     return sum_over_replicas(parts, caller)
 
 
 def gather_rows(values, caller="tfdist"):
-    """Gathers matrices from all replicas, one below the other.
+    """Gathers matrices from all replicas and stacks their rows.
 
     Args:
-        values: list of tensors (rows, columns); the columns are known. Where the rows are not, they may differ between
-            replicas; between processes those that are known go together in few packed collectives.
-        caller: who asks, for messages.
+        values: list of tensors (rows, columns), with a known number of columns. An unknown number of rows may differ
+            between replicas. Between processes, tensors with a known number go together in few packed collectives.
+        caller: the name of the caller, for messages.
 
     Returns:
         The list of tensors (rows of all replicas, columns), the same on every replica.
@@ -80,14 +84,14 @@ def _alone(values):
 
 
 def bytes_per_gather(strategy):
-    """Gives how many bytes of gathered rows go together over the workers of a multi-worker strategy."""
+    """Returns how many bytes of rows the workers of a multi-worker strategy gather in one pack."""
     jobs = strategy.cluster_resolver.cluster_spec().as_dict()
     several = len(hosts_of(address for job in jobs.values() for address in job)) > 1
     return BYTES_PER_PACK if several else BYTES_PER_GATHER_IN_HOST
 
 
 def _packs(values, most):
-    """Yields places of values that go together, from the last to the first: gradients are ready in that order."""
+    """Yields the places of values that share a pack, from the last to the first: gradients are ready in that order."""
     pack, size = [], 0
     for place in reversed(range(len(values))):
         value = values[place]
@@ -104,7 +108,7 @@ def _packs(values, most):
 
 def _gather(context, value):
     is_bfloat16 = value.dtype == tf.bfloat16
-    # TensorFlow's gather does not know bfloat16, but moves bits; and it refuses what carries no device.
+    # TensorFlow's gather does not support bfloat16, so its bits go as float16; it refuses a tensor without a device.
     bits = tf.bitcast(value, tf.float16) if is_bfloat16 else tf.identity(value)
     gathered = context.all_gather(bits, axis=0)
     return tf.bitcast(gathered, tf.bfloat16) if is_bfloat16 else gathered
@@ -115,7 +119,7 @@ def sum_over_replicas(values, caller="tfdist"):
 
     Args:
         values: list of tensors or `tf.IndexedSlices`, the same list on every replica.
-        caller: who asks, for messages.
+        caller: the name of the caller, for messages.
 
     Returns:
         The list of sums, the same on every replica.
@@ -125,13 +129,13 @@ def sum_over_replicas(values, caller="tfdist"):
         return [value if isinstance(value, tf.IndexedSlices) else tf.convert_to_tensor(value) for value in values]
     options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=BYTES_PER_PACK)
     sums = [None] * len(values)
-    cut = _pieces if _between_processes(context) else lambda value: [value]
-    # MultiWorkerMirroredStrategy packs what it is given into one tensor, and so wants one type.
+    split = _pieces if _between_processes(context) else lambda value: [value]
+    # MultiWorkerMirroredStrategy packs its tensors into one, and so needs one type.
     for dtype in dict.fromkeys(value.dtype for value in values):
         chosen = [index for index, value in enumerate(values) if value.dtype == dtype]
-        # A tensor read from a variable carries no device, and that strategy refuses it: give it this one.
+        # A tensor read from a variable has no device, and that strategy refuses it; `tf.identity` gives it one.
         placed = [tf.identity(v) if isinstance(v, tf.Tensor) else v for v in (values[index] for index in chosen)]
-        pieces = [cut(value) for value in placed]
+        pieces = [split(value) for value in placed]
         flat = [piece for some in pieces for piece in some]
         totals = iter(_all_reduced(flat, options))
         for index, value, some in zip(chosen, placed, pieces, strict=True):
@@ -141,11 +145,11 @@ def sum_over_replicas(values, caller="tfdist"):
 
 
 def _all_reduced(values, options):
-    """Does what `ReplicaContext.all_reduce` does, which costs too much where a graph is traced.
+    """Sums as `ReplicaContext.all_reduce` does, but takes less time to trace.
 
-    TensorFlow wraps its sums in `tf.custom_gradient`, which walks back through the graph from them for variables. Where
-    other replicas' values are behind a sum, it comes through all that these have computed, again for each collective:
-    half of the time that it took to trace ResNet-20 on two replicas.
+    TensorFlow wraps its sums in `tf.custom_gradient`, which searches the graph behind them for variables. Where a sum
+    depends on other replicas' values, this search visits all that those replicas have computed, again for each
+    collective. It took half of the time to trace ResNet-20 on two replicas.
     """
     if not all(isinstance(value, tf.Tensor) for value in values):
         return _reduced(values, options)
@@ -168,13 +172,13 @@ def _reduced(values, options):
 
 
 def _between_processes(context):
-    """Says whether the replicas meet over a network of CPUs; NCCL cuts and overlaps by itself."""
+    """Returns whether the replicas exchange between CPUs over a network; NCCL splits and overlaps by itself."""
     several = isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
     return several and not tf.config.list_physical_devices("GPU")
 
 
 def _pieces(value):
-    """Cuts a large tensor into flat pieces; gives others as they are."""
+    """Splits a large tensor into flat pieces; returns any other value as the only piece."""
     if not isinstance(value, tf.Tensor) or not value.shape.is_fully_defined():
         return [value]
     elements, most = value.shape.num_elements(), BYTES_PER_PIECE // value.dtype.size

@@ -1,4 +1,4 @@
-"""Keras' understanding of what a user hands to `fit`."""
+"""Keras' data adapters: how Keras reads the data that a user passes to `fit`."""
 
 import functools
 import types
@@ -29,34 +29,34 @@ def make_adapter(x, y, sample_weight, *, batch_size, steps_per_epoch, shuffle, c
 
 
 def knows_its_order(x):
-    """Says whether data bring their own order, which `shuffle` does not touch: Keras would warn."""
+    """Returns whether data have their own order, so that `shuffle` has no effect and makes Keras warn."""
     return isinstance(x, tf.data.Dataset | types.GeneratorType) or is_endless(x)
 
 
 def is_endless(x):
-    """Says whether data are known to have no end."""
+    """Returns whether data are known to have no end."""
     if isinstance(x, tf.data.Dataset):
         return x.cardinality() == tf.data.INFINITE_CARDINALITY
     return isinstance(x, keras.utils.PyDataset) and x.num_batches is None
 
 
 def arrays_of(adapter):
-    """Gives what lies behind an adapter of arrays in memory.
+    """Returns the arrays behind an adapter of arrays in memory.
 
     Returns:
         (nested arrays x, (x, y) or (x, y, sample_weight), rows, global batch), or None for data of another kind.
     """
     if not isinstance(adapter, ArrayDataAdapter):
         return None
-    # `tf.data` would stack what is in a list.
+    # Tuples, because `tf.data` would stack the items of a list.
     return keras.tree.lists_to_tuples(adapter._inputs), adapter._num_samples, adapter.batch_size
 
 
 def as_rows(arrays):
-    """Converts nested arrays as Keras would: floats in Keras' float type, pandas' tables, SciPy's sparse matrices.
+    """Converts nested arrays as Keras would: floats to Keras' float type; pandas' tables; SciPy's sparse matrices.
 
     Returns:
-        In the same nesting, what `pick` takes: `tf.Tensor`s (rows, ...), `tf.RaggedTensor`s, `SparseRows`, None.
+        The same nesting of what `pick` takes: `tf.Tensor`s (rows, ...), `tf.RaggedTensor`s, `SparseRows`, None.
     """
     return keras.tree.map_structure(_as_rows, arrays)
 
@@ -71,7 +71,15 @@ def _as_rows(array):
 
 
 def pick(rows, items):
-    """Picks rows of nested `as_rows` by number, int64 (B,): gives nested tensors (B, ...), dense, ragged or sparse."""
+    """Picks rows by number.
+
+    Args:
+        rows: nested, as `as_rows` returns them.
+        items: the numbers of the rows, int64 (B,).
+
+    Returns:
+        Nested tensors (B, ...), dense, ragged or sparse.
+    """
 
     def pick_one(part):
         if part is None:
@@ -85,14 +93,14 @@ class SparseRows:
     """The rows of a `tf.SparseTensor`, in row-major order."""
 
     def __init__(self, sparse):
-        # As ragged rows, which TensorFlow picks by number. Not Keras' own: before 3.15 it forgets empty last rows.
+        # As ragged rows, which TensorFlow can pick by number. Keras' own conversion loses empty last rows before 3.15.
         row, cells = sparse.indices[:, 0], sparse.indices[:, 1:]
         self._cells = tf.RaggedTensor.from_value_rowids(cells, row, nrows=sparse.dense_shape[0])
         self._values = self._cells.with_values(sparse.values)
         self._shape = sparse.shape
 
     def pick(self, items):
-        """Picks rows by number, int64 (B,): gives a `tf.SparseTensor` (B, ...)."""
+        """Returns the rows with the numbers `items`, int64 (B,), as a `tf.SparseTensor` (B, ...)."""
         some = tf.gather(self._cells, items)
         indices = tf.concat([some.value_rowids()[:, tf.newaxis], some.values], axis=1)
         shape = [tf.size(items, tf.int64), *self._shape[1:]]
@@ -104,11 +112,11 @@ def nothing():
 
 
 class Hooks(NamedTuple):
-    """What the owner of data wants to be told.
+    """The hooks of the owner of data.
 
     Attributes:
         on_epoch_begin, on_epoch_end: functions to call around an epoch.
-        stop: a function to call when nobody reads on.
+        stop: a function to call when the data are not read any further.
     """
 
     on_epoch_begin: Callable = nothing
@@ -117,10 +125,10 @@ class Hooks(NamedTuple):
 
 
 def hooks_of(adapter):
-    """Gives an adapter's `Hooks`.
+    """Returns an adapter's `Hooks`.
 
-    Keras stops the threads behind a `PyDataset` at the end of each epoch, also where the next one reads on; batches
-    are read ahead, so here they run until nobody reads on.
+    Keras stops the threads behind a `PyDataset` at the end of each epoch, even if another epoch follows. tfdist reads
+    batches ahead, so here the threads run until the data are not read any further.
     """
     if not isinstance(adapter, PyDatasetAdapter):
         return Hooks(adapter.on_epoch_begin, adapter.on_epoch_end)
@@ -133,22 +141,22 @@ def _stop(adapter):
         return
     adapter.enqueuer.stop()
     if adapter.num_batches is not None:
-        # Left from the middle of a pass; the next one begins with its first batch.
+        # These batches are left from the middle of a pass; the next pass begins with its first batch.
         adapter.enqueuer.ready_queue.queue.clear()
 
 
 def class_weight_function(class_weight):
-    """Gives a function of tensors x, y → (x, y, sample_weight)."""
+    """Returns a function of tensors x, y → (x, y, sample_weight)."""
     return make_class_weight_map_fn(class_weight)
 
 
 def split_validation(x, y, sample_weight, fraction):
-    """Splits the last rows off: ((x, y, sample_weight) to train, the same to validate)."""
+    """Splits off the last rows, and returns ((x, y, sample_weight) to train, the same to validate)."""
     return array_slicing.train_validation_split((_strings_as_tensors(x), y, sample_weight), validation_split=fraction)
 
 
 def _strings_as_tensors(x):
-    """Gives NumPy's arrays of strings as tensors, which Keras takes; NumPy's it takes for numbers, and fails."""
+    """Converts NumPy's arrays of strings to tensors, because Keras takes such arrays for numbers and fails."""
 
     def convert(value):
         is_array = isinstance(value, np.ndarray) and value.size
@@ -158,10 +166,10 @@ def _strings_as_tensors(x):
 
 
 def global_seed():
-    """Gives the seed of `keras.utils.set_random_seed`, or None."""
+    """Returns the seed of `keras.utils.set_random_seed`, or None."""
     return rng_utils.get_random_seed()
 
 
 def unpack(data):
-    """Gives x, y, sample_weight of a tuple as `fit` takes for validation."""
+    """Returns x, y, sample_weight of a tuple that `fit` takes as validation data."""
     return data_adapter_utils.unpack_x_y_sample_weight(data)

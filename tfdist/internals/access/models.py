@@ -1,4 +1,4 @@
-"""What a Keras model knows of itself and does not tell in public."""
+"""Builds Keras models, and reads their private state."""
 
 import contextlib
 import functools
@@ -27,7 +27,7 @@ def build(model, batch_spec):
 
 
 def _spec_of(model, function, *arguments, **options):
-    """Gives what Keras' `compute_output_spec` gives; nothing is traced where a model of layers alone knows it."""
+    """Returns what Keras' `compute_output_spec` returns, without tracing where a graph of layers already knows it."""
     if (
         function is model
         and is_graph(model)
@@ -38,25 +38,25 @@ def _spec_of(model, function, *arguments, **options):
     if function == model._compute_loss and not has_own(model, "compute_loss"):
         _, y, y_pred = arguments
         if y is not None and not keras.tree.is_nested(y) and not keras.tree.is_nested(y_pred):
-            # All that Keras wants of a loss for one output here, which would build itself at its first call.
+            # Keras needs only that the loss of one output is built, which its first call would do.
             model._compile_loss.build(y, y_pred)
             return None
     return compute_output_spec(function, *arguments, **options)
 
 
 def _known_outputs(model, x):
-    """Gives the outputs for inputs of just the form that the model was made for, nested `KerasTensor`s; else None."""
+    """Returns the outputs, nested `KerasTensor`s, for inputs of the shapes that the model was made with; else None."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
     given, made = keras.tree.flatten(x), keras.tree.flatten(graph._inputs_struct) if graph else None
-    # A dict's values come in the order of its keys, and inputs in any: names are Keras' to match.
+    # A dict's values come in the order of its keys, the inputs in any order, so Keras must match them by name.
     if isinstance(x, dict) or made is None or [each.shape for each in given] != [each.shape for each in made]:
         return None
-    # Without the history of the originals, as tracing would give them.
+    # Without the history of the originals, as tracing would return them.
     return keras.tree.map_structure(lambda made: keras.KerasTensor(made.shape, made.dtype), graph._outputs_struct)
 
 
 def build_layers(model, batch_spec):
-    """Creates the weights of a model whose layers are not all built, compiled or not.
+    """Creates the weights of a model, compiled or not, unless all its layers are built.
 
     Args:
         model: a `keras.Model`.
@@ -74,22 +74,22 @@ def build_layers(model, batch_spec):
 
 
 def first_epoch(model, given):
-    """Gives the epoch with which `fit` begins: the one that `keras.callbacks.BackupAndRestore` found, or the given."""
+    """Returns the first epoch of `fit`: the one that `keras.callbacks.BackupAndRestore` found, or the given one."""
     return model._initial_epoch or given
 
 
 def is_compiled(model):
-    """Says whether `compile` was called."""
+    """Returns whether `compile` was called."""
     return model.compiled
 
 
 def compile_token(model):
-    """Gives an object that is another one after each `compile`, to tell what was traced before it."""
+    """Returns an object that each `compile` replaces, so that functions traced before it are recognized."""
     return model._loss_tracker
 
 
 def loss_tracker(model):
-    """Gives the `keras.metrics.Mean` behind the log entry "loss"."""
+    """Returns the `keras.metrics.Mean` behind the log entry "loss"."""
     return model._loss_tracker
 
 
@@ -106,33 +106,36 @@ def compute_loss(model, x, y, y_pred, sample_weight, *, training):
 def has_own(model, method):
     """Returns whether a model has a method of its own, such as `train_step`, in place of Keras'.
 
-    It may be of the model's class, or set on the model itself.
+    The method may belong to the model's class, or be set on the model itself.
     """
     return method in vars(model) or getattr(type(model), method) is not getattr(keras.Model, method)
 
 
 def layers(model):
-    """Gives every layer of the model, nested ones too."""
+    """Returns every layer of the model, nested ones too."""
     return list(model._flatten_layers(include_self=False))
 
 
 def is_graph(layer):
-    """Says whether it is a sequential or functional model, not a subclass: then its layers are all it does."""
+    """Returns whether a layer is a sequential or functional model, not a subclass, so that it only calls its layers."""
     return type(layer) in (keras.Sequential, Functional)
 
 
 def metric_variables(model):
-    """Gives the variables behind all the model's metrics, in one order on every worker."""
+    """Returns the variables behind all the model's metrics, in one order on every worker."""
     return [variable for metric in model.metrics for variable in metric.variables]
 
 
 def batch_norms(model):
-    """Gives the model's BatchNormalization layers."""
+    """Returns the model's BatchNormalization layers."""
     return [item for item in layers(model) if isinstance(item, keras.layers.BatchNormalization)]
 
 
 def weights_alike(model):
-    """Gives the weights that every replica must hold alike: all but what a layer may keep of its own rows."""
+    """Returns the weights that must be equal on all replicas.
+
+    These are all weights except those in which a layer may keep statistics of one replica's rows.
+    """
     kept = [weight for layer in model._flatten_layers() for weight in layer._trainable_variables]
     for layer in batch_norms(model):
         kept += layer.non_trainable_variables if layer.synchronized else []
@@ -140,25 +143,25 @@ def weights_alike(model):
 
 
 def number_types(model):
-    """Gives the names of the types that the model computes with and keeps its weights in."""
+    """Returns the names of the types in which the model computes and keeps its weights."""
     return {layer.compute_dtype for layer in layers(model)} | {weight.dtype for weight in model.weights}
 
 
 def unsynchronised_statistics(model):
-    """Gives the moving statistics of BatchNormalization layers that are not synchronised, and so differ by replica."""
+    """Returns the moving statistics of BatchNormalization layers that are not synchronized, which differ by replica."""
     local = [layer for layer in batch_norms(model) if not layer.synchronized]
     return [variable for layer in local for variable in (layer.moving_mean, layer.moving_variance)]
 
 
 def cannot_be_padded(model, method):
-    """Says what in a model takes a mean over rows of its own, from which rows that only pad cannot be left out.
+    """Returns what in a model takes a mean over rows of its own, from which padding rows cannot be excluded.
 
     Args:
         model: a compiled `keras.Model`.
         method: "train_step" or "test_step".
 
     Returns:
-        A phrase, or None where nothing is known that does.
+        A phrase for messages, or None where no such part is known.
     """
     for name in (method, "compute_loss", "compute_metrics"):
         if has_own(model, name):
@@ -171,7 +174,7 @@ def cannot_be_padded(model, method):
 
 
 def counts_over_replicas(model):
-    """Says whether a loss may divide by weights or unmasked elements, which are counted over all replicas."""
+    """Returns whether a loss may divide by weights or unmasked elements, which are counted over all replicas."""
     losses = [loss for loss in keras.tree.flatten(model.loss) if isinstance(loss, keras.losses.Loss)]
     if any(loss.reduction == "mean_with_sample_weight" for loss in losses):
         return True
@@ -181,7 +184,7 @@ def counts_over_replicas(model):
 
 @contextlib.contextmanager
 def batch_norms_synchronized(model, synchronized):
-    """Makes every BatchNormalization take its statistics over all replicas, or none, while it is entered."""
+    """Sets `synchronized` of every BatchNormalization while the context is entered, and restores it afterwards."""
     before = [(layer, layer.synchronized) for layer in batch_norms(model)]
     try:
         for layer, _ in before:
@@ -193,19 +196,19 @@ def batch_norms_synchronized(model, synchronized):
 
 
 def optimizer_variables(model):
-    """Gives the variables of the model's optimizer; none where it has none."""
+    """Returns the variables of the model's optimizer; none where it has none."""
     return [] if model.optimizer is None else model.optimizer.variables
 
 
 def steps_done(model):
-    """Gives the steps that the model's optimizer has counted; 0 without one."""
+    """Returns the steps that the model's optimizer has counted; 0 without one."""
     optimizer = getattr(model, "optimizer", None)
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return 0 if optimizer is None else int(np.asarray(optimizer.iterations))
 
 
 def settable_learning_rate(model):
-    """Gives the optimizer's learning rate as a number, or None where a schedule makes it."""
+    """Returns the optimizer's learning rate as a number, or None where a schedule computes it."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if optimizer is None or not isinstance(optimizer._learning_rate, keras.Variable):
         return None
@@ -213,15 +216,15 @@ def settable_learning_rate(model):
 
 
 def should_validate(model, epoch, frequency):
-    """Says whether a validation is due after an epoch, as Keras reads `validation_freq`."""
+    """Returns whether a validation is due after an epoch, as Keras reads `validation_freq`."""
     return model._should_eval(epoch, frequency)
 
 
 def in_order(model, logs):
-    """Gives the values of `logs` in the order of `model.metrics_names`: what `evaluate` returns without names."""
+    """Returns the values of `logs` in the order of `model.metrics_names`: what `evaluate` returns without names."""
     return model._flatten_metrics_in_order(logs)
 
 
 def ragged_rows(arrays):
-    """Gives the rows of arrays of different lengths as a `tf.RaggedTensor`."""
+    """Returns the rows of arrays of different lengths as a `tf.RaggedTensor`."""
     return potentially_ragged_concat([tf.constant(array) for array in arrays])

@@ -1,4 +1,4 @@
-"""What Keras is to know, while a replica is traced, of the rows that this replica has and of those that it has not."""
+"""Holds what Keras' replaced functions need while a replica is traced, such as the rows of this replica."""
 
 import contextlib
 import contextvars
@@ -18,10 +18,10 @@ class Rows(NamedTuple):
     """The rows of the replica that is being traced: int64 scalars.
 
     Attributes:
-        mine: how many rows it has; where there are none, it works on one that does not count.
-        total: the rows of all replicas.
+        mine: the number of its rows; a replica without rows works on one row that does not count.
+        total: the number of rows of all replicas.
         first: the place of its first row in the global batch.
-        padded: whether its tensors may hold rows that do not count behind those that do, as static shapes demand.
+        padded: whether its tensors may end with padding rows, which do not count, as static shapes require.
     """
 
     mine: tf.Tensor
@@ -30,22 +30,22 @@ class Rows(NamedTuple):
     padded: bool = False
 
     def share(self, dtype):
-        """Gives this replica's part of the global batch, 0..1."""
+        """Returns this replica's share of the global batch, 0..1."""
         return tf.cast(self.mine / self.total, dtype)
 
     def present(self, dtype):
-        """Gives 1 where this replica has rows, else 0."""
+        """Returns 1 where this replica has rows, else 0."""
         return tf.cast(self.mine > 0, dtype)
 
-    def counting(self, values):
-        """Gives what values (B, ...) are to be multiplied with: (B, 1, ...), 1 for rows that count, else 0."""
+    def mask(self, values):
+        """Returns factors (B, 1, ...) for values (B, ...): 1 for rows that count, 0 for padding rows."""
         places = tf.range(tf.shape(values, out_type=tf.int64)[0])
         return tf.reshape(tf.cast(places < self.mine, values.dtype), [-1] + [1] * (values.shape.rank - 1))
 
 
 @contextlib.contextmanager
 def held(variable, value):
-    """Gives a context variable a value while it is entered."""
+    """Sets a context variable to a value while the context is entered."""
     token = variable.set(value)
     try:
         yield
@@ -55,43 +55,47 @@ def held(variable, value):
 
 @contextlib.contextmanager
 def rows_are(rows):
-    """Says, while it is entered in replica context, which rows are being worked on."""
+    """Sets the rows of the replica that is being traced, while the context is entered in replica context."""
     with held(_ROWS, rows), held(_LOSSES, {}):
         yield
 
 
 def added_losses():
-    """Returns what layers have added as losses on the replica that is traced: a dict, id of a layer → list.
+    """Returns the losses that layers have added on the replica that is being traced: a dict, id of a layer → list.
 
-    None outside tfdist's loops.
+    Returns None outside tfdist's loops.
     """
     return _LOSSES.get()
 
 
 def current_rows():
-    """Gives the `Rows` of the replica that is being traced, or None outside tfdist's loops."""
+    """Returns the `Rows` of the replica that is being traced, or None outside tfdist's loops."""
     return _ROWS.get()
 
 
 def compiled_by_xla():
-    """Says, while it is entered, that what is traced will be compiled by XLA, which knows no collectives."""
+    """Marks, while the context is entered, that XLA will compile what is traced; XLA supports no collectives."""
     return held(_XLA, tf.distribute.get_strategy().num_replicas_in_sync > 1)
 
 
 def is_compiled_by_xla():
-    """Says whether what is traced will be compiled by XLA, with other replicas beside it."""
+    """Returns whether XLA will compile what is traced, on one of several replicas."""
     return _XLA.get()
 
 
 @contextlib.contextmanager
-def swapped(*seams):
-    """Replaces attributes for a while: (owner, name, replacement) each.
+def swapped(*replacements):
+    """Replaces attributes while the context is entered.
 
-    Enter it around `strategy.run`, not inside: replicas are traced in turns, and would restore one another's.
+    Enter it around `strategy.run`, not inside it, because replicas are traced in turns and would restore each other's
+    attributes.
+
+    Args:
+        *replacements: (owner, name, replacement) each.
     """
     with _swapping:
-        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in seams]
-        for owner, name, replacement in seams:
+        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in replacements]
+        for owner, name, replacement in replacements:
             setattr(owner, name, replacement)
         try:
             yield

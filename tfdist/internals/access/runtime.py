@@ -1,4 +1,4 @@
-"""TensorFlow's runtime: whether it has started, what it works on, and what it can only be told before."""
+"""Reads the state of TensorFlow's runtime, and sets what must be set before it starts."""
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
@@ -7,22 +7,22 @@ from tensorflow.python.framework import config
 
 
 def has_started():
-    """Says whether TensorFlow's runtime has started, after which devices cannot be configured."""
+    """Returns whether TensorFlow's runtime has started, after which devices cannot be configured."""
     return context.context()._initialized
 
 
 def collectives_configured():
-    """Says whether a multi-worker strategy was made in this process already; another one may then follow."""
+    """Returns whether a multi-worker strategy was made in this process already; another one may then follow."""
     return context.context()._collective_leader is not None
 
 
 def is_deterministic():
-    """Says whether TensorFlow's deterministic kernels are asked for."""
+    """Returns whether TensorFlow's deterministic kernels are enabled."""
     return bool(config.is_op_determinism_enabled())
 
 
 def is_on_cpus(strategy):
-    """Says whether all replicas of this worker are CPUs, logical or not."""
+    """Returns whether all replicas of this worker are CPUs, logical or not."""
     try:
         devices = strategy.extended.worker_devices
     except RuntimeError:
@@ -31,10 +31,10 @@ def is_on_cpus(strategy):
     return all("CPU" in device.upper() for device in devices)
 
 
-def send_in_strings_of(size):
-    """Sets how many bytes each string has into which a worker copies what it sends; before the runtime starts.
+def set_bytes_per_string(size):
+    """Sets the bytes of each string into which a worker copies what it sends; call it before the runtime starts.
 
-    Nothing public sets it, and TensorFlow's own 4096 mean a thousand allocations for 4 MiB.
+    No public function sets it, and TensorFlow's own 4096 mean a thousand allocations for 4 MiB.
     """
     own = context.context()
     own._config = own._config or config_pb2.ConfigProto()

@@ -1,4 +1,4 @@
-"""What TensorFlow traces: tfdist's own functions as they are written, the user's through AutoGraph."""
+"""Traces tfdist's own functions as they are written, and the user's through AutoGraph."""
 
 import functools
 import itertools
@@ -10,35 +10,35 @@ from tensorflow.python.framework import ops
 
 from tfdist.internals.access.replica import swapped
 
-# AutoGraph parses each function that it meets, and writes another one to a file: 94 % of the CPU time of a first `fit`.
-# What is decorated, and all that it calls, is traced as it stands; branches and loops over tensors are `tf.cond` and
-# `tf.while_loop` there. Decorate also what users call from a `tf.function` of their own.
+# AutoGraph parses each function that it meets and writes another one to a file: 94 % of the CPU time of a first `fit`.
+# A decorated function, with all that it calls, is traced as it is written, so branches and loops over tensors are
+# `tf.cond` and `tf.while_loop` there. Functions that users call from their own `tf.function` need the decorator too.
 as_written = tf.autograph.experimental.do_not_convert
 
 
 def compiled(function, **options):
-    """Makes a `tf.function` of tfdist's own code: traced as it is written.
+    """Makes a `tf.function` of tfdist's own code, which is traced as it is written.
 
     Args:
-        function: what is to be compiled.
+        function: the function to compile.
         options: as for `tf.function`.
     """
     return tf.function(as_written(function), autograph=False, **options)
 
 
 def converted(function):
-    """Lets AutoGraph convert a function of the user's, as `tf.data` does, also where tfdist's own code calls it."""
+    """Makes AutoGraph convert a user's function, as `tf.data` does, even where tfdist's own code calls it."""
     return autograph.tf_convert(function, ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED))
 
 
-# Beyond all that a process counts to.
+# Larger than any number that TensorFlow's own counter reaches in a process.
 _numbers = itertools.count(10**9)
 
 
 def named_alike():
-    """Has TensorFlow name what is traced, while it is entered, alike in every process that traces the same.
+    """Makes every process that traces the same functions give them the same names while the context is entered.
 
-    Names hold a number of all that was made before, and a process that goes on has made other things than one that
-    begins. XLA's cache goes by these names.
+    TensorFlow's names count all that was made before, and a resumed process has made other things than a new one. XLA's
+    cache depends on these names.
     """
     return swapped((ops, "uid", functools.partial(next, _numbers)))

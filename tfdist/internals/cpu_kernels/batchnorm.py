@@ -1,11 +1,11 @@
-"""Keras' BatchNormalization by TensorFlow's fused kernels, on CPUs: the same numbers, 2 to 4 times as fast.
+"""Computes Keras' BatchNormalization with TensorFlow's fused kernels on CPUs: the same numbers, 2 to 4 times as fast.
 
-Keras 3 writes it out of a dozen operations, each of which reads and writes all activations; they were half of the time
-of MobileNetV2's step. A kernel takes the statistics, normalises, and on the way back gives all gradients, in a few
-passes. Float64, rows of two dimensions, channels that are not last, and layers that differ from Keras' own stay Keras'.
+Keras 3 composes it of a dozen operations, each of which reads and writes all activations; they took half of the time of
+MobileNetV2's step. A kernel takes the statistics, normalizes, and computes all gradients, in a few passes. Keras' own
+code still handles float64, inputs of two dimensions, channels that are not last, and layers that differ from Keras'.
 
-Where statistics are taken over the rows of one replica, one kernel does all. Where they are taken over those of all
-replicas, a collective lies between them and the normalisation, and each has a kernel.
+Where statistics are taken over the rows of one replica, one kernel does everything. Where they are taken over the rows
+of all replicas, a collective lies between the statistics and the normalization, and each of the two has a kernel.
 """
 
 import contextvars
@@ -22,20 +22,20 @@ _Layer = keras.layers.BatchNormalization
 _call, _moments, _batch_normalization = _Layer.call, _Layer._moments, keras_nn.batch_normalization
 
 
-class _Normalised(NamedTuple):
-    """What one kernel gave for a layer: its outputs, and the statistics (channels,) that its inputs have."""
+class _Normalized(NamedTuple):
+    """The results of one kernel for a layer: its outputs, and the statistics (channels,) of its inputs."""
 
     outputs: tf.Tensor
     mean: tf.Tensor
     variance: tf.Tensor
 
 
-# What the layer that is being called will find computed. Each replica is traced in a thread of its own.
-_FOUND: contextvars.ContextVar = contextvars.ContextVar("what was computed for this layer", default=None)
+# The kernel's results for the layer that is being called. Each replica is traced in a thread of its own.
+_RESULTS: contextvars.ContextVar = contextvars.ContextVar("the kernel's results for this layer", default=None)
 
 
-def seams():
-    """Gives what `swapped` is to replace, so that Keras' own code finds computed what the kernels give."""
+def replacements():
+    """Returns the replacements for `swapped` with which Keras' own code uses the kernels' results."""
     return (
         (_Layer, "call", _layer_call),
         (_Layer, "_moments", _layer_moments),
@@ -49,12 +49,12 @@ def _layer_call(self, inputs, training=None, mask=None):
     x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
     if not _fits(x, self.axis):
         return _call(self, inputs, training, mask)
-    with held(_FOUND, _normalised_by_own_statistics(x, self.gamma, self.beta, self.epsilon)):
+    with held(_RESULTS, _normalized_by_own_statistics(x, self.gamma, self.beta, self.epsilon)):
         return _call(self, inputs, training, mask)
 
 
 def _takes_own_statistics(layer):
-    """Says whether a layer is Keras' own and takes its statistics over the rows of this replica."""
+    """Returns whether a layer is Keras' own and takes its statistics over the rows of this replica alone."""
     if type(layer) is not _Layer or getattr(layer, "renorm", False):
         return False
     rows = current_rows()
@@ -64,22 +64,22 @@ def _takes_own_statistics(layer):
 
 
 def _layer_moments(self, inputs, mask):
-    found = _FOUND.get()
+    found = _RESULTS.get()
     return _moments(self, inputs, mask) if found is None else (found.mean, found.variance)
 
 
 def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilon=1e-3):
     """Stands in for `keras.src.backend.tensorflow.nn.batch_normalization`."""
-    found = _FOUND.get()
+    found = _RESULTS.get()
     if found is not None:
         return found.outputs
     if not _fits(x, axis) or mean.shape.rank != 1:
         return _batch_normalization(x, mean, variance, axis, offset, scale, epsilon)
-    return _normalised(x, mean, variance + epsilon, *_scale_and_offset(x, scale, offset))
+    return _normalized(x, mean, variance + epsilon, *_scale_and_offset(x, scale, offset))
 
 
 def _fits(x, axis):
-    """Says whether the kernels take x (B, ..., channels); each row of two dimensions has too few numbers to gain."""
+    """Returns whether the kernels take x (B, ..., channels); an input of two dimensions is too small to gain."""
     shaped = x.shape.rank is not None and x.shape.rank > 2 and axis in (-1, x.shape.rank - 1)
     known = shaped and x.shape[-1] is not None and x.dtype == tf.float32
     return known and runtime.is_on_cpus(tf.distribute.get_strategy())
@@ -92,11 +92,11 @@ def _scale_and_offset(x, scale, offset):
 
 
 def _as_image(x):
-    """Gives x (B, ..., channels) the four dimensions that the kernels want, without a copy."""
+    """Reshapes x (B, ..., channels) to the four dimensions that the kernels need, without a copy."""
     return tf.reshape(x, [-1, 1, 1, x.shape[-1]])
 
 
-def _normalised_by_own_statistics(x, gamma, beta, epsilon):
+def _normalized_by_own_statistics(x, gamma, beta, epsilon):
     scale, offset = _scale_and_offset(x, gamma, beta)
     empty = tf.zeros([0])
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -105,12 +105,12 @@ def _normalised_by_own_statistics(x, gamma, beta, epsilon):
     # The kernel's variance is the unbiased one, over count - 1; Keras' is over the count.
     count = tf.cast(tf.size(x) / x.shape[-1], tf.float32)
     variance *= tf.maximum(count - 1, 1) / count
-    return _Normalised(tf.reshape(outputs, tf.shape(x)), mean, variance)
+    return _Normalized(tf.reshape(outputs, tf.shape(x)), mean, variance)
 
 
 @tf.custom_gradient
-def _normalised(x, mean, variance, scale, offset):
-    """Gives (x - mean) / sqrt(variance) * scale + offset, with the gradients of all."""
+def _normalized(x, mean, variance, scale, offset):
+    """Returns (x - mean) / sqrt(variance) * scale + offset, with the gradients of all."""
     image = _as_image(x)
     outputs = _with_statistics(image, mean, variance, scale, offset)
 

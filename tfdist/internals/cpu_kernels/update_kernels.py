@@ -1,8 +1,8 @@
-"""The updates of SGD, Adam and AdamW by TensorFlow's kernels, on CPUs: Keras' arithmetic in one pass over the weights.
+"""Computes the updates of SGD, Adam and AdamW with TensorFlow's kernels on CPUs, in one pass over the weights.
 
-Keras 3 writes an update out of 2 (SGD) to 12 operations (Adam), each of which reads and writes as many numbers as the
-weight has; of dense layers that is a large part of a step. Sparse gradients, half precision and optimizers of one's own
-stay Keras'.
+Keras 3 composes an update of 2 (SGD) to 12 operations (Adam), each of which reads and writes as many numbers as the
+weight has; for dense layers that is a large part of a step. Keras' own code still handles sparse gradients, half
+precision and the user's own optimizers.
 """
 
 import keras
@@ -13,8 +13,8 @@ from tfdist.internals.access import runtime
 _sgd_step, _adam_step = keras.optimizers.SGD.update_step, keras.optimizers.Adam.update_step
 
 
-def seams():
-    """Gives what `swapped` is to replace, so that Keras' optimizers update by the kernels."""
+def replacements():
+    """Returns the replacements for `swapped` with which Keras' optimizers update by the kernels."""
     return (
         (keras.optimizers.SGD, "update_step", sgd_step),
         (keras.optimizers.Adam, "update_step", adam_step),
@@ -47,7 +47,7 @@ def adam_step(self, gradient, variable, learning_rate):
         _adam_step(self, gradient, variable, learning_rate)
         return
     numbers = (gradient, learning_rate, self.iterations + 1, self.beta_1, self.beta_2)
-    # As in Keras, where the powers are of numbers that `cast` has rounded to float32, and nothing else is.
+    # As in Keras, only the powers are of numbers that `cast` has rounded to float32.
     gradient, rate, step, beta_1, beta_2 = _as_numbers_of(variable, *numbers)
     exact = [tf.constant(value, variable.dtype) for value in (self.beta_1, self.beta_2, self.epsilon)]
     tf.raw_ops.ResourceApplyAdam(
@@ -74,5 +74,5 @@ def _as_numbers_of(variable, *values):
 
 
 def _slot(optimizer, slots, variable):
-    """Gives the handle of what an optimizer keeps beside a weight; of several replicas, this one's."""
+    """Returns the handle of the variable that an optimizer keeps for a weight: of several replicas, this one's."""
     return slots[optimizer._get_variable_index(variable)].value.handle

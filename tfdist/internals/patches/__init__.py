@@ -1,1 +1,1 @@
-"""Private functions of Keras that are replaced while a step is traced."""
+"""Private functions of Keras that tfdist replaces while a step is traced."""

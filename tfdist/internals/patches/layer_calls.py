@@ -1,4 +1,4 @@
-"""Keras' layers, listened to while they are called."""
+"""Replaces calls of Keras' layers, to record their outputs or to turn their randomness off."""
 
 import contextlib
 import inspect
@@ -12,17 +12,17 @@ from tfdist.internals.access.models import layers
 from tfdist.internals.access.replica import swapped
 
 _call = keras.layers.Layer.__call__
-# How Keras' random layers say how much.
+# The attributes that hold how much randomness one of Keras' layers adds.
 _AMOUNTS = ("rate", "stddev", "dropout", "recurrent_dropout")
 
 
 def count_names_anew():
-    """Lets the next "dense" be called "dense" again, so that two models of one function have the same names."""
+    """Restarts Keras' numbering of names, so that two models made by one function have the same names."""
     naming.reset_uids()
 
 
 def silence_random_layers(model):
-    """Makes layers that own a random seed work as in inference; gives the names of those that this changes."""
+    """Makes layers that own a random seed work as in inference; returns the names of those that this changes."""
     owners = [layer for layer in layers(model) if _owns_seed(layer) and _knows_training(layer)]
     for layer in owners:
         layer.call = _as_in_inference(layer.call)
@@ -45,17 +45,17 @@ def _is_random(layer):
 def _as_in_inference(call):
     signature = inspect.signature(call)
 
-    def quiet_call(*args, **kwargs):
+    def call_in_inference(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
         bound.arguments["training"] = False
         return call(*bound.args, **bound.kwargs)
 
-    return quiet_call
+    return call_in_inference
 
 
 @contextlib.contextmanager
 def recorded():
-    """Writes down what each layer gives while it is entered; tensors of a traced graph are left out.
+    """Yields a list of what each layer returns while the context is entered, without tensors of a traced graph.
 
     Yields:
         A list that fills with (layer's path, replica, array), in order for each replica.
@@ -75,15 +75,15 @@ def recorded():
 
 
 def joined(calls, rows_of_replicas):
-    """Puts the replicas' outputs together.
+    """Joins the outputs of all replicas.
 
     Args:
-        calls: what `recorded` gave.
-        rows_of_replicas: how many rows each replica had; one without any worked on a row that does not count.
+        calls: the list that `recorded` yielded.
+        rows_of_replicas: the number of rows of each replica; one without rows worked on a row that does not count.
 
     Returns:
-        A list of (layer's path, array) with the rows of all replicas; outputs that are not made of rows are left out,
-        and it is empty where the replicas did not call the same layers.
+        A list of (layer's path, array) with the rows of all replicas. The array is empty for outputs that are not made
+        of rows; the list is empty where the replicas did not call the same layers.
     """
     parts = [[call for call in calls if call[1] == replica] for replica in range(len(rows_of_replicas))]
     if len({len(part) for part in parts}) != 1:

@@ -1,4 +1,4 @@
-"""Keras' optimizers, fed with gradients that are already summed over the replicas."""
+"""Makes Keras' optimizers take gradients that are already summed over the replicas."""
 
 import keras
 import tensorflow as tf
@@ -14,13 +14,13 @@ _assignments = {name: getattr(TFOptimizer, name) for name in ("assign", "assign_
 
 
 def gradients_already_reduced():
-    """Takes the all-reduce and the branches out of Keras' optimizers; enter it around `strategy.run`.
+    """Removes the all-reduce and the branches from Keras' optimizers; enter it around `strategy.run`.
 
-    Keras reduces after it has clipped, so that N replicas clip otherwise than one device; and it passes no options on
-    to the collective. tfdist reduces first. Keras decides in a `tf.cond` of the replica whether accumulated gradients
-    are applied, and averages written over the weights: no collective can be in there. tfdist decides outside. And
-    Keras lets the replicas meet for each variable that it assigns, each time; with the same gradients they come to the
-    same values by themselves, which takes half of the time to trace.
+    Keras reduces after it has clipped, so that N replicas clip differently from one device, and it passes no options to
+    the collective. tfdist reduces first. Keras decides in a `tf.cond` of the replica whether accumulated gradients are
+    applied, and whether averages are written over the weights; no collective can be in such a branch. tfdist decides
+    outside. Keras also synchronizes the replicas for each variable that it assigns, each time. With the same gradients
+    they compute the same values by themselves, which takes half of the time to trace.
     """
     return swapped(
         (TFOptimizer, "_backend_update_step", _update_step),
@@ -28,7 +28,7 @@ def gradients_already_reduced():
         *((TFOptimizer, name, _on_this_replica(assign)) for name, assign in _assignments.items()),
         (keras.Variable, "_direct_assign", _direct_assign),
         (BaseOptimizer, "_backend_apply_gradients", _apply_without_branches),
-        *update_kernels.seams(),
+        *update_kernels.replacements(),
     )
 
 
@@ -64,7 +64,7 @@ def _direct_assign(self, value):
 
 
 def on_this_replica(variable):
-    """Gives the `tf.Variable` of the replica whose step is traced; elsewhere, and on TPUs, that of all replicas."""
+    """Returns the `tf.Variable` of the replica whose step is traced; elsewhere, and on TPUs, that of all replicas."""
     value = variable.value if isinstance(variable, keras.Variable) else variable
     context = tf.distribute.get_replica_context()
     # A TPU's replicas are traced once for all.
@@ -74,7 +74,7 @@ def on_this_replica(variable):
 
 
 def apply_is(replacement):
-    """Lets `optimizer.apply` and `apply_gradients` call `replacement(optimizer, gradients, variables)` instead.
+    """Makes `optimizer.apply` and `apply_gradients` call `replacement(optimizer, gradients, variables)` instead.
 
     Enter it around a `train_step` of the user's own, which calls them in replica context.
     """
@@ -92,32 +92,32 @@ def apply_is(replacement):
 
 
 def update_is_due(optimizer):
-    """Says whether this step applies the accumulated gradients: a tensor."""
+    """Returns whether this step applies the accumulated gradients: a tensor."""
     return (optimizer._iterations.value + 1) % optimizer.gradient_accumulation_steps == 0
 
 
 def overwrite_is_due(optimizer):
-    """Says whether this step ends with the averages written over the weights: a tensor; ask before the update."""
+    """Returns whether this step ends with the averages written over the weights: a tensor; ask before the update."""
     return (tf.convert_to_tensor(optimizer.iterations) + 1) % optimizer.ema_overwrite_frequency == 0
 
 
 def accumulation_steps(optimizer):
-    """Gives of how many steps an optimizer, or the one that it wraps, applies the gradients at once; None for each."""
+    """Returns the number of steps over which an optimizer, or the one that it wraps, accumulates gradients, or None."""
     return getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_accumulation_steps", None)
 
 
 def is_loss_scaling(optimizer):
-    """Says whether it is a `LossScaleOptimizer`."""
+    """Returns whether an optimizer is a `LossScaleOptimizer`."""
     return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 def accumulators_of(optimizer, variables):
-    """Gives the `tf.Variable` in which an optimizer accumulates each variable's gradients."""
+    """Returns the `tf.Variable` in which an optimizer accumulates each variable's gradients."""
     return [optimizer._accumulated_gradients[optimizer._get_variable_index(variable)].value for variable in variables]
 
 
 def pending_accumulators(optimizer):
-    """Gives the `tf.Variable`s of gradients that wait for their update; none between updates, when all are zero."""
+    """Returns the `tf.Variable`s of gradients that wait for their update; none between updates, when all are zero."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     steps = accumulation_steps(optimizer)
     if not steps or int(inner._iterations.numpy()) % steps == 0:
@@ -151,7 +151,7 @@ def unscale(optimizer, gradients):
 
 
 def count_finite_step(optimizer):
-    """Counts a step with finite gradients, and doubles the loss scale when it is time; in cross-replica context."""
+    """Counts a step with finite gradients, and doubles the loss scale when that is due; in cross-replica context."""
 
     def double():
         optimizer.step_counter.assign(0)

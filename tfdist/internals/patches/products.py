@@ -1,4 +1,4 @@
-"""Keras' products with a weight, listened to: what the weight's gradient is made of, before it is multiplied."""
+"""Reports Keras' products with a weight to a listener, which can take the factors of the weight's gradient."""
 
 import contextvars
 
@@ -9,34 +9,34 @@ from keras.src import ops
 from tfdist.internals.access.replica import swapped
 
 # Each replica is traced in a thread of its own, and a thread has a context of its own.
-_LISTENER: contextvars.ContextVar = contextvars.ContextVar("who listens to this replica", default=None)
+_LISTENER: contextvars.ContextVar = contextvars.ContextVar("the listener of this replica", default=None)
 _matmul, _einsum, _regularizer = ops.matmul, ops.einsum, keras.Variable.regularizer
 
 
 def audible():
-    """Lets listeners hear the products and the regularizers of weights; enter it around `strategy.run`."""
+    """Reports the products and the regularizers of weights to listeners; enter it around `strategy.run`."""
     return swapped(
-        (ops, "matmul", _heard_matmul),
-        (ops, "einsum", _heard_einsum),
-        (keras.Variable, "regularizer", property(_heard_regularizer, _regularizer.fset)),
+        (ops, "matmul", _reported_matmul),
+        (ops, "einsum", _reported_einsum),
+        (keras.Variable, "regularizer", property(_reported_regularizer, _regularizer.fset)),
     )
 
 
 def listen(listener):
-    """Gives what is heard in this replica from now on to a listener, or to none.
+    """Sets the listener to which this replica reports from now on.
 
     Args:
-        listener: None, or an object with `product(variable, x, form)` and `regularizer(variable, function)`; the first
-            gives the product or None, where Keras is to make it, the second the function to call instead.
+        listener: None, or an object with `product(variable, x, form)` and `regularizer(variable, function)`. The first
+            returns the product, or None where Keras is to compute it; the second returns the function to call instead.
     """
     _LISTENER.set(listener)
 
 
 class ProductForm:
-    """How a product of x and a weight looks as one of matrices.
+    """A product of x and a weight, described as a product of matrices.
 
     Attributes:
-        contracted: how many of the weight's dimensions, its first ones, are summed over.
+        contracted: the number of the weight's first dimensions that are summed over.
         multiply: a function (x, kernel) → y.
         back: a function (dy, kernel) → dx.
     """
@@ -47,7 +47,7 @@ class ProductForm:
         self.back = back
 
 
-def _heard_matmul(x1, x2):
+def _reported_matmul(x1, x2):
     listener = _LISTENER.get()
     if listener is not None and _is_weight(x2) and len(x2.shape) == 2 and _is_dense(x1):
         y = listener.product(x2, x1, ProductForm(1, _matmul, lambda dy, kernel: _matmul(dy, tf.transpose(kernel))))
@@ -56,7 +56,7 @@ def _heard_matmul(x1, x2):
     return _matmul(x1, x2)
 
 
-def _heard_einsum(subscripts, *operands, **options):
+def _reported_einsum(subscripts, *operands, **options):
     listener = _LISTENER.get()
     if (
         listener is not None
@@ -72,7 +72,7 @@ def _heard_einsum(subscripts, *operands, **options):
     return _einsum(subscripts, *operands, **options)
 
 
-def _heard_regularizer(variable):
+def _reported_regularizer(variable):
     function = _regularizer.fget(variable)
     listener = _LISTENER.get()
     return function if listener is None or function is None else listener.regularizer(variable, function)
@@ -87,10 +87,10 @@ def _is_dense(value):
 
 
 def _form_of(subscripts, rank):
-    """Gives the `ProductForm` of an equation such as "abc,cde->abde"; None where it is no product of two matrices.
+    """Returns the `ProductForm` of an equation such as "abc,cde->abde"; None where it is no product of two matrices.
 
-    It is one where x is (rows..., contracted...), the weight (contracted..., outputs...), and the product (rows...,
-    outputs...), in these orders.
+    It is such a product where x is (rows..., contracted...), the weight (contracted..., outputs...), and the product
+    (rows..., outputs...), in these orders.
     """
     equation = subscripts.replace(" ", "")
     if "..." in equation or equation.count("->") != 1 or equation.count(",") != 1:

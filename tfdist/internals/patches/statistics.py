@@ -1,13 +1,13 @@
-"""Keras' statistics over a batch, taken over the rows of all replicas instead of one replica's.
+"""Takes Keras' statistics of a batch over the rows of all replicas instead of one replica's.
 
-The one rule: **a scalar counts by its rows.** On each replica, Keras computes on its rows what one device would compute
-on them; the part of a replica in the whole is its rows / the global batch's rows. So the mean of a loss over its
-elements, a custom loss that returns a scalar, `add_loss` and weight regularization need nothing but that factor. What
-is not a mean over rows is divided by the factor here: sums, and means over weights or unmasked elements.
+The one rule: **a scalar is weighted by its rows.** On each replica, Keras computes on its rows what one device would
+compute on them; the share of a replica in the whole is its rows / the global batch's rows. So the mean of a loss over
+its elements, a custom loss that returns a scalar, `add_loss` and weight regularization need nothing but that factor.
+What is not a mean over rows is divided by the factor here: sums, and means over weights or unmasked elements.
 
-A replica without rows works on a row of another's, because TensorFlow's convolutions fail on none (oneDNN gives them
-the input's shape); the factor makes it count zero. Where shapes must be static, a share has rows behind its own that
-pad it: they are taken out of each mean over elements here, before the factor.
+A replica without rows works on a row of another replica, because TensorFlow's convolutions fail on no rows (oneDNN
+gives them the input's shape); its factor is zero. Where shapes must be static, a share may end with padding rows: they
+are excluded from each mean over elements here, before the factor.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ _clear_losses_of_keras = keras.layers.Layer._clear_losses
 
 
 def global_statistics():
-    """Replaces Keras' statistics while it is entered; without rows, each replacement is what it replaces."""
+    """Replaces Keras' statistics while the context is entered; without rows, each replacement acts as the original."""
     return swapped(
         (keras_losses, "reduce_values", reduce_values),
         (keras_losses, "apply_mask", apply_mask),
         (keras_losses, "scale_loss_for_distribution", scale_loss),
         (keras_losses, "unscale_loss_for_distribution", unscale_loss),
         (keras_nn, "_compute_moments_sync", moments),
-        *batchnorm.seams(),
+        *batchnorm.replacements(),
         (keras.metrics.Mean, "update_state", update_mean),
         (keras.layers.Layer, "add_loss", add_loss),
         (keras.layers.Layer, "_get_own_losses", own_losses),
@@ -55,9 +55,9 @@ def global_statistics():
 def add_loss(self, loss):
     """Stands in for `keras.layers.Layer.add_loss`: keeps each replica's losses apart.
 
-    Keras keeps them on the layer, which all replicas share. Replicas are traced in turns, and change places wherever
-    they meet: in the middle of the model where a BatchNormalization takes its statistics over all of them. The next
-    one then begins its call by clearing the losses of the one before.
+    Keras keeps them on the layer, which all replicas share. Replicas are traced in turns and switch at each collective,
+    such as that of a BatchNormalization in the middle of the model. The next replica then begins its call by clearing
+    the losses of the one before.
     """
     losses = added_losses()
     if losses is None:
@@ -71,13 +71,13 @@ def add_loss(self, loss):
 
 
 def own_losses(self):
-    """Stands in for `keras.layers.Layer._get_own_losses`, likewise."""
+    """Stands in for `keras.layers.Layer._get_own_losses`: returns this replica's losses."""
     losses = added_losses()
     return _own_losses_of_keras(self) if losses is None else list(losses.get(id(self), ()))
 
 
 def clear_losses(self):
-    """Stands in for `keras.layers.Layer._clear_losses`, likewise; Keras calls it for each layer below, too."""
+    """Stands in for `keras.layers.Layer._clear_losses`: clears this replica's losses, also those of nested layers."""
     losses = added_losses()
     if losses is None:
         _clear_losses_of_keras(self)
@@ -88,18 +88,18 @@ def clear_losses(self):
 
 
 def padding_left_out(metrics):
-    """Leaves the rows that only pad out of metrics, while it is entered, and refuses losses that cannot tell them.
+    """Excludes padding rows from metrics while the context is entered, and refuses losses that cannot exclude them.
 
     Args:
         metrics: the model's `keras.metrics.Metric`s.
     """
     flat = [item for metric in metrics for item in getattr(metric, "metrics", [metric])]
     kinds = dict.fromkeys(type(item) for item in flat)
-    seams = [(kind, "update_state", _weighed_by_rows(kind.update_state)) for kind in kinds]
-    return swapped(*seams, (keras.layers.Layer, "add_loss", _add_loss))
+    replacements = [(kind, "update_state", _weighted_by_rows(kind.update_state)) for kind in kinds]
+    return swapped(*replacements, (keras.layers.Layer, "add_loss", _add_loss))
 
 
-def _weighed_by_rows(update_state):
+def _weighted_by_rows(update_state):
     signature = inspect.signature(update_state)
 
     def update(self, *arguments, **options):
@@ -109,27 +109,27 @@ def _weighed_by_rows(update_state):
         if rows is None or not len(getattr(values, "shape", ())):
             return update_state(self, *arguments, **options)
         given = bound.arguments.get("sample_weight")
-        weights = _ones_beside(values, arguments, self.dtype) if given is None else tf.cast(given, self.dtype)
-        bound.arguments["sample_weight"] = weights * rows.counting(weights)
+        weights = _ones_for(values, arguments, self.dtype) if given is None else tf.cast(given, self.dtype)
+        bound.arguments["sample_weight"] = weights * rows.mask(weights)
         return update_state(*bound.args, **bound.kwargs)
 
     return update
 
 
-def _ones_beside(values, arguments, dtype):
-    """Gives a 1 for each row or, where Keras has a mask for one of the arguments, for each of its elements."""
+def _ones_for(values, arguments, dtype):
+    """Returns a 1 for each row or, where Keras has a mask for one of the arguments, for each of its elements."""
     masks = [mask for mask in map(keras_mask, arguments) if mask is not None]
     return tf.ones(tf.shape(masks[0] if masks else values)[: None if masks else 1], dtype)
 
 
 def _add_loss(self, loss):
-    """Stands in for `keras.layers.Layer.add_loss` where rows may pad: each loss is a scalar already."""
-    _that_count(loss, f"add_loss of layer {self.name!r}")
+    """Stands in for `keras.layers.Layer.add_loss` where a batch may have padding rows: refuses a scalar."""
+    _without_padding(loss, f"the loss that layer {self.name!r} adds")
     add_loss(self, loss)
 
 
 def activities_counted_by_rows(layers):
-    """Makes the activity regularizers of layers means over rows where they are sums, as before Keras 3.14 or so."""
+    """Makes the activity regularizers of layers means over rows where they are sums, as before about Keras 3.14."""
     if not _activity_losses_are_sums():
         return contextlib.nullcontext()
     layers = [layer for layer in layers if layer.activity_regularizer is not None]
@@ -154,12 +154,12 @@ def _over_share(regularizer):
 
 
 def scale_loss(value):
-    """Stands in for Keras' division by the number of replicas: parts are weighed by rows, later."""
+    """Stands in for Keras' division by the number of replicas: parts are weighted by their rows later."""
     return _scale_loss(value) if current_rows() is None else value
 
 
 def unscale_loss(value):
-    """Stands in for the undoing of `scale_loss`."""
+    """Stands in for Keras' function that undoes `scale_loss`."""
     return _unscale_loss(value) if current_rows() is None else value
 
 
@@ -169,7 +169,7 @@ def reduce_values(values, sample_weight=None, reduction="sum_over_batch_size"):
     if rows is None:
         return _reduce_values(values, sample_weight, reduction)
     if rows.padded:
-        values, sample_weight = (_that_count(part, "a loss") for part in (values, sample_weight))
+        values, sample_weight = (_without_padding(part, "a loss") for part in (values, sample_weight))
     if values.shape.rank == 0:
         return _reduce_values(values, sample_weight, reduction)
     total = tf.reduce_sum(values)
@@ -188,9 +188,9 @@ def apply_mask(sample_weight, mask, dtype, reduction):
     rows = current_rows()
     if rows is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
         return _apply_mask(sample_weight, mask, dtype, reduction)
-    # `reduce_values` will divide by this replica's elements, where the valid ones of all replicas are wanted.
+    # `reduce_values` will divide by this replica's elements, but the divisor must be the valid ones of all replicas.
     mask = tf.cast(mask, dtype)
-    valid = _global_sum(tf.reduce_sum(_that_count(mask, "a mask") if rows.padded else mask))
+    valid = _global_sum(tf.reduce_sum(_without_padding(mask, "a mask") if rows.padded else mask))
     elements = _elements(mask, dtype)
     scale = tf.math.divide_no_nan(elements, valid * rows.share(dtype))
     return _apply_mask(sample_weight, mask * scale, dtype, "sum")
@@ -204,26 +204,26 @@ def _elements(values, dtype):
     return tf.cast(size, dtype)
 
 
-def _that_count(values, what):
-    """Puts zeros where rows only pad; None stays None.
+def _without_padding(values, what):
+    """Returns values with zeros in padding rows; None stays None.
 
     Raises:
-        ValueError: there is not one value (or more) a row.
+        ValueError: the values are a scalar, so that there is not at least one value per row.
     """
     if values is None:
         return None
     values = tf.convert_to_tensor(values)
     if values.shape.rank == 0 and current_rows() is not None:
         raise UsageError(
-            f"static shapes: {what} gives a scalar, so the rows that pad a smaller batch cannot be left out of it. "
-            "Give one value a row, or batches that need no padding: a global batch that the replicas divide, and "
-            "drop_remainder=True."
+            f"static shapes: {what} is a scalar, so the rows that pad a smaller batch cannot be excluded from it. "
+            "Return one value per row, or use batches that need no padding: a global batch that the replicas divide, "
+            "and drop_remainder=True."
         )
-    return values if current_rows() is None else values * current_rows().counting(values)
+    return values if current_rows() is None else values * current_rows().mask(values)
 
 
 def update_mean(self, values, sample_weight=None):
-    """Stands in for `keras.metrics.Mean.update_state`: a scalar counts by its rows."""
+    """Stands in for `keras.metrics.Mean.update_state`: a scalar is weighted by its rows."""
     rows = current_rows()
     values = keras.ops.convert_to_tensor(values)
     if rows is None or sample_weight is not None or values.shape.rank != 0:
@@ -237,7 +237,7 @@ def moments(x, axes, keepdims):
     if rows is None:
         return _moments(x, axes, keepdims)
     present = rows.present(x.dtype)
-    own = _that_count(x, "BatchNormalization") if rows.padded else x
+    own = _without_padding(x, "BatchNormalization") if rows.padded else x
     sums = [value * present for value in batchnorm.sums_and_squares(own, axes)]
     count = _elements(x, x.dtype) / tf.cast(tf.size(sums[0]), x.dtype) * present
     total, squares, count = sum_over_replicas([*sums, count])

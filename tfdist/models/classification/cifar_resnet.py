@@ -99,7 +99,7 @@ def _block(conv, x, width, stride, name):
 
 
 def _shortcut(x, width, stride):
-    """Option A, without parameters: every second pixel, and zeros for the new channels."""
+    """Returns the shortcut of option A, without parameters: every second pixel, and zeros for the new channels."""
     if stride == 1:
         return x
     x = x[:, ::stride, ::stride, :]

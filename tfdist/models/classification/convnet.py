@@ -26,7 +26,7 @@ def cnn(
         input_shape: (H, W, C); the default network suits 8x8 digits as well as 28x28 ones.
         filters: Widths of the convolutions in order, at least one.
         dense: Width D of the ReLU layer before the softmax.
-        dropout: Rate of the dropout behind it, the same on any number of replicas.
+        dropout: Rate of the dropout after it, the same on any number of replicas.
         batch_norm: BatchNorm, in place of a bias, between each convolution and its ReLU.
         weight_decay: L2 penalty on the kernels, whose gradient is `weight_decay * kernel`.
 
@@ -79,7 +79,7 @@ def _check_image(input_shape, widths):
         raise UsageError("models: cnn: filters is (). Give at least one width, or build an mlp.")
     smallest = 1
     for _ in widths:
-        # Backwards: the pool halves, the unpadded 3x3 convolution takes one pixel off each side.
+        # Counted backwards: the pool halves, the unpadded 3x3 convolution removes one pixel on each side.
         smallest = 2 * smallest + 2
     cure = f"Give larger images, or fewer filters than the {len(widths)} in {widths}."
     return check_image("cnn", input_shape, smallest=smallest, cure=cure)

@@ -22,7 +22,7 @@ def mlp(
         classes: Number of classes, at least 2.
         input_shape: Shape of one row, of any rank.
         hidden: Widths D of the ReLU layers in order; none gives softmax regression.
-        dropout: Rate of the dropout behind each of them, the same on any number of replicas.
+        dropout: Rate of the dropout after each of them, the same on any number of replicas.
         weight_decay: L2 penalty on the kernels, whose gradient is `weight_decay * kernel`.
 
     Returns:

@@ -135,7 +135,7 @@ def _build(name, block, blocks, classes, input_shape, *, weight_decay):
 
 def _stem(conv, x):
     x = relu(conv(x, _WIDTHS[0], kernel=7, stride=2, name="stem"), "stem_relu")
-    # Zeros never win a maximum over what a ReLU gives, so they pad as minus infinity would.
+    # Zeros never exceed a ReLU's outputs, so padding with them acts as padding with minus infinity would.
     x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     return keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
 
@@ -157,7 +157,7 @@ def _bottleneck(conv, x, width, stride, name):
 
 
 def _join(conv, x, y, stride, name):
-    """Option B: the shortcut is a 1x1 convolution where the shape changes, else the identity."""
+    """Adds the shortcut of option B: a 1x1 convolution where the shape changes, else the identity."""
     width = y.shape[-1]
     if stride > 1 or x.shape[-1] != width:
         x = conv(x, width, kernel=1, stride=stride, name=f"{name}_shortcut")

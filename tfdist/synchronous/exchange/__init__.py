@@ -1,1 +1,1 @@
-"""Which way each gradient goes."""
+"""Chooses how each gradient is exchanged between the replicas."""

@@ -1,4 +1,4 @@
-"""How gradients cross the network, settled before the first step: sizes, and what was measured to be faster."""
+"""Chooses before the first step how gradients cross the network: by their sizes, and by what is measured as faster."""
 
 import math
 import statistics
@@ -19,20 +19,20 @@ from tfdist.strategy.choose import is_chief
 from tfdist.strategy.workers import make_broadcast
 from tfdist.synchronous.exchange.exchange import NOTHING, Choice
 
-# Smaller weights go along with others in one collective, and take next to no time.
+# Smaller weights share a collective with others and take almost no time.
 _LEAST_BYTES = 2**16
 _ROUNDS = 5
-# Enough for a slow network: no further round begins after that.
+# No round begins after that, because fewer rounds are enough on a slow network.
 _LIMIT_SECONDS = 3.0
 
 
 class Kind(NamedTuple):
-    """Weights of one size that are used alike.
+    """Weights of one shape that are used in equal products.
 
     Attributes:
         shape, dtype: of the weights.
-        uses: tuple of `factors.Use`: the products of each of them on one replica.
-        places: tuple of their places among the trainable variables.
+        uses: tuple of `factors.Use`: the products of each weight on one replica.
+        places: tuple of the weights' places among the trainable variables.
     """
 
     shape: tuple[int, ...]
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
 
 class ExchangeSeconds(NamedTuple):
-    """What was found about a `Kind`: seconds that its weights' gradients take together, and what is faster."""
+    """The seconds that the gradients of a `Kind` take together, by all-reduce and by factors."""
 
     reduce_seconds: float
     factor_seconds: float
@@ -54,12 +54,12 @@ class ExchangeSeconds(NamedTuple):
 
 
 def choose(model, exchange, feed, folder, survey):
-    """Chooses how the gradients of a run go; all workers call it together, and get the same.
+    """Chooses how the gradients of a run are exchanged; all workers call it together and get the same result.
 
-    Between workers, sizes that vary with the batch must be known before: the most that a step may have. "auto" measures
-    both ways on tensors of the weights' sizes; the chief's clock decides. What was found is kept in the run's folder,
-    for either way rounds in its own way, and a restart must not change weights. With deterministic kernels nothing is
-    measured, but estimated with fixed costs.
+    Between workers, the maximum of each size that varies with the batch must be known in advance. "auto" measures both
+    ways on tensors of the weights' sizes, and the chief's clock decides. The result is kept in the run's folder,
+    because the two ways round differently and a restart must not change weights. With deterministic kernels the seconds
+    are not measured but estimated from fixed costs.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -72,17 +72,20 @@ def choose(model, exchange, feed, folder, survey):
         A `Choice`.
     """
     if not exchange.between_workers:
-        return Choice(EVERY if exchange.listens else ())
+        return Choice(EVERY if exchange.may_use_factors else ())
     if models.has_own(model, "train_step") or model.run_eagerly:
         return NOTHING
     found = survey(feed.replica_spec or feed.spec, feed.form)
     sparse = tuple(sorted(found.sparse.items()))
     one_step = not all(rows for _, rows in sparse)
     if one_step and is_chief(model.distribute_strategy):
-        say("one step a call, for nobody knows before how many rows of its weights a batch looks up.")
+        say(
+            "Running 1 step per call: the number of embedding rows per batch is unknown. "
+            "Pass arrays or a tfdist source."
+        )
     known = () if one_step else sparse
     factors = _choose_factors(found.uses, model, exchange, folder)
-    # Where nothing is filled up, batches of another size are no reason to trace anew.
+    # If nothing is filled up, batches of another size must not make another choice, which would trace the step again.
     return Choice(factors, known, one_step, bool(factors or known) and feed.batches_are_alike)
 
 
@@ -90,13 +93,13 @@ def _choose_factors(uses, model, exchange, folder):
     known = {place: tuple(own) for place, own in uses.items() if all(use.rows for use in own)}
     if len(known) < len(uses) and is_chief(model.distribute_strategy):
         say(
-            f"exchange={exchange.options.exchange}: the factors of {len(uses) - len(known)} gradients are left alone "
-            "because their numbers of rows are not known before. Arrays and sources of tfdist.data say them."
+            f"exchange={exchange.options.exchange}: the factors of {len(uses) - len(known)} gradients are not used "
+            "because their numbers of rows are unknown. Pass arrays or a tfdist source."
         )
     by_factors = known
     if exchange.options.exchange == "auto":
         kinds = tuple(_candidates(list(model.trainable_variables), known, exchange))
-        # Another run's folder is to say it too.
+        # A run in another folder must have the choice in its own folder too.
         key = kinds, folder and folder.path
         if key not in exchange.chosen:
             exchange.chosen[key] = _settle(kinds, model, exchange, folder)
@@ -105,7 +108,7 @@ def _choose_factors(uses, model, exchange, folder):
 
 
 def _candidates(variables, uses, exchange):
-    """Yields the kinds of those weights whose factors have fewer bytes, the largest weights first."""
+    """Yields the kinds of the weights whose factors have fewer bytes, the largest weights first."""
     alike = {}
     for place, own in uses.items():
         variable = variables[place]
@@ -123,7 +126,7 @@ def _size(shape, dtype, wire):
 
 
 def _settle(kinds, model, exchange, folder):
-    """Gives the kinds that go by their factors: as the folder says, else as is found now and written there."""
+    """Returns the kinds whose factors are exchanged, as read from the folder, or as found now and written there."""
     strategy = model.distribute_strategy
     about = _about(kinds, strategy, exchange)
     broadcast = make_broadcast(strategy)
@@ -131,7 +134,7 @@ def _settle(kinds, model, exchange, folder):
     is_kept, *flags = broadcast([kept is not None, *(kept or [False] * len(kinds))])
     if is_kept:
         if is_chief(strategy):
-            say(f"exchange=auto: as {folder.exchange} says.")
+            say(f"exchange=auto: the choice is read from {folder.exchange}.")
         return [kind for kind, flag in zip(kinds, flags, strict=True) if flag]
     find, how = (_estimate, "estimated") if runtime.is_deterministic() else (_measure, "measured")
     verdicts = [find(strategy, kind, model.trainable_variables, exchange.wire) for kind in kinds]
@@ -145,7 +148,7 @@ def _settle(kinds, model, exchange, folder):
 
 
 def _about(kinds, strategy, exchange):
-    """Describes in JSON types what was to be chosen."""
+    """Describes in JSON types what the choice depends on."""
     return {
         "replicas": strategy.num_replicas_in_sync,
         "compression": exchange.options.compression,
@@ -161,19 +164,19 @@ def _about(kinds, strategy, exchange):
 
 
 def _read(folder, about):
-    """Gives for each kind whether the folder says that it goes by its factors; None where it says nothing of these."""
+    """Returns for each kind whether its factors are exchanged; None if the folder has no choice for these kinds."""
     if folder is None or not folder.exchange.is_file():
         return None
     try:
-        said = rundir.read_json(folder.exchange)
-        # What was cut short fails here, on the chief, and not in the broadcast.
-        lines = zip(about["weights"], said["found"], strict=True)
-        kept = [bool(line["by_factors"]) for _, line in lines] if said["about"] == about else None
+        read = rundir.read_json(folder.exchange)
+        # A truncated file fails here, on the chief, and not in the broadcast.
+        lines = zip(about["weights"], read["found"], strict=True)
+        kept = [bool(line["by_factors"]) for _, line in lines] if read["about"] == about else None
     except (OSError, ValueError, LookupError, TypeError) as error:
-        warn(f"{folder.exchange} cannot be read ({error}): how gradients go is chosen anew, which may change rounding.")
+        warn(f"{folder.exchange} cannot be read ({error}): the exchange is chosen again, which may change rounding.")
         return None
     if kept is None:
-        say(f"exchange=auto: {folder.exchange} is of other workers, batches or weights; it is chosen anew.")
+        say(f"exchange=auto: {folder.exchange} is of other workers, batches or weights, so the choice is made again.")
     return kept
 
 
@@ -197,7 +200,7 @@ def _line(kind, verdict, replicas, wire):
 
 
 def _estimate(strategy, kind, variables, wire):
-    """Gives the `ExchangeSeconds` of the cost model with fixed costs."""
+    """Returns the `ExchangeSeconds` of the cost model with fixed costs."""
     del variables
     replicas, count = strategy.num_replicas_in_sync, len(kind.places)
     reduce = cost.reduce_seconds(_size(kind.shape, kind.dtype, wire), replicas, cost.USUAL)
@@ -216,7 +219,7 @@ def _measure(strategy, kind, variables, wire):
         pairs = iter(factors)
         own = [Factors(tuple(next(pairs) for _ in kind.uses), (), None) for _ in weights]
         gradients = own if by_factors else [_multiplied(gradient, kind) for gradient in own]
-        # One number of each sum: enough that all of it is computed.
+        # One element of each sum is enough to make TensorFlow compute all of it.
         return tf.add_n([tf.reshape(total, [-1])[0] for total in reduce_gradients(gradients, weights, wire)])
 
     def run(by_factors, factors):
@@ -231,7 +234,7 @@ def _measure(strategy, kind, variables, wire):
             begin = time.perf_counter()
             float(timed(by_factors, factors))
             samples.append(time.perf_counter() - begin)
-        # All workers stop together; the first round traced, and does not count.
+        # All workers must stop together. The first round includes tracing and is not counted.
         (spent,) = make_broadcast(strategy)([sum(map(sum, seconds.values()))])
         if spent > _LIMIT_SECONDS and len(samples) > 1:
             break

@@ -1,7 +1,7 @@
-"""Calls of a compiled program: many steps of a model in one loop, or one step after the other.
+"""Runs calls of a compiled program: many steps of a model in one loop, or one step after the other.
 
-Both take (`delivery.Reading`, steps) and give (logs, steps done, a `meter.Measured`): fewer steps than asked for where
-the data end. What is not measured is zero.
+Both take (`delivery.Reading`, steps) and return (logs, steps done, a `meter.Measured`). They do fewer steps than asked
+for if the data end. What is not measured is zero.
 """
 
 import time
@@ -19,12 +19,12 @@ _STEPS = tf.TensorSpec([], tf.int64)
 
 
 class Traced:
-    """A function, traced for each kind of data; a call finds its trace at once, without comparing its arguments.
+    """A function that is traced for each kind of data; a call finds its trace without comparing its arguments.
 
     Args:
         make: a function `delivery.Taker` → the function to trace.
-        specs: a function `delivery.Reading` → the specs of its arguments, of which None is not known before.
-        eager: whether it stays as it is.
+        specs: a function `delivery.Reading` → the specs of its arguments, None for one that is unknown in advance.
+        eager: whether the function runs eagerly, untraced.
     """
 
     def __init__(self, make, specs, *, eager=False):
@@ -32,11 +32,11 @@ class Traced:
         self._specs = specs
         self._eager = eager
         self._functions = {}
-        # Weak, or else the data would live as long as the model.
+        # A weak reference, because otherwise the data would live as long as the model.
         self._last = lambda: None, None
 
     def of(self, reading):
-        """Gives what to call for a `Reading`."""
+        """Returns the function to call for a `Reading`."""
         last, function = self._last
         if last() is not reading:
             function = self._function(reading)
@@ -55,19 +55,19 @@ class Traced:
 
     @property
     def traces(self):
-        """How often it was traced."""
+        """The number of times that the function was traced."""
         return 0 if self._eager else sum(each.experimental_get_tracing_count() for each in self._functions.values())
 
 
 class ManySteps:
-    """Many steps in one compiled loop, with no work of Python's between them.
+    """Many steps in one compiled loop, without Python work between them.
 
     Args:
         step: a `Step`.
-        run: of its methods the one to run, (share, form, clock) → (None, `meter.Work`).
+        run: the step's method to run, (share, form, clock) → (None, `meter.Work`).
         form: the `Form` of the shares.
-        clock: a `meter.Clock`, or what stands for it.
-        before: None, or a function (steps done in the call) that each step runs on this worker, for rehearsals.
+        clock: a `meter.Clock` or its stand-in.
+        before: None, or a function (steps done in the call) that each step runs on this worker, for fault injection.
     """
 
     def __init__(self, step, run, form, clock, before=None):
@@ -93,7 +93,7 @@ class ManySteps:
 
         def one_step(batches, done, last, sums):
             asked = clock.now()
-            is_there, make_share = taker.next(strategy, batches, done)
+            has_batch, make_share = taker.next(strategy, batches, done)
 
             def run():
                 share = make_share()
@@ -103,8 +103,8 @@ class ManySteps:
                 _, work = self._run(share, self._form, clock)
                 return done + 1, last, clock.add(sums, asked, arrived, work)
 
-            # Where there is nothing, this step was the last.
-            return run() if is_there is None else tf.cond(is_there, run, lambda: (done, done, sums))
+            # Without a batch `last` becomes `done`, which ends the loop.
+            return run() if has_batch is None else tf.cond(has_batch, run, lambda: (done, done, sums))
 
         def many_steps(batches, steps):
             done, _, sums = tf.while_loop(
@@ -119,13 +119,13 @@ class ManySteps:
 
 
 class SingleSteps:
-    """One step after the other, each compiled unless the model runs eagerly: for steps of the user's own.
+    """One step after the other, each compiled unless the model runs eagerly: for the user's own step methods.
 
-    These give logs of a form that nobody knows before, so they stay outside loop and branch.
+    The form of their logs is unknown in advance, so they cannot run inside a compiled loop or branch.
 
     Args:
         step, form, clock, before: as in `ManySteps`.
-        run: likewise, but it gives (logs, `meter.Work`), or None for the logs.
+        run: as in `ManySteps`, but it may return logs in place of None.
         eager: whether the model runs eagerly.
     """
 
@@ -170,7 +170,7 @@ class SingleSteps:
 
 
 def _logs_of_call(last, metrics):
-    """Gives the metrics, or the logs of a user's own last step where it returned others than these, as in Keras."""
+    """Returns the metrics or, if the last step's logs have other names, those logs, as Keras does."""
     if last is None or set(last[0]) == set(metrics):
         return metrics
     logs, differ = last
@@ -178,7 +178,7 @@ def _logs_of_call(last, metrics):
 
 
 class Predictions:
-    """Outputs for the next batches, one after the other.
+    """A program for the outputs of the next batches, one batch after the other.
 
     Args:
         step: a `Step`.
@@ -194,7 +194,7 @@ class Predictions:
         self.traced = Traced(self._make, lambda reading: (reading.element_spec,), eager=eager)
 
     def __call__(self, reading, steps):
-        """Gives a list of what `Step.predict` gives of each batch, as many as there are."""
+        """Returns the results of `Step.predict` for the next batches, as many as there are."""
         function = self.traced.of(reading)
         return [function(element) for element in delivery.elements(self._step.strategy, reading, steps)]
 

@@ -1,4 +1,4 @@
-"""What is refused of a step's outputs, while it is traced."""
+"""Refuses unusable outputs of a step while it is traced."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ from tfdist.process.errors import UsageError
 
 
 def check_outputs(outputs):
-    """Refuses outputs of `predict_step` whose rows nobody can tell apart.
+    """Refuses outputs of `predict_step` that do not have one entry per row.
 
     Raises:
         ValueError: an output is a scalar or a sparse tensor.
@@ -14,6 +14,6 @@ def check_outputs(outputs):
     for part in tf.nest.flatten(outputs):
         if isinstance(part, tf.SparseTensor) or part.shape.rank == 0:
             raise UsageError(
-                f"tfdist.predict: predict_step gave {part}. Give one output for each row of the data: a dense or "
+                f"tfdist.predict: predict_step returned {part}. Return one output for each row of the data: a dense or "
                 "ragged tensor (B, ...)."
             )

@@ -1,4 +1,4 @@
-"""Moving statistics of BatchNormalization layers that are not synchronised: each replica's own within a call."""
+"""Averages the moving statistics of BatchNormalization layers that are not synchronized, once per call."""
 
 import tensorflow as tf
 
@@ -7,7 +7,7 @@ from tfdist.internals.access.collectives import sum_over_replicas
 
 
 class LocalStatistics:
-    """Averages over the replicas, by the rows they have seen, what each has kept to itself.
+    """Averages each replica's own statistics over the replicas, weighted by the rows that each has seen.
 
     Without that, replicas would save and predict differently.
 
@@ -31,12 +31,12 @@ class LocalStatistics:
                 )
 
     def count(self, rows):
-        """Counts a replica's rows of a step; in replica context."""
+        """Counts a replica's rows of a step; called in replica context."""
         if self.variables:
             self._seen.assign_add(tf.cast(rows.mine, "float64"))
 
     def average(self):
-        """Averages at the end of a call; in cross-replica context."""
+        """Averages at the end of a call; called in cross-replica context."""
         if self.variables:
             self._strategy.run(self._replica_average)
 

@@ -1,4 +1,4 @@
-"""Where a worker's time goes within a call, and how many bytes it gives to the reduction: measured inside the step."""
+"""Measures inside the step where a worker's time goes, and how many bytes it gives to the reduction."""
 
 import math
 from typing import NamedTuple
@@ -13,11 +13,11 @@ UNKNOWN = math.nan
 
 
 class Work(NamedTuple):
-    """What a step tells of itself.
+    """The measurements of one step.
 
     Attributes:
-        ready: the time at which this worker's gradients were there, before their reduction: a float64 scalar or NaN.
-        bytes_reduced: how many bytes each replica gave to the reduction: a number or a float64 scalar.
+        ready: the time at which this worker's gradients were ready, before their reduction: a float64 scalar or NaN.
+        bytes_reduced: the bytes that each replica gave to the reduction: a number or a float64 scalar.
     """
 
     ready: object
@@ -25,7 +25,7 @@ class Work(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a call measured on this worker; NaN stands for what could not be.
+    """The measurements of one call on this worker; NaN stands for what could not be measured.
 
     Attributes:
         sums: float64 (3,), sums over the steps of the call: seconds of waiting for input; seconds from there until this
@@ -38,21 +38,21 @@ class Measured(NamedTuple):
 
 
 class Clock:
-    """Reads the time inside the step. On the smallest of models, that takes some hundredths of the step."""
+    """Reads the time inside the step, which takes a few percent of the step for the smallest models."""
 
     def now(self, after=()):
-        """Gives the time in seconds, float64, once (nested, per-replica) values are there."""
-        # A batch may lack something, such as its weights.
-        there = [part for part in tf.nest.flatten(after, expand_composites=True) if part is not None]
-        # Under tf.function nothing but a dependency orders the clock, which is no resource.
-        with tf.control_dependencies(there), tf.device("CPU:0"):
+        """Returns the time in seconds, float64, once (nested, per-replica) values are computed."""
+        # A batch may lack a part, such as its weights.
+        parts = [part for part in tf.nest.flatten(after, expand_composites=True) if part is not None]
+        # The clock is no resource, so under tf.function only a control dependency orders it.
+        with tf.control_dependencies(parts), tf.device("CPU:0"):
             return tf.timestamp()
 
     def ready(self, gradients):
-        """Gives the time at which the gradients of this worker's replicas are there; NaN on GPUs.
+        """Returns the time at which the gradients of this worker's replicas are ready; NaN on GPUs.
 
-        Nothing waits for the clock, so it delays no reduction. The host of a GPU hands work on and runs ahead: it does
-        not know when gradients are there, and what it would say is no measure of anything.
+        Nothing waits for the clock, so it delays no reduction. The host runs ahead of a GPU and does not know when
+        gradients are ready, so its time would mean nothing.
 
         Args:
             gradients: list of per-replica values or None.
@@ -61,53 +61,53 @@ class Clock:
         return UNKNOWN if not parts or any("GPU" in part.device for part in parts) else self.now(parts)
 
     def add(self, sums, asked, arrived, work):
-        """Gives `Measured.sums` with a step more."""
+        """Returns `Measured.sums` with one more step."""
         seconds = [arrived - asked, work.ready - arrived, work.bytes_reduced]
         return sums + tf.stack([tf.convert_to_tensor(value, tf.float64) for value in seconds])
 
     def total(self, sums, more):
-        """Adds what a step measured; it is not read, for a device may still be at work on it."""
+        """Adds a step's measurements without reading them, because a device may still be computing them."""
         return sums + more
 
 
 class StoppedClock(Clock):
-    """Stands in for a `Clock` with deterministic kernels, where TensorFlow reads no time; it adds bytes up."""
+    """A `Clock` for deterministic kernels, with which TensorFlow reads no time: it only adds up bytes."""
 
     def now(self, after=()):
-        """Gives no time."""
+        """Returns no time."""
         return UNKNOWN
 
 
 class NoClock:
-    """Stands in for a `Clock` where nobody listens: it leaves nothing in the step."""
+    """A stand-in for `Clock` if no callback uses the measurements: it adds nothing to the step."""
 
     def now(self, after=()):
-        """Gives no time."""
+        """Returns no time."""
         return UNKNOWN
 
     def ready(self, gradients):
-        """Gives no time."""
+        """Returns no time."""
         return UNKNOWN
 
     def add(self, sums, asked, arrived, work):
-        """Gives the sums as they are."""
+        """Returns the sums as they are."""
         return sums
 
     def total(self, sums, more):
-        """Gives the sums as they are."""
+        """Returns the sums as they are."""
         return sums
 
 
 class Traffic:
-    """What each replica gives to the reduction of a step.
+    """The bytes that each replica gives to the reduction of a step.
 
     Args:
-        replicas: how many there are; one alone reduces nothing.
-        wire: None, or the floating type in which wider ones cross the replicas.
+        replicas: the number of replicas; a single one reduces nothing.
+        wire: None, or the floating type to which wider ones are rounded for the exchange.
 
     Attributes:
         sparse: the variables whose gradients are `tf.IndexedSlices`, by path, once the step is traced.
-        known: what `ways` gave of it; None where that depends on the rows.
+        known: the result of `summed_and_gathered`; None if that depends on the rows.
     """
 
     def __init__(self, replicas, wire=None):
@@ -118,12 +118,12 @@ class Traffic:
         self.known = None
 
     def of(self, gradients, variables, optimizer):
-        """Gives the bytes of a step: a float, or a float64 scalar where it depends on the rows.
+        """Returns the bytes of a step: a float, or a float64 scalar if they depend on the rows.
 
         Args:
             gradients: one replica's tensors, `tf.IndexedSlices` or None.
             variables: the trainable variables, in the same order.
-            optimizer: the Keras optimizer: one that accumulates gradients reduces every so many steps, and dense ones.
+            optimizer: the Keras optimizer; one that accumulates gradients reduces only dense ones, every few steps.
         """
         if self._replicas == 1:
             return 0.0
@@ -133,18 +133,18 @@ class Traffic:
             return sum(math.prod(variable.shape) * self._itemsize(gradient) for gradient, variable in pairs) / steps
         sparse = [variable.path for gradient, variable in pairs if isinstance(gradient, tf.IndexedSlices)]
         self.sparse = tuple(dict.fromkeys([*self.sparse, *sparse]))
-        ways = self.ways([gradient for gradient, _ in pairs])
-        self.known = None if any(map(tf.is_tensor, ways)) else ways
-        return sum(ways)
+        both = self.summed_and_gathered([gradient for gradient, _ in pairs])
+        self.known = None if any(map(tf.is_tensor, both)) else both
+        return sum(both)
 
-    def ways(self, gradients):
-        """Gives the bytes of a step by the way they go: numbers, or float64 scalars where they depend on the rows.
+    def summed_and_gathered(self, gradients):
+        """Returns the bytes of a step by their collective: numbers, or float64 scalars if they depend on the rows.
 
         Args:
             gradients: as for `of`.
 
         Returns:
-            (bytes that are summed over the replicas, bytes that every replica gets as they are).
+            (bytes that are summed over the replicas, bytes that are gathered on every replica).
         """
         return self._bytes(map(summed_of, gradients)), self._bytes(map(gathered_of, gradients))
 
@@ -155,14 +155,14 @@ class Traffic:
         return narrowed_type(tensor.dtype, self._wire).size
 
     def note(self, gradients, variables, optimizer):
-        """Notes what a `train_step` of the user's own gives to an optimizer; each replica notes the same."""
+        """Records the gradients that a user's own `train_step` gives to an optimizer; each replica records the same."""
         total = self.of(gradients, variables, optimizer)
-        # A tensor of a graph that may be another's cannot be kept.
+        # A tensor cannot be kept, because it may belong to another graph.
         self._noted[tuple(variable.path for variable in variables)] = UNKNOWN if tf.is_tensor(total) else total
 
     @property
     def noted(self):
-        """The bytes of all that was noted, a number."""
+        """The bytes of all recorded gradients, a number."""
         return sum(self._noted.values(), 0.0)
 
 

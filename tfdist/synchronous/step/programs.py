@@ -1,4 +1,4 @@
-"""The step as compiled programs, traced once for a model."""
+"""Keeps the compiled programs of a model's step, each traced once."""
 
 import dataclasses
 import functools
@@ -20,9 +20,9 @@ class Programs:
     """A model's programs: for each `Form` of shares functions of (`delivery.Reading`, steps), as in `calls`.
 
     Attributes:
-        step: the `Step` that training was asked for last; before, one for evaluation.
-        version: what they were traced for.
-        options, choice: the `StepOptions` and the `exchange.Choice` of it.
+        step: the `Step` of the last `step_for`; before that, the one for evaluation.
+        version: the state of the model that the programs were traced for.
+        options, choice: the `StepOptions` and the `exchange.Choice` of `step`.
     """
 
     def __init__(self, model, strategy):
@@ -37,7 +37,7 @@ class Programs:
 
     @classmethod
     def of(cls, model):
-        """Gives the model's programs: those of an earlier call, unless what they were made for has changed."""
+        """Returns the model's programs: those of an earlier call, unless its version has changed."""
         programs = getattr(model, _ATTRIBUTE, None)
         if programs is None or programs.version != _version(model):
             programs = cls(model, model.distribute_strategy)
@@ -45,7 +45,7 @@ class Programs:
         return programs
 
     def step_for(self, options):
-        """Gives the `Step` that trains as options want it, and whether it is a new one.
+        """Returns the `Step` that trains with these options, and whether it is new.
 
         Args:
             options: `StepOptions` whose `jit_compile` is resolved.
@@ -58,14 +58,14 @@ class Programs:
         return self.step, is_new
 
     def train(self, form, choice=exchange.NOTHING, *, measured=False, in_call=None):
-        """Gives the program that trains on the next batches, with the step of the last `step_for`.
+        """Returns the program that trains on the next batches, with the step of the last `step_for`.
 
         Args:
             form: the `Form` of their shares.
             choice: an `exchange.Choice`.
-            measured: whether it measures itself as it does.
-            in_call: None, or a function (steps done in the call) that each step runs on this worker, for rehearsals.
-                Such a program is not kept: the next run has its own function or none.
+            measured: whether the program measures its time and bytes.
+            in_call: None, or a function (steps done in the call) that each step runs on this worker, for fault
+                injection. Such a program is not kept, because the next run has its own function or none.
         """
         self.choice = choice
         make = functools.partial(self._train, form, choice, measured, in_call)
@@ -80,7 +80,7 @@ class Programs:
         return XlaCalls(step, run, form, program) if whole else program
 
     def test(self, form):
-        """Gives the program that evaluates on the next batches."""
+        """Returns the program that evaluates on the next batches."""
         return self._kept(("test", form), functools.partial(self._test, form))
 
     def _test(self, form):
@@ -93,7 +93,7 @@ class Programs:
         return ManySteps(step, run, form, clock, before)
 
     def predict(self, form, *, own_rows):
-        """Gives a function (reading, steps) → list of what `Step.predict` gives of each batch, as many as there are."""
+        """Returns a function (reading, steps) → list of the results of `Step.predict`, as many as there are batches."""
         options = {"own_rows": own_rows, "eager": self._model.run_eagerly}
         make = functools.partial(Predictions, self._evaluation, form, **options)
         return self._kept(("predict", form, own_rows), make)
@@ -104,13 +104,13 @@ class Programs:
         return self._programs[key]
 
     def announce_retracing(self, program):
-        """Says once that a program was traced again: somebody may wonder where the time went."""
+        """Logs once that a program was traced again, which explains the lost time."""
         if self._announced or program.traced.traces < 2:
             return
         self._announced = True
         say(
-            "the batches have another shape or type than before, so the step was traced again, which takes time. Where "
-            "this happens often, give batches of one form. It is said once."
+            "the step was traced again, which takes time: the batches have another shape or type than before. If this "
+            "happens often, pass batches of one form. This line is logged once."
         )
 
 

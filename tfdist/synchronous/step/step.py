@@ -1,8 +1,8 @@
-"""The exact step: what the replicas compute, and how their parts become one update.
+"""Computes the exact step: what the replicas compute, and how their parts become one update.
 
 Each function named `replica_*` runs in replica context, on one replica's rows; `Step`'s methods run in cross-replica
-context, where branches and collectives may meet. The one rule of scaling: on its rows a replica computes what one
-device would compute on them, and the result counts by the rows.
+context, where branches may contain collectives. There is one rule of scaling: on its rows a replica computes what one
+device would compute on them, and the result is weighted by the rows.
 """
 
 import contextlib
@@ -30,8 +30,8 @@ from tfdist.synchronous.step.local_statistics import LocalStatistics
 class Step:
     """One step of training, evaluation or prediction of a model over all replicas.
 
-    The `share` of its methods is a per-replica `Share`: a batch, and which of its rows count;
-    `form` is the `Form` that all shares of the source have, `clock` a `meter.Clock` or none.
+    The `share` of its methods is a per-replica `Share`: a batch, and which of its rows count; `form` is the `Form` that
+    all shares of the source have; `clock` is a `meter.Clock` or its stand-in.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -60,7 +60,7 @@ class Step:
             choice: a `Choice`.
 
         Returns:
-            (logs, work): what `replica_own_step` gives, for a `train_step` of the user's own, else None; a
+            (logs, work): the result of `replica_own_step` for a user's own `train_step`, otherwise None; and a
             `meter.Work`.
         """
         if models.has_own(self._model, "train_step"):
@@ -84,7 +84,7 @@ class Step:
             share, form, choice: as above.
 
         Returns:
-            A list, one a trainable variable: per-replica tensors, `tf.IndexedSlices`, `Factors`, or None.
+            A list with an entry per trainable variable: per-replica tensors, `tf.IndexedSlices`, `Factors`, or None.
         """
         variables = list(self._model.trainable_variables)
         with keras_for_gradients(self._model, self.exchange, form):
@@ -97,11 +97,11 @@ class Step:
         apply = functools.partial(_apply_by_rows, self.traffic, self.exchange.wire)
         with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
             logs = self._run(replica_own_step, self._model.train_step, share, form, self._local)
-        # Nobody sees from outside when its gradients are ready.
+        # It cannot be seen from outside when its gradients are ready.
         return logs, meter.Work(meter.UNKNOWN, self.traffic.noted)
 
     def test(self, share, form, clock):
-        """Adds a global batch to the loss and the metrics; returns as `train` does."""
+        """Adds a global batch to the loss and the metrics; returns (logs, work) as `train` does."""
         idle = meter.Work(meter.UNKNOWN, 0.0)
         with _keras_over_all_replicas(self._model, form):
             if models.has_own(self._model, "test_step"):
@@ -109,11 +109,11 @@ class Step:
             return self._run(replica_test, share, form), idle
 
     def predict(self, share, form, *, own_rows):
-        """Gives the outputs for a global batch, in the order of its rows.
+        """Returns the outputs for a global batch, in the order of its rows.
 
         Returns:
-            (outputs, places, rows): on every worker those of all rows or, with `own_rows`, of the rows of this worker's
-            replicas; int64 (B,), the places of these rows in the global batch; how many rows that has.
+            (outputs, places, rows): the outputs of all rows on every worker or, with `own_rows`, of the rows of this
+            worker's replicas; int64 (B,), the places of these rows in the global batch; the rows of the global batch.
         """
         outputs = self.strategy.run(replica_predict, args=(self._model, share, form))
         local = self.strategy.experimental_local_results
@@ -138,24 +138,24 @@ class Step:
         return self.strategy.gather(part, axis=0)
 
     def end_call(self):
-        """Brings together, at the end of a call, what replicas have kept to themselves."""
+        """Averages the replicas' own statistics at the end of a call."""
         self._local.average()
 
     def logs(self):
-        """Gives the metrics over all replicas: a dict of scalars, the same on every worker."""
+        """Returns the metrics over all replicas: a dict of scalars, the same on every worker."""
         return self._run(replica_logs)
 
     def _run(self, function, *arguments):
-        """Runs a function that gives the same on every replica; gives it once."""
+        """Runs a function whose result is the same on every replica; returns the result once."""
         results = self.strategy.run(function, args=(self._model, *arguments))
         return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], results)
 
 
 @contextlib.contextmanager
 def keras_for_gradients(model, exchange, form):
-    """Lets Keras compute over all replicas, and where factors may be exchanged, be listened to."""
-    audible = products.audible() if exchange.listens else contextlib.nullcontext()
-    with _keras_over_all_replicas(model, form), audible:
+    """Makes Keras compute over all replicas and, if factors may be exchanged, report its products to a `Listener`."""
+    reporting = products.audible() if exchange.may_use_factors else contextlib.nullcontext()
+    with _keras_over_all_replicas(model, form), reporting:
         yield
 
 
@@ -168,7 +168,7 @@ def _keras_over_all_replicas(model, form):
 
 
 def replica_gradients(model, compute, share, form, local):
-    """Gives this replica's part of the gradient of the global loss: a tensor, `Factors` or None a variable."""
+    """Returns this replica's part of the gradient of the global loss: a tensor, `Factors` or None per variable."""
     rows = _rows_of(share, form)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
     with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
@@ -178,7 +178,7 @@ def replica_gradients(model, compute, share, form, local):
 
 
 def _compiled_by_xla(function):
-    """Compiles a function, anew on each replica: it captures that replica's variables."""
+    """Returns a function compiled by XLA, separately on each replica because it captures that replica's variables."""
 
     def traced(*arguments):
         with compiled_by_xla():
@@ -191,7 +191,7 @@ def _compiled_by_xla(function):
 
 
 def _differentiate(model, variables, exchange, choice, x, y, sample_weight):
-    # Made here: factors are kept in the function in which they are computed.
+    # Made here, because factors belong to the traced function that computes them.
     listener = exchange.listener(variables, choice)
     listening = listener.listening() if listener else contextlib.nullcontext()
     with tf.GradientTape() as tape, listening:
@@ -203,7 +203,7 @@ def _differentiate(model, variables, exchange, choice, x, y, sample_weight):
 
 
 def loss_of(model, x, y, sample_weight):
-    """Gives (the loss of a replica's rows, the model's outputs)."""
+    """Returns (the loss of a replica's rows, the model's outputs)."""
     y_pred = models.call(model, x, training=True)
     return models.compute_loss(model, x, y, y_pred, sample_weight, training=True), y_pred
 
@@ -224,11 +224,11 @@ def _update_metrics(model, loss, x, y, y_pred, sample_weight):
 
 
 def replica_own_step(model, step, share, form, local=None):
-    """Runs a `train_step` or `test_step` of the user's own as it is.
+    """Runs a user's own `train_step` or `test_step` as it is.
 
     Returns:
-        Its logs over all replicas, where a scalar counts by its rows; and for each whether it is no metric's result: a
-        metric is brought together from its variables instead, exactly.
+        Its logs over all replicas, each scalar weighted by its rows; and for each whether it differs from the metric's
+        result: a metric is computed exactly, from its variables, instead.
     """
     rows = _rows_of(share, form)
     with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
@@ -242,7 +242,7 @@ def replica_own_step(model, step, share, form, local=None):
 
 
 def _flat(logs):
-    """Gives (name, value) of logs, also of those in a dict among them, as Keras' `compile_metrics` is."""
+    """Yields (name, value) of logs, also of those in a nested dict such as Keras' `compile_metrics`."""
     for name, value in logs.items():
         if isinstance(value, dict):
             yield from _flat(value)
@@ -256,7 +256,7 @@ def _as_float(value):
 
 
 def _apply_by_rows(traffic, wire, optimizer, gradients, variables):
-    """Stands in for `optimizer.apply` in a `train_step` of the user's own: gradients count by this replica's rows."""
+    """Replaces `optimizer.apply` in a user's own `train_step`: gradients are weighted by this replica's rows."""
     rows = current_rows()
 
     def weigh(gradient):
@@ -270,19 +270,19 @@ def _apply_by_rows(traffic, wire, optimizer, gradients, variables):
 
 
 def replica_predict(model, share, form):
-    """Gives the outputs for this replica's rows and, where shapes are static, for those that pad them."""
+    """Returns the outputs for this replica's rows and, if shapes are static, for its padding rows."""
     outputs = model.predict_step(share.batch)
     checks.check_outputs(outputs)
     return outputs if form.padded else rows_that_count(share._replace(batch=outputs))
 
 
 def _own_rows(parts, counts):
-    """Puts the first rows of each part, as many as count, one after the other."""
+    """Concatenates the first rows of each part, as many as its count."""
     return tf.concat([slice_rows(part, 0, count) for part, count in zip(parts, counts, strict=True)], axis=0)
 
 
 def _without_padding(rows, replicas, whole):
-    """Takes, out of what the replicas gave one after the other, the rows that only padded their shares."""
+    """Removes the padding rows from the replicas' concatenated outputs."""
     size = tf.shape(whole, out_type=tf.int64)[0] // replicas
     bounds = [order.replica_bounds(rows, replicas, replica) for replica in range(replicas)]
     kept = [replica * size + tf.range(high - low) for replica, (low, high) in enumerate(bounds)]
@@ -290,9 +290,9 @@ def _without_padding(rows, replicas, whole):
 
 
 def replica_logs(model):
-    """Gives the model's metrics over all replicas, from one packed all-reduce of their variables.
+    """Returns the model's metrics over all replicas, from one packed all-reduce of their variables.
 
-    Reading such a variable would be a collective too, one a variable, and would hang where the chief alone does it.
+    Reading such a variable would be a collective too, one per variable, and would hang if only the chief read it.
     """
     variables = models.metric_variables(model)
     totals = sum_over_replicas([tf.convert_to_tensor(variable.value) for variable in variables])
@@ -306,7 +306,7 @@ def _rows_of(share, form):
 
 @contextlib.contextmanager
 def _skip_borrowed_rows(model, rows, form, local=None):
-    """Puts metrics and local statistics back to what they were where this replica had no rows of its own."""
+    """Restores metrics and local statistics after the block if this replica had no rows of its own."""
     variables = [*models.metric_variables(model), *(local.variables if local else [])] if form.may_be_empty else []
     before = [tf.convert_to_tensor(variable.value) for variable in variables]
     yield

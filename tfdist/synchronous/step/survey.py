@@ -1,4 +1,4 @@
-"""What a replica's step would exchange, known before the first step."""
+"""Finds before the first step what a replica's step would exchange."""
 
 import contextlib
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from tfdist.synchronous.step.step import keras_for_gradients, loss_of
 
 
 class Survey(NamedTuple):
-    """Sizes of what varies with the batch.
+    """The sizes that vary with the batch.
 
     Attributes:
         uses: dict: place of a trainable variable → list of its `factors.Use`s.
-        sparse: dict: place of one whose gradient is sparse → the rows of that, None where tracing does not tell.
+        sparse: dict: place of a variable with a sparse gradient → that gradient's rows, None if not known in tracing.
     """
 
     uses: dict
@@ -25,7 +25,7 @@ class Survey(NamedTuple):
 
 
 def survey(model, exchange, spec, form):
-    """Traces a replica's step without its update; kept for the next `fit`, because tracing takes long.
+    """Traces a replica's step without its update; keeps the result for the next `fit`, because tracing takes long.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -43,7 +43,7 @@ def survey(model, exchange, spec, form):
 
 
 def _survey(model, exchange, spec, form):
-    heard, found = {}, []
+    uses, found = {}, []
     variables = list(model.trainable_variables)
 
     def replica_survey(batch, backward):
@@ -52,7 +52,7 @@ def _survey(model, exchange, spec, form):
         listening = listener.listening() if listener else contextlib.nullcontext()
         with rows_are(Rows(one, one, one - one, form.padded)), tf.GradientTape() as tape, listening:
             loss, _ = loss_of(model, *keras.utils.unpack_x_y_sample_weight(batch))
-        heard.update(listener.uses if listener else {})
+        uses.update(listener.uses if listener else {})
         found[:] = tape.gradient(loss, variables) if backward else []
 
     def trace(backward):
@@ -62,15 +62,15 @@ def _survey(model, exchange, spec, form):
         with keras_for_gradients(model, exchange, form):
             return compiled(run).get_concrete_function(spec).graph
 
-    # Rows of a weight that are looked up have sparse gradients. Most models look nothing up, and tracing takes long.
+    # Only weights whose rows are looked up have sparse gradients. Most models look nothing up, and tracing takes long.
     if _looks_up(trace(backward=False)):
         trace(backward=True)
     sparse = {place: gradient for place, gradient in enumerate(found) if isinstance(gradient, tf.IndexedSlices)}
-    return Survey(heard, {place: gradient.indices.shape[0] for place, gradient in sparse.items()})
+    return Survey(uses, {place: gradient.indices.shape[0] for place, gradient in sparse.items()})
 
 
 def _looks_up(graph):
-    """Says whether rows are gathered in a graph or in a function of it."""
+    """Returns whether a graph or one of its functions gathers rows."""
     definition = graph.as_graph_def()
     nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
     return any("Gather" in node.op and "Collective" not in node.op for node in nodes)

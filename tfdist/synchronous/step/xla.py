@@ -1,4 +1,4 @@
-"""XLA for gradients and whole calls: where it can be, where it was seen to help, and what the log says of it."""
+"""Decides whether XLA compiles gradients or whole calls: where it can, and where it was measured to be faster."""
 
 import math
 import os
@@ -12,9 +12,8 @@ from tfdist.options.step import AUTO
 from tfdist.process.log import warn
 from tfdist.run import xla_cache
 
-# Gradients alone, steps of 64 rows on two cores with TensorFlow 2.21, XLA against none: an LSTM 2.1 times as fast,
-# attention 1.2 times; dense layers alone 0.7 to 1.0, convolutions 0.4, for there TensorFlow's own kernels (oneDNN) are
-# the better ones.
+# Speed with XLA for the gradients ÷ without, 64 rows, two cores, TensorFlow 2.21: an LSTM 2.1, attention 1.2, dense
+# layers alone 0.7 to 1.0, convolutions 0.4, because TensorFlow's own kernels (oneDNN) are faster there.
 _FASTER_ON_CPUS = (
     keras.layers.RNN,
     keras.layers.LSTM,
@@ -22,11 +21,11 @@ _FASTER_ON_CPUS = (
     keras.layers.MultiHeadAttention,
     keras.layers.GroupQueryAttention,
 )
-# XLA gives all gradients at once: none leaves for the other workers while the next is computed. Recurrent layers have
-# theirs at the end anyway, and what is one pack has nothing to send before.
+# XLA returns all gradients at once, so none is sent to the other workers while the next is computed. Recurrent layers
+# have theirs only at the end anyway, and gradients of one pack are sent together anyway.
 _GRADIENTS_AT_THE_END = (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU)
-# Whole calls, likewise, 16 to 256 rows: dense layers of 64 to 2048 units, any activation, with these normalisations or
-# none, 1.0 to 1.7 times as fast; with Dropout 0.1 to 0.5, for XLA draws random numbers slowly there.
+# The same for whole calls, 16 to 256 rows: dense layers of 64 to 2048 units, any activation, with these normalizations
+# or none, 1.0 to 1.7; with Dropout 0.1 to 0.5, because XLA draws random numbers slowly there.
 _FASTER_IN_WHOLE_CALLS = (
     keras.layers.InputLayer,
     keras.layers.Dense,
@@ -46,7 +45,7 @@ def resolve(model, wish, feed):
     Args:
         model: a compiled, built `keras.Model`.
         wish: as `StepOptions.jit_compile`.
-        feed: the `Feed` that it is to be trained on.
+        feed: the `Feed` that the model is trained on.
 
     Returns:
         True or False.
@@ -55,21 +54,21 @@ def resolve(model, wish, feed):
         return bool(model.jit_compile)
     if runtime.is_deterministic():
         if wish is True:
-            warn("jit_compile=True has no effect because deterministic kernels are asked for, and XLA promises none.")
+            warn("jit_compile=True has no effect: deterministic kernels are requested, and XLA guarantees none.")
         return False
     return wish is True or (wish == AUTO and why_not(model, feed) is None)
 
 
 def why_not(model, feed):
-    """Says why "auto" leaves XLA off; None where it was seen to help."""
+    """Returns why "auto" does not use XLA; None if it was measured to be faster."""
     strategy = model.distribute_strategy
     if model.run_eagerly:
         return "the model runs eagerly"
     if models.has_own(model, "train_step"):
         return "the model has a train_step of its own"
     if strategy.num_replicas_in_sync > 1:
-        if synchronised := [layer.name for layer in models.batch_norms(model) if layer.synchronized]:
-            return f"layer {synchronised[0]!r} takes its statistics over all replicas"
+        if synchronized := [layer.name for layer in models.batch_norms(model) if layer.synchronized]:
+            return f"layer {synchronized[0]!r} takes its statistics over all replicas"
         if models.counts_over_replicas(model):
             return "the loss divides by weights or unmasked elements of all replicas"
     if tf.config.list_physical_devices("GPU") or _is_faster_in_whole_calls(model, feed):
@@ -103,11 +102,11 @@ def _why_not_between_workers(model):
     size = sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in model.trainable_variables)
     if size <= BYTES_PER_PACK or any(isinstance(layer, _GRADIENTS_AT_THE_END) for layer in models.layers(model)):
         return None
-    return "gradients are to leave for the other workers while the next are computed"
+    return "gradients must be sent to the other workers while the next are computed"
 
 
 def compiles_calls(model, options):
-    """Says whether calls on rows in memory are compiled whole, not the gradients alone.
+    """Returns whether calls on rows in memory are compiled whole, not the gradients alone.
 
     Args:
         model: a compiled `keras.Model`.
@@ -118,28 +117,28 @@ def compiles_calls(model, options):
 
 
 def describe(model, feed, options):
-    """Gives the words that say what is on for training on the data of a `Feed`; `options` as in `compiles_calls`."""
+    """Returns a phrase that states what XLA compiles for a `Feed`; `options` as in `compiles_calls`."""
     if model.run_eagerly:
         return "run eagerly."
     if not options.jit_compile:
         return "without XLA."
     if models.has_own(model, "train_step"):
-        return "without XLA: jit_compile does not reach into the model's own train_step, whose update is shared."
+        return "without XLA: jit_compile does not apply to the model's own train_step, whose update is shared."
     whole = compiles_calls(model, options) and feed.is_in_memory
     return f"{'whole calls' if whole else 'gradients'} compiled by XLA."
 
 
-def keepers(options, environ=os.environ):
-    """Gives the callbacks that look after what XLA compiles; `options` as in `compiles_calls`."""
+def cache_callbacks(options, environ=os.environ):
+    """Returns the callbacks that seal the cache of what XLA compiles; `options` as in `compiles_calls`."""
     folder = xla_cache.own_folder(environ)
     return [KeptPrograms(folder)] if options.jit_compile and folder else []
 
 
 class KeptPrograms(keras.callbacks.Callback):
-    """Seals each new entry of `tfdist.run.xla_cache`, once the call that compiled it is over.
+    """Seals each new entry of `tfdist.run.xla_cache` after the call that compiled it.
 
     Args:
-        folder: where TensorFlow writes them.
+        folder: the folder in which TensorFlow writes the entries.
     """
 
     every_worker = True
@@ -150,7 +149,7 @@ class KeptPrograms(keras.callbacks.Callback):
         self._seen = None
 
     def on_train_batch_end(self, batch, logs=None):
-        """Looks whether the folder has changed, which costs a microsecond or two."""
+        """Seals new entries if the folder has changed; the check takes 1 to 2 µs."""
         try:
             changed = self._folder.stat().st_mtime_ns
         except OSError:

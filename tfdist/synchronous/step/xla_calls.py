@@ -1,7 +1,7 @@
-"""Whole calls compiled by XLA: batches out of memory, gradients, update and metrics, many steps long, as one program.
+"""Runs whole calls compiled by XLA: many steps with batches from memory, gradients, update and metrics as one program.
 
-On a small step it costs more to start TensorFlow's operations than to compute them. XLA starts them once a
-call, but compiles no collective and no input pipeline: so this is for one replica, and for rows in memory.
+In a small step, starting TensorFlow's operations costs more than computing them. XLA starts them once per call, but
+compiles no collective and no input pipeline, so this is for one replica and for rows in memory.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from tfdist.internals.access.tracing import compiled, named_alike
 from tfdist.process.log import say
 from tfdist.synchronous.step.meter import Measured, NoClock
 
-# What TensorFlow raises where XLA cannot compile a function; no step of it has been done then.
+# TensorFlow raises one of these if XLA cannot compile a function; no step of it has been done then.
 _NOT_COMPILED = (
     tf.errors.InvalidArgumentError,
     tf.errors.UnimplementedError,
@@ -27,11 +27,11 @@ _NOT_COMPILED = (
 
 
 class XlaCalls:
-    """A program for training as `Programs.train` gives, where a call can be compiled whole.
+    """A program for training, as `Programs.train` returns, whose calls are compiled whole where they can be.
 
     Args:
         step: a `Step`.
-        train: `step.train`, or what stands for it.
+        train: `step.train`, or a function with its arguments.
         form: the `Form` of the shares.
         otherwise: the program for what cannot be compiled whole.
     """
@@ -57,13 +57,13 @@ class XlaCalls:
         self._many_steps = compiled(many_steps, jit_compile=True, reduce_retracing=True)
 
     def __call__(self, reading, steps):
-        """Trains on the next batches; gives (logs, steps done, a `meter.Measured`)."""
+        """Trains on the next batches; returns (logs, steps done, a `meter.Measured`)."""
         if self._is_refused or not isinstance(reading, RowReading):
             return self._otherwise(reading, steps)
         begin = time.perf_counter()
         try:
             for batches, count in reading.even_calls(steps):
-                # Only where it is traced, because nobody else traces meanwhile.
+                # Only for a call that traces, because no other thread traces at that time.
                 naming = contextlib.nullcontext() if batches.size in self._sizes else named_alike()
                 with naming:
                     logs = self._many_steps(batches, tf.constant(count, tf.int64))
@@ -72,20 +72,20 @@ class XlaCalls:
             if self._sizes:
                 raise
             self._is_refused = True
-            say(f"XLA cannot compile whole calls of this model, so only its gradients are: {_first_line(error)}")
+            say(f"XLA cannot compile whole calls of this model, only its gradients: {_first_line(error)}")
             return self._otherwise(reading, steps)
         self._warn_of_nan(logs)
-        # No clock runs inside: reading is a part of the program, and no gradient crosses anything.
+        # No clock runs inside, because reading is a part of the program and no gradient is exchanged.
         sums = tf.constant((0.0, time.perf_counter() - begin, 0.0), tf.float64)
         return logs, steps, Measured(sums, ())
 
     def _warn_of_nan(self, logs):
-        """Says once what XLA does not say: it looks at no label and no index, where TensorFlow would refuse."""
+        """Logs once that the loss is NaN, because XLA does not check labels and indices as TensorFlow does."""
         if not self._warned and "loss" in logs and np.isnan(logs["loss"]):
             self._warned = True
             say(
-                "the loss is NaN. XLA does not check labels and indices: use jit_compile=False to learn whether one is "
-                "out of range."
+                "the loss is NaN. XLA does not check labels and indices: use jit_compile=False to find out whether one "
+                "is out of range."
             )
 
 
