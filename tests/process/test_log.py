@@ -71,3 +71,30 @@ def test_a_closed_stdout_ends_no_training(tmp_path):
     ended = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, stderr=subprocess.PIPE, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "run" / "summary.json").is_file()
+
+
+LOADING = """
+import os, sys
+from tfdist.process.log import quiet_loading
+try:
+    with quiet_loading():
+        os.write(2, b"banner ")
+        {ending}
+except ImportError as error:
+    os.write(2, f"{{error}} ".encode())
+os.write(2, b"later " + os.environ["TF_CPP_MIN_LOG_LEVEL"].encode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "environ", "err"),
+    [
+        ("pass", {}, "later 3"),
+        ("raise ImportError('no library')", {}, "banner no library later 3"),
+        ("pass", {"TF_CPP_MIN_LOG_LEVEL": "0"}, "banner later 0"),
+    ],
+)
+def test_what_libraries_write_while_they_load_is_shown_only_when_they_fail(ending, environ, err, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    ended = run_python("-c", LOADING.format(ending=ending), environ=environ, deadline_seconds=30)
+    assert (ended.code, ended.err) == (0, err)

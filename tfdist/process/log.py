@@ -1,7 +1,10 @@
 """The logger of tfdist, whose lines are shown even where the program does not configure logging."""
 
+import contextlib
 import logging
+import os
 import sys
+import tempfile
 
 logger = logging.getLogger("tfdist")
 
@@ -29,6 +32,34 @@ def show(text):
     except OSError:
         # Otherwise the end of Python would flush the buffer, and fail again.
         sys.stdout = None
+
+
+@contextlib.contextmanager
+def quiet_loading(environ=os.environ):
+    """Hides what native libraries write on stderr while they are loaded, and asks TensorFlow for errors alone.
+
+    TensorFlow writes lines about processors and GPUs before it reads its own log level. If loading fails, all that was
+    hidden is shown. A user who has set TF_CPP_MIN_LOG_LEVEL to another level sees everything.
+    """
+    try:
+        stderr = os.dup(2) if environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3" else None
+    except OSError:
+        # A closed stderr shows nothing anyway.
+        stderr = None
+    if stderr is None:
+        yield
+        return
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(stderr, hidden.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def is_terminal():

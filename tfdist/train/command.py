@@ -16,7 +16,7 @@ from tfdist.process import faults
 from tfdist.process.errors import TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE, STOPPED
 from tfdist.process.heartbeat import make_heartbeat
-from tfdist.process.log import say, show
+from tfdist.process.log import quiet_loading, say, show
 from tfdist.run import rundir, xla_cache
 from tfdist.train import flags
 
@@ -55,14 +55,14 @@ def is_inside(path, folder):
 
 def train(config, cluster, run, heartbeat):
     """Trains: config → cluster → strategy → sources → model → loop → results; returns the exit code."""
-    # TensorFlow's C++ log is silenced, because its errors reach Python as exceptions; a user's own setting stays.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if config.jit_compile != "false":
         os.environ.update(xla_cache.variables(run.logs / "xla", os.environ))
-    from tfdist import training
-    from tfdist.assembly import assemble
-    from tfdist.strategy import choose as strategy
-    from tfdist.strategy import hardware
+    # Errors of TensorFlow's C++ code reach Python as exceptions.
+    with quiet_loading():
+        from tfdist import training
+        from tfdist.assembly import assemble
+        from tfdist.strategy import choose as strategy
+        from tfdist.strategy import hardware
 
     chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
     writes = strategy.is_chief(chosen)

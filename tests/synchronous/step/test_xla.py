@@ -183,4 +183,4 @@ def test_with_deterministic_kernels_xla_is_off_and_asked_for_it_is_said(make_str
     model = make(make_strategy(1))
     with caplog.at_level("INFO", "tfdist"):
         assert not xla.resolve(model, wish, feed_of(model))
-    assert ("jit_compile=True has no effect because deterministic kernels" in caplog.text) == (wish is True)
+    assert ("jit_compile=True has no effect: deterministic kernels" in caplog.text) == (wish is True)

@@ -147,7 +147,7 @@ def number_types(model):
     return {layer.compute_dtype for layer in layers(model)} | {weight.dtype for weight in model.weights}
 
 
-def unsynchronised_statistics(model):
+def unsynchronized_statistics(model):
     """Returns the moving statistics of BatchNormalization layers that are not synchronized, which differ by replica."""
     local = [layer for layer in batch_norms(model) if not layer.synchronized]
     return [variable for layer in local for variable in (layer.moving_mean, layer.moving_variance)]

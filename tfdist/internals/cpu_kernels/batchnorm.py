@@ -6,6 +6,8 @@ code still handles float64, inputs of two dimensions, channels that are not last
 
 Where statistics are taken over the rows of one replica, one kernel does everything. Where they are taken over the rows
 of all replicas, a collective lies between the statistics and the normalization, and each of the two has a kernel.
+
+Delete this when Keras' BatchNormalization on TensorFlow calls the fused kernels itself.
 """
 
 import contextvars

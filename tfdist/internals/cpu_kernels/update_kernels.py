@@ -3,6 +3,8 @@
 Keras 3 composes an update of 2 (SGD) to 12 operations (Adam), each of which reads and writes as many numbers as the
 weight has; for dense layers that is a large part of a step. Keras' own code still handles sparse gradients, half
 precision and the user's own optimizers.
+
+Delete this when Keras' optimizers on TensorFlow update each weight with one kernel.
 """
 
 import keras

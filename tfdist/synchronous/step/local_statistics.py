@@ -19,7 +19,7 @@ class LocalStatistics:
     def __init__(self, model, strategy):
         self._strategy = strategy
         several = strategy.num_replicas_in_sync > 1
-        self.variables = models.unsynchronised_statistics(model) if several else []
+        self.variables = models.unsynchronized_statistics(model) if several else []
         if self.variables:
             with strategy.scope():
                 self._seen = tf.Variable(
