@@ -4,6 +4,8 @@ import difflib
 import os
 import sys
 
+from tfdist.process.log import show
+
 # Command → what the help says of it.
 COMMANDS = {
     "train": "train a model by flags or a recipe, into a run's folder",
@@ -22,7 +24,7 @@ def main(arguments=None):
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("help", "-h", "--help"):
-        print(usage())
+        show(usage())
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
