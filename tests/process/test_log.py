@@ -98,3 +98,14 @@ def test_what_libraries_write_while_they_load_is_shown_only_when_they_fail(endin
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     ended = run_python("-c", LOADING.format(ending=ending), environ=environ, deadline_seconds=30)
     assert (ended.code, ended.err) == (0, err)
+
+
+def test_libraries_load_where_no_temporary_file_can_be_made(monkeypatch):
+    def refuse():
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(log.tempfile, "TemporaryFile", refuse)
+    environ, loaded = {}, []
+    with log.quiet_loading(environ):
+        loaded.append("library")
+    assert (loaded, environ) == (["library"], {"TF_CPP_MIN_LOG_LEVEL": "3"})

@@ -41,15 +41,20 @@ def quiet_loading(environ=os.environ):
     TensorFlow writes lines about processors and GPUs before it reads its own log level. If loading fails, all that was
     hidden is shown. A user who has set TF_CPP_MIN_LOG_LEVEL to another level sees everything.
     """
-    try:
-        stderr = os.dup(2) if environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3" else None
-    except OSError:
-        # A closed stderr shows nothing anyway.
-        stderr = None
-    if stderr is None:
+    if environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
         yield
         return
-    with tempfile.TemporaryFile() as hidden:
+    with contextlib.ExitStack() as opened:
+        try:
+            hidden = opened.enter_context(tempfile.TemporaryFile())
+            stderr = os.dup(2)
+        except OSError:
+            # No folder for a file, or a closed stderr: loading must not fail because of it.
+            stderr = None
+        if stderr is None:
+            yield
+            return
+        opened.callback(os.close, stderr)
         os.dup2(hidden.fileno(), 2)
         try:
             yield
@@ -59,7 +64,6 @@ def quiet_loading(environ=os.environ):
             raise
         finally:
             os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def is_terminal():
