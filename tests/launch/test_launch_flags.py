@@ -90,3 +90,12 @@ def test_help_shows_every_flag_and_leaves_tensorflow_alone():
     assert ended.code == 0 and ended.out.endswith("[]\n")
     for flag in ("--workers", "--hosts", "--max_restarts", "--min_workers", "--hang_seconds", "--chaos", "--tee"):
         assert flag in ended.out
+
+
+OWN = ("TF_CONFIG", "FAULTS", "ATTEMPT", "RESTARTS_FILE", "HEARTBEAT_DIR", "CAUSES_DIR")
+
+
+@pytest.mark.parametrize("name", [name if name == "TF_CONFIG" else f"TFDIST_{name}" for name in OWN])
+def test_a_variable_that_the_launcher_itself_sets_is_refused(name):
+    with pytest.raises(ValueError, match=rf"--env={name}=x: the launcher itself sets {name}\. Leave it out\."):
+        read_config(["--workers=2", f"--env={name}=x", "--", "script.py"])

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfdist.cluster.tf_config import ClusterError, split_address
-from tfdist.process import faults
+from tfdist.process import errors, faults, heartbeat
 from tfdist.process.errors import UsageError
 from tfdist.process.faults import Fault
+from tfdist.run.rundir import RESTARTS
 
 _TEES = ("all", "chief", "none")
 # The launcher sets these itself.
-_OWN = re.compile(r"TF_CONFIG|TFDIST_(FAULTS|ATTEMPT|RESTARTS_FILE|HEARTBEAT_DIR)")
+_OWN = ("TF_CONFIG", faults.FAULTS, faults.ATTEMPT, RESTARTS, heartbeat.FOLDER, errors.CAUSES)
 
 
 @dataclass(frozen=True)
@@ -204,5 +205,5 @@ def _check_output(config: LaunchConfig) -> None:
         name, equals, _ = item.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise UsageError(f"--env={item}: write --env=NAME=VALUE.")
-        if _OWN.fullmatch(name):
+        if name in _OWN:
             raise UsageError(f"--env={item}: the launcher itself sets {name}. Leave it out.")
