@@ -32,13 +32,6 @@ def write(name, title, command, columns, rows):
     (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
-def read_rows(name):
-    """Returns the rows of a table: first cell → the other cells."""
-    lines = [line for line in (FOLDER / f"{name}.md").read_text().splitlines() if line.startswith("| ")]
-    cells = [[cell.strip().replace("\\|", "|") for cell in line[2:-2].split(" | ")] for line in lines[2:]]
-    return {first: rest for first, *rest in cells}
-
-
 def _line(cells):
     return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 

@@ -5,8 +5,8 @@ import signal
 import pytest
 
 from tfdist.launch.causes import Exit, exception_of, judge, signal_name
-from tfdist.launch.late import find_stuck, is_hung
 from tfdist.launch.plan import Slot, Worker
+from tfdist.launch.stuck import find_stuck, is_hung
 from tfdist.launch.summary import record, summarize
 
 

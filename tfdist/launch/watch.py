@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tfdist.launch.causes import Exit
 from tfdist.launch.group import Group
-from tfdist.launch.late import StuckWorker, find_stuck, is_hung
+from tfdist.launch.stuck import StuckWorker, find_stuck, is_hung
 from tfdist.process.exits import PEER_LOST, STOPPED
 
 # The limit for "hello" of all agents; ssh itself gives up earlier.

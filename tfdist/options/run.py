@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.options.checks import check_choice, is_whole
 from tfdist.options.step import COMPRESSIONS, EXCHANGES
 from tfdist.process.errors import UsageError
 
@@ -132,23 +133,23 @@ class RunConfig:
     expected: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"accuracy": 0.98})
 
     def __post_init__(self):
-        self._check_name("strategy", STRATEGIES)
-        self._check_name("precision", PRECISIONS)
-        self._check_name("resume", RESUMES)
-        self._check_name("compression", COMPRESSIONS)
-        self._check_name("exchange", EXCHANGES)
-        self._check_name("jit_compile", JIT_COMPILES)
-        self._check_name("preemption_notice", PREEMPTION_NOTICES)
-        self._check_name("scaling", SCALINGS)
+        check_choice(self, "strategy", STRATEGIES)
+        check_choice(self, "precision", PRECISIONS)
+        check_choice(self, "resume", RESUMES)
+        check_choice(self, "compression", COMPRESSIONS)
+        check_choice(self, "exchange", EXCHANGES)
+        check_choice(self, "jit_compile", JIT_COMPILES)
+        check_choice(self, "preemption_notice", PREEMPTION_NOTICES)
+        check_choice(self, "scaling", SCALINGS)
         if not callable(self.optimizer):
-            self._check_name("optimizer", OPTIMIZERS)
+            check_choice(self, "optimizer", OPTIMIZERS)
         for field in ("epochs", "steps", "replicas", "replica_batch", "base_batch", "checkpoint_every_steps"):
             self._check_positive(field, optional=True)
         for field in ("global_batch", "keep_checkpoints"):
             self._check_positive(field)
         if self.steps_per_execution != "auto":
             self._check_positive("steps_per_execution", alternative=", or 'auto'")
-        if not _is_whole(self.seed) or not 0 <= self.seed < 2**32:
+        if not is_whole(self.seed) or not 0 <= self.seed < 2**32:
             raise UsageError(f"seed is {self.seed!r}. Use a whole number from 0 to {2**32 - 1}.")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate is {self.learning_rate}. Use a number above 0.")
@@ -164,16 +165,11 @@ class RunConfig:
                 raise UsageError(f"{field} is empty. Give a folder, or leave it out.")
         self._check_together()
 
-    def _check_name(self, field, allowed):
-        value = getattr(self, field)
-        if value not in allowed:
-            raise UsageError(f"{field} is {value!r}. Use one of {', '.join(allowed)}.")
-
     def _check_positive(self, field, *, optional=False, alternative=""):
         value = getattr(self, field)
         if optional and value is None:
             return
-        if not _is_whole(value) or value < 1:
+        if not is_whole(value) or value < 1:
             raise UsageError(f"{field} is {value!r}. Use a whole number from 1{alternative}.")
 
     def _check_together(self):
@@ -286,10 +282,6 @@ def read_steps(text):
     if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
         raise UsageError(f"profile_steps is {text!r}. Use two steps, the first one below the other: 100:110.")
     return int(first), int(last)
-
-
-def _is_whole(value):
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _plain(value):

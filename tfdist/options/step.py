@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from tfdist.options.checks import check_choice, is_whole
 from tfdist.process.errors import UsageError
 
 AUTO = "auto"
@@ -30,22 +31,17 @@ class StepOptions:
     sync_batchnorm: bool = True
 
     def __post_init__(self):
-        self._check_name("exchange", EXCHANGES)
-        self._check_name("compression", COMPRESSIONS)
+        check_choice(self, "exchange", EXCHANGES)
+        check_choice(self, "compression", COMPRESSIONS)
         if not (self.jit_compile is None or self.jit_compile == AUTO or isinstance(self.jit_compile, bool)):
             raise UsageError(
                 f"jit_compile is {self.jit_compile!r}. Use True, False, 'auto', or None for the value of compile."
             )
         steps = self.steps_per_execution
-        whole = isinstance(steps, int) and not isinstance(steps, bool)
-        if steps not in (None, AUTO) and not (whole and steps >= 1):
+        if steps not in (None, AUTO) and not (is_whole(steps) and steps >= 1):
             raise UsageError(
                 f"steps_per_execution is {steps!r}. Use a whole number from 1, 'auto', or None for the value of "
                 "compile, or 'auto' where compile has none."
             )
         if not isinstance(self.sync_batchnorm, bool):
             raise UsageError(f"sync_batchnorm is {self.sync_batchnorm!r}. Use True or False.")
-
-    def _check_name(self, field, allowed):
-        if getattr(self, field) not in allowed:
-            raise UsageError(f"{field} is {getattr(self, field)!r}. Use one of {', '.join(allowed)}.")

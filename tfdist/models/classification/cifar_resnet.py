@@ -12,12 +12,7 @@ _TOTAL_STRIDE = 4
 _WIDTHS = (16, 32, 64)
 
 
-def resnet20(
-    classes: int,
-    input_shape: Sequence[int],
-    *,
-    weight_decay: float = 0.0,
-) -> keras.Model:
+def resnet20(classes: int, input_shape: Sequence[int], *, weight_decay: float = 0.0) -> keras.Model:
     """Builds the 20-layer CIFAR ResNet: three stages of three blocks, shortcuts of option A.
 
     Args:
@@ -32,45 +27,17 @@ def resnet20(
     Raises:
         ValueError: An argument is out of its range.
     """
-    return _build(
-        "resnet20",
-        3,
-        classes,
-        input_shape,
-        weight_decay=weight_decay,
-    )
+    return _build("resnet20", 3, classes, input_shape, weight_decay=weight_decay)
 
 
-def resnet32(
-    classes: int,
-    input_shape: Sequence[int],
-    *,
-    weight_decay: float = 0.0,
-) -> keras.Model:
+def resnet32(classes: int, input_shape: Sequence[int], *, weight_decay: float = 0.0) -> keras.Model:
     """Builds the 32-layer CIFAR ResNet: three stages of five blocks. Arguments as `resnet20`'s."""
-    return _build(
-        "resnet32",
-        5,
-        classes,
-        input_shape,
-        weight_decay=weight_decay,
-    )
+    return _build("resnet32", 5, classes, input_shape, weight_decay=weight_decay)
 
 
-def resnet56(
-    classes: int,
-    input_shape: Sequence[int],
-    *,
-    weight_decay: float = 0.0,
-) -> keras.Model:
+def resnet56(classes: int, input_shape: Sequence[int], *, weight_decay: float = 0.0) -> keras.Model:
     """Builds the 56-layer CIFAR ResNet: three stages of nine blocks. Arguments as `resnet20`'s."""
-    return _build(
-        "resnet56",
-        9,
-        classes,
-        input_shape,
-        weight_decay=weight_decay,
-    )
+    return _build("resnet56", 9, classes, input_shape, weight_decay=weight_decay)
 
 
 def _build(name, blocks, classes, input_shape, *, weight_decay):

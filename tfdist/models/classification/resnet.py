@@ -17,46 +17,17 @@ _TOTAL_STRIDE = 32
 _WIDTHS = (64, 128, 256, 512)
 
 
-def resnet18(
-    classes: int,
-    input_shape: Sequence[int],
-    *,
-    weight_decay: float = 0.0,
-) -> keras.Model:
+def resnet18(classes: int, input_shape: Sequence[int], *, weight_decay: float = 0.0) -> keras.Model:
     """Builds ResNet-18, of blocks of two 3x3 convolutions. Arguments as `resnet50`'s."""
-    return _build(
-        "resnet18",
-        _basic,
-        (2, 2, 2, 2),
-        classes,
-        input_shape,
-        weight_decay=weight_decay,
-    )
+    return _build("resnet18", _basic, (2, 2, 2, 2), classes, input_shape, weight_decay=weight_decay)
 
 
-def resnet34(
-    classes: int,
-    input_shape: Sequence[int],
-    *,
-    weight_decay: float = 0.0,
-) -> keras.Model:
+def resnet34(classes: int, input_shape: Sequence[int], *, weight_decay: float = 0.0) -> keras.Model:
     """Builds ResNet-34, of blocks of two 3x3 convolutions. Arguments as `resnet50`'s."""
-    return _build(
-        "resnet34",
-        _basic,
-        (3, 4, 6, 3),
-        classes,
-        input_shape,
-        weight_decay=weight_decay,
-    )
+    return _build("resnet34", _basic, (3, 4, 6, 3), classes, input_shape, weight_decay=weight_decay)
 
 
-def resnet50(
-    classes: int,
-    input_shape: Sequence[int],
-    *,
-    weight_decay: float = 0.0,
-) -> keras.Model:
+def resnet50(classes: int, input_shape: Sequence[int], *, weight_decay: float = 0.0) -> keras.Model:
     """Builds ResNet-50, of bottlenecks: 1x1, 3x3, 1x1 convolutions.
 
     Args:
@@ -71,48 +42,17 @@ def resnet50(
     Raises:
         ValueError: An argument is out of its range.
     """
-    return _build(
-        "resnet50",
-        _bottleneck,
-        (3, 4, 6, 3),
-        classes,
-        input_shape,
-        weight_decay=weight_decay,
-    )
+    return _build("resnet50", _bottleneck, (3, 4, 6, 3), classes, input_shape, weight_decay=weight_decay)
 
 
-def resnet101(
-    classes: int,
-    input_shape: Sequence[int],
-    *,
-    weight_decay: float = 0.0,
-) -> keras.Model:
+def resnet101(classes: int, input_shape: Sequence[int], *, weight_decay: float = 0.0) -> keras.Model:
     """Builds ResNet-101, of bottlenecks. Arguments as `resnet50`'s."""
-    return _build(
-        "resnet101",
-        _bottleneck,
-        (3, 4, 23, 3),
-        classes,
-        input_shape,
-        weight_decay=weight_decay,
-    )
+    return _build("resnet101", _bottleneck, (3, 4, 23, 3), classes, input_shape, weight_decay=weight_decay)
 
 
-def resnet152(
-    classes: int,
-    input_shape: Sequence[int],
-    *,
-    weight_decay: float = 0.0,
-) -> keras.Model:
+def resnet152(classes: int, input_shape: Sequence[int], *, weight_decay: float = 0.0) -> keras.Model:
     """Builds ResNet-152, of bottlenecks. Arguments as `resnet50`'s."""
-    return _build(
-        "resnet152",
-        _bottleneck,
-        (3, 8, 36, 3),
-        classes,
-        input_shape,
-        weight_decay=weight_decay,
-    )
+    return _build("resnet152", _bottleneck, (3, 8, 36, 3), classes, input_shape, weight_decay=weight_decay)
 
 
 def _build(name, block, blocks, classes, input_shape, *, weight_decay):
