@@ -22,8 +22,8 @@ class Choice(NamedTuple):
         alike: whether every replica has the same number of rows in every step, so that nothing needs to be filled up.
     """
 
-    factors: object = ()
-    sparse: tuple = ()
+    factors: str | tuple[tuple[int, tuple[int, ...]], ...] = ()
+    sparse: tuple[tuple[int, int], ...] = ()
     one_step: bool = False
     alike: bool = False
 
