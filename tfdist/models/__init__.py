@@ -96,7 +96,7 @@ def _builders() -> dict[str, Callable[..., "keras.Model"]]:
     return {builder.__name__: builder for builder in builders}
 
 
-def _check_options(name: str, builder: Callable, options: dict[str, Any]) -> None:
+def _check_options(name: str, builder: Callable[..., "keras.Model"], options: dict[str, Any]) -> None:
     parameters = inspect.signature(builder).parameters.values()
     taken = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     for option in options:
@@ -110,10 +110,13 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return _builders()[name]
-    raise AttributeError(f"module 'tfdist.models' has no attribute {name!r}. Public: {__all__}.")
+# With it, type checkers would take every name for a public one.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name in _NAMES:
+            return _builders()[name]
+        raise AttributeError(f"module 'tfdist.models' has no attribute {name!r}. Public: {__all__}.")
 
 
 def __dir__() -> list[str]:
