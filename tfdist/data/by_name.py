@@ -4,10 +4,15 @@ import difflib
 import importlib
 import inspect
 import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from tfdist.data.sources import catalog
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import MissingFileError, UsageError
+
+if TYPE_CHECKING:
+    from tfdist.data.source import Source, Transform
 
 # Name → (module, function) that makes the source. Any other name is one of TFDS.
 BUILT_IN = {
@@ -21,18 +26,18 @@ _OF_FOLDERS = ("images", "records")
 
 
 def load(
-    name,
+    name: str,
     *,
-    split="train",
-    global_batch=DEFAULT_GLOBAL_BATCH,
-    seed=0,
-    shuffle=None,
-    drop_remainder=False,
-    data_dir=None,
-    download=False,
-    transform=None,
-    **options,
-):
+    split: str = "train",
+    global_batch: int = DEFAULT_GLOBAL_BATCH,
+    seed: int = 0,
+    shuffle: bool | None = None,
+    drop_remainder: bool = False,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    transform: "Transform | None" = None,
+    **options: Any,
+) -> "Source":
     """Makes a source by its name.
 
     Args:
@@ -58,7 +63,7 @@ def load(
     """
     check_name(name, data_dir=data_dir, download=download)
     module, function = BUILT_IN.get(name, _TFDS)
-    make = getattr(importlib.import_module(module), function)
+    make: Callable[..., Source] = getattr(importlib.import_module(module), function)
     if data_dir is not None:
         options["data_dir"] = os.path.expanduser(data_dir)
     if download:
@@ -78,12 +83,12 @@ def load(
     )
 
 
-def names():
+def names() -> tuple[str, ...]:
     """Returns the names that come with tfdist; `load` also takes every TFDS name."""
     return tuple(BUILT_IN)
 
 
-def check_name(name, *, data_dir=None, download=False):
+def check_name(name: str, *, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> None:
     """Refuses what cannot be loaded, as far as that is known without TensorFlow or a download.
 
     Raises:
@@ -101,7 +106,7 @@ def check_name(name, *, data_dir=None, download=False):
         _check_tfds(name, data_dir, download)
 
 
-def _check_built_in(name, data_dir, download):
+def _check_built_in(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> None:
     if download:
         raise UsageError(f"{name}: download is for TFDS names. Leave it out.")
     if data_dir is not None and name not in _OF_FOLDERS:
@@ -110,7 +115,7 @@ def _check_built_in(name, data_dir, download):
         raise UsageError("images: there is no data_dir. Give the folder of images (--data_dir).")
 
 
-def _check_tfds(name, data_dir, download):
+def _check_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> None:
     try:
         builder = catalog.locate(name, data_dir=data_dir)
     except (ValueError, ImportError) as error:
@@ -121,7 +126,7 @@ def _check_tfds(name, data_dir, download):
         catalog.check_prepared(name, builder)
 
 
-def _check_options(name, function, options):
+def _check_options(name: str, function: Callable[..., object], options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(function).parameters.values()
     known = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
     if unknown := sorted(set(options) - known):
