@@ -21,7 +21,7 @@ from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
 from tfdist.process.log import is_terminal, say
 from tfdist.run import rundir
-from tfdist.strategy.choose import is_chief
+from tfdist.strategy.workers import Workers
 
 # A table of its own, because Keras' look-up by name does not know Lamb.
 _OPTIMIZERS = {
@@ -137,7 +137,7 @@ def make_callbacks(run, config, source, strategy):
 
     throughput = Throughput(rows)
     report = Report(strategy, source.global_batch)
-    writes = is_chief(strategy)
+    writes = Workers.of(strategy).is_chief
     measuring = [throughput]
     if config.profile_steps:
         measuring.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))

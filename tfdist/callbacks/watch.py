@@ -9,7 +9,7 @@ import sys
 from tfdist.callbacks.base import StepCallback
 from tfdist.process.faults import Faults, make_faults
 from tfdist.process.heartbeat import FOLDER, Heartbeat, NoHeartbeat, make_heartbeat
-from tfdist.strategy.choose import worker_rank
+from tfdist.strategy.workers import Workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Watch:
 
 def make_watch(strategy, environ=os.environ):
     """Makes the `Watch` that the launcher asks for, and makes SIGQUIT write all stacks to the log."""
-    rank = worker_rank(strategy)
+    rank = Workers.of(strategy).rank
     if FOLDER in environ and hasattr(signal, "SIGQUIT"):
         # faulthandler is written in C, so it works while Python waits for a collective that never ends.
         faulthandler.register(signal.SIGQUIT, file=sys.__stderr__, all_threads=True)

@@ -8,7 +8,7 @@ import keras
 
 from tfdist.internals.access import models
 from tfdist.process.log import say
-from tfdist.strategy.workers import make_vote
+from tfdist.strategy.workers import Workers
 
 # Ctrl-C; the signal of job systems and clouds before a kill; the signal of Slurm's `--signal=USR1@60`.
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -60,7 +60,7 @@ class Decisions(keras.callbacks.Callback):
 
     def __init__(self, strategy, stop_signal=lambda: 0):
         super().__init__()
-        self._vote = make_vote(strategy)
+        self._workers = Workers.of(strategy)
         self._own_signal = stop_signal
         self._agreed = 0
 
@@ -87,7 +87,7 @@ class Decisions(keras.callbacks.Callback):
     def _settle(self):
         rate = models.settable_learning_rate(self.model)
         own_signal = self._own_signal()
-        (stop, chiefs_rate, steps), asked = self._vote(
+        (stop, chiefs_rate, steps), asked = self._workers.vote(
             [float(bool(self.model.stop_training)), 0.0 if rate is None else rate, self.model.steps_per_execution],
             [own_signal == signum for signum in _STOPS],
         )

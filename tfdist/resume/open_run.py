@@ -19,8 +19,7 @@ from tfdist.resume.decisions import Decisions, stop_requests
 from tfdist.resume.replica_state import GRADIENTS, METRICS, ReplicaState
 from tfdist.run import manifest, rundir
 from tfdist.run.rundir import RunDir
-from tfdist.strategy.choose import is_chief, worker_count
-from tfdist.strategy.workers import make_broadcast
+from tfdist.strategy.workers import Workers
 
 
 class FreshStart:
@@ -139,9 +138,8 @@ class Store:
         self._about = about
         self._keep = keep
         self._watch = watch
-        self._writes = is_chief(model.distribute_strategy)
         self._replicas = ReplicaState(model)
-        self._broadcast = make_broadcast(model.distribute_strategy)
+        self._workers = Workers.of(model.distribute_strategy)
         self._damaged = ()
         self._best = {}
         self.callbacks = ()
@@ -163,7 +161,7 @@ class Store:
         """
         step = self._run_on_chief(lambda: self._find(resume))
         if step is None:
-            if self._writes and int(os.environ.get(ATTEMPT, "0")) > 0:
+            if self._workers.is_chief and int(os.environ.get(ATTEMPT, "0")) > 0:
                 say("no checkpoint was saved before: the run starts again at its first step.")
             return
         self.restored = checkpoint.restore(self._run_dir, self._model, step, self._about)
@@ -178,15 +176,15 @@ class Store:
 
     def _run_on_chief(self, function):
         """Calls a function on the chief; returns its number or None on all workers, and fails on all if it fails."""
-        if worker_count(self._model.distribute_strategy) == 1:
+        if self._workers.count == 1:
             return function()
         number = failure = None
-        if self._writes:
+        if self._workers.is_chief:
             try:
                 number = function()
             except (OSError, ValueError) as error:
                 failure = error
-        (answer,) = self._broadcast([_FAILED if failure else _NONE if number is None else float(number)])
+        (answer,) = self._workers.broadcast([_FAILED if failure else _NONE if number is None else float(number)])
         if failure:
             raise failure
         if answer == _FAILED:
@@ -221,7 +219,7 @@ class Store:
         self._watch.heartbeat.beat("save")
         kinds = [GRADIENTS, METRICS] if place.step_in_epoch else [GRADIENTS]
         arrays = self._replicas.collect(kinds)
-        if not self._writes:
+        if not self._workers.is_chief:
             return
         items, more = callback_state.collect(self.callbacks)
         state = {
@@ -272,7 +270,7 @@ def open_run(model, data, feed, run_dir, resume, watch, *, every_steps=None, kee
         steps: the total number of steps, if the user gave it.
     """
     strategy = model.distribute_strategy
-    several = worker_count(strategy) > 1
+    several = Workers.of(strategy).count > 1
     if run_dir is None:
         if every_steps:
             raise UsageError(

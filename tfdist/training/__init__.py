@@ -1,7 +1,6 @@
 """Provides Keras' `fit`, `evaluate` and `predict`, exact on any number of replicas."""
 
 from tfdist.training.loop import evaluate, fit
-from tfdist.training.peers import wait_for_all
 from tfdist.training.predict import predict
 
-__all__ = ["evaluate", "fit", "predict", "wait_for_all"]
+__all__ = ["evaluate", "fit", "predict"]

@@ -20,6 +20,7 @@ from tfdist.options.step import StepOptions
 from tfdist.process.log import say
 from tfdist.resume.open_run import open_run
 from tfdist.strategy import choose as strategies
+from tfdist.strategy.workers import Workers
 from tfdist.synchronous.exchange.choice import choose
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.programs import Programs
@@ -27,7 +28,6 @@ from tfdist.synchronous.step.survey import survey
 from tfdist.training import checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callback_list import make_callback_list
-from tfdist.training.peers import exit_on_peer_loss
 
 
 def fit(
@@ -119,7 +119,7 @@ def fit(
         warn_where_workers_differ(data, model.distribute_strategy)
         with (
             set_call_length(model, options.steps_per_execution) as call_length,
-            exit_on_peer_loss(model.distribute_strategy),
+            Workers.of(model.distribute_strategy).exit_on_peer_loss(),
             open_run(model, data, feed, run_dir, resume, make_watch(model.distribute_strategy), **saving) as run,
             contextlib.closing(feed),
         ):
@@ -162,7 +162,7 @@ def _train(model, feed, options, spans, initial_epoch, callbacks, validate, run,
     )
     train = call_length.timed(program)
     # If a call ended early on only one worker, the others would wait for it.
-    one_worker = strategies.worker_count(model.distribute_strategy) == 1
+    one_worker = Workers.of(model.distribute_strategy).count == 1
     ending_calls = [item for item in callbacks.callbacks if one_worker or getattr(item, "every_worker", False)]
     every = [number for item in ending_calls if (number := getattr(item, "every_steps", None))]
     every += [1] if choice.one_step else []
@@ -259,7 +259,8 @@ def evaluate(
     checks.check_compiled(model, "evaluate")
     data = make_input(x, y, sample_weight, batch_size=batch_size, steps=steps)
     feed = Feed(for_strategy(data, model, "test_step"), model.distribute_strategy)
-    with exit_on_peer_loss(model.distribute_strategy), set_test_call_length(model) as call_length:
+    losses_exit = Workers.of(model.distribute_strategy).exit_on_peer_loss()
+    with losses_exit, set_test_call_length(model) as call_length:
         shown = {"epochs": 1, "steps": feed.steps_per_epoch}
         callbacks = make_callback_list(model, callbacks, verbose, **shown, more=[call_length])
         call_length.register_callbacks(callbacks.callbacks)

@@ -10,10 +10,10 @@ from tfdist.feeding.feed import Feed
 from tfdist.feeding.inputs import make_input
 from tfdist.feeding.static_shapes import for_strategy
 from tfdist.internals.access import models
+from tfdist.strategy.workers import Workers
 from tfdist.synchronous.step.programs import Programs
 from tfdist.training import checks
 from tfdist.training.callback_list import make_callback_list
-from tfdist.training.peers import exit_on_peer_loss
 
 
 def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=None, *, own_rows=False):
@@ -52,7 +52,7 @@ def _calls(model, feed, callbacks, *, own_rows):
     (span,) = feed.spans(0, epochs=1)
     model.stop_predicting = False
     callbacks.on_predict_begin()
-    with contextlib.closing(feed), exit_on_peer_loss(model.distribute_strategy):
+    with contextlib.closing(feed), Workers.of(model.distribute_strategy).exit_on_peer_loss():
         reading = feed.begin(span)
         done = rows_before = 0
         ended = False
