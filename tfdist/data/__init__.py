@@ -1,4 +1,13 @@
-"""Data sets by name or by kind. Each public name, and TensorFlow with it, is loaded on first use (PEP 562)."""
+"""Data sets by name or by kind. Each public name, and TensorFlow with it, is loaded on first use (PEP 562).
+
+Example:
+    ```python
+    from tfdist import data
+
+    train, test = data.digits("train", global_batch=64), data.digits("test")
+    print(data.describe(train, replicas=2))
+    ```
+"""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -1,11 +1,18 @@
 """Augmentation: each row draws from its own seed, so that the result is the same on any number of replicas.
 
-    train = train.map(augment.on_images(augment.flip(), augment.pad_crop(4)))
-
 Each function here makes a function (images float32 (B, H, W, C), seeds int64 (B, 2)) → images; B
 may be 0. The first function may take the encoded images of a source loaded with `encoded=True`:
+`decode_resized_crop` decodes them.
 
-    train = train.map(augment.on_images(augment.decode_resized_crop((224, 224), flip=True)))
+Example:
+    ```python
+    from tfdist import data
+    from tfdist.data import augment
+
+    train = data.digits(global_batch=64)
+    train = train.map(augment.on_images(augment.pad_crop(1), augment.normalise(0.3, 0.4)))
+    images, labels = next(iter(train.dataset()))
+    ```
 """
 
 from collections.abc import Callable, Sequence

@@ -60,6 +60,14 @@ def load(
     Raises:
         ValueError, FileNotFoundError, ImportError: see `check_name`; ValueError also for an option
             that the kind does not have.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        train = data.load("digits", global_batch=64)
+        print(f"{train.rows} rows: {train.cardinality} steps of {train.global_batch}")
+        ```
     """
     check_name(name, data_dir=data_dir, download=download)
     module, function = BUILT_IN.get(name, _TFDS)
@@ -84,7 +92,15 @@ def load(
 
 
 def names() -> tuple[str, ...]:
-    """Returns the names that come with tfdist; `load` also takes every TFDS name."""
+    """Returns the names that come with tfdist; `load` also takes every TFDS name.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        assert "digits" in data.names()
+        ```
+    """
     return tuple(BUILT_IN)
 
 
@@ -95,6 +111,16 @@ def check_name(name: str, *, data_dir: str | os.PathLike[str] | None = None, dow
         ValueError: an invalid name, or data_dir or download where they have no meaning.
         FileNotFoundError: the folder, or the data set in it, does not exist.
         ImportError: a TFDS name, and tensorflow-datasets is not installed.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        try:
+            data.check_name("digits", data_dir="/datasets")
+        except ValueError as error:
+            print(error)  # … digits needs none. Leave it out.
+        ```
     """
     if name in BUILT_IN:
         _check_built_in(name, data_dir, download)

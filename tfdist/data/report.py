@@ -35,6 +35,13 @@ def describe(source: "Source", *, replicas: int, workers: int = 1) -> str:
 
     Returns:
         One line for all workers together, then one per worker.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        print(data.describe(data.digits(global_batch=64), replicas=4, workers=2))
+        ```
     """
     if replicas % workers:
         raise UsageError(f"{source.name}: {replicas} replicas on {workers} workers. Use a multiple of {workers}.")

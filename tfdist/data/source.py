@@ -67,6 +67,27 @@ class Reader(Protocol):
     Attributes:
         rows: rows in an epoch.
         files: the files that every worker reads whole; empty where rows are read by number.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        from tfdist import data
+
+        class Squares:
+            rows = 1000
+            files = ()
+
+            def global_batches(self, epoch, step, plan):
+                order, size = plan.permutation(epoch), plan.global_batch
+                return tf.data.Dataset.range(step, plan.steps).map(lambda s: order[s * size : (s + 1) * size])
+
+            def decode(self, items):
+                x = tf.cast(items, tf.float32)
+                return x, x**2
+
+        source = data.make_source("squares", Squares(), global_batch=32)
+        x, y = next(iter(source.dataset()))
+        ```
     """
 
     rows: int
@@ -81,7 +102,16 @@ class Reader(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How the rows become global batches."""
+    """How the rows become global batches.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        plan = data.Plan(rows=1000, global_batch=64, seed=7)
+        print(plan.steps, "steps; the first rows are", plan.order(epoch=0)[:5])
+        ```
+    """
 
     rows: int
     global_batch: int
@@ -127,6 +157,15 @@ class Source:
         transform: None, or a function (batch, row_seeds) → batch, row_seeds int64 (B, 2).
         classes: number of classes, where there are any.
         static_shapes: every share of an epoch has the same number of rows, though not all of them may count.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        train: data.Source = data.digits(global_batch=64, seed=7)
+        for images, labels in train.dataset(epoch=0).take(2):
+            print(images.shape, labels.shape)
+        ```
     """
 
     name: str
@@ -276,6 +315,14 @@ def make_source(
 
     Raises:
         ValueError: no rows, a global batch below 1, a seed out of range, or every row dropped.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        reader = data.digits("test").reader
+        test = data.make_source("digits in order", reader, global_batch=100, shuffle=False, classes=10)
+        ```
     """
     if not 0 <= seed < 2**32:
         raise UsageError(f"{name}: seed is {seed}. Use a whole number in 0..{2**32 - 1}.")

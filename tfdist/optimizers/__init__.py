@@ -1,4 +1,13 @@
-"""LARS, learning-rate scaling and warm-up, each loaded on first use (PEP 562) together with Keras where it needs it."""
+"""LARS, learning-rate scaling and warm-up, each loaded on first use (PEP 562) together with Keras where it needs it.
+
+Example:
+    ```python
+    from tfdist import optimizers
+
+    rate = optimizers.scale_learning_rate(0.1, global_batch=1024, base_batch=256)
+    optimizer = optimizers.LARS(optimizers.WarmUp(rate, epochs=5, global_batch=1024, rows=50_000))
+    ```
+"""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -44,6 +44,15 @@ class LARS(keras.optimizers.SGD):
     Raises:
         ValueError: a number out of range, a pattern that is no regular expression, or, once the variables are known,
             one that matches none of them.
+
+    Example:
+        ```python
+        from tfdist import models, optimizers
+
+        model = models.build("cnn", classes=10, input_shape=(8, 8, 1))
+        optimizer = optimizers.LARS(0.5, weight_decay=1e-4, exclude_from_layer_adaptation="probabilities/kernel")
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+        ```
     """
 
     def __init__(

@@ -31,6 +31,15 @@ def scale_learning_rate(
 
     Raises:
         ValueError: a number out of range, or an unknown rule.
+
+    Example:
+        ```python
+        import tfdist
+
+        strategy = tfdist.choose_strategy()
+        global_batch = 64 * strategy.num_replicas_in_sync
+        rate = tfdist.optimizers.scale_learning_rate(0.1, global_batch=global_batch, base_batch=256)
+        ```
     """
     place = "scale_learning_rate"
     if not is_number(learning_rate) or learning_rate <= 0:
@@ -64,6 +73,13 @@ def warmup_steps(
 
     Raises:
         ValueError: not exactly one length, a number out of range, or one that is missing or has no effect.
+
+    Example:
+        ```python
+        from tfdist import optimizers
+
+        assert optimizers.warmup_steps(epochs=5, rows=50_000, global_batch=1000) == 250
+        ```
     """
     unit, length = _only_length(steps=steps, examples=examples, epochs=epochs)
     if unit == "epochs":
@@ -104,6 +120,13 @@ def describe(
 
     Raises:
         ValueError: as those two functions do.
+
+    Example:
+        ```python
+        from tfdist import optimizers
+
+        print(optimizers.describe(0.1, global_batch=1024, epochs=5, rows=50_000))
+        ```
     """
     scaled = scale_learning_rate(learning_rate, global_batch=global_batch, base_batch=base_batch, rule=rule)
     line = f"learning rate {learning_rate:g} for {base_batch} rows -> {scaled:g} for {global_batch} rows ({rule})"

@@ -36,6 +36,15 @@ class WarmUp(LearningRateSchedule):
 
     Raises:
         ValueError: a rate that is no finite number from 0, or a length that cannot be derived.
+
+    Example:
+        ```python
+        import keras
+        from tfdist import optimizers
+
+        cosine = keras.optimizers.schedules.CosineDecay(0.4, decay_steps=10_000)
+        optimizer = keras.optimizers.SGD(optimizers.WarmUp(cosine, epochs=5, global_batch=1024, rows=50_000))
+        ```
     """
 
     def __init__(

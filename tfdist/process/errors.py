@@ -35,6 +35,16 @@ class TfdistError(Exception):
 
     Attributes:
         exit_code: the exit code of a command that this error ends.
+
+    Example:
+        ```python
+        import tfdist
+
+        try:
+            tfdist.RunConfig(epochs=0)
+        except tfdist.TfdistError as error:
+            print(f"exit code {error.exit_code}: {error}")
+        ```
     """
 
     exit_code: int = MISTAKE

@@ -91,6 +91,16 @@ def from_arrays(
 
     Returns:
         A `Source` whose batches are x, (x, y) or (x, y, sample_weight).
+
+    Example:
+        ```python
+        import numpy as np
+        from tfdist import data
+
+        x, y = np.random.rand(1000, 8, 8, 1), np.random.randint(10, size=1000)
+        train = data.from_arrays(x[:800], y[:800], global_batch=64, seed=7)
+        test = data.from_arrays(x[800:], y[800:], shuffle=False)
+        ```
     """
     arrays: tuple[Any, ...] = (x,) if y is None else (x, y)
     if sample_weight is not None:
@@ -105,6 +115,14 @@ def digits(split: str = "train", *, global_batch: int = DEFAULT_GLOBAL_BATCH, **
     test split: 1,438 to train, 359 to test. Source: E. Alpaydin and C. Kaynak, "Optical Recognition
     of Handwritten Digits", UCI Machine Learning Repository, 1998, doi:10.24432/C50P49, CC BY 4.0;
     its test file, here as 8-bit integers.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        train, test = data.digits("train", global_batch=64), data.digits("test")
+        images, labels = train.first_rows(8)
+        ```
     """
     if split not in ("train", "test"):
         raise UsageError(f"digits: split is {split!r}. Use 'train' or 'test'.")

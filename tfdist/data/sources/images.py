@@ -52,6 +52,19 @@ def from_images(
     Raises:
         FileNotFoundError: no such folder or split.
         ValueError: no images, a class that "train" lacks, other channels, or an option without effect if `encoded`.
+
+    Example:
+        ```python
+        import os
+        import tensorflow as tf
+        from tfdist import data
+
+        for name in ("cats", "dogs"):
+            os.makedirs(f"pets/train/{name}")
+            tf.io.write_file(f"pets/train/{name}/0.png", tf.io.encode_png(tf.zeros([40, 30, 3], tf.uint8)))
+        train = data.from_images("pets", image_size=(32, 32), keep_aspect=True, global_batch=2)
+        images, labels = train.first_rows()
+        ```
     """
     if channels not in (1, 3):
         raise UsageError(f"images: channels is {channels}. Use 3 for RGB or 1 for grey.")

@@ -58,6 +58,24 @@ def from_records(
 
     Returns:
         A `Source`.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        from tfdist import data
+
+        with tf.io.TFRecordWriter("train.tfrecord") as writer:
+            for number in range(100):
+                x = tf.train.Feature(float_list=tf.train.FloatList(value=[number]))
+                writer.write(tf.train.Example(features=tf.train.Features(feature={"x": x})).SerializeToString())
+
+        train = data.from_records(
+            files="train.tfrecord",
+            features={"x": tf.io.FixedLenFeature((), tf.float32)},
+            parse=lambda row: (row["x"], 2 * row["x"]),
+            global_batch=32,
+        )
+        ```
     """
     name = f"records/{split}"
     decode = _decoder(name, features, parse, image_size, encoded)

@@ -71,6 +71,18 @@ def from_function(make_dataset: MakeDataset, *, name: str = "data") -> Shards:
 
     Raises:
         ValueError: the function does not return a `tf.data.Dataset`.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        from tfdist import data
+
+        def my_shard(context):
+            numbers = tf.data.Dataset.range(1000).shard(context.num_input_pipelines, context.input_pipeline_id)
+            return numbers.map(lambda number: (tf.cast(number, tf.float32), number % 2)).batch(32)
+
+        train = data.from_function(my_shard, name="numbers")
+        ```
     """
     shards = make_dataset(tf.distribute.InputContext())
     if not isinstance(shards, tf.data.Dataset):

@@ -49,6 +49,14 @@ def make_synthetic(
 
     Returns:
         A `Source` of (x, y); y is int32 (B,) or, for tokens, (B, T).
+
+    Example:
+        ```python
+        from tfdist import data
+
+        sentences = data.make_synthetic(kind="tokens", shape=(16,), classes=100, rows=512, global_batch=32)
+        tokens, next_tokens = sentences.first_rows(2)
+        ```
     """
     name = f"synthetic/{split}"
     _check(name, split, kind, classes, pool)

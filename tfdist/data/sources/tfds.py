@@ -49,6 +49,16 @@ def from_tfds(
 
     Returns:
         A `Source` whose batches are nested as `keys`; images are float32 in 0..1.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        try:
+            train = data.from_tfds("mnist", split="train[:90%]", global_batch=256)
+        except FileNotFoundError as error:
+            print(error)  # … Give data_dir …, or download=True.
+        ```
     """
     builder = catalog.find_builder(name, data_dir=data_dir, download=download)
     info = catalog.find_split(builder, split)

@@ -26,6 +26,13 @@ def resnet20(classes: int, input_shape: Sequence[int], *, weight_decay: float = 
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        ```python
+        from tfdist import models
+
+        model = models.resnet20(10, (32, 32, 3), weight_decay=1e-4)
+        ```
     """
     return _build("resnet20", 3, classes, input_shape, weight_decay=weight_decay)
 

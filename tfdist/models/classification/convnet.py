@@ -35,6 +35,13 @@ def cnn(
 
     Raises:
         ValueError: An argument is out of its range, or the image too small for the depth.
+
+    Example:
+        ```python
+        from tfdist import models
+
+        model = models.cnn(10, (28, 28, 1), filters=(32, 64), dropout=0.5)
+        ```
     """
     check_classes("cnn", classes)
     widths = check_widths("cnn", "filters", filters)

@@ -44,6 +44,13 @@ def resnet50(classes: int, input_shape: Sequence[int], *, weight_decay: float = 
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        ```python
+        from tfdist import models
+
+        model = models.resnet50(1000, (224, 224, 3), weight_decay=1e-4)
+        ```
     """
     return _build("resnet50", _bottleneck, (3, 4, 6, 3), classes, input_shape, weight_decay=weight_decay)
 
