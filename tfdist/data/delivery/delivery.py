@@ -117,11 +117,22 @@ def elements(strategy, reading, steps):
                 return
 
 
-def own_rows(strategy, taker):
-    """Returns a compiled function of what a taker read → per-replica nested tensors: the rows that count."""
+def batches(strategy, reading, steps):
+    """Yields (per-replica nested tensors: the rows that count; the rows of all replicas) for `steps` steps or fewer."""
+    program = _own_rows(strategy, reading.taker)
+    if reading.element_spec is not None:
+        program = program.get_concrete_function(reading.element_spec)
+    for element in elements(strategy, reading, steps):
+        yield program(element)
+
+
+def _own_rows(strategy, taker):
+    """Returns the compiled function of what a taker read → what `batches` yields."""
 
     def rows(element):
-        return strategy.run(rows_that_count, args=(taker.share(strategy, element),))
+        share = taker.share(strategy, element)
+        total = strategy.experimental_local_results(share.global_rows)[0]
+        return strategy.run(rows_that_count, args=(share,)), total
 
     return kept(strategy, ("own rows", taker), lambda: compiled(rows, reduce_retracing=True))
 
