@@ -20,14 +20,16 @@ _HOMES = {
     "fit": "tfdist.training",
     "evaluate": "tfdist.training",
     "predict": "tfdist.training",
+    "open_run": "tfdist.training",
 }
-_PACKAGES = ("data", "models", "optimizers")
+_PACKAGES = ("callbacks", "data", "models", "optimizers")
 
 __all__ = [*_HOMES, *_PACKAGES]  # noqa: PLE0604 (the names are strings)
 
 
 # What editors and type checkers see; a test compares it with the names above.
 if TYPE_CHECKING:
+    from tfdist import callbacks as callbacks
     from tfdist import data as data
     from tfdist import models as models
     from tfdist import optimizers as optimizers
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from tfdist.strategy.choose import choose_strategy as choose_strategy
     from tfdist.training import evaluate as evaluate
     from tfdist.training import fit as fit
+    from tfdist.training import open_run as open_run
     from tfdist.training.predict import predict as predict
 else:
 

@@ -9,7 +9,7 @@ from support import jobs
 
 import tfdist
 from tfdist.assembly.assemble import make_callbacks
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.options.run import RunConfig
 from tfdist.run.rundir import RunDir
 from tfdist.strategy.workers import Workers
@@ -18,7 +18,7 @@ from tfdist.training.callback_list import for_this_worker
 pytestmark = pytest.mark.core
 
 
-class Steps(StepCallback):
+class Steps(Callback):
     """Records the steps that its hook receives."""
 
     def __init__(self, every_steps=None):

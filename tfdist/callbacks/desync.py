@@ -2,10 +2,10 @@
 
 import functools
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.callbacks.base import Callback
 from tfdist.internals.access import models
 from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import compiled
@@ -18,14 +18,12 @@ _PIECE = 2**22
 _BITS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
 
 
-class DesyncCheck(keras.callbacks.Callback):
+class DesyncCheck(Callback):
     """Compares the weights of all replicas at the start, at each epoch's end and about every 1,000 steps.
 
     Each replica's device computes a digest of 8 bytes per weight, and the digests are gathered. Weights themselves are
     gathered only where digests differ. All workers must run the callback, and all raise the same error.
     """
-
-    every_worker = True
 
     def __init__(self, strategy):
         super().__init__()

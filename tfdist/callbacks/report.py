@@ -3,15 +3,15 @@
 import dataclasses
 import time
 
-import keras
 import numpy as np
 
 from tfdist.callbacks import worker_table as table
+from tfdist.callbacks.base import Callback
 from tfdist.process.log import warn
 from tfdist.strategy.workers import Workers
 
 
-class Report(keras.callbacks.Callback):
+class Report(Callback):
     """Adds to the logs of each epoch the step time, the share of waiting for input, and the slowest worker.
 
     The first call of a run is left out, because it traces and compiles. A whole step takes the same time on every
@@ -28,8 +28,6 @@ class Report(keras.callbacks.Callback):
         global_batch: rows of a step over all replicas, for messages.
         clock: a function that returns the time in seconds; for tests.
     """
-
-    every_worker = True
 
     def __init__(self, strategy, global_batch=None, clock=time.perf_counter):
         super().__init__()

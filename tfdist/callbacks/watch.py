@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.process.faults import Faults, make_faults
 from tfdist.process.heartbeat import FOLDER, Heartbeat, NoHeartbeat, make_heartbeat
 from tfdist.strategy.workers import Workers
@@ -24,10 +24,14 @@ class Watch:
     heartbeat: Heartbeat | NoHeartbeat
     faults: Faults
 
-    @property
-    def callbacks(self):
-        """The callbacks that record the heartbeat and inject the faults."""
-        return [HeartbeatCallback(self.heartbeat), FaultInjection(self.faults)]
+    def make_callbacks(self):
+        """Returns (the callbacks that record the heartbeat and inject the faults, their function within a call).
+
+        The function is None, or a function (steps done in the call) to run in each step of a call, while the other
+        workers wait.
+        """
+        injection = FaultInjection(self.faults)
+        return [HeartbeatCallback(self.heartbeat), injection], injection.in_call
 
 
 def make_watch(strategy, environ=os.environ):
@@ -39,7 +43,7 @@ def make_watch(strategy, environ=os.environ):
     return Watch(make_heartbeat(environ, rank), make_faults(environ)(rank))
 
 
-class HeartbeatCallback(StepCallback):
+class HeartbeatCallback(Callback):
     """Records in the heartbeat which phase begins, and how many steps are done.
 
     Args:
@@ -52,7 +56,6 @@ class HeartbeatCallback(StepCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Records that the epoch's input is being made."""
-        super().on_epoch_begin(epoch, logs)
         self._heartbeat.beat("input", self.steps_before)
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -76,7 +79,7 @@ class HeartbeatCallback(StepCallback):
         self._heartbeat.beat("end")
 
 
-class FaultInjection(StepCallback):
+class FaultInjection(Callback):
     """Injects faults between calls, and within a call through `in_call`.
 
     Args:
@@ -101,7 +104,6 @@ class FaultInjection(StepCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Injects faults before the first step."""
-        super().on_epoch_begin(epoch, logs)
         self._steps = self.steps_before
         self._faults.strike("start", self._steps)
 

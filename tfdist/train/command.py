@@ -103,7 +103,6 @@ def train(config, cluster, run, heartbeat):
             run,
             model,
             config,
-            strategy=chosen,
             steps=steps,
             source=source,
             metrics=metrics,

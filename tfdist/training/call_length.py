@@ -3,10 +3,10 @@
 import contextlib
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.callbacks.base import Callback
 from tfdist.options.step import AUTO
 from tfdist.process.log import say
 from tfdist.strategy.workers import Workers
@@ -58,10 +58,8 @@ class Growth:
         self._unchanged = self._unchanged + 1 if self.steps == before else 0
 
 
-class GivenLength(keras.callbacks.Callback):
+class GivenLength(Callback):
     """Keeps the model's `steps_per_execution` as it is."""
-
-    every_worker = True
 
     def register_callbacks(self, callbacks):
         """Receives all callbacks of the run before they begin."""

@@ -6,9 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.feeding import plan
-from tfdist.feeding.feed import Feed
-from tfdist.feeding.inputs import make_input
-from tfdist.feeding.static_shapes import for_strategy
+from tfdist.feeding.feed import open_feed
 from tfdist.internals.access import models
 from tfdist.strategy.workers import Workers
 from tfdist.synchronous.step.programs import Programs
@@ -34,8 +32,7 @@ def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=Non
     Raises:
         ValueError: the data have no batch, or `predict_step` does not return one output per row.
     """
-    data = make_input(x, batch_size=batch_size, steps=steps)
-    feed = Feed(for_strategy(data, model), model.distribute_strategy)
+    feed = open_feed(model, x, method=None, batch_size=batch_size, steps=steps)
     callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
     checks.check_loop(model, "predict")
     models.build_layers(model, feed.spec)
