@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import pathlib
 import platform
 import sys
 
@@ -10,7 +9,7 @@ import pytest
 
 import tfdist
 from tfdist.cluster import fingerprint
-from tfdist.cluster.fingerprint import count_gpus, differences, first_difference, hash_files, hash_package
+from tfdist.cluster.fingerprint import differences, first_difference, hash_files, hash_package
 from tfdist.options.run import RunConfig
 
 EQUAL = {"versions": {"keras": "3.13.0"}, "code": {"tfdist": "ab"}, "config": {"steps": None}, "devices": 2}
@@ -99,18 +98,6 @@ def test_files_are_known_by_their_names_in_any_folder(tmp_path):
     first, second = (hash_files([tmp_path / folder / "train.py"]) for folder in "ab")
     assert first == second
     assert len(hash_files([tmp_path / "a" / "train.py", tmp_path / "b" / "train.py"])) == 2
-
-
-@pytest.mark.parametrize(
-    ("visible", "count"),
-    [(None, 3), ("", 0), ("-1", 0), ("0", 1), ("2,0", 2), ("0,-1,1", 1), ("GPU-a,GPU-b", 2), ("0,1,2,3,4", 3)],
-)
-def test_gpus_are_counted_from_device_files_and_the_variable(visible, count, tmp_path):
-    for name in ("nvidia0", "nvidia1", "nvidia7", "nvidiactl", "nvidia-uvm"):
-        (tmp_path / name).touch()
-    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    assert count_gpus(environ, tmp_path) == count
-    assert count_gpus({"CUDA_VISIBLE_DEVICES": "0"}, pathlib.Path(tmp_path / "none")) == 0
 
 
 def test_tensorflow_stays_unimported_here():

@@ -5,12 +5,12 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tfdist
+from tfdist.cluster.gpus import count_gpus
 
 # The names under which TensorFlow is published.
 TENSORFLOW = (
@@ -88,18 +88,6 @@ def hash_files(files: Iterable[str | os.PathLike]) -> dict[str, str]:
         key = path.name if path.name not in digests else str(path)
         digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return digests
-
-
-def count_gpus(environ: Mapping[str, str] = os.environ, device_folder: str = "/dev") -> int:
-    """Counts the NVIDIA GPUs that this process may use, without loading a library."""
-    present = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in pathlib.Path(device_folder).glob("nvidia*"))
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return present
-    named = [item.strip() for item in visible.split(",") if item.strip()]
-    # CUDA stops at the first name that is not a device, such as -1.
-    count = next((i for i, item in enumerate(named) if item.startswith("-") or item == "NoDevFiles"), len(named))
-    return min(present, count)
 
 
 def differences(hellos: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,7 +7,8 @@ import platform
 import sys
 
 from tfdist import data
-from tfdist.cluster.fingerprint import TENSORFLOW, count_gpus, fingerprint, read_versions, version_of
+from tfdist.cluster.fingerprint import TENSORFLOW, fingerprint, read_versions, version_of
+from tfdist.cluster.gpus import VARIABLE, count_gpus
 from tfdist.cluster.rendezvous import RendezvousError, meet
 from tfdist.cluster.rendezvous.proxies import plan_bypass
 from tfdist.cluster.tf_config import ClusterError, read_cluster, split_address
@@ -121,7 +122,7 @@ def _check_tensorflow(options, cluster, environ, child):
         yield machine.check_loading(loaded, seconds)
     loads, gpus = "error" not in loaded, len(loaded.get("gpus", ()))
     if loads:
-        yield machine.check_devices(loaded, count_gpus(environ), environ.get("CUDA_VISIBLE_DEVICES"))
+        yield machine.check_devices(loaded, count_gpus(environ), environ.get(VARIABLE))
     several = gpus > 1
     if cluster and cluster.size > 1:
         # Also where TensorFlow does not load, because the others wait for this worker and must learn of it.
