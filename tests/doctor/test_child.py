@@ -7,8 +7,9 @@ import sys
 import time
 
 import pytest
-from support.processes import REPOSITORY, free_ports
+from support.processes import REPOSITORY
 
+from tfdist.cluster.ports import free_ports
 from tfdist.process.child import ChildGroup, Start
 
 

@@ -4,8 +4,9 @@ import json
 import sys
 
 import pytest
-from support.processes import REPOSITORY, free_ports, run_together, run_workers
+from support.processes import REPOSITORY, run_together, run_workers
 
+from tfdist.cluster.ports import free_ports
 from tfdist.doctor import command as doctor
 from tfdist.doctor.lines import Line
 from tfdist.run import manifest
