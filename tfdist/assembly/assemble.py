@@ -4,10 +4,7 @@ import os
 import platform
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-import tfdist
 from tfdist import data, models, training
 from tfdist.callbacks.profile import Profile
 from tfdist.callbacks.report import Report
@@ -20,6 +17,7 @@ from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
 from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
 from tfdist.process.log import is_terminal, say
+from tfdist.process.versions import read_versions
 from tfdist.run import rundir
 from tfdist.strategy.choose import is_chief
 
@@ -193,7 +191,7 @@ def write_results(run, model, config, *, strategy, steps, source, metrics, throu
         **report.summary(),
         "strategy": type(strategy).__name__,
         "restarts": rundir.read_restarts(os.environ),
-        "versions": versions(),
+        "versions": read_versions() | {"python": platform.python_version()},
         "weights_sha256": checkpoint.weights_sha256(model),
     }
     rundir.write_json(run.summary, summary)
@@ -215,14 +213,3 @@ def last_lines(run, summary, report=""):
         f"{summary['examples_per_second']:.0f}/s, {replicas} replica{'s' if replicas > 1 else ''})"
     )
     return "\n".join([*([report] if report else []), result.lstrip(), str(run.path)])
-
-
-def versions():
-    """Returns the versions of the packages that may affect a result."""
-    return {
-        "tfdist": tfdist.__version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }

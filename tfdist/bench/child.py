@@ -9,6 +9,7 @@ import os
 
 from tfdist.process.child import serve
 from tfdist.process.errors import UsageError
+from tfdist.process.versions import read_versions
 
 
 class ContenderChild:
@@ -58,7 +59,6 @@ class ContenderChild:
     def _start(self, request):
         """Trains a few steps from the common weights, which also traces; returns facts and losses."""
         from tfdist.bench.report import describe_devices
-        from tfdist.cluster.fingerprint import read_versions
 
         before = self._loss()
         self._contender.run(request["warm_up_steps"])

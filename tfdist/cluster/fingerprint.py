@@ -1,30 +1,15 @@
 """The fingerprint that must be the same on every worker (versions, code, config, devices), and its differences."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import tfdist
 from tfdist.cluster.gpus import count_gpus
+from tfdist.process.versions import read_versions
 
-# The names under which TensorFlow is published.
-TENSORFLOW = (
-    "tensorflow",
-    "tensorflow-cpu",
-    "tensorflow-intel",
-    "tensorflow-cpu-aws",
-    "tensorflow-rocm",
-    "tensorflow-macos",
-    "tensorflow-aarch64",
-    "tensorflow-tpu",
-    "tf-nightly",
-    "tf-nightly-cpu",
-)
 # Workers may keep the data in different folders.
 MAY_DIFFER = ("data_dir", "download")
 
@@ -50,26 +35,6 @@ def fingerprint(
         "config": {key: value for key, value in (config or {}).items() if key not in MAY_DIFFER},
         "devices": count_gpus(environ),
     }
-
-
-def read_versions() -> dict[str, str | None]:
-    """Returns the versions of Python and of the packages that decide results and communication, without importing."""
-    return {
-        # The third number is left out, because it changes only with bug fixes.
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "tfdist": tfdist.__version__,
-        "tensorflow": next(filter(None, map(version_of, TENSORFLOW)), None),
-        "keras": version_of("keras"),
-        "numpy": version_of("numpy"),
-    }
-
-
-def version_of(distribution: str) -> str | None:
-    """Returns the version of a distribution, or None where it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def hash_package(folder: pathlib.Path) -> str:

@@ -7,7 +7,7 @@ import platform
 import sys
 
 from tfdist import data
-from tfdist.cluster.fingerprint import TENSORFLOW, fingerprint, read_versions, version_of
+from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.gpus import VARIABLE, count_gpus
 from tfdist.cluster.rendezvous import RendezvousError, meet
 from tfdist.cluster.rendezvous.proxies import plan_bypass
@@ -19,6 +19,7 @@ from tfdist.process.child import ChildGroup, Start
 from tfdist.process.errors import TfdistError
 from tfdist.process.exits import INTERRUPTED
 from tfdist.process.log import is_terminal
+from tfdist.process.versions import TENSORFLOW, read_versions, version_of
 from tfdist.run import manifest
 from tfdist.run.rundir import RunDir
 

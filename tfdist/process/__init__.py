@@ -1,1 +1,1 @@
-"""Exit codes, errors, the log, heartbeats, fault injection, and child processes. No TensorFlow."""
+"""Exit codes, errors, versions, the log, heartbeats, fault injection, and child processes. No TensorFlow."""

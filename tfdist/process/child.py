@@ -24,7 +24,12 @@ _ORPHAN_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Start:
-    """The command and the whole environment with which a child starts."""
+    """How a child starts.
+
+    Attributes:
+        command: its command.
+        environ: its whole environment.
+    """
 
     command: tuple[str, ...]
     environ: Mapping[str, str]
