@@ -19,7 +19,8 @@ from tfdist.process.errors import UsageError, user_code
 from tfdist.process.log import is_terminal, say
 from tfdist.process.versions import read_versions
 from tfdist.run import rundir
-from tfdist.strategy.choose import is_chief
+from tfdist.strategy import hardware
+from tfdist.strategy.choose import choose_strategy, is_chief, worker_count
 
 # A table of its own, because Keras' look-up by name does not know Lamb.
 _OPTIMIZERS = {
@@ -40,6 +41,27 @@ _OPTIMIZERS = {
         keras.optimizers.SGD,
     )
 }
+
+
+def make_strategy(config, cluster):
+    """Chooses the strategy, and sets the number types and the seeds.
+
+    Args:
+        config: the `RunConfig`.
+        cluster: the `Cluster`, whose workers have met; None without one.
+
+    Returns:
+        (the `tf.distribute.Strategy`, whether this worker writes what there must be one of).
+    """
+    strategy = choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
+    hardware.set_precision(config.precision)
+    hardware.set_seeds(config.seed, deterministic=config.deterministic)
+    return strategy, is_chief(strategy)
+
+
+def describe_source(source, strategy):
+    """Returns which rows and steps each worker gets, in lines."""
+    return data.describe(source, replicas=strategy.num_replicas_in_sync, workers=worker_count(strategy))
 
 
 def make_sources(config):
