@@ -1,8 +1,5 @@
 """The parts of a run, made from its `RunConfig`."""
 
-import os
-import platform
-
 import keras
 
 from tfdist import data, models, training
@@ -11,16 +8,15 @@ from tfdist.callbacks.report import Report
 from tfdist.callbacks.throughput import Throughput
 from tfdist.callbacks.watch import HeartbeatCallback
 from tfdist.callbacks.writers import EpochLines, MetricsFile
-from tfdist.checkpoints import checkpoint
-from tfdist.data import order
 from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
 from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
 from tfdist.process.log import is_terminal, say
-from tfdist.process.versions import read_versions
 from tfdist.run import rundir
 from tfdist.strategy import hardware
-from tfdist.strategy.choose import choose_strategy, is_chief, worker_count
+from tfdist.strategy.choose import choose_strategy
+from tfdist.strategy.workers import Workers
+from tfdist.training.summary import summarize
 
 # A table of its own, because Keras' look-up by name does not know Lamb.
 _OPTIMIZERS = {
@@ -51,17 +47,17 @@ def make_strategy(config, cluster):
         cluster: the `Cluster`, whose workers have met; None without one.
 
     Returns:
-        (the `tf.distribute.Strategy`, whether this worker writes what there must be one of).
+        (the `tf.distribute.Strategy`, its `Workers`).
     """
     strategy = choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
     hardware.set_precision(config.precision)
     hardware.set_seeds(config.seed, deterministic=config.deterministic)
-    return strategy, is_chief(strategy)
+    return strategy, Workers.of(strategy)
 
 
 def describe_source(source, strategy):
     """Returns which rows and steps each worker gets, in lines."""
-    return data.describe(source, replicas=strategy.num_replicas_in_sync, workers=worker_count(strategy))
+    return data.describe(source, replicas=strategy.num_replicas_in_sync, workers=Workers.of(strategy).count)
 
 
 def make_sources(config):
@@ -150,14 +146,9 @@ def make_callbacks(run, config, source, strategy):
         (callbacks, the `Throughput` among them, the `Report` among them, `verbose` for `fit`).
     """
 
-    def rows(first, count):
-        start, _ = order.batch_bounds(source.rows, source.global_batch, first)
-        _, stop = order.batch_bounds(source.rows, source.global_batch, first + count - 1)
-        return stop - start
-
-    throughput = Throughput(rows)
+    throughput = Throughput(source.plan.rows_of_steps)
     report = Report(strategy, source.global_batch)
-    writes = is_chief(strategy)
+    writes = Workers.of(strategy).is_chief
     measuring = [throughput]
     if config.profile_steps:
         measuring.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))
@@ -193,7 +184,7 @@ def evaluate(model, source, heartbeat):
     return training.evaluate(model, source, verbose=0, return_dict=True, callbacks=[HeartbeatCallback(heartbeat)])
 
 
-def write_results(run, model, config, *, strategy, steps, source, metrics, throughput, report):
+def write_results(run, model, config, *, steps, source, metrics, throughput, report):
     """Writes the model and the summary at the end of a run; only the chief calls it.
 
     Returns:
@@ -201,21 +192,12 @@ def write_results(run, model, config, *, strategy, steps, source, metrics, throu
     """
     with rundir.written_aside(run.model) as aside:
         model.save(aside)
-    epochs, rest = divmod(steps, source.cardinality)
-    _, per_epoch = order.batch_bounds(source.rows, source.global_batch, source.cardinality - 1)
-    summary = {
-        "name": config.name,
-        "metrics": metrics,
-        "steps": steps,
-        "examples_seen": epochs * per_epoch + min(rest * source.global_batch, per_epoch),
+    measured = {
+        "examples_seen": source.plan.rows_in(steps),
         "examples_per_second": round(throughput.examples_per_second, 1),
-        "replicas": strategy.num_replicas_in_sync,
         **report.summary(),
-        "strategy": type(strategy).__name__,
-        "restarts": rundir.read_restarts(os.environ),
-        "versions": read_versions() | {"python": platform.python_version()},
-        "weights_sha256": checkpoint.weights_sha256(model),
     }
+    summary = {"name": config.name, **summarize(model, metrics=metrics, steps=steps, **measured)}
     rundir.write_json(run.summary, summary)
     return summary
 

@@ -62,7 +62,8 @@ def train(config, cluster, run, heartbeat):
         from tfdist import training
         from tfdist.assembly import assemble
 
-    chosen, writes = assemble.make_strategy(config, cluster)
+    chosen, workers = assemble.make_strategy(config, cluster)
+    writes = workers.is_chief
     config = config.for_replicas(chosen.num_replicas_in_sync)
     source, test_source = assemble.make_sources(config)
     with chosen.scope():
@@ -96,7 +97,6 @@ def train(config, cluster, run, heartbeat):
             run,
             model,
             config,
-            strategy=chosen,
             steps=steps,
             source=source,
             metrics=metrics,
@@ -104,7 +104,7 @@ def train(config, cluster, run, heartbeat):
             report=report,
         )
         show(assemble.last_lines(run, summary, report.line()))
-    training.wait_for_all(chosen)
+    workers.wait()
     heartbeat.beat("end")
     return 0
 
