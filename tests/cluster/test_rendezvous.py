@@ -8,8 +8,9 @@ import threading
 import time
 
 import pytest
-from support.processes import REPOSITORY, free_ports, run_python, run_workers
+from support.processes import REPOSITORY, run_python, run_workers
 
+from tfdist.cluster.ports import free_ports
 from tfdist.cluster.rendezvous import RendezvousError, door, guest, host, meet
 from tfdist.cluster.rendezvous.door import open_port
 from tfdist.cluster.rendezvous.messages import LIMIT_BYTES, encode, take_line

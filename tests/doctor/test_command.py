@@ -2,11 +2,11 @@
 
 import json
 import sys
-import types
 
 import pytest
-from support.processes import REPOSITORY, free_ports, run_together, run_workers
+from support.processes import REPOSITORY, run_together, run_workers
 
+from tfdist.cluster.ports import free_ports
 from tfdist.doctor import command as doctor
 from tfdist.doctor.lines import Line
 from tfdist.run import manifest
@@ -154,18 +154,11 @@ def test_ctrl_c_ends_it_quietly(monkeypatch, capsys):
 
 
 def test_a_data_set_that_cannot_be_is_red_without_tensorflow(monkeypatch, tmp_path):
-    class NoHelper(types.SimpleNamespace):
-        def ask(self, command, **_):
-            assert command == "load"
-            return {"tensorflow": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": [], "tpu_signs": []}
+    def ask(self, do, **_):
+        assert do == "load"
+        return {"tensorflow": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": [], "tpu_signs": []}
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(doctor, "Helper", lambda environ: NoHelper())
+    monkeypatch.setattr(doctor.ChildGroup, "ask", ask)
     monkeypatch.setenv("TF_CONFIG", "{}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     options = doctor.read_arguments(["--dataset=images", f"--data_dir={tmp_path / 'none'}"])

@@ -6,8 +6,9 @@ import os
 
 import pytest
 import tensorflow as tf
-from support.processes import free_ports, run_python, run_together, run_workers
+from support.processes import run_python, run_together, run_workers
 
+from tfdist.cluster.ports import free_ports
 from tfdist.cluster.tf_config import Cluster, Task
 from tfdist.strategy import choose as strategy
 from tfdist.strategy import hardware

@@ -5,10 +5,11 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
+
+from tfdist.cluster.ports import free_ports
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -68,15 +69,3 @@ def _wait(process, deadline):
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
     return Ended(process.returncode, out, err)
-
-
-def free_ports(count):
-    """Finds ports that are free now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
-    finally:
-        for item in sockets:
-            item.close()

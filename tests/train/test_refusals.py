@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from support.processes import free_ports, run_python
+from support.processes import run_python
 
+from tfdist.cluster.ports import free_ports
 from tfdist.train import flags
 
 TWO = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}

@@ -13,6 +13,8 @@ from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
 from tfdist.process.log import is_terminal, say
 from tfdist.run import rundir
+from tfdist.strategy import hardware
+from tfdist.strategy.choose import choose_strategy
 from tfdist.strategy.workers import Workers
 from tfdist.training.summary import summarize
 
@@ -35,6 +37,27 @@ _OPTIMIZERS = {
         keras.optimizers.SGD,
     )
 }
+
+
+def make_strategy(config, cluster):
+    """Chooses the strategy, and sets the number types and the seeds.
+
+    Args:
+        config: the `RunConfig`.
+        cluster: the `Cluster`, whose workers have met; None without one.
+
+    Returns:
+        (the `tf.distribute.Strategy`, its `Workers`).
+    """
+    strategy = choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
+    hardware.set_precision(config.precision)
+    hardware.set_seeds(config.seed, deterministic=config.deterministic)
+    return strategy, Workers.of(strategy)
+
+
+def describe_source(source, strategy):
+    """Returns which rows and steps each worker gets, in lines."""
+    return data.describe(source, replicas=strategy.num_replicas_in_sync, workers=Workers.of(strategy).count)
 
 
 def make_sources(config):

@@ -4,19 +4,22 @@ import argparse
 import os
 import pathlib
 import platform
+import sys
 
 from tfdist import data
-from tfdist.cluster.fingerprint import TENSORFLOW, count_gpus, fingerprint, read_versions, version_of
+from tfdist.cluster.fingerprint import fingerprint
+from tfdist.cluster.gpus import VARIABLE, count_gpus
 from tfdist.cluster.rendezvous import RendezvousError, meet
 from tfdist.cluster.rendezvous.proxies import plan_bypass
 from tfdist.cluster.tf_config import ClusterError, read_cluster, split_address
 from tfdist.doctor import facts, machine, network, trials
-from tfdist.doctor.helper import Helper
 from tfdist.doctor.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
 from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.process.child import ChildGroup, Start
 from tfdist.process.errors import TfdistError
 from tfdist.process.exits import INTERRUPTED
 from tfdist.process.log import is_terminal
+from tfdist.process.versions import TENSORFLOW, read_versions, version_of
 from tfdist.run import manifest
 from tfdist.run.rundir import RunDir
 
@@ -84,8 +87,8 @@ def examine(options):
     if options.run_dir:
         yield from _check_run(options.run_dir)
     installed = bool(versions["tensorflow"] and versions["keras"])
-    with Helper(environ) as helper:
-        yield from _check_tensorflow(options, cluster, environ, helper if installed else None)
+    with ChildGroup([Start((sys.executable, "-m", "tfdist.doctor.child"), environ)]) as child:
+        yield from _check_tensorflow(options, cluster, environ, child if installed else None)
 
 
 def _check_machine(versions, run_dir):
@@ -112,15 +115,15 @@ def _check_run(run_dir):
     return trials.checkpoint_lines(manifest.inspect(RunDir(pathlib.Path(run_dir))))
 
 
-def _check_tensorflow(options, cluster, environ, helper):
+def _check_tensorflow(options, cluster, environ, child):
     seconds = options.timeout_seconds
     loaded = {"error": "not installed"}
-    if helper:
-        loaded = helper.ask("load", deadline_seconds=seconds)
+    if child:
+        loaded = child.ask("load", deadline_seconds=seconds)
         yield machine.check_loading(loaded, seconds)
     loads, gpus = "error" not in loaded, len(loaded.get("gpus", ()))
     if loads:
-        yield machine.check_devices(loaded, count_gpus(environ), environ.get("CUDA_VISIBLE_DEVICES"))
+        yield machine.check_devices(loaded, count_gpus(environ), environ.get(VARIABLE))
     several = gpus > 1
     if cluster and cluster.size > 1:
         # Also where TensorFlow does not load, because the others wait for this worker and must learn of it.
@@ -128,9 +131,9 @@ def _check_tensorflow(options, cluster, environ, helper):
         yield line
         several = line.level == OK
     if several and loads:
-        yield trials.check_all_reduce(helper.ask("all_reduce", deadline_seconds=seconds, pieces=16, repeats=5))
+        yield trials.check_all_reduce(child.ask("all_reduce", deadline_seconds=seconds, pieces=16, repeats=5))
     if options.dataset and loads:
-        yield from _check_dataset(options, cluster, gpus, helper)
+        yield from _check_dataset(options, cluster, gpus, child)
 
 
 def _meet(options, cluster, environ, loads):
@@ -145,14 +148,14 @@ def _meet(options, cluster, environ, loads):
     return Line(OK, "workers", f"all {cluster.size} are here, with the same versions, code and devices")
 
 
-def _check_dataset(options, cluster, gpus, helper):
+def _check_dataset(options, cluster, gpus, child):
     workers = cluster.size if cluster else 1
     replicas = workers * max(1, gpus)
     try:
         data.check_name(options.dataset, data_dir=options.data_dir)
     except TfdistError as error:
         return [fail_with("data", error)]
-    answer = helper.ask(
+    answer = child.ask(
         "dataset",
         deadline_seconds=options.timeout_seconds,
         name=options.dataset,

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-from tfdist import data, models
+from tfdist.assembly.names import check_names
 from tfdist.cluster import preemption, rendezvous
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.tf_config import read_cluster
@@ -61,15 +61,9 @@ def train(config, cluster, run, heartbeat):
     with quiet_loading():
         from tfdist import training
         from tfdist.assembly import assemble
-        from tfdist.strategy import choose as strategy
-        from tfdist.strategy import hardware
-        from tfdist.strategy.workers import Workers
 
-    chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
-    workers = Workers.of(chosen)
+    chosen, workers = assemble.make_strategy(config, cluster)
     writes = workers.is_chief
-    hardware.set_precision(config.precision)
-    hardware.set_seeds(config.seed, deterministic=config.deterministic)
     config = config.for_replicas(chosen.num_replicas_in_sync)
     source, test_source = assemble.make_sources(config)
     with chosen.scope():
@@ -83,7 +77,7 @@ def train(config, cluster, run, heartbeat):
             show(f"the run is finished; nothing to do.\n{assemble.last_lines(run, finished)}")
         return 0
     if writes:
-        say(data.describe(source, replicas=chosen.num_replicas_in_sync, workers=workers.count))
+        say(assemble.describe_source(source, chosen))
     callbacks, throughput, report, verbose = assemble.make_callbacks(run, config, source, chosen)
     training.fit(
         model,
@@ -127,10 +121,7 @@ def check(config, cluster):
             f"--strategy={config.strategy} in a cluster of {cluster.size} workers would train each of them alone, all "
             "into one folder. Use --strategy=multi_worker, or start without the cluster (unset TF_CONFIG)."
         )
-    if isinstance(config.model, str):
-        models.check_name(config.model)
-    if isinstance(config.dataset, str):
-        data.check_name(config.dataset, data_dir=config.data_dir, download=config.download)
+    check_names(config)
 
 
 def agree_on_run(config, cluster, files):
