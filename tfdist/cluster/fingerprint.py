@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfdist.cluster.gpus import count_gpus
@@ -16,7 +16,7 @@ MAY_DIFFER = ("data_dir", "download")
 
 def fingerprint(
     config: Mapping[str, Any] | None = None,
-    files: Iterable[str | os.PathLike] = (),
+    files: Iterable[str | os.PathLike[str]] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
     """Returns the fingerprint of this worker, the `hello` of `tfdist.cluster.rendezvous.meet`.
@@ -46,7 +46,7 @@ def hash_package(folder: pathlib.Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def hash_files(files: Iterable[str | os.PathLike]) -> dict[str, str]:
+def hash_files(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
     """Returns a digest for each file by its name, because workers may keep it in different folders."""
     digests: dict[str, str] = {}
     for path in map(pathlib.Path, files):
@@ -83,7 +83,7 @@ def first_difference(hellos: Sequence[Mapping[str, Any]]) -> str | None:
     return next(iter(differences(hellos)), None)
 
 
-def _flatten(value, path=""):
+def _flatten(value: object, path: str = "") -> Iterator[tuple[str, object]]:
     """Yields (path, value) of all values that are not dicts; an empty dict counts as a value."""
     if not isinstance(value, Mapping) or not value:
         yield path, value
@@ -92,11 +92,11 @@ def _flatten(value, path=""):
         yield from _flatten(item, f"{path}.{key}" if path else str(key))
 
 
-def _shorten(text):
+def _shorten(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def _name(ranks):
+def _name(ranks: Sequence[int]) -> str:
     if len(ranks) == 1:
         return f"worker {ranks[0]}"
     shown = ", ".join(map(str, ranks[:5]))

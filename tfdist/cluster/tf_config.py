@@ -41,6 +41,16 @@ class Cluster:
 
     Raises:
       ClusterError: the jobs or the task are wrong.
+
+    Example:
+      ```python
+      import json, tfdist
+
+      jobs = {"worker": ["a:2222", "b:2222"]}
+      config = json.dumps({"cluster": jobs, "task": {"type": "worker", "index": 1}})
+      cluster = tfdist.read_cluster({"TF_CONFIG": config})
+      assert (cluster.size, cluster.rank, cluster.is_chief) == (2, 1, False)
+      ```
     """
 
     jobs: Mapping[str, tuple[str, ...]]
@@ -51,8 +61,7 @@ class Cluster:
     def __post_init__(self) -> None:
         _check_jobs(self.jobs, self.source)
         _check_task(self.task, self.jobs, self.source)
-        jobs = {job: tuple(addresses) for job, addresses in self.jobs.items()}
-        object.__setattr__(self, "jobs", jobs)
+        object.__setattr__(self, "jobs", {job: tuple(addresses) for job, addresses in self.jobs.items()})
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -81,8 +90,7 @@ class Cluster:
 
     def to_tf_config(self) -> str:
         """Returns the JSON that TensorFlow reads from TF_CONFIG."""
-        task = {"type": self.task.type, "index": self.task.index}
-        return json.dumps({"cluster": self.jobs, "task": task})
+        return json.dumps({"cluster": self.jobs, "task": {"type": self.task.type, "index": self.task.index}})
 
     def environment(self) -> dict[str, str]:
         """Returns the variables that the caller has to set before TensorFlow starts."""
@@ -104,6 +112,14 @@ def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
 
     Raises:
       ClusterError: the environment describes a cluster, and something in it is wrong.
+
+    Example:
+      ```python
+      import os, tfdist
+
+      cluster = tfdist.read_cluster(os.environ)
+      print(f"worker {cluster.rank} of {cluster.size}" if cluster else "no cluster: this process trains alone")
+      ```
     """
     for variable, read in _READERS:
         if environ.get(variable, "").strip():
@@ -147,9 +163,7 @@ def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...
       Each task's cores; None where there are fewer cores than tasks.
     """
     share = len(cores) // tasks
-    if not share:
-        return None
-    return tuple(tuple(cores[index * share : (index + 1) * share]) for index in range(tasks))
+    return tuple(tuple(cores[index * share : (index + 1) * share]) for index in range(tasks)) if share else None
 
 
 def hosts_of(addresses: Iterable[str]) -> frozenset[str]:
@@ -211,12 +225,7 @@ _READERS: tuple[tuple[str, Callable[[Mapping[str, str]], Cluster | None]], ...] 
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=_make_object,
-            parse_int=_make_int,
-            parse_constant=_refuse_constant,
-        )
+        return json.loads(text, object_pairs_hook=_make_object, parse_int=_make_int, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         near = _show(text[max(0, error.pos - 15) : error.pos + 15])
         raise ClusterError(
