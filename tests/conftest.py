@@ -1,5 +1,6 @@
 """What every test may count on: four logical CPU devices, and no word from TensorFlow."""
 
+import contextlib
 import gc
 import os
 import sys
@@ -35,6 +36,15 @@ def make_strategy(cpus):
         return tf.distribute.MirroredStrategy(cpus[:replicas], cross_device_ops=tf.distribute.ReductionToOneDevice())
 
     return make
+
+
+@pytest.fixture(scope="session")
+def workers(tmp_path_factory):
+    """Returns a function (job, *arguments) → what a job came to on each of two real workers, which all tests share."""
+    from support.worker_group import WorkerGroup
+
+    with contextlib.closing(WorkerGroup(tmp_path_factory.mktemp("workers"))) as group:
+        yield group
 
 
 @pytest.fixture

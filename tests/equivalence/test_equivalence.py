@@ -1,12 +1,10 @@
 """N replicas give what one device gives: the table of cases.py, row by row, against plain Keras on one device."""
 
 import os
-import pickle
 
 import numpy as np
 import pytest
-from equivalence.runner import CASES, distance, moved, run_plain, run_tfdist
-from support.processes import REPOSITORY, run_workers
+from equivalence.runner import CASES, distance, moved, run_on_workers, run_plain, run_tfdist
 
 from tfdist.internals.access import replica
 from tfdist.internals.patches import optimizers
@@ -65,27 +63,18 @@ def test_factors_give_what_one_device_gives(strategies, name):
     assert distance(name, run_tfdist(name, strategies[case.replicas], exchange="factors")) < case.tolerance
 
 
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory):
-    """The rows' results on two real workers."""
-    folder = tmp_path_factory.mktemp("workers")
-    rows = [*ON_WORKERS, *(f"{name} by factors" for name in BY_FACTORS_ON_WORKERS)]
-    script = REPOSITORY / "tests" / "equivalence" / "worker.py"
-    ended = run_workers(script, folder, *rows, deadline_seconds=420 if STEP > 1 else 900)
-    assert [worker.code for worker in ended] == [0, 0], ended[0].err[-3000:]
-    return [pickle.loads((folder / f"worker-{rank}.pickle").read_bytes()) for rank in range(2)]
-
-
+@pytest.mark.multi_worker
 @pytest.mark.parametrize("name", ON_WORKERS)
 def test_two_workers_give_what_one_device_gives(workers, name):
-    for results in workers:
-        assert distance(name, results[name, ""]) < CASES[name].tolerance
+    for done in workers(run_on_workers, name, "auto"):
+        assert distance(name, done.value) < CASES[name].tolerance
 
 
+@pytest.mark.multi_worker
 @pytest.mark.parametrize("name", BY_FACTORS_ON_WORKERS)
 def test_two_workers_that_exchange_factors_give_what_one_device_gives(workers, name):
-    for results in workers:
-        assert distance(name, results[name, "factors"]) < CASES[name].tolerance
+    for done in workers(run_on_workers, name, "factors"):
+        assert distance(name, done.value) < CASES[name].tolerance
 
 
 # Each fault, planted, is to be found in these rows by ten times the tolerance.
