@@ -9,6 +9,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
 
+# Fixtures that start several worker processes.
+STARTING_WORKERS = {"workers", "launch", "start"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the tests whose fixtures start workers; first, so that `-m` knows it."""
+    for item in items:
+        if not STARTING_WORKERS.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.multi_worker)
+
 
 @pytest.fixture(scope="session")
 def cpus():

@@ -172,7 +172,6 @@ def tags_of(folder):
     return {value.tag for record in records for value in tf.compat.v1.Event.FromString(record).summary.value}
 
 
-@pytest.mark.multi_worker
 @pytest.mark.parametrize("kind", ["input", "model"])
 def test_promise_36_among_workers_the_slow_one_is_named(workers, kind):
     chief, other = workers(report_of_a_slow_worker, kind)

@@ -9,6 +9,8 @@ from chaos import chains, launched
 from chaos.matrix import KINDS, POINTS, Cell
 from support.processes import free_ports
 
+pytestmark = pytest.mark.multi_worker
+
 # The whole matrix is in every_fault.py.
 CELLS = [
     Cell("kill", "start", 1),

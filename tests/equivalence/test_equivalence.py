@@ -63,14 +63,12 @@ def test_factors_give_what_one_device_gives(strategies, name):
     assert distance(name, run_tfdist(name, strategies[case.replicas], exchange="factors")) < case.tolerance
 
 
-@pytest.mark.multi_worker
 @pytest.mark.parametrize("name", ON_WORKERS)
 def test_two_workers_give_what_one_device_gives(workers, name):
     for done in workers(run_on_workers, name, "auto"):
         assert distance(name, done.value) < CASES[name].tolerance
 
 
-@pytest.mark.multi_worker
 @pytest.mark.parametrize("name", BY_FACTORS_ON_WORKERS)
 def test_two_workers_that_exchange_factors_give_what_one_device_gives(workers, name):
     for done in workers(run_on_workers, name, "factors"):

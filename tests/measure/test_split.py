@@ -132,7 +132,6 @@ def test_the_bytes_that_each_replica_gives_are_counted(wishes, sent):
     assert found.sent() == sent
 
 
-@pytest.mark.multi_worker
 def test_a_step_of_two_workers_has_one_collective(workers):
     both = workers(collectives_of_a_step)
     # Loss and metrics wait for the end of the call; without factors all gradients go in one pack.

@@ -402,7 +402,6 @@ def test_the_best_checkpoint_stays_beside_the_newest(make_strategy, tmp_path):
         train(make_strategy(1), run_dir=tmp_path, keep_checkpoints=0)
 
 
-@pytest.mark.multi_worker
 def test_promise_30_two_workers_go_on_together(workers, tmp_path):
     both = workers(stop_and_go_on, tmp_path)
     for done, refusal in zip(both, ["FolderNotEmptyError", "CheckpointError"], strict=True):

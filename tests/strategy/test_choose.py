@@ -300,6 +300,7 @@ def test_too_few_logical_devices_after_the_start_are_refused(alone):
     )
 
 
+@pytest.mark.multi_worker
 def test_two_workers_make_one_strategy_with_one_chief():
     script = """
 import tfdist
@@ -344,6 +345,7 @@ print(made, runtime.has_started(), runtime.collectives_configured())
     assert ended.out == "False False\n[1, 1] True True\n", ended.err[-3000:]
 
 
+@pytest.mark.multi_worker
 @pytest.mark.parametrize(
     "hosts, given, threads", [((1, 2), {}, 2), ((1, 2), {"TF_NUM_INTEROP_THREADS": "1"}, 0), ((1, 1), {}, 0)]
 )
