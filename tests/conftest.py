@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pytest
 
 # Fixtures that start several worker processes.
-STARTING_WORKERS = {"workers", "launch", "start"}
+STARTING_WORKERS = {"two_workers", "launch", "start"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,7 +50,7 @@ def make_strategy(cpus):
 
 
 @pytest.fixture(scope="session")
-def workers(tmp_path_factory):
+def two_workers(tmp_path_factory):
     """Returns a function (job, *arguments) → what a job came to on each of two real workers, which all tests share."""
     from support.worker_group import WorkerGroup
 

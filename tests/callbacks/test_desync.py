@@ -117,8 +117,8 @@ def test_rounding_is_no_difference():
     assert (replica, round(difference, 3)) == (1, 0.01)
 
 
-def test_among_workers_all_name_the_one_that_differs(workers):
-    chief, other = (done.value for done in workers(error_after_a_change_on_the_chief))
+def test_among_workers_all_name_the_one_that_differs(two_workers):
+    chief, other = (done.value for done in two_workers(error_after_a_change_on_the_chief))
     assert "weights: replica 1 (worker 1) differs from replica 0 in" in chief
     assert "bias after step 6 (max difference " in chief
     assert chief == other

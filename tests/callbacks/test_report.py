@@ -173,8 +173,8 @@ def tags_of(folder):
 
 
 @pytest.mark.parametrize("kind", ["input", "model"])
-def test_promise_36_among_workers_the_slow_one_is_named(workers, kind):
-    chief, other = workers(report_of_a_slow_worker, kind)
+def test_promise_36_among_workers_the_slow_one_is_named(two_workers, kind):
+    chief, other = two_workers(report_of_a_slow_worker, kind)
     history, summary = chief.value
     assert other.value[0]["slowest_worker"] == history["slowest_worker"] == [1.0, 1.0]
     assert other.value[1] == summary

@@ -98,14 +98,14 @@ def test_factors_give_what_one_device_gives(strategies, name):
 
 
 @pytest.mark.parametrize("name", ON_WORKERS)
-def test_two_workers_give_what_one_device_gives(workers, name):
-    for done in workers(run_on_workers, name, "auto"):
+def test_two_workers_give_what_one_device_gives(two_workers, name):
+    for done in two_workers(run_on_workers, name, "auto"):
         assert distance(name, done.value) < CASES[name].tolerance
 
 
 @pytest.mark.parametrize("name", BY_FACTORS_ON_WORKERS)
-def test_two_workers_that_exchange_factors_give_what_one_device_gives(workers, name):
-    for done in workers(run_on_workers, name, "factors"):
+def test_two_workers_that_exchange_factors_give_what_one_device_gives(two_workers, name):
+    for done in two_workers(run_on_workers, name, "factors"):
         assert distance(name, done.value) < CASES[name].tolerance
 
 

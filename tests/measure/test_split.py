@@ -132,8 +132,8 @@ def test_the_bytes_that_each_replica_gives_are_counted(wishes, sent):
     assert found.sent() == sent
 
 
-def test_a_step_of_two_workers_has_one_collective(workers):
-    both = workers(collectives_of_a_step)
+def test_a_step_of_two_workers_has_one_collective(two_workers):
+    both = two_workers(collectives_of_a_step)
     # Loss and metrics wait for the end of the call; without factors all gradients go in one pack.
     assert [done.value for done in both] == [{"kept": 1, "reduce": 1, "compute": 0}] * 2
 

@@ -402,8 +402,8 @@ def test_the_best_checkpoint_stays_beside_the_newest(make_strategy, tmp_path):
         train(make_strategy(1), run_dir=tmp_path, keep_checkpoints=0)
 
 
-def test_promise_30_two_workers_go_on_together(workers, tmp_path):
-    both = workers(stop_and_go_on, tmp_path)
+def test_promise_30_two_workers_go_on_together(two_workers, tmp_path):
+    both = two_workers(stop_and_go_on, tmp_path)
     for done, refusal in zip(both, ["FolderNotEmptyError", "CheckpointError"], strict=True):
         assert done.value == (True, True, refusal)
         # A run that resumes within an epoch restores each replica's own metrics, without TensorFlow's warnings.

@@ -27,9 +27,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def both(workers):
+def both(two_workers):
     """Returns a function (job, *arguments) → what the job returned on each of the two workers."""
-    return lambda *job: [done.value for done in workers(*job)]
+    return lambda *job: [done.value for done in two_workers(*job)]
 
 
 def assert_same(results, expected):
