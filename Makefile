@@ -45,6 +45,7 @@ equivalence: $(VENV)/ready
 
 # Whole matrices, for hours; their tables are committed under docs/evidence.
 full: $(VENV)/ready equivalence
+	EQUIVALENCE=all $(VENV)/bin/python -m pytest tests/equivalence
 	$(VENV)/bin/python tests/full/every_flag.py
 	$(MAKE) chaos
 
