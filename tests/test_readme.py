@@ -31,6 +31,7 @@ def test_the_tree_is_the_one_on_disk():
         assert (REPOSITORY / name).exists(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), blocks("python"), ids=[name for name, _ in blocks("python")])
 def test_the_python_of_the_readme_runs(name, code, tmp_path):
     script = tmp_path / "script.py"

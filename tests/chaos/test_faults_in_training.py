@@ -10,6 +10,8 @@ from chaos.matrix import KINDS, POINTS, Cell
 
 from tfdist.cluster.ports import free_ports
 
+pytestmark = pytest.mark.multi_worker
+
 # The whole matrix is in every_fault.py.
 CELLS = [
     Cell("kill", "start", 1),

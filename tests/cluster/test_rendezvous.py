@@ -460,6 +460,7 @@ print(choose_strategy("multi_worker").num_replicas_in_sync)
 """
 
 
+@pytest.mark.multi_worker
 def test_promise_18_tensorflow_takes_the_ports_right_after_the_rendezvous_also_beside_a_proxy():
     # Without the rendezvous, this proxy, which does not run, makes both wait without a message.
     environ = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", "http_proxy": "http://127.0.0.1:9"}

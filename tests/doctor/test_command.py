@@ -21,6 +21,7 @@ def lines_of(ended, name):
     return [line for line in json.loads(ended.out)["lines"] if line["name"] == name]
 
 
+@pytest.mark.multi_worker
 def test_two_workers_are_well_and_sum_for_real(tmp_path):
     for step in (10, 20):
         folder = RunDir(tmp_path).checkpoint(step)
@@ -54,6 +55,7 @@ def test_two_workers_are_well_and_sum_for_real(tmp_path):
         assert "Traceback" not in worker.err
 
 
+@pytest.mark.multi_worker
 def test_promise_19_a_tensorflow_that_does_not_load_on_one_worker_is_told_to_all(tmp_path):
     (tmp_path / "tensorflow.py").write_text(BROKEN)
     broken = NO_GPU | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}

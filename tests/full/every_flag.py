@@ -70,7 +70,7 @@ LAUNCH = (
     ("--processes_per_host=2", "--hosts=a,b", "--dry_run"),
     ("--nodivide_cores",),
     ("--max_restarts=1",),
-    ("--min_workers=1",),
+    ("--min_workers=1", "--max_restarts=1"),
     ("--backoff_seconds=0",),
     ("--grace=5",),
     ("--hang_seconds=5",),
@@ -197,7 +197,9 @@ def _codes(command, flags):
 def _launch_rows():
     def row(*flags):
         count = () if any(flag.startswith(("--workers", "--hosts")) for flag in flags) else ("--workers=2",)
-        return Row(("-m", "tfdist.launch"), (*count, *flags), then=("--", "worker.py"))
+        # They contradict each other.
+        codes = (2,) if {"--dry_run", "--tf_config_only"} <= set(flags) else (0,)
+        return Row(("-m", "tfdist.launch"), (*count, *flags), codes, then=("--", "worker.py"))
 
     yield from (row(*flags) for flags in LAUNCH)
     for first, second in itertools.pairwise(LAUNCH):

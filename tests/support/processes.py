@@ -31,25 +31,29 @@ def run_python(*arguments, environ=None, deadline_seconds=120, folder=REPOSITORY
 
 def run_workers(*arguments, workers=2, environ=None, deadline_seconds=120, folder=REPOSITORY):
     """Runs `python *arguments` once a worker, each with its TF_CONFIG on loopback; returns an `Ended` each."""
+    return run_together([arguments] * workers, worker_environs(workers, environ), deadline_seconds, folder)
+
+
+def worker_environs(workers, environ=None):
+    """Returns the environment of each of so many workers on loopback."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    environs = [
-        {
-            **(environ or {}),
-            "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}),
-        }
-        for index in range(workers)
-    ]
-    return run_together([arguments] * workers, environs, deadline_seconds, folder)
+    tasks = [{"type": "worker", "index": index} for index in range(workers)]
+    configs = [json.dumps({"cluster": {"worker": addresses}, "task": task}) for task in tasks]
+    return [_clean_environ() | (environ or {}) | {"TF_CONFIG": config} for config in configs]
+
+
+def _clean_environ():
+    clean = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    clean["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    return clean
 
 
 def run_together(commands, environs, deadline_seconds, folder):
     """Runs several Python commands side by side."""
-    clean = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    clean["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     processes = [
         subprocess.Popen(
             [sys.executable, *map(str, command)],
-            env=clean | environ,
+            env=_clean_environ() | environ,
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
