@@ -13,6 +13,7 @@ HOUSE = REPOSITORY / "tfdist"
 # What the command line reads before TensorFlow is loaded, though it stands higher than the ground.
 LIGHT = (
     *("tfdist.train.command", "tfdist.train.flags", "tfdist.doctor.command", "tfdist.verify.command"),
+    *("tfdist.doctor.config", "tfdist.verify.config", "tfdist.bench.config"),
     *("tfdist.bench.command", "tfdist.assembly.recipes", "tfdist.data", "tfdist.data.by_name"),
     *("tfdist.data.sources.catalog", "tfdist.models"),
 )

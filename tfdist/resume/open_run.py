@@ -257,41 +257,37 @@ _NONE, _FAILED = -1.0, -2.0
 
 
 @contextlib.contextmanager
-def open_run(model, data, feed, run_dir, resume, watch, *, every_steps=None, keep=3, steps=None):
+def open_run(model, data, feed, options, watch, *, steps=None):
     """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `SavedRun`.
 
     Args:
         model: a compiled, built `keras.Model`.
         data: the `Input` that is trained on.
         feed: its `Feed`.
-        run_dir: a `RunDir`, a path, or None.
-        resume: "auto", "never" or "must".
+        options: the `CheckpointOptions`.
         watch: the `Watch` over this worker.
-        every_steps: steps between checkpoints; None for the ends of epochs alone.
-        keep: how many of the newest checkpoints stay, beside the best.
         steps: the total number of steps, if the user gave it.
     """
     strategy = model.distribute_strategy
     several = worker_count(strategy) > 1
-    if run_dir is None:
-        if every_steps:
+    if options.folder is None:
+        if options.every_steps:
             raise UsageError(
-                f"tfdist.fit: checkpoint_every_steps is {every_steps}, but there is no run_dir to write to. Give one."
+                f"tfdist.fit: checkpoint_every_steps is {options.every_steps}, but there is no run_dir to write to. "
+                "Give one."
             )
         yield FreshStart([*watch.callbacks, *([Decisions(strategy)] if several else [])])
         return
-    if keep < 1:
-        raise UsageError(f"tfdist.fit: keep_checkpoints is {keep}. Use a whole number from 1.")
-    run_dir = run_dir if isinstance(run_dir, RunDir) else RunDir(pathlib.Path(run_dir))
+    run_dir = RunDir(pathlib.Path(options.folder))
     about = {
         "data": identity.of_data(data),
         "run": identity.of_run(model),
         "replicas": strategy.num_replicas_in_sync,
     }
-    store = Store(run_dir, model, feed, about, keep=keep, watch=watch)
+    store = Store(run_dir, model, feed, about, keep=options.keep, watch=watch)
     with store.owned(), stop_requests() as stop_request:
-        store.restore(resume)
+        store.restore(options.resume)
         decisions = [Decisions(strategy, stop_request)] if several else []
         stop_signal = decisions[0].stop_signal if several else stop_request
-        checkpointer = Checkpointer(store.save, every_steps=every_steps, stop_signal=stop_signal)
+        checkpointer = Checkpointer(store.save, every_steps=options.every_steps, stop_signal=stop_signal)
         yield SavedRun(run_dir, store, checkpointer, feed, steps, [*watch.callbacks, *decisions])

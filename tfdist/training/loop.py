@@ -16,6 +16,7 @@ from tfdist.feeding.inputs import make_input
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.feeding.static_shapes import for_strategy
 from tfdist.internals.access import data_adapters, models
+from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.log import say
 from tfdist.resume.open_run import open_run
@@ -103,6 +104,8 @@ def fit(
     """
     options = {"exchange": exchange, "compression": compression, "jit_compile": jit_compile}
     options = StepOptions(**options, steps_per_execution=steps_per_execution, sync_batchnorm=sync_batchnorm)
+    saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
+    checkpoints = CheckpointOptions(folder=run_dir, resume=resume, **saving)
     checks.check_compiled(model, "fit")
     checks.check_loop(model, "train")
     epochs = limit(epochs, keras.config.max_epochs(), "epochs")
@@ -115,12 +118,11 @@ def fit(
     with batch_norms_as_wanted(model, options):
         feed, options = _prepare(model, data, options)
         validate = _validator(model, validation_data, validation_freq, **validating)
-        saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints, "steps": steps}
         warn_where_workers_differ(data, model.distribute_strategy)
         with (
             set_call_length(model, options.steps_per_execution) as call_length,
             exit_on_peer_loss(model.distribute_strategy),
-            open_run(model, data, feed, run_dir, resume, make_watch(model.distribute_strategy), **saving) as run,
+            open_run(model, data, feed, checkpoints, make_watch(model.distribute_strategy), steps=steps) as run,
             contextlib.closing(feed),
         ):
             epochs = -(-steps // feed.steps_per_epoch) if steps and feed.steps_per_epoch else epochs
