@@ -134,5 +134,6 @@ def test_every_command_has_its_row():
 def test_the_help_of_a_command_names_each_of_its_flags(command):
     ended = run_python("-m", f"tfdist.{command}", "--help", deadline_seconds=30)
     assert (ended.code, ended.err) == (0, "")
-    for name, flag in make_flags(*CLASSES[command])._flags().items():
-        assert f"  --{'[no]' if flag.boolean else ''}{name}: " in ended.out
+    flags = make_flags(*CLASSES[command])
+    for name in flags:
+        assert f"  --{'[no]' if flags[name].boolean else ''}{name}: " in ended.out

@@ -16,7 +16,7 @@ COMPRESSIONS = ("none", "bfloat16", "float16")
 class StepOptions:
     """Options of the steps of a run; none of them stays on the model.
 
-    `jit_compile` and `steps_per_execution` may also be None, for the value of `compile`.
+    `jit_compile` and `steps_per_execution` may also be None, for the value of `compile`: the default of `fit`.
     """
 
     exchange: str = option(
