@@ -14,6 +14,7 @@ HOUSE = REPOSITORY / "tfdist"
 LIGHT = (
     *("tfdist.train.command", "tfdist.train.flags", "tfdist.doctor.command", "tfdist.verify.command"),
     *("tfdist.bench.command", "tfdist.assembly.names", "tfdist.assembly.recipes", "tfdist.data", "tfdist.data.by_name"),
+    *("tfdist.doctor.config", "tfdist.verify.config", "tfdist.bench.config"),
     *("tfdist.data.sources.catalog", "tfdist.models"),
 )
 GROUND = ("process", "options", "cluster", "run", "launch")

@@ -46,9 +46,10 @@ def test_the_two_examples_are_there():
 
 
 def test_the_commands_name_flags_that_exist():
-    from tfdist.train.flags import make_flags
+    from tfdist.options.command_line import make_flags
+    from tfdist.train.flags import OPTIONS
 
-    known = {*make_flags(), "help"}
+    known = {*make_flags(*OPTIONS), "help"}
     commands = re.findall(r"-m tfdist\.train ([^\n`#]*)", README)
     assert len(commands) > 5
     for command in commands:

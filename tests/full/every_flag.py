@@ -20,7 +20,8 @@ from full import evidence  # noqa: E402
 from support.processes import REPOSITORY, run_python  # noqa: E402
 from support.small_files import write_images  # noqa: E402
 
-from tfdist.options.run import COMPRESSIONS, EXCHANGES, OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
+from tfdist.options.run import OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
+from tfdist.options.step import COMPRESSIONS, EXCHANGES  # noqa: E402
 
 COMMAND = "python tests/full/every_flag.py"
 COLUMNS = ("row", "exit code", "seconds", "as it should be", "last line")
@@ -93,7 +94,7 @@ DOCTOR = (
     ("--timeout_seconds=60",),
     ("--json",),
 )
-VERIFY = (("--replicas=3",), ("--steps=2",), ("--seed=1",), ("--no_sync_batchnorm",))
+VERIFY = (("--replicas=3",), ("--steps=2",), ("--seed=1",), ("--nosync_batchnorm",))
 BENCH = (
     ("--model=cnn", "--dataset=digits"),
     ("--dataset=images", "--data_dir=images", "--model=cnn", "--replica_batch=4"),

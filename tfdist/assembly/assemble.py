@@ -103,7 +103,7 @@ def make_model(config, source):
         loss=config.loss,
         metrics=list(config.metrics),
         # `fit` alone sets the number of steps for "auto".
-        steps_per_execution=1 if config.steps_per_execution == "auto" else config.steps_per_execution,
+        steps_per_execution=1 if config.step.steps_per_execution in ("auto", None) else config.step.steps_per_execution,
     )
     return model
 
@@ -170,13 +170,6 @@ def _at_the_beginning(write):
     callback = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: write())
     callback.every_worker = False
     return callback
-
-
-def step_options(config):
-    """Returns the arguments of `fit` that determine the step and the number of steps per call."""
-    jit_compile = {"true": True, "false": False}.get(config.jit_compile, "auto")
-    same = ("compression", "exchange", "steps_per_execution", "sync_batchnorm")
-    return {"jit_compile": jit_compile, **{name: getattr(config, name) for name in same}}
 
 
 def evaluate(model, source, heartbeat):

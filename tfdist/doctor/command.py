@@ -1,6 +1,5 @@
 """`python -m tfdist.doctor`: checks this machine, and the ways between the workers, before a run."""
 
-import argparse
 import os
 import pathlib
 import platform
@@ -13,58 +12,34 @@ from tfdist.cluster.rendezvous import RendezvousError, meet
 from tfdist.cluster.rendezvous.proxies import plan_bypass
 from tfdist.cluster.tf_config import ClusterError, read_cluster, split_address
 from tfdist.doctor import facts, machine, network, trials
+from tfdist.doctor.config import read_config
 from tfdist.doctor.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
-from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.child import ChildGroup, Start
-from tfdist.process.errors import TfdistError
-from tfdist.process.exits import INTERRUPTED
+from tfdist.process.errors import TfdistError, UsageError
+from tfdist.process.exits import INTERRUPTED, MISTAKE
 from tfdist.process.log import is_terminal
 from tfdist.process.versions import TENSORFLOW, read_versions, version_of
 from tfdist.run import manifest
 from tfdist.run.rundir import RunDir
 
-DESCRIPTION = """Checks what a run needs: versions, devices, memory, disk. In a cluster (TF_CONFIG, or a Slurm step) it
-also checks names, ports and the other workers, and runs an all-reduce among them: start it on every worker at the same
-time. The exit code is 1 if any line is red."""
-
 
 def main(arguments=None):
     """Runs the command line, and returns the exit code."""
-    options = read_arguments(arguments)
     found = []
     try:
+        options = read_config(sys.argv[1:] if arguments is None else arguments)
         for line in examine(options):
             found.append(line)
             if not options.json:
                 print(render(line, colours=is_terminal() and not os.environ.get("NO_COLOR")), flush=True)
+    except UsageError as error:
+        print(f"tfdist.doctor: {error}", file=sys.stderr)
+        return MISTAKE
     except KeyboardInterrupt:
         return INTERRUPTED
     if options.json:
         print(to_json(found))
     return 0 if is_well(found) else 1
-
-
-def read_arguments(arguments=None):
-    """Reads a command line; exits with code 2 and a message if it is wrong."""
-    parser = argparse.ArgumentParser("python -m tfdist.doctor", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("run_dir", nargs="?", help="a run's folder, whose checkpoints are verified")
-    parser.add_argument("--dataset", help="a name for tfdist.data.load: prints what each worker would read")
-    parser.add_argument("--split", default="train", help="the split of the data set (train)")
-    parser.add_argument("--data_dir", help="the folder that holds the data set")
-    batch = DEFAULT_GLOBAL_BATCH
-    parser.add_argument("--global_batch", type=int, default=batch, help=f"rows of a step, over all replicas ({batch})")
-    parser.add_argument(
-        "--timeout_seconds", type=float, default=120.0, help="time limit for each check that waits (120)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    options = parser.parse_args(arguments)
-    if options.data_dir is not None and options.dataset is None:
-        parser.error("--data_dir needs --dataset. Give the name of the data set in that folder.")
-    if not options.timeout_seconds > 0:
-        parser.error(f"--timeout_seconds is {options.timeout_seconds:g}. Use a number above 0.")
-    if options.global_batch < 1:
-        parser.error(f"--global_batch is {options.global_batch}. Use 1 or more.")
-    return options
 
 
 def examine(options):

@@ -1,6 +1,7 @@
 """`python -m tfdist.train`: flags or a recipe in, a trained model and a run's folder out."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
@@ -11,6 +12,7 @@ from tfdist.assembly.names import check_names
 from tfdist.cluster import preemption, rendezvous
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.tf_config import read_cluster
+from tfdist.options.fields import flatten
 from tfdist.options.run import first_difference
 from tfdist.process import faults
 from tfdist.process.errors import TfdistError, UsageError
@@ -55,7 +57,7 @@ def is_inside(path, folder):
 
 def train(config, cluster, run, heartbeat):
     """Trains: config → cluster → strategy → sources → model → loop → results; returns the exit code."""
-    if config.jit_compile != "false":
+    if config.step.jit_compile is not False:
         os.environ.update(xla_cache.variables(run.logs / "xla", os.environ))
     # Errors of TensorFlow's C++ code reach Python as exceptions.
     with quiet_loading():
@@ -83,10 +85,9 @@ def train(config, cluster, run, heartbeat):
         model,
         source,
         steps=steps,
-        run_dir=run,
-        checkpoint_every_steps=config.checkpoint_every_steps,
-        keep_checkpoints=config.keep_checkpoints,
-        **assemble.step_options(config),
+        **flatten(config.step),
+        # `choose_run` has chosen the folder and checked `resume`, which does not hold for a restart.
+        **flatten(dataclasses.replace(config.checkpoints, folder=run.path, resume="auto")),
         validation_data=test_source,
         callbacks=callbacks,
         verbose=verbose,
@@ -144,14 +145,11 @@ def agree_on_run(config, cluster, files):
 
 def choose_run(config):
     """Returns the `RunDir` that the config names, or the next free one, after checking it against `resume`."""
-    run = (
-        rundir.RunDir(pathlib.Path(config.run_dir).expanduser())
-        if config.run_dir
-        else rundir.next_free("runs", config.name)
-    )
+    folder = config.checkpoints.folder
+    run = rundir.RunDir(pathlib.Path(folder).expanduser()) if folder else rundir.next_free("runs", config.name)
     # An earlier start of the same launch may have written to the folder, so a restart always goes on from it.
     again = int(os.environ.get(faults.ATTEMPT, "0")) > 0
-    rundir.find_resume_step(run, "auto" if again else config.resume)
+    rundir.find_resume_step(run, "auto" if again else config.checkpoints.resume)
     if run.config.is_file() and (run.checkpoint_steps() or run.summary.is_file()):
         difference = first_difference(rundir.read_json(run.config), config.to_dict())
         if difference:
