@@ -76,7 +76,7 @@ def measure(model, place, contender, path):
     import tensorflow as tf
 
     import tfdist
-    from tfdist.strategy import choose as strategies
+    from tfdist.strategy.workers import Workers
 
     fit = tfdist.fit if contender == OURS else keras.Model.fit
     rng = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def measure(model, place, contender, path):
         begin = time.process_time()
         fit(network, **given, verbose=0)
         seconds.append(time.process_time() - begin)
-    if place != TWO_WORKERS or strategies.is_chief(network.distribute_strategy):
+    if place != TWO_WORKERS or Workers.of(network.distribute_strategy).is_chief:
         pathlib.Path(path).write_text(json.dumps(dict(zip((FIRST, SECOND), seconds, strict=True))))
 
 

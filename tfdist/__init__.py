@@ -19,8 +19,9 @@ _HOMES = {
     "fit": "tfdist.training",
     "evaluate": "tfdist.training",
     "predict": "tfdist.training",
+    "open_run": "tfdist.training",
 }
-_PACKAGES = ("data", "models", "optimizers")
+_PACKAGES = ("callbacks", "data", "models", "optimizers")
 
 __all__ = [*_HOMES, *_PACKAGES]  # noqa: PLE0604 (the names are strings)
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from support import jobs
 
 import tfdist
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.callbacks.profile import Profile
 
 
@@ -34,7 +34,7 @@ def profiler(monkeypatch):
     return told
 
 
-class Told(StepCallback):
+class Told(Callback):
     """Adds the steps to the list of the profiler's calls; it comes after the profile."""
 
     def __init__(self, told):

@@ -20,7 +20,7 @@ import tfdist
 from tfdist.checkpoints import checkpoint
 from tfdist.data.sources.arrays import from_arrays
 from tfdist.models.dropout import RowDropout
-from tfdist.strategy.choose import is_chief
+from tfdist.strategy.workers import Workers
 
 # Six steps an epoch, the last of ten rows: three calls of two steps, a checkpoint after each.
 ROWS, BATCH, WIDTH, CALL = 90, 16, 4, 2
@@ -120,7 +120,7 @@ def main():
         run_dir=flags.run_dir,
         checkpoint_every_steps=CALL,
     )
-    if is_chief(strategy):
+    if Workers.of(strategy).is_chief:
         write_results(model, flags.run_dir)
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import types
 
 import pytest
 import tensorflow as tf
@@ -12,7 +11,7 @@ from support.processes import free_ports, run_python, run_together, run_workers
 from tfdist.cluster.tf_config import Cluster, Task
 from tfdist.strategy import choose as strategy
 from tfdist.strategy import hardware
-from tfdist.strategy.choose import StrategyChoice, choose_strategy, decide, is_chief
+from tfdist.strategy.choose import StrategyChoice, choose_strategy, decide
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("cpus")]
 
@@ -303,9 +302,9 @@ def test_too_few_logical_devices_after_the_start_are_refused(alone):
 def test_two_workers_make_one_strategy_with_one_chief():
     script = """
 import tfdist
-from tfdist.strategy.choose import is_chief
+from tfdist.strategy.workers import Workers
 made = tfdist.choose_strategy()
-print(type(made).__name__, made.num_replicas_in_sync, is_chief(made))
+print(type(made).__name__, made.num_replicas_in_sync, Workers.of(made).is_chief)
 """
     hide_gpus = {"CUDA_VISIBLE_DEVICES": ""}
     ended = run_workers("-c", script, environ=hide_gpus, deadline_seconds=120)
@@ -371,31 +370,6 @@ def test_a_process_with_more_cores_keeps_its_threads(monkeypatch):
     monkeypatch.setattr(tf.config.threading, "set_inter_op_parallelism_threads", asked.append)
     hardware.add_thread_for_exchange()
     assert asked == []
-
-
-def test_a_process_alone_is_its_own_chief(make_strategy):
-    assert is_chief(tf.distribute.get_strategy())
-    assert is_chief(make_strategy(1))
-    assert is_chief(make_strategy(2))
-
-
-@pytest.mark.parametrize(
-    ("jobs", "task", "chief"),
-    [
-        ({"worker": ["a:1", "b:1"]}, ("worker", 0), True),
-        ({"worker": ["a:1", "b:1"]}, ("worker", 1), False),
-        ({"chief": ["c:1"], "worker": ["a:1"]}, ("chief", 0), True),
-        ({"chief": ["c:1"], "worker": ["a:1"]}, ("worker", 0), False),
-        ({}, (None, None), True),
-    ],
-)
-def test_the_chief_is_the_listed_one_or_else_worker_0(jobs, task, chief):
-    spec = tf.train.ClusterSpec(jobs)
-    resolver = types.SimpleNamespace(task_type=task[0], task_id=task[1], cluster_spec=lambda: spec)
-    assert is_chief(types.SimpleNamespace(cluster_resolver=resolver)) is chief
-    if jobs:
-        cluster = Cluster({job: tuple(hosts) for job, hosts in jobs.items()}, Task(*task))
-        assert cluster.is_chief is chief
 
 
 def test_the_names_are_those_of_the_config():

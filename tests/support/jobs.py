@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfdist
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.data.sources.arrays import from_arrays
 
 ROWS, WIDTH, CLASSES = 103, 4, 3
@@ -226,7 +226,7 @@ def train_with_callbacks(strategy, callbacks, *, fit=tfdist.fit, epochs=8):
     return model, history.history
 
 
-class StepsSeen(StepCallback):
+class StepsSeen(Callback):
     """Keeps the steps after which calls end."""
 
     def __init__(self):

@@ -14,15 +14,15 @@ import numpy as np
 from support import jobs
 
 import tfdist
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.checkpoints import checkpoint
 
 
-class StopAfter(StepCallback):
+class StopAfter(Callback):
     """Stops every worker in the second epoch, while gradients wait for their update."""
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._done == 8:
+        if self.steps_before + batch == 8:
             raise InterruptedError
 
 

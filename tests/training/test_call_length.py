@@ -326,7 +326,7 @@ UNHURRIED = {
     "BackupAndRestore": lambda: CALLBACKS.BackupAndRestore("unused"),
     "BackupAndRestore, never": lambda: CALLBACKS.BackupAndRestore("unused", save_freq=False),
     "LambdaCallback": lambda: CALLBACKS.LambdaCallback(on_epoch_end=print),
-    "StepCallback": jobs.StepsSeen,
+    "Callback": jobs.StepsSeen,
     "a user's own": CALLBACKS.Callback,
 }
 LOOKING = {

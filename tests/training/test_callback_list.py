@@ -1,5 +1,7 @@
 """Checks that tfdist's own callbacks count the steps of a run, and which callbacks run where."""
 
+import types
+
 import keras
 import pytest
 import tensorflow as tf
@@ -7,15 +9,16 @@ from support import jobs
 
 import tfdist
 from tfdist.assembly.assemble import make_callbacks
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.options.run import RunConfig
 from tfdist.run.rundir import RunDir
+from tfdist.strategy.workers import Workers
 from tfdist.training.callback_list import for_this_worker
 
 pytestmark = pytest.mark.core
 
 
-class Steps(StepCallback):
+class Steps(Callback):
     """Records the steps that its hook receives."""
 
     def __init__(self, every_steps=None):
@@ -51,7 +54,7 @@ def test_steps_are_counted_where_nobody_knows_how_many_there_are(make_strategy):
 
 def test_on_one_worker_all_callbacks_run(make_strategy):
     callbacks = [keras.callbacks.LambdaCallback(), keras.callbacks.CSVLogger("unused")]
-    assert for_this_worker(callbacks, make_strategy(2)) == callbacks
+    assert for_this_worker(callbacks, Workers()) == callbacks
 
 
 class Asking(keras.callbacks.Callback):
@@ -63,15 +66,14 @@ class Asking(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("chief", [True, False])
-def test_a_callback_that_says_where_it_runs_is_not_told(monkeypatch, caplog, make_strategy, chief):
-    monkeypatch.setattr("tfdist.training.callback_list.worker_count", lambda strategy: 2)
-    monkeypatch.setattr("tfdist.training.callback_list.is_chief", lambda strategy: chief)
+def test_a_callback_that_says_where_it_runs_is_not_told(caplog, chief):
+    workers = types.SimpleNamespace(count=2, is_chief=chief)
     one, all_of_them = Asking(False), Asking(True)
     with caplog.at_level("INFO", "tfdist"):
-        chosen = for_this_worker([one, all_of_them], make_strategy(1))
+        chosen = for_this_worker([one, all_of_them], workers)
         assert chosen == ([one, all_of_them] if chief else [all_of_them])
         assert caplog.text == ""
-        for_this_worker([keras.callbacks.LambdaCallback()], make_strategy(1))
+        for_this_worker([keras.callbacks.LambdaCallback()], workers)
         assert caplog.text.count("runs only on the chief") == chief
 
 

@@ -1,27 +1,20 @@
 """The parts of a run, made from its `RunConfig`."""
 
-import os
-import platform
-
 import keras
-import numpy as np
-import tensorflow as tf
 
-import tfdist
 from tfdist import data, models, training
 from tfdist.callbacks.profile import Profile
 from tfdist.callbacks.report import Report
 from tfdist.callbacks.throughput import Throughput
 from tfdist.callbacks.watch import HeartbeatCallback
 from tfdist.callbacks.writers import EpochLines, MetricsFile
-from tfdist.checkpoints import checkpoint
-from tfdist.data import order
 from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
 from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
 from tfdist.process.log import is_terminal, say
 from tfdist.run import rundir
-from tfdist.strategy.choose import is_chief
+from tfdist.strategy.workers import Workers
+from tfdist.training.summary import summarize
 
 # A table of its own, because Keras' look-up by name does not know Lamb.
 _OPTIMIZERS = {
@@ -130,14 +123,9 @@ def make_callbacks(run, config, source, strategy):
         (callbacks, the `Throughput` among them, the `Report` among them, `verbose` for `fit`).
     """
 
-    def rows(first, count):
-        start, _ = order.batch_bounds(source.rows, source.global_batch, first)
-        _, stop = order.batch_bounds(source.rows, source.global_batch, first + count - 1)
-        return stop - start
-
-    throughput = Throughput(rows)
+    throughput = Throughput(source.plan.rows_of_steps)
     report = Report(strategy, source.global_batch)
-    writes = is_chief(strategy)
+    writes = Workers.of(strategy).is_chief
     measuring = [throughput]
     if config.profile_steps:
         measuring.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))
@@ -173,7 +161,7 @@ def evaluate(model, source, heartbeat):
     return training.evaluate(model, source, verbose=0, return_dict=True, callbacks=[HeartbeatCallback(heartbeat)])
 
 
-def write_results(run, model, config, *, strategy, steps, source, metrics, throughput, report):
+def write_results(run, model, config, *, steps, source, metrics, throughput, report):
     """Writes the model and the summary at the end of a run; only the chief calls it.
 
     Returns:
@@ -181,21 +169,12 @@ def write_results(run, model, config, *, strategy, steps, source, metrics, throu
     """
     with rundir.written_aside(run.model) as aside:
         model.save(aside)
-    epochs, rest = divmod(steps, source.cardinality)
-    _, per_epoch = order.batch_bounds(source.rows, source.global_batch, source.cardinality - 1)
-    summary = {
-        "name": config.name,
-        "metrics": metrics,
-        "steps": steps,
-        "examples_seen": epochs * per_epoch + min(rest * source.global_batch, per_epoch),
+    measured = {
+        "examples_seen": source.plan.rows_in(steps),
         "examples_per_second": round(throughput.examples_per_second, 1),
-        "replicas": strategy.num_replicas_in_sync,
         **report.summary(),
-        "strategy": type(strategy).__name__,
-        "restarts": rundir.read_restarts(os.environ),
-        "versions": versions(),
-        "weights_sha256": checkpoint.weights_sha256(model),
     }
+    summary = {"name": config.name, **summarize(model, metrics=metrics, steps=steps, **measured)}
     rundir.write_json(run.summary, summary)
     return summary
 
@@ -215,14 +194,3 @@ def last_lines(run, summary, report=""):
         f"{summary['examples_per_second']:.0f}/s, {replicas} replica{'s' if replicas > 1 else ''})"
     )
     return "\n".join([*([report] if report else []), result.lstrip(), str(run.path)])
-
-
-def versions():
-    """Returns the versions of the packages that may affect a result."""
-    return {
-        "tfdist": tfdist.__version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }

@@ -119,10 +119,10 @@ class ContenderChild:
     def _profile(self, request):
         from tfdist.callbacks.profile import Profile
         from tfdist.options.run import read_steps
-        from tfdist.strategy.choose import is_chief
+        from tfdist.strategy.workers import Workers
 
         first, last = read_steps(self._config.profile_steps)
-        folder = request["folder"] if is_chief(self._strategy) else None
+        folder = request["folder"] if Workers.of(self._strategy).is_chief else None
         self._contender.run(-(-last // 2), [Profile(folder, (first, last))])
         return {}
 

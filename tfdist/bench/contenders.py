@@ -10,14 +10,13 @@ import keras
 import tensorflow as tf
 
 from tfdist.bench.config import OURS
+from tfdist.callbacks.base import Callback
 from tfdist.process.errors import UsageError
 from tfdist.training import fit
 
 
-class SecondEpoch(keras.callbacks.Callback):
+class SecondEpoch(Callback):
     """Times the second of two epochs, which excludes what `fit` does once; it has no batch hooks."""
-
-    every_worker = True
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the clock."""

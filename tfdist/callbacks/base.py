@@ -1,39 +1,69 @@
-"""The base class of tfdist's own callbacks."""
+"""The base class of callbacks that see the steps of a run, keep a state in its checkpoints, or measure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 
 
-class StepCallback(keras.callbacks.Callback):
-    """A Keras callback that counts the steps of the run.
+class Callback(keras.callbacks.Callback):
+    """A Keras callback with tfdist's further hooks; any Keras callback works without them.
 
     Attributes:
-        steps_before: steps done before the current epoch.
+        every_worker: whether every worker runs it, or the chief alone. What writes belongs on the chief, and what
+            changes weights or ends calls belongs on every worker. A Keras callback may have this attribute too.
         every_steps: None, or a number of steps: a call ends at each multiple of it, so that `on_step_end` sees it.
         at_steps: single steps after which a call ends, for the same reason.
+        steps_before: the steps of the run that were done before the current epoch; the loop sets it.
+
+    Example:
+        ```python
+        class Snapshot(tfdist.callbacks.Callback):
+            every_steps = 100
+
+            def on_step_end(self, step, logs=None):
+                if step % self.every_steps == 0:
+                    print(f"step {step}: {logs}")
+        ```
     """
 
+    every_worker: bool = True
     every_steps: int | None = None
-    at_steps: tuple[int, ...] = ()
-    every_worker = True
-    steps_before = 0
-    _done = None
+    at_steps: Iterable[int] = ()
+    steps_before: int = 0
 
-    def on_train_begin(self, logs=None):
-        """Resets the count."""
-        self._done = None
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Calls `on_step_end`."""
+        self.on_step_end(self.steps_before + batch + 1, logs)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Keeps the steps done before the epoch; they are counted, because the data may end within an epoch."""
-        self.steps_before = epoch * (self.params["steps"] or 0) if self._done is None else self._done
+    def on_step_end(self, step: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Is called after each call of the training function.
 
-    def go_on(self, steps_before_epoch):
-        """Sets, after `on_train_begin`, the steps that an earlier process did before the first epoch of this one."""
-        self._done = steps_before_epoch
+        Args:
+            step: the steps done since the run began; a call may have many steps, see `every_steps`.
+            logs: the metrics since the epoch began.
+        """
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Counts the steps, then calls `on_step_end`."""
-        self._done = self.steps_before + batch + 1
-        self.on_step_end(self._done, logs)
+    def on_train_measured(self, steps: int, measured: Any) -> None:
+        """Is called after each call of the training function, before `on_train_batch_end`.
 
-    def on_step_end(self, step, logs=None):
-        """Is called after each call of the training function, with the number of steps done since the run began."""
+        The step has a clock in it only if a callback overrides this method.
+
+        Args:
+            steps: the steps of the call.
+            measured: where the time of the call went, with `sums` and `sparse`.
+        """
+
+    def get_state(self) -> Mapping[str, Any] | None:
+        """Returns what a checkpoint is to keep: numbers, strings, lists, dicts and NumPy arrays; None for nothing."""
+        return None
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `get_state` returned, in a run that resumes; it is called after `on_train_begin`."""
+
+
+def measurement_hooks(callbacks):
+    """Returns the `on_train_measured` of each callback that overrides it."""
+    base = Callback.on_train_measured
+    ours = [item for item in callbacks if isinstance(item, Callback)]
+    return [item.on_train_measured for item in ours if type(item).on_train_measured is not base]

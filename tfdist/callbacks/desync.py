@@ -2,14 +2,15 @@
 
 import functools
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.callbacks.base import Callback
 from tfdist.internals.access import models
+from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import compiled
 from tfdist.process.errors import StateError
-from tfdist.strategy.choose import worker_count
+from tfdist.strategy.workers import Workers
 
 _STEPS_BETWEEN = 1000
 # Elements of one piece of a weight: a digest needs a few times as many bytes, and the device may be nearly full.
@@ -17,14 +18,12 @@ _PIECE = 2**22
 _BITS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
 
 
-class DesyncCheck(keras.callbacks.Callback):
+class DesyncCheck(Callback):
     """Compares the weights of all replicas at the start, at each epoch's end and about every 1,000 steps.
 
     Each replica's device computes a digest of 8 bytes per weight, and the digests are gathered. Weights themselves are
     gathered only where digests differ. All workers must run the callback, and all raise the same error.
     """
-
-    every_worker = True
 
     def __init__(self, strategy):
         super().__init__()
@@ -59,11 +58,10 @@ class DesyncCheck(keras.callbacks.Callback):
         check_replicas(self._strategy, models.weights_alike(self.model), when, self._gather)
 
 
-# Kept for the next `fit`, because tracing takes longer than a short run.
-@functools.lru_cache(maxsize=2)
 def compiled_gather(strategy):
     """Returns a compiled function: per-replica values → all of them. An eager `gather` would be traced at each call."""
-    return compiled(lambda values: strategy.gather(values, axis=0), reduce_retracing=True)
+    gather = functools.partial(compiled, lambda values: strategy.gather(values, axis=0), reduce_retracing=True)
+    return kept(strategy, "gather", gather)
 
 
 def check_replicas(strategy, variables, when="", gather=None):
@@ -166,5 +164,5 @@ def _of_all_replicas(strategy, gather, mine):
 
 
 def _worker_of(replica, strategy):
-    workers = worker_count(strategy)
+    workers = Workers.of(strategy).count
     return f" (worker {replica * workers // strategy.num_replicas_in_sync})" if workers > 1 else ""

@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.process.log import say
 
 
-class Profile(StepCallback):
+class Profile(Callback):
     """Writes TensorFlow's profile of some steps to a folder that TensorBoard reads.
 
     A run that begins after the first of these steps profiles the rest, and one that ends before the last profiles those

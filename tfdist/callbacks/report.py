@@ -3,16 +3,15 @@
 import dataclasses
 import time
 
-import keras
 import numpy as np
 
-from tfdist.callbacks import worker_table as workers
+from tfdist.callbacks import worker_table as table
+from tfdist.callbacks.base import Callback
 from tfdist.process.log import warn
-from tfdist.strategy.choose import is_chief, worker_count
-from tfdist.strategy.workers import make_gather
+from tfdist.strategy.workers import Workers
 
 
-class Report(keras.callbacks.Callback):
+class Report(Callback):
     """Adds to the logs of each epoch the step time, the share of waiting for input, and the slowest worker.
 
     The first call of a run is left out, because it traces and compiles. A whole step takes the same time on every
@@ -30,15 +29,11 @@ class Report(keras.callbacks.Callback):
         clock: a function that returns the time in seconds; for tests.
     """
 
-    every_worker = True
-
     def __init__(self, strategy, global_batch=None, clock=time.perf_counter):
         super().__init__()
-        self._workers = worker_count(strategy)
+        self._workers = Workers.of(strategy)
         self._replicas = strategy.num_replicas_in_sync
         self._global_batch = global_batch
-        self._gather = make_gather(strategy)
-        self._is_chief = is_chief(strategy)
         self._clock = clock
         self._begin = 0.0
         self._traced = False
@@ -50,25 +45,25 @@ class Report(keras.callbacks.Callback):
 
     @property
     def timings(self):
-        """One `workers.Timing` per worker, over the epochs that have ended."""
-        return [workers.over_epochs(epochs) for epochs in zip(*self._epochs, strict=True)]
+        """One `worker_table.Timing` per worker, over the epochs that have ended."""
+        return [table.over_epochs(epochs) for epochs in zip(*self._epochs, strict=True)]
 
     def epoch(self):
         """Returns the results of the last epoch that are not single numbers, for a file."""
-        known = self._epochs and workers.scalars(self._epochs[-1])
-        return {"workers": workers.per_worker(self._epochs[-1])} if known else {}
+        known = self._epochs and table.scalars(self._epochs[-1])
+        return {"workers": table.per_worker(self._epochs[-1])} if known else {}
 
     def summary(self):
         """Returns the numbers of the run, for its summary."""
         timings = self.timings
         return {
-            "bytes_reduced_per_step": workers.scalars(timings).get("bytes_reduced_per_step"),
-            "workers": workers.per_worker(timings),
+            "bytes_reduced_per_step": table.scalars(timings).get("bytes_reduced_per_step"),
+            "workers": table.per_worker(timings),
         }
 
     def line(self):
         """Returns the numbers of the run in one line, or "" if nothing was measured."""
-        return workers.describe(self.timings)
+        return table.describe(self.timings)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Resets the epoch's measurements."""
@@ -93,18 +88,20 @@ class Report(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Exchanges the epoch's numbers with the other workers, adds them to the logs, and warns of a problem once."""
-        timings = [workers.Timing(*row) for row in self._gather(dataclasses.astuple(workers.timing_of(self._calls)))]
+        timings = [
+            table.Timing(*row) for row in self._workers.gather(dataclasses.astuple(table.timing_of(self._calls)))
+        ]
         self._epochs.append(timings)
         if logs is not None:
-            logs.update(workers.scalars(timings))
+            logs.update(table.scalars(timings))
             if "examples_per_second" in logs:
                 logs["examples_per_second_per_replica"] = round(logs["examples_per_second"] / self._replicas, 1)
-        if self._is_chief:
+        if self._workers.is_chief:
             self._warn(timings)
 
     def _warn(self, timings):
         about = {"replicas": self._replicas, "sparse": self._sparse, "global_batch": self._global_batch}
-        for kind, line in workers.advice(timings, **about).items():
+        for kind, line in table.advice(timings, **about).items():
             # In the first epoch, later calls may compile too, so its times say nothing about the exchange.
             if kind == "exchange" and len(self._epochs) == 1 < self.params["epochs"]:
                 continue

@@ -2,11 +2,12 @@
 
 import time
 
-import keras
 import numpy as np
 
+from tfdist.callbacks.base import Callback
 
-class Throughput(keras.callbacks.Callback):
+
+class Throughput(Callback):
     """Adds `examples_per_second` to the logs of each epoch.
 
     The first call of a run is left out, because it traces and compiles. So is the time between epochs, such as that of

@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.process.faults import Faults, make_faults
 from tfdist.process.heartbeat import FOLDER, Heartbeat, NoHeartbeat, make_heartbeat
-from tfdist.strategy.choose import worker_rank
+from tfdist.strategy.workers import Workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,22 +24,26 @@ class Watch:
     heartbeat: Heartbeat | NoHeartbeat
     faults: Faults
 
-    @property
-    def callbacks(self):
-        """The callbacks that record the heartbeat and inject the faults."""
-        return [HeartbeatCallback(self.heartbeat), FaultInjection(self.faults)]
+    def make_callbacks(self):
+        """Returns (the callbacks that record the heartbeat and inject the faults, their function within a call).
+
+        The function is None, or a function (steps done in the call) to run in each step of a call, while the other
+        workers wait.
+        """
+        injection = FaultInjection(self.faults)
+        return [HeartbeatCallback(self.heartbeat), injection], injection.in_call
 
 
 def make_watch(strategy, environ=os.environ):
     """Makes the `Watch` that the launcher asks for, and makes SIGQUIT write all stacks to the log."""
-    rank = worker_rank(strategy)
+    rank = Workers.of(strategy).rank
     if FOLDER in environ and hasattr(signal, "SIGQUIT"):
         # faulthandler is written in C, so it works while Python waits for a collective that never ends.
         faulthandler.register(signal.SIGQUIT, file=sys.__stderr__, all_threads=True)
     return Watch(make_heartbeat(environ, rank), make_faults(environ)(rank))
 
 
-class HeartbeatCallback(StepCallback):
+class HeartbeatCallback(Callback):
     """Records in the heartbeat which phase begins, and how many steps are done.
 
     Args:
@@ -52,7 +56,6 @@ class HeartbeatCallback(StepCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Records that the epoch's input is being made."""
-        super().on_epoch_begin(epoch, logs)
         self._heartbeat.beat("input", self.steps_before)
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -76,7 +79,7 @@ class HeartbeatCallback(StepCallback):
         self._heartbeat.beat("end")
 
 
-class FaultInjection(StepCallback):
+class FaultInjection(Callback):
     """Injects faults between calls, and within a call through `in_call`.
 
     Args:
@@ -101,7 +104,6 @@ class FaultInjection(StepCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Injects faults before the first step."""
-        super().on_epoch_begin(epoch, logs)
         self._steps = self.steps_before
         self._faults.strike("start", self._steps)
 

@@ -1,12 +1,11 @@
 """Callbacks that write the numbers of an epoch: a line on the screen, a line in a file."""
 
-import keras
-
+from tfdist.callbacks.base import Callback
 from tfdist.process.log import show
 from tfdist.run import rundir
 
 
-class MetricsFile(keras.callbacks.Callback):
+class MetricsFile(Callback):
     """Appends one JSON object per epoch to a file.
 
     Args:
@@ -26,7 +25,7 @@ class MetricsFile(keras.callbacks.Callback):
         rundir.append_line(self._path, {"epoch": epoch + 1, **(logs or {}), **self._more()})
 
 
-class EpochLines(keras.callbacks.Callback):
+class EpochLines(Callback):
     """Prints one line per epoch, for files and pipes, where a progress bar would be noise."""
 
     every_worker = False

@@ -56,6 +56,17 @@ class Plan:
         """Global batches in an epoch."""
         return order.steps_per_epoch(self.rows, self.global_batch, drop_remainder=self.drop_remainder)
 
+    def rows_of_steps(self, first, count):
+        """Returns the number of rows of `count` steps of an epoch, from the step `first` on."""
+        start, _ = order.batch_bounds(self.rows, self.global_batch, first)
+        _, stop = order.batch_bounds(self.rows, self.global_batch, first + count - 1)
+        return stop - start
+
+    def rows_in(self, steps):
+        """Returns the number of rows of the first `steps` steps of a run."""
+        epochs, rest = divmod(steps, self.steps)
+        return epochs * self.rows_of_steps(0, self.steps) + (self.rows_of_steps(0, rest) if rest else 0)
+
     def order(self, epoch):
         """Returns an epoch's order of the rows: int64 array (rows,)."""
         return order.permutation(self.seed, epoch, self.rows, shuffle=self.shuffle)
@@ -162,9 +173,8 @@ class Source:
             TensorFlow's convolutions fail on zero rows: drop a last batch that has fewer rows than replicas.)
         """
         reading = self.deliver(strategy, epoch, step)()
-        program = delivery.own_rows(strategy, reading.taker).get_concrete_function(reading.element_spec)
-        for element in delivery.elements(strategy, reading, self.cardinality - step):
-            yield program(element)
+        for batch, _ in delivery.batches(strategy, reading, self.cardinality - step):
+            yield batch
 
     def deliver(self, strategy, epoch=0, step=0):
         """Makes a function () → a `delivery.Reading` from this place on.

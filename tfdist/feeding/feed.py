@@ -1,4 +1,4 @@
-"""The `Reading` of each epoch: it goes on where the last epoch ended, begins anew, or begins in the middle."""
+"""What `fit` was given → the batches of each epoch."""
 
 import functools
 import itertools
@@ -8,17 +8,36 @@ import tensorflow as tf
 
 from tfdist.data.delivery.share import is_absent_spec
 from tfdist.feeding import plan
+from tfdist.feeding.inputs import make_input
+from tfdist.feeding.static_shapes import for_strategy
 from tfdist.process.errors import UsageError
 
 
+def open_feed(model, x, y=None, sample_weight=None, *, method, **arguments):
+    """Returns the `Feed` of what Keras' methods take, or a `Source`, for a model's strategy.
+
+    Args:
+        model: a `keras.Model`.
+        x, y, sample_weight: as in `make_input`.
+        method: the method that will run, as in `for_strategy`.
+        **arguments: further arguments of `make_input`.
+
+    Raises:
+        ValueError: as `make_input`, `for_strategy` and `Feed`.
+    """
+    data = make_input(x, y, sample_weight, **arguments)
+    return Feed(for_strategy(data, model, method), model.distribute_strategy)
+
+
 class Feed:
-    """Hands out the batches of an `Input` epoch by epoch.
+    """Hands out the batches of an `Input`: each epoch goes on where the last ended, begins anew, or in the middle.
 
     Args:
         data: an `Input`.
         strategy: the `tf.distribute.Strategy`.
 
     Attributes:
+        data: the same.
         steps_per_epoch: what the user gave, or the batches of the data; None until the first epoch's end if unknown.
 
     Raises:
@@ -26,7 +45,7 @@ class Feed:
     """
 
     def __init__(self, data, strategy):
-        self._data = data
+        self.data = data
         self._strategy = strategy
         self._reading = None
         self._delivered = None, None
@@ -43,7 +62,7 @@ class Feed:
     @property
     def form(self):
         """The `Form` of the batches."""
-        return self._data.source.form(self._strategy.num_replicas_in_sync)
+        return self.data.source.form(self._strategy.num_replicas_in_sync)
 
     @property
     def global_batch(self):
@@ -53,7 +72,7 @@ class Feed:
     @property
     def is_in_memory(self):
         """Whether the step picks rows from memory, without a pipeline."""
-        return self._data.source.is_in_memory(self._strategy)
+        return self.data.source.is_in_memory(self._strategy)
 
     @property
     def replica_spec(self):
@@ -62,7 +81,7 @@ class Feed:
         if source_plan is None:
             return None
         rows = -(-min(source_plan.global_batch, source_plan.rows) // self._strategy.num_replicas_in_sync)
-        return tf.nest.map_structure(functools.partial(_with_rows, rows), self._data.source.element_spec)
+        return tf.nest.map_structure(functools.partial(_with_rows, rows), self.data.source.element_spec)
 
     @property
     def batches_are_alike(self):
@@ -76,13 +95,13 @@ class Feed:
     @property
     def _source_plan(self):
         """The plan of a `Source`, whose rows are known in advance; None for other data."""
-        return getattr(self._data.source, "plan", None)
+        return getattr(self.data.source, "plan", None)
 
     # Kept, because a source makes a pipeline to find it out.
     @functools.cached_property
     def spec(self):
         """Nested specs of a batch, with an open first dimension and None for what is absent."""
-        return tf.nest.map_structure(functools.partial(_with_rows, None), self._data.source.element_spec)
+        return tf.nest.map_structure(functools.partial(_with_rows, None), self.data.source.element_spec)
 
     def spans(self, done, *, epochs, steps=None, first_epoch=0):
         """Returns the `plan.Span`s of a run.
@@ -107,12 +126,12 @@ class Feed:
     @property
     def _batches(self):
         """Batches in one pass over the data if they are known and an epoch ends with the data, else None."""
-        return None if self._data.wraps else self._data.source.cardinality
+        return None if self.data.wraps else self.data.source.cardinality
 
     def _spans_to_the_end(self, done, epochs, steps):
         if done:
             raise UsageError(
-                f"{self._data.source.name}: the number of batches in an epoch is unknown, so a run cannot go on in the "
+                f"{self.data.source.name}: the number of batches in an epoch is unknown, so a run cannot go on in the "
                 "middle of one. Give steps_per_epoch."
             )
         for epoch in epochs:
@@ -124,11 +143,11 @@ class Feed:
 
     def begin(self, span):
         """Begins an epoch, and returns the `Reading` of its shares."""
-        self._data.hooks.on_epoch_begin()
+        self.data.hooks.on_epoch_begin()
         if self._reading is None:
             place = self._place(span)
             if self._delivered[0] != place:
-                self._delivered = place, self._data.source.deliver(self._strategy, *place)
+                self._delivered = place, self.data.source.deliver(self._strategy, *place)
             self._reading = self._delivered[1]()
         return self._reading
 
@@ -136,9 +155,9 @@ class Feed:
         """Returns (pass, batch) of a span's first step in the data."""
         if self._batches:
             return plan.place(span, steps_per_epoch=self.steps_per_epoch, batches=self._batches)
-        if self._data.endless:
+        if self.data.endless:
             return 0, span.done
-        cardinality = self._data.source.cardinality
+        cardinality = self.data.source.cardinality
         return divmod(span.done, cardinality) if cardinality else (span.epoch, span.first)
 
     def end(self, span, done, *, ended):
@@ -149,16 +168,16 @@ class Feed:
             done: the steps done in it.
             ended: whether the data ended before the span did.
         """
-        self._data.hooks.on_epoch_end()
+        self.data.hooks.on_epoch_end()
         if ended and not span.done + done:
-            raise UsageError(f"{self._data.source.name}: there is no batch. Check the data, and what filters them.")
+            raise UsageError(f"{self.data.source.name}: there is no batch. Check the data, and what filters them.")
         self._done = span.done + done
         if self._batches:
             ended = ended or self._place(span)[1] + done >= self._batches
-        given, here = self._data.steps, span.first + done
+        given, here = self.data.steps, span.first + done
         if ended and given and here < given:
             warnings.warn(
-                f"{self._data.source.name}: the data ended after {here} batches; this epoch ends here. Data for "
+                f"{self.data.source.name}: the data ended after {here} batches; this epoch ends here. Data for "
                 f"steps_per_epoch={given} need more batches, or `.repeat()`.",
                 stacklevel=2,
             )
@@ -166,14 +185,14 @@ class Feed:
             self.steps_per_epoch = here
         # The reading of a `Source` goes on in its next pass by itself.
         if self._source_plan is None and (ended or not given):
-            if ended and not self._data.is_read_by_threads:
+            if ended and not self.data.is_read_by_threads:
                 self._reading.leave()
             self.close()
 
     def close(self):
         """Stops reading; the next epoch reads the data anew from its own place."""
         self._reading = None
-        self._data.hooks.stop()
+        self.data.hooks.stop()
 
 
 def _with_rows(rows, spec):

@@ -55,7 +55,7 @@ def place(span, *, steps_per_epoch, batches):
     return number, epoch * steps_per_epoch + span.first
 
 
-def calls(span, steps_per_call, every=(), at=()):
+def calls(span, steps_per_call, every=(), at=(), before=None):
     """Cuts a span into calls, none longer than `steps_per_call()`, none across a multiple of `every` or a step of `at`.
 
     Args:
@@ -63,13 +63,15 @@ def calls(span, steps_per_call, every=(), at=()):
         steps_per_call: a function, called before each call, that returns its largest number of steps.
         every: numbers of steps; a call must end at each multiple of them, counted from the run's beginning.
         at: single steps, counted from the run's beginning, after which a call must end.
+        before: the steps of the run before the span's epoch; None if each earlier epoch had all of its steps.
 
     Yields:
         (first step, number of steps), the first counted from the epoch's beginning.
     """
     first = span.first
+    before = span.done - span.first if before is None else before
     while first < span.last:
-        done = span.done + first - span.first
+        done = before + first
         limits = [number - done % number for number in every] + [step - done for step in at if step > done]
         count = min(steps_per_call(), span.last - first, *limits)
         yield first, int(count)

@@ -9,8 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.process.log import warn
-from tfdist.strategy.choose import worker_count
-from tfdist.strategy.workers import make_vote
+from tfdist.strategy.workers import Workers
 
 
 def warn_where_workers_differ(data, strategy):
@@ -22,12 +21,12 @@ def warn_where_workers_differ(data, strategy):
         data: an `Input`.
         strategy: the `tf.distribute.Strategy`.
     """
-    if worker_count(strategy) == 1 or data.first_rows is None:
+    workers = Workers.of(strategy)
+    if workers.count == 1 or data.first_rows is None:
         return
-    vote = make_vote(strategy)
     digest = _digest(data.first_rows())
-    (chiefs,), _ = vote([digest], [])
-    _, (differ,) = vote([], [digest != chiefs])
+    (chiefs,) = workers.broadcast([digest])
+    _, (differ,) = workers.vote([], [digest != chiefs])
     if differ:
         warn(
             f"{data.source.name}: the first rows are not the same on all workers. Each takes its part of every batch, "

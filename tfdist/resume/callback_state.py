@@ -1,7 +1,7 @@
 """Collects the states of callbacks for a checkpoint, and restores them.
 
-A user's own callback takes part with two methods: `get_state()` → a dict of numbers, strings, lists, dicts and
-NumPy arrays; and `set_state(state)`, called after `on_train_begin`.
+A user's own callback takes part with the two methods of `tfdist.callbacks.Callback`: `get_state()` and
+`set_state(state)`; a Keras callback that has both does so too.
 """
 
 import keras

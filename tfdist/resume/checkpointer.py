@@ -3,7 +3,7 @@
 import dataclasses
 import signal
 
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.process.exits import STOPPED
 from tfdist.process.log import say
 
@@ -22,7 +22,7 @@ class Place:
     step_in_epoch: int
 
 
-class Checkpointer(StepCallback):
+class Checkpointer(Callback):
     """Saves every `every_steps` steps, at the end of each epoch, and before a run ends that was asked to stop.
 
     The last step of an epoch is saved after the other callbacks have handled the end of the epoch, because a resumed

@@ -4,11 +4,10 @@ import contextlib
 import signal
 import threading
 
-import keras
-
+from tfdist.callbacks.base import Callback
 from tfdist.internals.access import models
 from tfdist.process.log import say
-from tfdist.strategy.workers import make_vote
+from tfdist.strategy.workers import Workers
 
 # Ctrl-C; the signal of job systems and clouds before a kill; the signal of Slurm's `--signal=USR1@60`.
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -46,21 +45,20 @@ def stop_requests():
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
 
-class Decisions(keras.callbacks.Callback):
+class Decisions(Callback):
     """Sets every worker to the chief's `stop_training`, learning rate and `steps_per_execution`, and any worker's stop.
 
     It comes after the callbacks that decide, and before those that act on the decisions.
 
     Args:
-        strategy: the `tf.distribute.Strategy`, of several workers.
+        trained: the `saved_run.Trained`, on several workers.
         stop_signal: a function () → the signal that asked this worker to stop, or 0.
     """
 
-    every_worker = True
-
-    def __init__(self, strategy, stop_signal=lambda: 0):
+    def __init__(self, trained, stop_signal=lambda: 0):
         super().__init__()
-        self._vote = make_vote(strategy)
+        self._trained = trained
+        self._workers = Workers.of(trained.distribute_strategy)
         self._own_signal = stop_signal
         self._agreed = 0
 
@@ -85,9 +83,9 @@ class Decisions(keras.callbacks.Callback):
         self._settle()
 
     def _settle(self):
-        rate = models.settable_learning_rate(self.model)
+        rate = models.settable_learning_rate(self._trained)
         own_signal = self._own_signal()
-        (stop, chiefs_rate, steps), asked = self._vote(
+        (stop, chiefs_rate, steps), asked = self._workers.vote(
             [float(bool(self.model.stop_training)), 0.0 if rate is None else rate, self.model.steps_per_execution],
             [own_signal == signum for signum in _STOPS],
         )
@@ -96,4 +94,4 @@ class Decisions(keras.callbacks.Callback):
         # A call is a collective: workers with different numbers of steps in it would wait for each other forever.
         self.model.steps_per_execution = int(steps)
         if rate is not None and rate != chiefs_rate:
-            self.model.optimizer.learning_rate = chiefs_rate
+            self._trained.optimizer.learning_rate = chiefs_rate

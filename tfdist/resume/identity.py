@@ -28,14 +28,14 @@ def of_data(data):
     return known | {"steps_per_epoch": data.steps, "types": spec}
 
 
-def of_run(model):
-    """Describes what a compiled model computes besides its variables: loss, metrics and the optimizer's settings.
+def of_run(trained):
+    """Describes what a `saved_run.Trained` computes besides its variables: the loss and the optimizer's settings.
 
     The learning rate is left out: it is a variable of the optimizer, or a schedule that callbacks may replace.
     """
-    optimizer = model.optimizer
+    optimizer = trained.optimizer
     return {
-        "loss": _text(model.loss),
+        "loss": _text(trained.loss),
         "optimizer": None if optimizer is None else _text(_settings(optimizer)),
     }
 

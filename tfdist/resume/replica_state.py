@@ -18,18 +18,18 @@ class ReplicaState:
     another number the first replica gets the sum, and the others get zeros.
 
     Args:
-        model: a compiled, built `keras.Model`.
+        trained: the `saved_run.Trained`, built.
     """
 
-    def __init__(self, model):
-        self._model = model
-        self._strategy = model.distribute_strategy
+    def __init__(self, trained):
+        self._trained = trained
+        self._strategy = trained.distribute_strategy
         self._collectors = {}
 
     def _variables(self, kind):
         if kind == METRICS:
-            return [variable.value for variable in models.metric_variables(self._model)]
-        return optimizers.pending_accumulators(self._model.optimizer)
+            return [variable.value for variable in models.metric_variables(self._trained)]
+        return optimizers.pending_accumulators(self._trained.optimizer)
 
     def is_pending(self):
         """Returns whether gradients wait for their update."""

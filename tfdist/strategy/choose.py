@@ -278,33 +278,6 @@ def _make_tpu():
         ) from error
 
 
-def worker_count(strategy):
-    """Returns the number of workers that train together; 1 without a cluster."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not getattr(resolver, "task_type", None):
-        return 1
-    jobs = resolver.cluster_spec().as_dict()
-    return max(1, sum(len(jobs.get(job, ())) for job in ("chief", "worker")))
-
-
 def needs_static_shapes(strategy):
     """Returns whether all batches must have the same shape, because a TPU compiles the whole step for it."""
     return isinstance(strategy, tf.distribute.TPUStrategy)
-
-
-def worker_rank(strategy):
-    """Returns this worker's rank among the workers that train together; the chief's is 0."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not getattr(resolver, "task_type", None):
-        return 0
-    chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
-    return resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
-
-
-def is_chief(strategy):
-    """Returns whether this process is the chief, which alone writes what must exist only once."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not getattr(resolver, "task_type", None):
-        return True
-    has_chief = "chief" in resolver.cluster_spec().jobs
-    return resolver.task_type == "chief" or (not has_chief and resolver.task_id == 0)

@@ -63,9 +63,11 @@ def train(config, cluster, run, heartbeat):
         from tfdist.assembly import assemble
         from tfdist.strategy import choose as strategy
         from tfdist.strategy import hardware
+        from tfdist.strategy.workers import Workers
 
     chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
-    writes = strategy.is_chief(chosen)
+    workers = Workers.of(chosen)
+    writes = workers.is_chief
     hardware.set_precision(config.precision)
     hardware.set_seeds(config.seed, deterministic=config.deterministic)
     config = config.for_replicas(chosen.num_replicas_in_sync)
@@ -81,8 +83,7 @@ def train(config, cluster, run, heartbeat):
             show(f"the run is finished; nothing to do.\n{assemble.last_lines(run, finished)}")
         return 0
     if writes:
-        workers = cluster.size if cluster else 1
-        say(data.describe(source, replicas=chosen.num_replicas_in_sync, workers=workers))
+        say(data.describe(source, replicas=chosen.num_replicas_in_sync, workers=workers.count))
     callbacks, throughput, report, verbose = assemble.make_callbacks(run, config, source, chosen)
     training.fit(
         model,
@@ -102,7 +103,6 @@ def train(config, cluster, run, heartbeat):
             run,
             model,
             config,
-            strategy=chosen,
             steps=steps,
             source=source,
             metrics=metrics,
@@ -110,7 +110,7 @@ def train(config, cluster, run, heartbeat):
             report=report,
         )
         show(assemble.last_lines(run, summary, report.line()))
-    training.wait_for_all(chosen)
+    workers.wait()
     heartbeat.beat("end")
     return 0
 

@@ -1,7 +1,7 @@
 """Provides Keras' `fit`, `evaluate` and `predict`, exact on any number of replicas."""
 
+from tfdist.training.by_hand import open_run
 from tfdist.training.loop import evaluate, fit
-from tfdist.training.peers import wait_for_all
 from tfdist.training.predict import predict
 
-__all__ = ["evaluate", "fit", "predict", "wait_for_all"]
+__all__ = ["evaluate", "fit", "open_run", "predict"]

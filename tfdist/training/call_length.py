@@ -3,14 +3,13 @@
 import contextlib
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.callbacks.base import Callback
 from tfdist.options.step import AUTO
 from tfdist.process.log import say
-from tfdist.strategy.choose import is_chief, worker_count
-from tfdist.strategy.workers import make_broadcast
+from tfdist.strategy.workers import Workers
 from tfdist.training.batch_listeners import describe, find_listeners
 
 # The progress bar, signals, heartbeats and votes wait for the end of a call. A call costs the host at most about 1 ms.
@@ -59,10 +58,8 @@ class Growth:
         self._unchanged = self._unchanged + 1 if self.steps == before else 0
 
 
-class GivenLength(keras.callbacks.Callback):
+class GivenLength(Callback):
     """Keeps the model's `steps_per_execution` as it is."""
-
-    every_worker = True
 
     def register_callbacks(self, callbacks):
         """Receives all callbacks of the run before they begin."""
@@ -191,7 +188,7 @@ def set_call_length(model, wish):
     measures = wish == AUTO or (wish is None and before == 1)
     model.steps_per_execution = 1 if measures else wish or before
     try:
-        logs_choice = wish == AUTO and is_chief(model.distribute_strategy)
+        logs_choice = wish == AUTO and Workers.of(model.distribute_strategy).is_chief
         yield MeasuredLength(logs_choice) if measures else GivenLength()
     finally:
         model.steps_per_execution = before
@@ -200,15 +197,11 @@ def set_call_length(model, wish):
 @contextlib.contextmanager
 def set_test_call_length(model):
     """Sets the model's `steps_per_execution` for one `evaluate`; yields the `GivenLength` callback that controls it."""
-    before, strategy = model.steps_per_execution, model.distribute_strategy
+    before, workers = model.steps_per_execution, Workers.of(model.distribute_strategy)
     if before > 1:
         yield GivenLength()
         return
     try:
-        if worker_count(strategy) == 1:
-            yield MeasuredTestLength(logs_choice=False)
-        else:
-            broadcast = make_broadcast(strategy)
-            yield MeasuredTestLength(logs_choice=False, agree=lambda steps: int(broadcast([steps])[0]))
+        yield MeasuredTestLength(logs_choice=False, agree=lambda steps: int(workers.broadcast([steps])[0]))
     finally:
         model.steps_per_execution = before

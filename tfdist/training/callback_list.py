@@ -3,7 +3,7 @@
 import keras
 
 from tfdist.process.log import say
-from tfdist.strategy.choose import is_chief, worker_count
+from tfdist.strategy.workers import Workers
 
 # These decide from the logs, which are equal on all workers, and some change weights: every worker runs them.
 _EVERY_WORKER = (
@@ -24,7 +24,7 @@ _CHIEF_ONLY = (
 )
 
 
-def for_this_worker(callbacks, strategy):
+def for_this_worker(callbacks, workers):
     """Chooses the callbacks that run on this worker.
 
     A callback that tfdist does not know runs only on the chief, unless it has an attribute `every_worker = True`. An
@@ -32,19 +32,18 @@ def for_this_worker(callbacks, strategy):
 
     Args:
         callbacks: the user's Keras callbacks.
-        strategy: the `tf.distribute.Strategy`.
+        workers: the `Workers`.
 
     Returns:
         The callbacks to run here.
     """
-    if worker_count(strategy) == 1:
+    if workers.count == 1:
         return list(callbacks)
-    chief = is_chief(strategy)
     chosen = []
     for callback in callbacks:
         if isinstance(callback, _EVERY_WORKER) or getattr(callback, "every_worker", False):
             chosen.append(callback)
-        elif chief:
+        elif workers.is_chief:
             chosen.append(callback)
             known = isinstance(callback, (*_CHIEF_ONLY, keras.callbacks.BackupAndRestore))
             if not known and not hasattr(callback, "every_worker"):
@@ -72,8 +71,9 @@ def make_callback_list(model, callbacks, verbose, *, epochs, steps, more=(), his
             return callbacks
         # The user's own list may have its own progress bar, and must stay unchanged for the next `fit`.
         callbacks, verbose = callbacks.callbacks, 0
-    verbose = (1 if verbose == "auto" else verbose) if is_chief(model.distribute_strategy) else 0
-    chosen = for_this_worker(keras.tree.flatten(callbacks or []), model.distribute_strategy)
+    workers = Workers.of(model.distribute_strategy)
+    verbose = (1 if verbose == "auto" else verbose) if workers.is_chief else 0
+    chosen = for_this_worker(keras.tree.flatten(callbacks or []), workers)
     if history and not any(isinstance(callback, keras.callbacks.History) for callback in chosen):
         # Before tfdist's callbacks, which save: Keras would put it last, and a checkpoint would lack the last epoch.
         chosen.append(keras.callbacks.History())

@@ -7,19 +7,19 @@ import functools
 import keras
 import numpy as np
 
+from tfdist.callbacks.base import Callback, measurement_hooks
 from tfdist.callbacks.desync import DesyncCheck
-from tfdist.callbacks.watch import make_watch
+from tfdist.callbacks.xla_programs import kept_programs
 from tfdist.feeding import plan
 from tfdist.feeding.checks import limit
-from tfdist.feeding.feed import Feed
-from tfdist.feeding.inputs import make_input
+from tfdist.feeding.feed import open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
-from tfdist.feeding.static_shapes import for_strategy
 from tfdist.internals.access import data_adapters, models
 from tfdist.options.step import StepOptions
 from tfdist.process.log import say
-from tfdist.resume.open_run import open_run
+from tfdist.resume.saved_run import open_saved_run
 from tfdist.strategy import choose as strategies
+from tfdist.strategy.workers import Workers
 from tfdist.synchronous.exchange.choice import choose
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.programs import Programs
@@ -27,7 +27,6 @@ from tfdist.synchronous.step.survey import survey
 from tfdist.training import checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callback_list import make_callback_list
-from tfdist.training.peers import exit_on_peer_loss
 
 
 def fit(
@@ -108,27 +107,39 @@ def fit(
     epochs = limit(epochs, keras.config.max_epochs(), "epochs")
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = data_adapters.split_validation(x, y, sample_weight, validation_split)
-    data = make_input(
-        x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle, class_weight=class_weight
-    )
+    order = {"steps": steps_per_epoch, "shuffle": shuffle, "class_weight": class_weight}
     validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
+    strategy = model.distribute_strategy
     with batch_norms_as_wanted(model, options):
-        feed, options = _prepare(model, data, options)
+        feed = open_feed(model, x, y, sample_weight, method="train_step", batch_size=batch_size, **order)
+        models.build(model, feed.spec)
+        options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
+        checks.check_training(model, strategy, options)
         validate = _validator(model, validation_data, validation_freq, **validating)
-        saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints, "steps": steps}
-        warn_where_workers_differ(data, model.distribute_strategy)
+        saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
+        warn_where_workers_differ(feed.data, strategy)
         with (
             set_call_length(model, options.steps_per_execution) as call_length,
-            exit_on_peer_loss(model.distribute_strategy),
-            open_run(model, data, feed, run_dir, resume, make_watch(model.distribute_strategy), **saving) as run,
+            Workers.of(strategy).exit_on_peer_loss(),
+            open_saved_run(model, feed, run_dir, resume, **saving) as run,
             contextlib.closing(feed),
         ):
             epochs = -(-steps // feed.steps_per_epoch) if steps and feed.steps_per_epoch else epochs
-            more = [DesyncCheck(model.distribute_strategy), call_length, *run.callbacks, *xla.cache_callbacks(options)]
+            sealing = kept_programs() if options.jit_compile else []
+            more = [DesyncCheck(strategy), call_length, *run.callbacks, *sealing]
             shown = {"epochs": epochs, "steps": feed.steps_per_epoch}
             callbacks = make_callback_list(model, callbacks, verbose, **shown, more=more, history=True)
-            spans = functools.partial(feed.spans, run.steps_done, epochs=epochs, steps=steps)
-            _train(model, feed, options, spans, initial_epoch, callbacks, validate, run, call_length)
+            _train(
+                model,
+                feed,
+                options,
+                {"epochs": epochs, "steps": steps},
+                initial_epoch,
+                callbacks,
+                validate,
+                run,
+                call_length,
+            )
     return model.history
 
 
@@ -140,46 +151,34 @@ def batch_norms_as_wanted(model, options):
     return models.batch_norms_synchronized(model, options.sync_batchnorm)
 
 
-def _prepare(model, data, options):
-    """Builds a model; returns the `Feed` of the data, and the options with `jit_compile` resolved to True or False."""
-    strategy = model.distribute_strategy
-    feed = Feed(for_strategy(data, model, "train_step"), strategy)
-    models.build(model, feed.spec)
-    options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
-    checks.check_training(model, strategy, options)
-    return feed, options
-
-
-def _train(model, feed, options, spans, initial_epoch, callbacks, validate, run, call_length):
+def _train(model, feed, options, length, initial_epoch, callbacks, validate, run, call_length):
     programs = Programs.of(model)
     call_length.register_callbacks(callbacks.callbacks)
     step, is_new = programs.step_for(options)
     if is_new:
         say(f"training: {call_length.describe()}, {xla.describe(model, feed, options)}")
     choice = choose(model, step.exchange, feed, run.folder, functools.partial(survey, model, step.exchange))
-    program = programs.train(
-        feed.form, choice, measured=bool(measurement_hooks(callbacks, "train")), in_call=run.in_call
-    )
+    hooks = measurement_hooks(callbacks.callbacks)
+    program = programs.train(feed.form, choice, measured=bool(hooks), in_call=run.in_call)
     train = call_length.timed(program)
-    # If a call ended early on only one worker, the others would wait for it.
-    one_worker = strategies.worker_count(model.distribute_strategy) == 1
-    ending_calls = [item for item in callbacks.callbacks if one_worker or getattr(item, "every_worker", False)]
-    every = [number for item in ending_calls if (number := getattr(item, "every_steps", None))]
-    every += [1] if choice.one_step else []
-    at = [step for item in ending_calls for step in getattr(item, "at_steps", ())]
+    ends = _ends_of_calls(model, callbacks.callbacks, choice)
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
-    run.begin(callbacks.callbacks)
+    run.begin(callbacks.callbacks, length["steps"])
     # Read only now, because `keras.callbacks.BackupAndRestore` has just set the first epoch.
-    for span in run.spans(spans(first_epoch=models.first_epoch(model, initial_epoch))):
+    first_epoch = models.first_epoch(model, initial_epoch)
+    for span in run.spans(feed.spans(run.steps_done, **length, first_epoch=first_epoch)):
         model.reset_metrics()
-        callbacks.on_epoch_begin(span.epoch)
         run.begin_epoch(span)
-        logs = _run_epoch(model, train, feed, span, callbacks, "train", every, at)
+        callbacks.on_epoch_begin(span.epoch)
+        run.resume_epoch(span)
+        calls = plan.calls(span, lambda: model.steps_per_execution, *ends, before=run.steps_before)
+        logs, last = _run_epoch(model, train, feed, span, calls, callbacks, "train", hooks)
         programs.announce_retracing(program)
         logs = logs | validate(span.epoch, callbacks)
         callbacks.on_epoch_end(span.epoch, logs)
+        run.end_epoch(last)
         if model.stop_training:
             break
     if model.optimizer is not None:
@@ -187,14 +186,24 @@ def _train(model, feed, options, spans, initial_epoch, callbacks, validate, run,
     callbacks.on_train_end(logs)
 
 
-def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
-    """Runs the calls of one epoch of "train" or "test"; returns the logs."""
+def _ends_of_calls(model, callbacks, choice):
+    """Returns the arguments `every` and `at` of `plan.calls`."""
+    ours = [item for item in callbacks if isinstance(item, Callback)]
+    if Workers.of(model.distribute_strategy).count > 1:
+        # If a call ended early on only one worker, the others would wait for it.
+        ours = [item for item in ours if item.every_worker]
+    every = [item.every_steps for item in ours if item.every_steps]
+    every += [1] if choice.one_step else []
+    return every, [step for item in ours for step in item.at_steps]
+
+
+def _run_epoch(model, program, feed, span, calls, callbacks, mode, hooks=()):
+    """Runs the calls of one epoch of "train" or "test"; returns (the logs, the steps done since its beginning)."""
     begin, end = (getattr(callbacks, f"on_{mode}_batch_{when}") for when in ("begin", "end"))
     stopped = {"train": "stop_training", "test": "stop_evaluating"}[mode]
-    hooks = measurement_hooks(callbacks, mode)
     reading = feed.begin(span)
     logs, done, ended = {}, 0, False
-    for first, count in plan.calls(span, lambda: model.steps_per_execution, every, at):
+    for first, count in calls:
         begin(first)
         call_logs, call_done, measured = program(reading, count)
         if call_done or not done:
@@ -208,13 +217,7 @@ def _run_epoch(model, program, feed, span, callbacks, mode, every=(), at=()):
         if ended or getattr(model, stopped):
             break
     feed.end(span, done, ended=ended)
-    return _numbers(logs)
-
-
-def measurement_hooks(callbacks, mode):
-    """Returns the callbacks' hooks that take (steps, `meter.Measured`) after each call, before its batch-end hooks."""
-    name = f"on_{mode}_measured"
-    return [getattr(item, name) for item in getattr(callbacks, "callbacks", ()) if hasattr(item, name)]
+    return _numbers(logs), span.first + done
 
 
 def _validator(model, data, frequency, *, batch_size, steps):
@@ -223,8 +226,8 @@ def _validator(model, data, frequency, *, batch_size, steps):
         return lambda epoch, callbacks: {}
     x, y, sample_weight = data_adapters.unpack(data)
     # Made only once, because making an input reads ahead in a generator and copies arrays.
-    data = make_input(x, y, sample_weight, batch_size=batch_size, steps=steps, name="validation_data")
-    feed = Feed(for_strategy(data, model, "test_step"), model.distribute_strategy)
+    given = {"batch_size": batch_size, "steps": steps, "name": "validation_data"}
+    feed = open_feed(model, x, y, sample_weight, method="test_step", **given)
 
     def validate(epoch, callbacks):
         if not models.should_validate(model, epoch, frequency):
@@ -257,9 +260,9 @@ def evaluate(
         A dict of numbers with `return_dict=True`; else a number, or a list in the order of `model.metrics`.
     """
     checks.check_compiled(model, "evaluate")
-    data = make_input(x, y, sample_weight, batch_size=batch_size, steps=steps)
-    feed = Feed(for_strategy(data, model, "test_step"), model.distribute_strategy)
-    with exit_on_peer_loss(model.distribute_strategy), set_test_call_length(model) as call_length:
+    feed = open_feed(model, x, y, sample_weight, method="test_step", batch_size=batch_size, steps=steps)
+    losses_exit = Workers.of(model.distribute_strategy).exit_on_peer_loss()
+    with losses_exit, set_test_call_length(model) as call_length:
         shown = {"epochs": 1, "steps": feed.steps_per_epoch}
         callbacks = make_callback_list(model, callbacks, verbose, **shown, more=[call_length])
         call_length.register_callbacks(callbacks.callbacks)
@@ -276,14 +279,11 @@ def _evaluate(model, feed, callbacks, call_length=None):
     program = Programs.of(model).test(feed.form)
     program = call_length.timed(program) if call_length else program
     with contextlib.closing(feed):
-        logs = _run_epoch(model, program, feed, _one_span(feed), callbacks, "test")
+        (span,) = feed.spans(0, epochs=1)
+        calls = plan.calls(span, lambda: model.steps_per_execution)
+        logs, _ = _run_epoch(model, program, feed, span, calls, callbacks, "test")
     callbacks.on_test_end(logs)
     return logs
-
-
-def _one_span(feed):
-    (span,) = feed.spans(0, epochs=1)
-    return span
 
 
 def _numbers(logs):

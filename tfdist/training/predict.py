@@ -6,14 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.feeding import plan
-from tfdist.feeding.feed import Feed
-from tfdist.feeding.inputs import make_input
-from tfdist.feeding.static_shapes import for_strategy
+from tfdist.feeding.feed import open_feed
 from tfdist.internals.access import models
+from tfdist.strategy.workers import Workers
 from tfdist.synchronous.step.programs import Programs
 from tfdist.training import checks
 from tfdist.training.callback_list import make_callback_list
-from tfdist.training.peers import exit_on_peer_loss
 
 
 def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=None, *, own_rows=False):
@@ -34,8 +32,7 @@ def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=Non
     Raises:
         ValueError: the data have no batch, or `predict_step` does not return one output per row.
     """
-    data = make_input(x, batch_size=batch_size, steps=steps)
-    feed = Feed(for_strategy(data, model), model.distribute_strategy)
+    feed = open_feed(model, x, method=None, batch_size=batch_size, steps=steps)
     callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
     checks.check_loop(model, "predict")
     models.build_layers(model, feed.spec)
@@ -52,7 +49,7 @@ def _calls(model, feed, callbacks, *, own_rows):
     (span,) = feed.spans(0, epochs=1)
     model.stop_predicting = False
     callbacks.on_predict_begin()
-    with contextlib.closing(feed), exit_on_peer_loss(model.distribute_strategy):
+    with contextlib.closing(feed), Workers.of(model.distribute_strategy).exit_on_peer_loss():
         reading = feed.begin(span)
         done = rows_before = 0
         ended = False

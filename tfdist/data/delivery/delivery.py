@@ -5,7 +5,6 @@ yields the arguments of each call of a compiled program, and its `Taker` makes a
 """
 
 import dataclasses
-import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -15,8 +14,9 @@ import tensorflow as tf
 from tfdist.data.delivery.share import Share, rows_that_count
 from tfdist.internals.access import runtime
 from tfdist.internals.access.collectives import gather_over_replicas
+from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import as_written, compiled
-from tfdist.strategy.choose import worker_count, worker_rank
+from tfdist.strategy.workers import Workers
 
 
 class Places(NamedTuple):
@@ -92,10 +92,10 @@ def own_places(strategy, rows_of_batch=None):
         strategy: the `tf.distribute.Strategy`.
         rows_of_batch: None, or the rows of a global batch if every share must have the same number of rows.
     """
-    replicas = strategy.num_replicas_in_sync
-    count = replicas // worker_count(strategy)
+    replicas, workers = strategy.num_replicas_in_sync, Workers.of(strategy)
+    count = replicas // workers.count
     size = rows_of_batch and -(-rows_of_batch // replicas)
-    return Places(replicas, worker_rank(strategy) * count, count, size)
+    return Places(replicas, workers.rank * count, count, size)
 
 
 def to_replicas(strategy, shares):
@@ -117,15 +117,24 @@ def elements(strategy, reading, steps):
                 return
 
 
-# Kept for the next epoch and the next `fit`, because tracing is slow.
-@functools.lru_cache(maxsize=8)
-def own_rows(strategy, taker):
-    """Returns a compiled function of what a taker read → per-replica nested tensors: the rows that count."""
+def batches(strategy, reading, steps):
+    """Yields (per-replica nested tensors: the rows that count; the rows of all replicas) for `steps` steps or fewer."""
+    program = _own_rows(strategy, reading.taker)
+    if reading.element_spec is not None:
+        program = program.get_concrete_function(reading.element_spec)
+    for element in elements(strategy, reading, steps):
+        yield program(element)
+
+
+def _own_rows(strategy, taker):
+    """Returns the compiled function of what a taker read → what `batches` yields."""
 
     def rows(element):
-        return strategy.run(rows_that_count, args=(taker.share(strategy, element),))
+        share = taker.share(strategy, element)
+        total = strategy.experimental_local_results(share.global_rows)[0]
+        return strategy.run(rows_that_count, args=(share,)), total
 
-    return compiled(rows, reduce_retracing=True)
+    return kept(strategy, ("own rows", taker), lambda: compiled(rows, reduce_retracing=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +183,6 @@ def has_rows(strategy, share):
     return strategy.experimental_local_results(share.global_rows)[0] > 0
 
 
-@functools.lru_cache(maxsize=2)
 def compiled_row_count(strategy):
     """Returns a compiled function: a share that counts one worker's rows → the same with counts over all workers."""
 
@@ -182,7 +190,7 @@ def compiled_row_count(strategy):
         rows, first = strategy.run(_replica_count, args=(share.replica_rows,))
         return share._replace(global_rows=rows, first_row=first)
 
-    return compiled(count, reduce_retracing=True)
+    return kept(strategy, "row count", lambda: compiled(count, reduce_retracing=True))
 
 
 def _replica_count(rows):

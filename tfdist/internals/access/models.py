@@ -208,7 +208,7 @@ def steps_done(model):
 
 
 def settable_learning_rate(model):
-    """Returns the optimizer's learning rate as a number, or None where a schedule computes it."""
+    """Returns the learning rate of a model's optimizer as a number, or None where a schedule computes it."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if optimizer is None or not isinstance(optimizer._learning_rate, keras.Variable):
         return None

@@ -15,8 +15,7 @@ from tfdist.internals.access import models, runtime
 from tfdist.internals.access.tracing import compiled
 from tfdist.process.log import say, warn
 from tfdist.run import rundir
-from tfdist.strategy.choose import is_chief
-from tfdist.strategy.workers import make_broadcast
+from tfdist.strategy.workers import Workers
 from tfdist.synchronous.exchange.exchange import NOTHING, Choice
 
 # Smaller weights share a collective with others and take almost no time.
@@ -78,7 +77,7 @@ def choose(model, exchange, feed, folder, survey):
     found = survey(feed.replica_spec or feed.spec, feed.form)
     sparse = tuple(sorted(found.sparse.items()))
     one_step = not all(rows for _, rows in sparse)
-    if one_step and is_chief(model.distribute_strategy):
+    if one_step and Workers.of(model.distribute_strategy).is_chief:
         say(
             "Running 1 step per call: the number of embedding rows per batch is unknown. "
             "Pass arrays or a tfdist source."
@@ -91,7 +90,7 @@ def choose(model, exchange, feed, folder, survey):
 
 def _choose_factors(uses, model, exchange, folder):
     known = {place: tuple(own) for place, own in uses.items() if all(use.rows for use in own)}
-    if len(known) < len(uses) and is_chief(model.distribute_strategy):
+    if len(known) < len(uses) and Workers.of(model.distribute_strategy).is_chief:
         say(
             f"exchange={exchange.options.exchange}: the factors of {len(uses) - len(known)} gradients are not used "
             "because their numbers of rows are unknown. Pass arrays or a tfdist source."
@@ -129,18 +128,18 @@ def _settle(kinds, model, exchange, folder):
     """Returns the kinds whose factors are exchanged, as read from the folder, or as found now and written there."""
     strategy = model.distribute_strategy
     about = _about(kinds, strategy, exchange)
-    broadcast = make_broadcast(strategy)
-    kept = _read(folder, about) if is_chief(strategy) else None
-    is_kept, *flags = broadcast([kept is not None, *(kept or [False] * len(kinds))])
+    workers = Workers.of(strategy)
+    kept = _read(folder, about) if workers.is_chief else None
+    is_kept, *flags = workers.broadcast([kept is not None, *(kept or [False] * len(kinds))])
     if is_kept:
-        if is_chief(strategy):
+        if workers.is_chief:
             say(f"exchange=auto: the choice is read from {folder.exchange}.")
         return [kind for kind, flag in zip(kinds, flags, strict=True) if flag]
     find, how = (_estimate, "estimated") if runtime.is_deterministic() else (_measure, "measured")
     verdicts = [find(strategy, kind, model.trainable_variables, exchange.wire) for kind in kinds]
-    numbers = iter(broadcast([seconds for verdict in verdicts for seconds in verdict]) if verdicts else [])
+    numbers = iter(workers.broadcast([seconds for verdict in verdicts for seconds in verdict]) if verdicts else [])
     verdicts = [ExchangeSeconds(next(numbers), next(numbers)) for _ in kinds]
-    if is_chief(strategy):
+    if workers.is_chief:
         for kind, verdict in zip(kinds, verdicts, strict=True):
             say(f"exchange=auto, {how}: {_line(kind, verdict, strategy.num_replicas_in_sync, exchange.wire)}.")
         _write(folder, about, kinds, verdicts, how)
@@ -235,7 +234,7 @@ def _measure(strategy, kind, variables, wire):
             float(timed(by_factors, factors))
             samples.append(time.perf_counter() - begin)
         # All workers must stop together. The first round includes tracing and is not counted.
-        (spent,) = make_broadcast(strategy)([sum(map(sum, seconds.values()))])
+        (spent,) = Workers.of(strategy).broadcast([sum(map(sum, seconds.values()))])
         if spent > _LIMIT_SECONDS and len(samples) > 1:
             break
     return ExchangeSeconds(*(statistics.median(samples[1:]) for samples in seconds.values()))

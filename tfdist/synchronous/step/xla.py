@@ -1,7 +1,6 @@
 """Decides whether XLA compiles gradients or whole calls: where it can, and where it was measured to be faster."""
 
 import math
-import os
 
 import keras
 import tensorflow as tf
@@ -10,7 +9,6 @@ from tfdist.internals.access import models, runtime
 from tfdist.internals.access.collectives import BYTES_PER_PACK
 from tfdist.options.step import AUTO
 from tfdist.process.log import warn
-from tfdist.run import xla_cache
 
 # Speed with XLA for the gradients ÷ without, 64 rows, two cores, TensorFlow 2.21: an LSTM 2.1, attention 1.2, dense
 # layers alone 0.7 to 1.0, convolutions 0.4, because TensorFlow's own kernels (oneDNN) are faster there.
@@ -126,34 +124,3 @@ def describe(model, feed, options):
         return "without XLA: jit_compile does not apply to the model's own train_step, whose update is shared."
     whole = compiles_calls(model, options) and feed.is_in_memory
     return f"{'whole calls' if whole else 'gradients'} compiled by XLA."
-
-
-def cache_callbacks(options, environ=os.environ):
-    """Returns the callbacks that seal the cache of what XLA compiles; `options` as in `compiles_calls`."""
-    folder = xla_cache.own_folder(environ)
-    return [KeptPrograms(folder)] if options.jit_compile and folder else []
-
-
-class KeptPrograms(keras.callbacks.Callback):
-    """Seals each new entry of `tfdist.run.xla_cache` after the call that compiled it.
-
-    Args:
-        folder: the folder in which TensorFlow writes the entries.
-    """
-
-    every_worker = True
-
-    def __init__(self, folder):
-        super().__init__()
-        self._folder = folder
-        self._seen = None
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Seals new entries if the folder has changed; the check takes 1 to 2 µs."""
-        try:
-            changed = self._folder.stat().st_mtime_ns
-        except OSError:
-            return
-        if changed != self._seen:
-            self._seen = changed
-            xla_cache.seal(self._folder)

@@ -12,7 +12,7 @@ from support import jobs
 from support.processes import REPOSITORY, run_workers
 
 import tfdist
-from tfdist.callbacks.base import StepCallback
+from tfdist.callbacks.base import Callback
 from tfdist.checkpoints import checkpoint
 from tfdist.checkpoints.checkpoint import CheckpointError
 from tfdist.data.sources.arrays import from_arrays
@@ -29,7 +29,7 @@ class StoppedError(Exception):
     """The end of a run that is stopped."""
 
 
-class StopAfter(StepCallback):
+class StopAfter(Callback):
     """Ends a run without a notice, after so many steps are done and everything due is saved."""
 
     def __init__(self, step):
@@ -37,7 +37,7 @@ class StopAfter(StepCallback):
         self._last = step
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._done == self._last:
+        if self.steps_before + batch == self._last:
             raise StoppedError
 
 

@@ -1,0 +1,74 @@
+"""Who a worker is, and that one that left after all had arrived is not lost; two real ones: test_multi_worker.py."""
+
+import types
+
+import pytest
+import tensorflow as tf
+
+from tfdist.cluster.tf_config import Cluster, Task
+from tfdist.strategy.workers import Workers
+
+
+def strategy_of(jobs, task, **attributes):
+    spec = tf.train.ClusterSpec(jobs)
+    resolver = types.SimpleNamespace(task_type=task[0], task_id=task[1], cluster_spec=lambda: spec)
+    return types.SimpleNamespace(cluster_resolver=resolver, **attributes)
+
+
+def test_a_process_alone_is_its_own_chief(make_strategy):
+    for strategy in (tf.distribute.get_strategy(), make_strategy(1), make_strategy(2)):
+        workers = Workers.of(strategy)
+        assert (workers.count, workers.rank, workers.is_chief) == (1, 0, True)
+        assert workers.vote([3], [True, False]) == ([3], [True, False])
+        assert (workers.broadcast([3]), workers.gather([1, 2]), workers.wait()) == ([3], [[1, 2]], None)
+
+
+def test_a_strategy_has_its_workers_once(make_strategy):
+    one, other = make_strategy(2), make_strategy(2)
+    assert Workers.of(one) is Workers.of(one)
+    assert Workers.of(one) is not Workers.of(other)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "task", "rank"),
+    [
+        ({"worker": ["a:1", "b:1"]}, ("worker", 0), 0),
+        ({"worker": ["a:1", "b:1"]}, ("worker", 1), 1),
+        ({"chief": ["c:1"], "worker": ["a:1"]}, ("chief", 0), 0),
+        ({"chief": ["c:1"], "worker": ["a:1"]}, ("worker", 0), 1),
+        ({}, (None, None), 0),
+    ],
+)
+def test_the_chief_is_the_listed_one_or_else_worker_0(jobs, task, rank):
+    workers = Workers.of(strategy_of(jobs, task))
+    assert (workers.count, workers.rank, workers.is_chief) == (2 if jobs else 1, rank, rank == 0)
+    if jobs:
+        cluster = Cluster({job: tuple(hosts) for job, hosts in jobs.items()}, Task(*task))
+        assert cluster.is_chief is workers.is_chief
+
+
+@pytest.fixture
+def last_vote(monkeypatch):
+    """Returns a function (error or None) → the first of two workers, whose next vote ends so."""
+
+    def end_in(error):
+        def vote(numbers, flags):
+            if error:
+                raise error
+            return numbers, flags
+
+        workers = Workers.of(strategy_of({"worker": ["a:1", "b:1"]}, ("worker", 0)))
+        monkeypatch.setattr(workers, "vote", vote)
+        return workers
+
+    return end_in
+
+
+@pytest.mark.parametrize("error", [None, tf.errors.UnavailableError(None, None, "Socket closed")])
+def test_promise_21_a_worker_that_left_when_all_were_there_is_not_lost(last_vote, error):
+    last_vote(error).wait()
+
+
+def test_another_error_of_the_last_vote_is_raised(last_vote):
+    with pytest.raises(tf.errors.InternalError):
+        last_vote(tf.errors.InternalError(None, None, "something else")).wait()

@@ -1,0 +1,182 @@
+"""A run that goes on where it was: what it restores before its first step, and which callbacks save it."""
+
+import contextlib
+import math
+import pathlib
+from typing import Any, Protocol
+
+from tfdist.callbacks.base import Callback
+from tfdist.callbacks.watch import make_watch
+from tfdist.process.errors import UsageError
+from tfdist.process.log import say
+from tfdist.resume import callback_state, identity
+from tfdist.resume.checkpointer import Checkpointer
+from tfdist.resume.decisions import Decisions, stop_requests
+from tfdist.resume.store import Store
+from tfdist.run.rundir import RunDir
+from tfdist.strategy.workers import Workers
+
+
+class Trained(Protocol):
+    """What a run trains and saves: a compiled `keras.Model`, or the parts of a hand-written loop.
+
+    Attributes:
+        variables: the weights and the state of random layers.
+        optimizer: the Keras optimizer, or None.
+        metrics: `keras.metrics.Metric`s, of which each replica has its own values.
+        loss: the loss, to compare it with that of an earlier start.
+        distribute_strategy: the `tf.distribute.Strategy`.
+    """
+
+    variables: list[Any]
+    optimizer: Any
+    metrics: list[Any]
+    loss: Any
+    distribute_strategy: Any
+
+
+class FreshStart:
+    """A run without a folder, which restores and saves nothing.
+
+    The loop calls `begin`, and then for each of `spans` `begin_epoch`, `resume_epoch` and `end_epoch`.
+
+    Args:
+        callbacks: tfdist's own callbacks, which come after the user's.
+        in_call: None, or a function (steps done in the call) that each step of a call is to run on this worker.
+
+    Attributes:
+        callbacks, in_call: the same.
+        folder: None, or the `RunDir` of the run.
+        step: the steps done before.
+        steps_done: the same as `Feed.spans` counts them: more if the data ended within epochs.
+        steps_before: the steps that were done before the current epoch; None before the first.
+    """
+
+    folder = None
+    step = 0
+    steps_done = 0
+    steps_before = None
+
+    def __init__(self, callbacks=(), in_call=None):
+        self.callbacks = callbacks
+        self.in_call = in_call
+        self._counting = ()
+
+    def begin(self, callbacks, steps=None):
+        """Receives all callbacks of the run, after their `on_train_begin`, and its total number of steps, if given."""
+        self._counting = [callback for callback in callbacks if isinstance(callback, Callback)]
+
+    def spans(self, spans):
+        """Returns the spans that are left to train."""
+        return spans
+
+    def begin_epoch(self, span):
+        """Tells the callbacks how many steps were done; it is called before their `on_epoch_begin`."""
+        if self.steps_before is None:
+            self.steps_before = span.done - span.first
+        for callback in self._counting:
+            callback.steps_before = self.steps_before
+
+    def resume_epoch(self, span):
+        """Restores what belongs to an epoch that was begun before; it is called after `on_epoch_begin`."""
+
+    def end_epoch(self, last):
+        """Counts the steps of the epoch, of which `last` are done since its beginning."""
+        self.steps_before += last
+
+
+class SavedRun(FreshStart):
+    """A run with a folder.
+
+    Args:
+        folder: the `RunDir`.
+        store: its `Store`.
+        checkpointer: the callback that decides when to save.
+        feed: the `Feed` that is trained on.
+        callbacks: tfdist's own callbacks that come before the checkpointer.
+        in_call: as in `FreshStart`.
+    """
+
+    def __init__(self, folder, store, checkpointer, feed, callbacks=(), in_call=None):
+        super().__init__((*callbacks, checkpointer), in_call)
+        self.folder = folder
+        self._store = store
+        self._checkpointer = checkpointer
+        self._feed = feed
+        self._steps = math.inf
+        self._resumed = store.restored
+        self._is_over = False
+        if self._resumed:
+            # Otherwise only the end of an epoch could show the number of its steps.
+            feed.steps_per_epoch = feed.steps_per_epoch or self._resumed.state["steps_per_epoch"]
+            place, per_epoch = store.place, feed.steps_per_epoch
+            self.steps_done = place.epoch * per_epoch + place.step_in_epoch if per_epoch else place.step
+            self.step = place.step
+            self.steps_before = place.step - place.step_in_epoch
+
+    def begin(self, callbacks, steps=None):
+        """Restores the callbacks' states, which `on_train_begin` has reset."""
+        super().begin(callbacks)
+        self._steps = steps or math.inf
+        self._store.callbacks = callbacks
+        if not self._resumed:
+            return
+        callback_state.restore(callbacks, self._resumed.state["callbacks"], self._resumed.arrays)
+        if self.steps_done >= self._steps:
+            say("the run has already done all its steps; nothing is left to train.")
+        self._is_over = any(map(callback_state.has_stopped, callbacks))
+        if self._is_over:
+            say("EarlyStopping has already ended this run; nothing is left to train.")
+
+    def spans(self, spans):
+        """Returns the spans that are left to train: none if EarlyStopping has ended the run."""
+        return () if self._is_over else spans
+
+    def resume_epoch(self, span):
+        """Restores the metrics and the learning rate if the run resumes within the epoch."""
+        per_epoch = self._feed.steps_per_epoch or math.inf
+        partial = span.last < per_epoch and span.epoch * per_epoch + span.last >= self._steps
+        self._checkpointer.begin_epoch(span, partial=partial)
+        if self._resumed and span.first:
+            self._store.restore_epoch()
+        self._resumed = None
+
+
+@contextlib.contextmanager
+def open_saved_run(trained: Trained, feed, run_dir, resume, *, every_steps=None, keep=3):
+    """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `SavedRun`.
+
+    Args:
+        trained: what is trained, built.
+        feed: the `Feed` that is trained on.
+        run_dir: a `RunDir`, a path, or None.
+        resume: "auto", "never" or "must".
+        every_steps: steps between checkpoints; None for the ends of epochs alone.
+        keep: how many of the newest checkpoints stay, beside the best.
+    """
+    strategy = trained.distribute_strategy
+    several = Workers.of(strategy).count > 1
+    watch = make_watch(strategy)
+    watching, in_call = watch.make_callbacks()
+    if run_dir is None:
+        if every_steps:
+            raise UsageError(
+                f"tfdist.fit: checkpoint_every_steps is {every_steps}, but there is no run_dir to write to. Give one."
+            )
+        yield FreshStart([*watching, *([Decisions(trained)] if several else [])], in_call)
+        return
+    if keep < 1:
+        raise UsageError(f"tfdist.fit: keep_checkpoints is {keep}. Use a whole number from 1.")
+    run_dir = run_dir if isinstance(run_dir, RunDir) else RunDir(pathlib.Path(run_dir))
+    about = {
+        "data": identity.of_data(feed.data),
+        "run": identity.of_run(trained),
+        "replicas": strategy.num_replicas_in_sync,
+    }
+    store = Store(run_dir, trained, feed, about, keep=keep, watch=watch)
+    with store.owned(), stop_requests() as stop_request:
+        store.restore(resume)
+        decisions = [Decisions(trained, stop_request)] if several else []
+        stop_signal = decisions[0].stop_signal if several else stop_request
+        checkpointer = Checkpointer(store.save, every_steps=every_steps, stop_signal=stop_signal)
+        yield SavedRun(run_dir, store, checkpointer, feed, [*watching, *decisions], in_call)

@@ -1,0 +1,156 @@
+"""Writes and restores the checkpoints of one run."""
+
+import contextlib
+import dataclasses
+import math
+import os
+
+from tfdist.checkpoints import checkpoint
+from tfdist.checkpoints.checkpoint import CheckpointError, Saved
+from tfdist.internals.access import models
+from tfdist.process.faults import ATTEMPT
+from tfdist.process.log import say, warn
+from tfdist.resume import callback_state
+from tfdist.resume.checkpointer import Place
+from tfdist.resume.replica_state import GRADIENTS, METRICS, ReplicaState
+from tfdist.run import manifest, rundir
+from tfdist.strategy.workers import Workers
+
+_NONE, _FAILED = -1.0, -2.0
+
+
+class Store:
+    """Writes and restores the checkpoints of one run.
+
+    Args:
+        run_dir: a `RunDir`.
+        trained: the `saved_run.Trained`, built.
+        feed: the `Feed` that is trained on.
+        about: the description of the run, as in `checkpoint.Saved`.
+        keep: how many of the newest checkpoints stay, beside the best.
+        watch: the `Watch` over this worker.
+
+    Attributes:
+        callbacks: the callbacks whose states are saved.
+        restored: the `Saved` that the run resumes from, or None.
+        place: the `Place` that it was saved at.
+    """
+
+    def __init__(self, run_dir, trained, feed, about, *, keep, watch):
+        self._run_dir = run_dir
+        self._trained = trained
+        self._feed = feed
+        self._about = about
+        self._keep = keep
+        self._watch = watch
+        self._replicas = ReplicaState(trained)
+        self._workers = Workers.of(trained.distribute_strategy)
+        self._damaged = ()
+        self._best = {}
+        self.callbacks = ()
+        self.restored = None
+        self.place = None
+
+    @contextlib.contextmanager
+    def owned(self):
+        """Keeps other processes out of the folder: the chief locks it, and all workers fail if it cannot."""
+        with contextlib.ExitStack() as stack:
+            self._run_on_chief(lambda: stack.enter_context(rundir.locked(self._run_dir)))
+            yield
+
+    def restore(self, resume):
+        """Restores the newest whole checkpoint, which the chief chooses; every worker calls it.
+
+        Raises:
+            CheckpointError, FileExistsError, FileNotFoundError: as `rundir.find_resume_step` and `checkpoint.restore`.
+        """
+        step = self._run_on_chief(lambda: self._find(resume))
+        if step is None:
+            if self._workers.is_chief and int(os.environ.get(ATTEMPT, "0")) > 0:
+                say("no checkpoint was saved before: the run starts again at its first step.")
+            return
+        self.restored = checkpoint.restore(self._run_dir, self._trained, step, self._about)
+        self.place = Place(**self.restored.state["place"])
+        if self._replicas.is_pending() and not self._replicas.restore(GRADIENTS, self.restored.arrays):
+            raise CheckpointError(
+                f"checkpoint {self._run_dir.checkpoint(step)}: the gradients that wait for their update are not in it. "
+                "Delete this folder to resume from the checkpoint before."
+            )
+        if manifest.best_step(self._run_dir) in self._run_dir.checkpoint_steps():
+            self._best = rundir.read_json(self._run_dir.best)
+
+    def _run_on_chief(self, function):
+        """Calls a function on the chief; returns its number or None on all workers, and fails on all if it fails."""
+        if self._workers.count == 1:
+            return function()
+        number = failure = None
+        if self._workers.is_chief:
+            try:
+                number = function()
+            except (OSError, ValueError) as error:
+                failure = error
+        (answer,) = self._workers.broadcast([_FAILED if failure else _NONE if number is None else float(number)])
+        if failure:
+            raise failure
+        if answer == _FAILED:
+            raise CheckpointError(f"run_dir {self._run_dir.path}: the chief cannot use it; its log says why.")
+        return None if answer == _NONE else int(answer)
+
+    def _find(self, resume):
+        self._run_dir.clean_up()
+        if rundir.find_resume_step(self._run_dir, resume) is None:
+            return None
+        step, self._damaged = checkpoint.newest_whole(self._run_dir)
+        return step
+
+    def restore_epoch(self):
+        """Restores the metrics of the unfinished epoch, and the learning rate of its last step.
+
+        `on_epoch_begin` may just have changed the rate a second time.
+        """
+        rate = self.restored.state["learning_rate"]
+        if rate is not None and models.settable_learning_rate(self._trained) not in (None, rate):
+            self._trained.optimizer.learning_rate = rate
+        if not self._replicas.restore(METRICS, self.restored.arrays):
+            warn("the checkpoint lacks the metrics of its unfinished epoch: its logs cover only the steps to come.")
+
+    def save(self, place, logs=None):
+        """Saves; all workers call it together.
+
+        Args:
+            place: the `Place` to go on from.
+            logs: the logs of the epoch that has just ended, which decide whether it is the best; None within one.
+        """
+        self._watch.heartbeat.beat("save")
+        kinds = [GRADIENTS, METRICS] if place.step_in_epoch else [GRADIENTS]
+        arrays = self._replicas.collect(kinds)
+        if not self._workers.is_chief:
+            return
+        items, more = callback_state.collect(self.callbacks)
+        state = {
+            "place": dataclasses.asdict(place),
+            "steps_per_epoch": self._feed.steps_per_epoch,
+            "learning_rate": models.settable_learning_rate(self._trained),
+            "callbacks": items,
+        }
+        saved = Saved(state, arrays | more, self._about)
+        checkpoint.save(self._run_dir, self._trained, place.step, saved, faults=self._watch.faults)
+        self._note_best(place.step, logs or {})
+        self._remove_old(place.step)
+
+    def _note_best(self, step, logs):
+        name = "val_loss" if "val_loss" in logs else "loss"
+        if name not in logs or (name == "loss" and self._best.get("by") == "val_loss"):
+            return
+        before = self._best["value"] if self._best.get("by") == name else math.inf
+        # This is False for NaN, which is never the best.
+        if logs[name] < before:
+            self._best = {"step": step, "by": name, "value": float(logs[name])}
+            rundir.write_json(self._run_dir.best, self._best)
+
+    def _remove_old(self, step):
+        # A checkpoint that was damaged when the run began would otherwise count as newer than this one.
+        for damaged in set(self._damaged) & set(self._run_dir.checkpoint_steps()) - {step}:
+            self._run_dir.remove_checkpoint(damaged)
+        self._damaged = ()
+        self._run_dir.remove_old_checkpoints(self._keep, spare={step, self._best.get("step")})

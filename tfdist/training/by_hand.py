@@ -1,0 +1,251 @@
+"""A loop written by hand that goes on where it was, saves, stops on a signal and measures itself, as `fit` does."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist.callbacks.desync import DesyncCheck
+from tfdist.callbacks.throughput import Throughput
+from tfdist.data.delivery import delivery
+from tfdist.feeding.feed import Feed, open_feed
+from tfdist.feeding.same_data import warn_where_workers_differ
+from tfdist.internals.access import models
+from tfdist.process.errors import StateError
+from tfdist.resume.saved_run import FreshStart, open_saved_run
+from tfdist.run import rundir
+from tfdist.strategy.workers import Workers
+from tfdist.training.callback_list import make_callback_list
+from tfdist.training.summary import summarize
+
+_END = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedByHand:
+    """The parts of a hand-written loop, as a `resume.saved_run.Trained`.
+
+    Attributes:
+        variables: weights, the state of random layers, and what else the user tracks.
+        optimizer: the Keras optimizer.
+        metrics: the tracked metrics.
+        distribute_strategy: the `tf.distribute.Strategy`.
+    """
+
+    variables: list[keras.Variable]
+    optimizer: keras.optimizers.Optimizer
+    metrics: list[keras.metrics.Metric]
+    distribute_strategy: tf.distribute.Strategy
+    loss: None = None
+
+
+@contextlib.contextmanager
+def open_run(
+    run_dir: str | pathlib.Path | None,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    train: Any,
+    *,
+    steps_per_epoch: int | None = None,
+    track: Iterable[Any] = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    resume: str = "auto",
+    checkpoint_every_steps: int | None = None,
+    keep_checkpoints: int = 3,
+) -> Iterator["OpenRun"]:
+    """Opens the run of a loop written by hand; the loop resumes at the very row, also after a kill.
+
+    Enter it where `fit` would be called, outside `strategy.scope()`. It creates the variables of the model and of the
+    optimizer, if they have none yet, and restores the newest whole checkpoint. Between the batches it saves, sends
+    heartbeats to `tfdist.launch`, and lets all workers stop at the same step if one of them receives a signal. At the
+    end it writes `summary.json`, and waits for the other workers.
+
+    Args:
+        run_dir: a folder for checkpoints and the summary; None to save nothing. Several workers need a folder that
+            they share.
+        model: a `keras.Model` made in the strategy's scope; it need not be compiled.
+        optimizer: a Keras optimizer made in the strategy's scope.
+        train: a tfdist `Source`, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator of batches.
+        steps_per_epoch: the steps in an epoch; None for those of the data.
+        track: what the loop keeps besides: `keras.metrics.Metric`s, Keras layers, models, optimizers or variables.
+        callbacks: Keras callbacks; their logs are what the loop has given to `OpenRun.log`.
+        resume: "auto" to resume if there is a checkpoint; "must" to require one; "never" to require an empty folder.
+        checkpoint_every_steps: the steps between checkpoints; None for one at the end of each epoch.
+        keep_checkpoints: how many of the newest checkpoints stay, beside the best.
+
+    Yields:
+        An `OpenRun`.
+
+    Raises:
+        ValueError: arguments contradict each other, or a checkpoint is of another model or other data.
+        FileExistsError, FileNotFoundError: `run_dir` does not meet the condition of `resume`.
+
+    Example:
+        ```python
+        strategy = tfdist.choose_strategy("one_device")
+        with strategy.scope():
+            model = tfdist.models.build("mlp", classes=10, input_shape=(8, 8, 1))
+            optimizer = keras.optimizers.SGD(0.1)
+        loss_fn = keras.losses.SparseCategoricalCrossentropy(reduction=None)
+
+        @tf.function(reduce_retracing=True)
+        def train_step(x, y):
+            with tf.GradientTape() as tape:
+                loss = tfdist.global_mean(loss_fn(y, model(x, training=True)))
+            weights = model.trainable_variables
+            tfdist.apply_gradients(optimizer, tape.gradient(loss, weights), weights)
+
+        train = tfdist.data.load("digits", split="train", global_batch=64)
+        with tfdist.open_run(None, model, optimizer, train) as run:
+            for x, y in run.batches(epochs=2):
+                strategy.run(train_step, args=(x, y))
+        ```
+    """
+    strategy = model.distribute_strategy
+    workers = Workers.of(strategy)
+    feed = open_feed(model, train, method=None, steps=steps_per_epoch)
+    models.build_layers(model, feed.spec)
+    with strategy.scope():
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+    trained = _trained(model, optimizer, track)
+    warn_where_workers_differ(feed.data, strategy)
+    saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
+    with (
+        workers.exit_on_peer_loss(),
+        open_saved_run(trained, feed, run_dir, resume, **saving) as saved,
+        contextlib.closing(feed),
+    ):
+        run = OpenRun(model, feed, saved, callbacks)
+        yield run
+        run.write_summary()
+        workers.wait()
+
+
+def _trained(model, optimizer, track):
+    metrics = [item for item in track if isinstance(item, keras.metrics.Metric)]
+    others = [item for item in track if not isinstance(item, keras.metrics.Metric)]
+    tracked = [variable for item in others for variable in getattr(item, "variables", [item])]
+    return TrainedByHand([*model.variables, *tracked], optimizer, metrics, model.distribute_strategy)
+
+
+class OpenRun:
+    """A run of a hand-written loop, made by `open_run`.
+
+    Attributes:
+        epoch: the epoch that is running, from 0.
+        steps_done: the steps done since the run began, also by earlier starts.
+    """
+
+    def __init__(self, model: keras.Model, feed: Feed, saved: FreshStart, callbacks: Sequence[Any]) -> None:
+        self.epoch = 0
+        self.steps_done = 0
+        self._model = model
+        self._feed = feed
+        self._saved = saved
+        self._strategy = model.distribute_strategy
+        self._rows = 0
+        self._throughput = Throughput(lambda first, count: int(self._rows))
+        shown = {"epochs": 1, "steps": feed.steps_per_epoch}
+        more = [self._throughput, DesyncCheck(self._strategy), *saved.callbacks]
+        self._callbacks = make_callback_list(model, callbacks, 0, **shown, more=more)
+        self._logs: dict[str, Any] = {}
+        self._last = None
+
+    @property
+    def examples_per_second(self) -> float:
+        """The rows of all replicas per second, without the first step, which compiles, and the time between epochs."""
+        return self._throughput.examples_per_second
+
+    def log(self, **values: Any) -> None:
+        """Sets the logs of the callbacks, such as `log(loss=loss)`; of per-replica values the first replica's."""
+        results = self._strategy.experimental_local_results
+        self._logs |= {name: results(value)[0] for name, value in values.items()}
+
+    def stop(self) -> None:
+        """Ends the loop after this step, which is saved; among several workers the chief's call counts."""
+        self._model.stop_training = True
+
+    def batches(self, *, epochs: int = 1, steps: int | None = None) -> Iterator[Any]:
+        """Yields the batches that are left, each split over the replicas, for `strategy.run`.
+
+        A step counts as done when the loop asks for the next batch. To leave the loop early, call `stop`.
+
+        Args:
+            epochs: the number of epochs of the whole run.
+            steps: the number of steps of the whole run, in place of `epochs`.
+
+        Yields:
+            Nested values: replica r holds its rows of the global batch, possibly none.
+        """
+        for batches in self.epochs(epochs, steps=steps):
+            yield from batches
+
+    def epochs(self, epochs: int = 1, *, steps: int | None = None) -> Iterator[Iterator[Any]]:
+        """Yields for each epoch that is left an iterator over its batches, as `batches` yields them.
+
+        What the loop does after the last batch of an epoch, such as a validation, belongs to that epoch: it is done
+        again if the run is killed in it.
+
+        Args:
+            epochs, steps: as in `batches`.
+
+        Raises:
+            RuntimeError: the loop has left an epoch before its last batch without a call of `stop`.
+        """
+        model, saved, callbacks = self._model, self._saved, self._callbacks
+        model.stop_training = False
+        callbacks.on_train_begin()
+        saved.begin(callbacks.callbacks, steps)
+        self.steps_done = saved.step
+        for span in saved.spans(self._feed.spans(saved.steps_done, epochs=epochs, steps=steps)):
+            self.epoch, self._last = span.epoch, None
+            saved.begin_epoch(span)
+            callbacks.on_epoch_begin(span.epoch)
+            saved.resume_epoch(span)
+            yield self._batches_of(span)
+            if self._last is None:
+                raise StateError(
+                    f"tfdist.open_run: the loop left epoch {span.epoch} before its last batch. Call run.stop() to end "
+                    "the run early, or give steps_per_epoch for shorter epochs."
+                )
+            callbacks.on_epoch_end(span.epoch, dict(self._logs))
+            saved.end_epoch(self._last)
+            if model.stop_training:
+                break
+        callbacks.on_train_end(dict(self._logs))
+
+    def _batches_of(self, span):
+        reading = self._feed.begin(span)
+        self.steps_done = self._saved.steps_before + span.first
+        left = int(min(span.last - span.first, 2**62))
+        elements = delivery.batches(self._strategy, reading, left)
+        done, ended = 0, False
+        while done < left and not self._model.stop_training:
+            self._callbacks.on_train_batch_begin(span.first + done)
+            element = next(elements, _END)
+            ended = element is _END
+            if ended:
+                break
+            batch, self._rows = element
+            yield batch
+            done += 1
+            self.steps_done += 1
+            self._callbacks.on_train_batch_end(span.first + done - 1, dict(self._logs))
+        if done == left:
+            # A reading moves on when the next batch is asked for.
+            next(elements, None)
+        self._feed.end(span, done, ended=ended)
+        self._last = span.first + done
+
+    def write_summary(self) -> None:
+        """Writes `summary.json`; `open_run` calls it at the end."""
+        if self._saved.folder is None or not Workers.of(self._strategy).is_chief:
+            return
+        metrics = {name: float(value) for name, value in self._logs.items()}
+        measured = {"steps": self.steps_done, "examples_per_second": round(self.examples_per_second, 1)}
+        rundir.write_json(self._saved.folder.summary, summarize(self._model, metrics=metrics, **measured))
