@@ -232,7 +232,7 @@ def test_predictions_can_be_had_step_by_step_with_their_places(make_strategy, re
 def settings_of(model):
     """Returns what options of `fit` could leave on a model."""
     norms = [layer.synchronized for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    kept = {name for name in vars(model) if name.startswith("_tfdist")} - {"_tfdist_programs"}
+    kept = {name for name in vars(model) if name.startswith("_tfdist")} - {"_tfdist_kept"}
     return model.jit_compile, model.steps_per_execution, model.run_eagerly, norms, kept
 
 

@@ -11,6 +11,7 @@ from tfdist.internals.access.replica import rows_are
 from tfdist.internals.access.tracing import as_written
 from tfdist.internals.patches import optimizers
 from tfdist.process.errors import UsageError
+from tfdist.strategy.replicas import run_on_replicas
 
 
 @as_written
@@ -82,12 +83,12 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
     def merged(strategy, gradients):
         # On one device this runs in the replica's own thread, where `optimizer.apply` would call this again.
         with rows_are(None):
-            update(strategy, optimizer, gradients, variables, wire)
+            update(strategy, optimizer, gradients, variables, functools.partial(reduce_gradients, wire=wire))
 
     replica_context("apply_gradients").merge_call(merged, args=(gradients,))
 
 
-def update(strategy, optimizer, gradients, variables, wire=None, reduce=None):
+def update(strategy, optimizer, gradients, variables, reduce):
     """Reduces and updates, in cross-replica context, because only there may a branch hold a collective.
 
     Args:
@@ -95,21 +96,19 @@ def update(strategy, optimizer, gradients, variables, wire=None, reduce=None):
         optimizer: a Keras optimizer that is built.
         gradients: list of per-replica values, as `strategy.run` returns them.
         variables: the trainable variables, in the same order.
-        wire: as in `reduce_gradients`.
-        reduce: the function that sums over the replicas in place of `reduce_gradients`, for the bench.
+        reduce: a function (gradients, variables) → their sums over the replicas, called in replica context.
     """
-    reduce = functools.partial(reduce or reduce_gradients, wire=wire)
     if not optimizers.is_loss_scaling(optimizer):
         _update(strategy, optimizer, gradients, variables, reduce)
         return
 
     def apply():
-        unscaled = strategy.run(_unscale, args=(optimizer, gradients))
+        unscaled = run_on_replicas(strategy, functools.partial(_unscale, optimizer), gradients)
         _update(strategy, optimizer.inner_optimizer, unscaled, variables, reduce)
         optimizers.count_finite_step(optimizer)
 
     # If one replica overflows, all skip the step, or their weights and scales would differ.
-    finite = strategy.run(_all_finite, args=(gradients,))
+    finite = run_on_replicas(strategy, _all_finite, gradients)
     tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: optimizers.skip_step(optimizer))
 
 
@@ -134,7 +133,7 @@ def _update(strategy, optimizer, gradients, variables, reduce):
         if optimizer.gradient_accumulation_steps:
             _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce)
         else:
-            strategy.run(lambda mine: optimizer.apply(reduce(mine, variables), variables), args=(gradients,))
+            run_on_replicas(strategy, lambda mine: optimizer.apply(reduce(mine, variables), variables), gradients)
         if overwrites:
             tf.cond(overwrite_is_due, lambda: _overwrite(strategy, optimizer, variables), lambda: None)
 
@@ -151,7 +150,7 @@ def _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce):
                 optimizers.on_this_replica(accumulator).assign_add(tf.convert_to_tensor(gradient))
             optimizers.end_step_without_update(optimizer, updated)
 
-        strategy.run(replica_accumulate, args=([gradient for gradient, _ in pairs],))
+        run_on_replicas(strategy, replica_accumulate, [gradient for gradient, _ in pairs])
 
     def apply():
         def replica_apply(mine):
@@ -161,14 +160,14 @@ def _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce):
             for accumulator in map(optimizers.on_this_replica, accumulators):
                 accumulator.assign(tf.zeros_like(accumulator))
 
-        strategy.run(replica_apply, args=([gradient for gradient, _ in pairs],))
+        run_on_replicas(strategy, replica_apply, [gradient for gradient, _ in pairs])
 
     tf.cond(optimizers.update_is_due(optimizer), apply, accumulate)
 
 
 def _overwrite(strategy, optimizer, variables):
     optimizers.overwrite_with_averages(optimizer)
-    strategy.run(optimizers.apply_constraints, args=(variables,))
+    run_on_replicas(strategy, lambda: optimizers.apply_constraints(variables))
 
 
 def _all_finite(gradients):

@@ -5,9 +5,10 @@ import time
 
 import tensorflow as tf
 
-from tfdist.gradients import reduce_gradients, update
+from tfdist.gradients import update
 from tfdist.internals.access import models
 from tfdist.internals.access.tracing import compiled
+from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.meter import NoClock
 from tfdist.synchronous.step.programs import Programs
@@ -17,7 +18,7 @@ from tfdist.training.loop import batch_norms_as_wanted
 class Parts:
     """The loops over parts of a step, each compiled at its first use.
 
-    They call what `fit` calls: `Step`, `reduce_gradients`, `update`. All workers must run the same loops.
+    They call what `fit` calls: `Step`, its exchange, `update`. All workers must run the same loops.
 
     Args:
         task: a `BenchTask`.
@@ -29,7 +30,7 @@ class Parts:
         self._model = model
         self._form = task.source.form(task.strategy.num_replicas_in_sync)
         programs = Programs.of(model)
-        self._step, self._choice, self._options = programs.step, programs.choice, programs.options
+        self._step, self._exchange, self._options = programs.step, programs.exchange, programs.options
         self._variables = list(model.trainable_variables)
         self._computed = tf.Variable(0.0, trainable=False)
         self._compiled = {}
@@ -116,9 +117,9 @@ class Parts:
         def part():
             # A control dependency on the gradients themselves would not keep them: TensorFlow drops unused values.
             with tf.control_dependencies([self._computed.assign(_touch(self._gradients(share)))]):
-                there = self._strategy.run(_identities, args=(sums,))
+                there = run_on_replicas(self._strategy, _identities, sums)
             # All replicas have the same sums, so their weights stay equal although nothing is reduced here.
-            update(self._strategy, self._model.optimizer, there, self._variables, reduce=_as_they_are)
+            update(self._strategy, self._model.optimizer, there, self._variables, lambda sums, variables: sums)
             return tf.zeros([])
 
         return part
@@ -131,17 +132,17 @@ class Parts:
         return lambda: self._train(share)
 
     def _train(self, share):
-        self._step.train(share, self._form, NoClock(), self._choice)
+        self._step.train(share, self._form, NoClock(), self._exchange)
         return tf.zeros([])
 
     def _gradients(self, share):
-        return self._step.gradients(share, self._form, self._choice)
+        return self._step.gradients(share, self._form, self._exchange)
 
     def _summed(self, gradients):
         def reduce(mine):
-            return reduce_gradients(mine, self._variables, self._step.exchange.wire)
+            return self._exchange.reduce(mine, self._variables)
 
-        return self._strategy.run(reduce, args=(gradients,))
+        return run_on_replicas(self._strategy, reduce, gradients)
 
 
 def _summed_over(steps, part):
@@ -151,11 +152,6 @@ def _summed_over(steps, part):
         lambda place, total: place < steps, lambda place, total: (place + 1, total + part(place)), beginning
     )
     return total
-
-
-def _as_they_are(sums, variables, wire):
-    del variables, wire
-    return sums
 
 
 def _identities(values):

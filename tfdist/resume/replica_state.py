@@ -1,5 +1,7 @@
 """Collects and restores each replica's own values: metrics, and gradients that wait for their update."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,6 +9,7 @@ from tfdist.internals.access import models
 from tfdist.internals.access.collectives import gather_over_replicas
 from tfdist.internals.access.tracing import compiled
 from tfdist.internals.patches import optimizers
+from tfdist.strategy.replicas import run_on_replicas
 
 METRICS, GRADIENTS = "metric", "gradient"
 
@@ -57,7 +60,8 @@ class ReplicaState:
         if kind not in self._collectors:
 
             def collect():
-                results = self._strategy.run(gather_over_replicas, args=(variables, "collect"))
+                gather = functools.partial(gather_over_replicas, caller="collect")
+                results = run_on_replicas(self._strategy, gather, variables)
                 return [self._strategy.experimental_local_results(result)[0] for result in results]
 
             self._collectors[kind] = compiled(collect)
@@ -78,7 +82,7 @@ class ReplicaState:
         fits = [name in arrays and arrays[name].shape[1:] == v.shape for name, v in zip(names, variables, strict=True)]
         if not all(fits) or f"{kind}/{len(variables)}" in arrays:
             return False
-        pick = compiled(lambda values: self._strategy.run(_replica_pick, args=(values,)), reduce_retracing=True)
+        pick = compiled(lambda values: run_on_replicas(self._strategy, _replica_pick, values), reduce_retracing=True)
         for name, variable in zip(names, variables, strict=True):
             # A view, because NumPy forgets the names of types such as bfloat16.
             values = self._redistributed(arrays[name].view(variable.dtype.as_numpy_dtype))

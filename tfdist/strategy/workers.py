@@ -11,6 +11,7 @@ from tfdist.internals.access.collectives import sum_over_replicas
 from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import compiled
 from tfdist.strategy.peers import LOSS_ERRORS, exit_on_peer_loss, is_peer_loss
+from tfdist.strategy.replicas import run_on_replicas
 
 _LINGER_SECONDS = 0.1
 
@@ -97,7 +98,7 @@ class SeveralWorkers(Workers):
 
     def _on_replicas(self, replica_part):
         def on_replicas(*tensors):
-            results = self._strategy.run(replica_part, args=tensors)
+            results = run_on_replicas(self._strategy, replica_part, *tensors)
             return self._strategy.experimental_local_results(results)[0]
 
         return on_replicas

@@ -154,14 +154,13 @@ def batch_norms_as_wanted(model, options):
 def _train(model, feed, options, length, initial_epoch, callbacks, validate, run, call_length):
     programs = Programs.of(model)
     call_length.register_callbacks(callbacks.callbacks)
-    step, is_new = programs.step_for(options)
-    if is_new:
+    if programs.use(options):
         say(f"training: {call_length.describe()}, {xla.describe(model, feed, options)}")
-    choice = choose(model, step.exchange, feed, run.folder, functools.partial(survey, model, step.exchange))
+    exchange = choose(model, programs.options, feed, run.folder, functools.partial(survey, model))
     hooks = measurement_hooks(callbacks.callbacks)
-    program = programs.train(feed.form, choice, measured=bool(hooks), in_call=run.in_call)
+    program = programs.train(feed.form, exchange, measured=bool(hooks), in_call=run.in_call)
     train = call_length.timed(program)
-    ends = _ends_of_calls(model, callbacks.callbacks, choice)
+    ends = _ends_of_calls(model, callbacks.callbacks, exchange)
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
@@ -186,14 +185,14 @@ def _train(model, feed, options, length, initial_epoch, callbacks, validate, run
     callbacks.on_train_end(logs)
 
 
-def _ends_of_calls(model, callbacks, choice):
+def _ends_of_calls(model, callbacks, exchange):
     """Returns the arguments `every` and `at` of `plan.calls`."""
     ours = [item for item in callbacks if isinstance(item, Callback)]
     if Workers.of(model.distribute_strategy).count > 1:
         # If a call ended early on only one worker, the others would wait for it.
         ours = [item for item in ours if item.every_worker]
     every = [item.every_steps for item in ours if item.every_steps]
-    every += [1] if choice.one_step else []
+    every += [1] if exchange.one_step else []
     return every, [step for item in ours for step in item.at_steps]
 
 

@@ -8,6 +8,7 @@ from support import jobs
 
 import tfdist
 from tfdist.options.step import StepOptions
+from tfdist.synchronous.exchange.exchange import AllReduce
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.programs import Programs
 
@@ -177,10 +178,10 @@ def test_an_injected_fault_within_a_call_happens_within_it(make_strategy):
         model = jobs.make_mlp()
     model.build((None, jobs.WIDTH))
     programs, source = Programs.of(model), jobs.small_source(20)
-    programs.step_for(StepOptions(jit_compile=True))
+    programs.use(StepOptions(jit_compile=True))
 
     def train(inject):
-        programs.train(source.form(1), in_call=inject)(source.deliver(model.distribute_strategy)(), 3)
+        programs.train(source.form(1), AllReduce(), in_call=inject)(source.deliver(model.distribute_strategy)(), 3)
 
     first, second = [], []
     train(lambda done: first.append(int(done)))

@@ -16,6 +16,7 @@ from tfdist.internals.access import runtime
 from tfdist.internals.access.collectives import gather_over_replicas
 from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import as_written, compiled
+from tfdist.strategy.replicas import run_on_replicas
 from tfdist.strategy.workers import Workers
 
 
@@ -132,7 +133,7 @@ def _own_rows(strategy, taker):
     def rows(element):
         share = taker.share(strategy, element)
         total = strategy.experimental_local_results(share.global_rows)[0]
-        return strategy.run(rows_that_count, args=(share,)), total
+        return run_on_replicas(strategy, rows_that_count, share), total
 
     return kept(strategy, ("own rows", taker), lambda: compiled(rows, reduce_retracing=True))
 
@@ -187,7 +188,7 @@ def compiled_row_count(strategy):
     """Returns a compiled function: a share that counts one worker's rows → the same with counts over all workers."""
 
     def count(share):
-        rows, first = strategy.run(_replica_count, args=(share.replica_rows,))
+        rows, first = run_on_replicas(strategy, _replica_count, share.replica_rows)
         return share._replace(global_rows=rows, first_row=first)
 
     return kept(strategy, "row count", lambda: compiled(count, reduce_retracing=True))

@@ -1,5 +1,7 @@
 """Chooses before the first step how gradients cross the network: by their sizes, and by what is measured as faster."""
 
+import dataclasses
+import functools
 import math
 import statistics
 import time
@@ -8,15 +10,18 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdist.gradients import cost
-from tfdist.gradients.factors import EVERY, Factors, Use
+from tfdist.gradients.factors import Factors, Use
 from tfdist.gradients.updates import reduce_gradients
 from tfdist.gradients.wire import narrowed_type
 from tfdist.internals.access import models, runtime
+from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import compiled
+from tfdist.internals.patches import optimizers
 from tfdist.process.log import say, warn
 from tfdist.run import rundir
+from tfdist.strategy.replicas import run_on_replicas
 from tfdist.strategy.workers import Workers
-from tfdist.synchronous.exchange.exchange import NOTHING, Choice
+from tfdist.synchronous.exchange.exchange import AllReduce, FactorExchange, wire_type
 
 # Smaller weights share a collective with others and take almost no time.
 _LEAST_BYTES = 2**16
@@ -52,7 +57,7 @@ class ExchangeSeconds(NamedTuple):
         return self.factor_seconds < self.reduce_seconds
 
 
-def choose(model, exchange, feed, folder, survey):
+def choose(model, options, feed, folder, survey):
     """Chooses how the gradients of a run are exchanged; all workers call it together and get the same result.
 
     Between workers, the maximum of each size that varies with the batch must be known in advance. "auto" measures both
@@ -62,58 +67,95 @@ def choose(model, exchange, feed, folder, survey):
 
     Args:
         model: a compiled, built `keras.Model`.
-        exchange: its `Exchange`.
+        options: the `StepOptions`.
         feed: the `Feed` that is trained on.
         folder: a `RunDir`, or None.
-        survey: a function (specs of a replica's batch, `Form`) → `survey.Survey`.
+        survey: a function (an `AllReduce`, specs of a replica's batch, `Form`) → `survey.Survey`.
 
     Returns:
-        A `Choice`.
+        An `AllReduce`, perhaps a `FactorExchange`.
     """
-    if not exchange.between_workers:
-        return Choice(EVERY if exchange.may_use_factors else ())
-    if models.has_own(model, "train_step") or model.run_eagerly:
-        return NOTHING
-    found = survey(feed.replica_spec or feed.spec, feed.form)
+    strategy = model.distribute_strategy
+    exchange = AllReduce(wire_type(options, strategy.num_replicas_in_sync))
+    if _may_use_factors(model, options):
+        exchange = FactorExchange(exchange.wire, asked=options.exchange)
+    if not is_between_workers(strategy) or models.has_own(model, "train_step") or model.run_eagerly:
+        return exchange
+    if isinstance(exchange, FactorExchange):
+        exchange = dataclasses.replace(exchange, chosen=())
+    found = survey(exchange, feed.replica_spec or feed.spec, feed.form)
     sparse = tuple(sorted(found.sparse.items()))
-    one_step = not all(rows for _, rows in sparse)
-    if one_step and Workers.of(model.distribute_strategy).is_chief:
-        say(
-            "Running 1 step per call: the number of embedding rows per batch is unknown. "
-            "Pass arrays or a tfdist source."
-        )
-    known = () if one_step else sparse
-    factors = _choose_factors(found.uses, model, exchange, folder)
+    if not all(rows for _, rows in sparse):
+        if Workers.of(strategy).is_chief:
+            say(
+                "Running 1 step per call: the number of embedding rows per batch is unknown. "
+                "Pass arrays or a tfdist source."
+            )
+        exchange, sparse = dataclasses.replace(exchange, one_step=True), ()
+    if isinstance(exchange, FactorExchange):
+        exchange = dataclasses.replace(exchange, chosen=_choose_factors(found.uses, model, exchange, folder))
+    fills_up = bool(sparse or getattr(exchange, "chosen", ()))
     # If nothing is filled up, batches of another size must not make another choice, which would trace the step again.
-    return Choice(factors, known, one_step, bool(factors or known) and feed.batches_are_alike)
+    return dataclasses.replace(exchange, sparse=sparse, alike=fills_up and feed.batches_are_alike)
+
+
+def is_between_workers(strategy):
+    """Returns whether the replicas communicate over a network."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def say_once(model, line):
+    """Logs a line once for a model, unless it is compiled again."""
+    kept(model, ("said", line), functools.partial(say, line), models.compile_token(model))
+
+
+def _may_use_factors(model, options):
+    refusal = _why_no_factors(model)
+    if refusal and options.exchange == "factors":
+        say_once(model, f"exchange=factors has no effect because {refusal}: every gradient is all-reduced.")
+    strategy = model.distribute_strategy
+    if refusal or strategy.num_replicas_in_sync == 1:
+        return False
+    # Within one machine nothing crosses a network, so the all-reduce is cheaper.
+    return options.exchange == "factors" or (options.exchange == "auto" and is_between_workers(strategy))
+
+
+def _why_no_factors(model):
+    """Returns why factors cannot be exchanged; None if they can."""
+    if model.run_eagerly:
+        return "the model runs eagerly"
+    if models.has_own(model, "train_step"):
+        return "the model has a train_step of its own"
+    if optimizers.accumulation_steps(getattr(model, "optimizer", None)):
+        return "the optimizer accumulates gradients"
+    return None
 
 
 def _choose_factors(uses, model, exchange, folder):
     known = {place: tuple(own) for place, own in uses.items() if all(use.rows for use in own)}
     if len(known) < len(uses) and Workers.of(model.distribute_strategy).is_chief:
         say(
-            f"exchange={exchange.options.exchange}: the factors of {len(uses) - len(known)} gradients are not used "
-            "because their numbers of rows are unknown. Pass arrays or a tfdist source."
+            f"exchange={exchange.asked}: the factors of {len(uses) - len(known)} gradients are not used because their "
+            "numbers of rows are unknown. Pass arrays or a tfdist source."
         )
     by_factors = known
-    if exchange.options.exchange == "auto":
-        kinds = tuple(_candidates(list(model.trainable_variables), known, exchange))
+    if exchange.asked == "auto":
+        kinds = tuple(_candidates(model, known, exchange.wire))
         # A run in another folder must have the choice in its own folder too.
-        key = kinds, folder and folder.path
-        if key not in exchange.chosen:
-            exchange.chosen[key] = _settle(kinds, model, exchange, folder)
-        by_factors = [place for kind in exchange.chosen[key] for place in kind.places]
+        name = "factors", kinds, exchange.wire, folder and folder.path
+        find = functools.partial(_resolve, kinds, model, exchange.wire, folder)
+        by_factors = [place for kind in kept(model, name, find, models.compile_token(model)) for place in kind.places]
     return tuple((place, tuple(use.rows for use in known[place])) for place in sorted(by_factors))
 
 
-def _candidates(variables, uses, exchange):
+def _candidates(model, uses, wire):
     """Yields the kinds of the weights whose factors have fewer bytes, the largest weights first."""
-    alike = {}
+    alike, variables, replicas = {}, list(model.trainable_variables), model.distribute_strategy.num_replicas_in_sync
     for place, own in uses.items():
         variable = variables[place]
         dtype = tf.as_dtype(variable.dtype)
-        size = _size(variable.shape, dtype, exchange.wire)
-        fewer = cost.factor_bytes(own, exchange.replicas) < cost.reduce_bytes(size, exchange.replicas)
+        size = _size(variable.shape, dtype, wire)
+        fewer = cost.factor_bytes(own, replicas) < cost.reduce_bytes(size, replicas)
         if size >= _LEAST_BYTES and fewer:
             alike.setdefault((size, tuple(variable.shape), dtype, own), []).append(place)
     for (_, shape, dtype, own), places in sorted(alike.items(), key=lambda item: -item[0][0]):
@@ -124,33 +166,33 @@ def _size(shape, dtype, wire):
     return math.prod(shape) * narrowed_type(dtype, wire).size
 
 
-def _settle(kinds, model, exchange, folder):
+def _resolve(kinds, model, wire, folder):
     """Returns the kinds whose factors are exchanged, as read from the folder, or as found now and written there."""
     strategy = model.distribute_strategy
-    about = _about(kinds, strategy, exchange)
+    about = _about(kinds, strategy, wire)
     workers = Workers.of(strategy)
-    kept = _read(folder, about) if workers.is_chief else None
-    is_kept, *flags = workers.broadcast([kept is not None, *(kept or [False] * len(kinds))])
+    read = _read(folder, about) if workers.is_chief else None
+    is_kept, *flags = workers.broadcast([read is not None, *(read or [False] * len(kinds))])
     if is_kept:
         if workers.is_chief:
             say(f"exchange=auto: the choice is read from {folder.exchange}.")
         return [kind for kind, flag in zip(kinds, flags, strict=True) if flag]
     find, how = (_estimate, "estimated") if runtime.is_deterministic() else (_measure, "measured")
-    verdicts = [find(strategy, kind, model.trainable_variables, exchange.wire) for kind in kinds]
+    verdicts = [find(strategy, kind, model.trainable_variables, wire) for kind in kinds]
     numbers = iter(workers.broadcast([seconds for verdict in verdicts for seconds in verdict]) if verdicts else [])
     verdicts = [ExchangeSeconds(next(numbers), next(numbers)) for _ in kinds]
     if workers.is_chief:
         for kind, verdict in zip(kinds, verdicts, strict=True):
-            say(f"exchange=auto, {how}: {_line(kind, verdict, strategy.num_replicas_in_sync, exchange.wire)}.")
+            say(f"exchange=auto, {how}: {_line(kind, verdict, strategy.num_replicas_in_sync, wire)}.")
         _write(folder, about, kinds, verdicts, how)
     return [kind for kind, verdict in zip(kinds, verdicts, strict=True) if verdict.by_factors]
 
 
-def _about(kinds, strategy, exchange):
+def _about(kinds, strategy, wire):
     """Describes in JSON types what the choice depends on."""
     return {
         "replicas": strategy.num_replicas_in_sync,
-        "compression": exchange.options.compression,
+        "compression": wire.name if wire else "none",
         "weights": [
             {
                 "shape": list(kind.shape),
@@ -221,11 +263,10 @@ def _measure(strategy, kind, variables, wire):
         # One element of each sum is enough to make TensorFlow compute all of it.
         return tf.add_n([tf.reshape(total, [-1])[0] for total in reduce_gradients(gradients, weights, wire)])
 
-    def run(by_factors, factors):
-        results = strategy.run(exchange, args=(by_factors, factors))
+    @compiled
+    def timed(by_factors, factors):
+        results = run_on_replicas(strategy, functools.partial(exchange, by_factors), factors)
         return strategy.experimental_local_results(results)[0]
-
-    timed = compiled(run)
 
     seconds = {False: [], True: []}
     for _ in range(_ROUNDS + 1):

@@ -1,107 +1,110 @@
-"""Exchanges gradients between the replicas: by all-reduce, or by their factors where that costs less."""
+"""The ways in which gradients are exchanged between the replicas: as wholes, or some of them by their factors."""
 
+import contextlib
+import dataclasses
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfdist.gradients.factors import Factors, Listener
-from tfdist.internals.access import models
-from tfdist.internals.patches import optimizers
-from tfdist.process.log import say
+from tfdist.gradients.factors import EVERY, Factors, Listener
+from tfdist.gradients.updates import reduce_gradients
+from tfdist.internals.patches import products
 
 
-class Choice(NamedTuple):
-    """How the gradients of a step are exchanged between the replicas.
+def wire_type(options, replicas):
+    """Returns the type to which gradients are rounded for the exchange; None for their own type.
+
+    Args:
+        options: the `StepOptions`.
+        replicas: the number of replicas; a single one exchanges nothing, so it rounds nothing.
+    """
+    return tf.as_dtype(options.compression) if replicas > 1 and options.compression != "none" else None
+
+
+@dataclasses.dataclass(frozen=True)
+class AllReduce:
+    """Every gradient is summed over the replicas as a whole.
 
     Attributes:
-        factors: the weights whose factors are exchanged, as in `factors.Listener`.
+        wire: the type to which gradients are rounded for the exchange; None for their own type.
         sparse: tuple of (place among the trainable variables, rows of its gradient), as in `sparse.filled`.
         one_step: whether the sizes of sparse gradients are unknown in advance, so that a call must have only one step:
             within a call, TensorFlow's collectives between processes expect one shape per tensor.
         alike: whether every replica has the same number of rows in every step, so that nothing needs to be filled up.
     """
 
-    factors: object = ()
-    sparse: tuple = ()
+    wire: tf.DType | None = None
+    sparse: tuple[tuple[int, int], ...] = ()
     one_step: bool = False
     alike: bool = False
 
+    def reported(self):
+        """Returns a context, to be entered around `strategy.run`, in which Keras reports what `recording` records."""
+        return contextlib.nullcontext()
 
-NOTHING = Choice()
+    @contextlib.contextmanager
+    def recording(self, variables):
+        """Yields what computes the gradients of one replica; its loss is to be computed while the context is entered.
+
+        Yields:
+            An object with a method `gradients(tape, loss)` → one gradient for each variable, and an attribute `uses` as
+            that of `factors.Listener`.
+        """
+        yield PlainTape(variables)
+
+    def reduce(self, gradients, variables):
+        """Sums gradients over the replicas, in replica context, as `reduce_gradients` does."""
+        return reduce_gradients(gradients, variables, self.wire)
+
+    def describe(self, gradients, variables):
+        """Returns a line that states how the gradients are exchanged; None if that is as usual."""
 
 
-class Exchange:
-    """The exchange of the gradients of a model's steps.
+class PlainTape:
+    """Computes gradients as wholes."""
 
-    Args:
-        model: a compiled `keras.Model`.
-        strategy: the `tf.distribute.Strategy`.
-        options: the `StepOptions`.
+    def __init__(self, variables):
+        self._variables = variables
+        self.uses = {}
+
+    def gradients(self, tape, loss):
+        """Returns what `tape.gradient` returns."""
+        return tape.gradient(loss, self._variables)
+
+
+@dataclasses.dataclass(frozen=True)
+class FactorExchange(AllReduce):
+    """The gradients of some weights are exchanged by their factors, the others are summed as wholes.
 
     Attributes:
-        options: the same.
-        replicas: the number of replicas.
-        wire: the type to which gradients are rounded for the exchange; None for their own type.
-        between_workers: whether the replicas communicate over a network.
-        surveys, chosen: dicts in which `survey` and `choice` keep their earlier results.
+        chosen: the weights whose factors are exchanged, as in `factors.Listener`.
+        asked: the value of the option `exchange`, for messages.
     """
 
-    def __init__(self, model, strategy, options):
-        self.options = options
-        self.replicas = strategy.num_replicas_in_sync
-        # A single replica exchanges nothing, so it rounds nothing.
-        rounds = self.replicas > 1 and self.options.compression != "none"
-        self.wire = tf.as_dtype(self.options.compression) if rounds else None
-        self.between_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        self.surveys = {}
-        self.chosen = {}
-        self._refusal = _why_no_factors(model)
-        self._is_announced = False
-        if self._refusal and self.options.exchange == "factors":
-            say(f"exchange=factors has no effect because {self._refusal}: every gradient is all-reduced.")
+    chosen: str | tuple[tuple[int, tuple[int, ...]], ...] = EVERY
+    asked: str = "factors"
 
-    @property
-    def may_use_factors(self):
-        """Whether factors may be exchanged at all."""
-        if self._refusal or self.replicas == 1:
-            return False
-        # Within one machine nothing crosses a network, so the all-reduce is cheaper.
-        return self.options.exchange == "factors" or (self.options.exchange == "auto" and self.between_workers)
+    def reported(self):
+        """Returns a context in which Keras reports the products of weights."""
+        return products.audible()
 
-    def listener(self, variables, choice):
-        """Returns the `Listener` of one replica; None if no factors are exchanged.
+    @contextlib.contextmanager
+    def recording(self, variables):
+        """Yields a `factors.Listener`."""
+        # Made where it is used, because factors belong to the traced function that computes them.
+        listener = Listener(variables, self.wire, self.chosen, self.alike)
+        with listener.listening():
+            yield listener
 
-        Args:
-            variables: the trainable variables.
-            choice: a `Choice`.
-        """
-        return Listener(variables, self.wire, choice.factors, choice.alike) if self.may_use_factors else None
-
-    def announce(self, gradients, variables):
-        """Logs once how the gradients of a step, as `Step.gradients` returns them, are exchanged."""
-        if self._is_announced or not self.may_use_factors:
-            return
-        self._is_announced = True
+    def describe(self, gradients, variables):
+        """Returns a line that states how many gradients are exchanged as factors."""
         sizes = [math.prod(variable.shape) for variable in variables]
         by_factors = [isinstance(gradient, Factors) for gradient in gradients]
         if not any(by_factors):
-            reason = "are faster" if self.options.exchange == "auto" else "were found"
-            say(f"exchange={self.options.exchange}: every gradient is all-reduced, because no factors {reason}.")
-            return
+            reason = "are faster" if self.asked == "auto" else "were found"
+            return f"exchange={self.asked}: every gradient is all-reduced, because no factors {reason}."
         share = sum(size for size, is_one in zip(sizes, by_factors, strict=True) if is_one) / sum(sizes)
-        say(
-            f"exchange={self.options.exchange}: {sum(by_factors)} of {len(sizes)} gradients ({share:.0%} of their "
-            "elements) are exchanged as factors, the others are all-reduced."
+        return (
+            f"exchange={self.asked}: {sum(by_factors)} of {len(sizes)} gradients ({share:.0%} of their elements) are "
+            "exchanged as factors, the others are all-reduced."
         )
-
-
-def _why_no_factors(model):
-    """Returns why factors cannot be exchanged; None if they can."""
-    if model.run_eagerly:
-        return "the model runs eagerly"
-    if models.has_own(model, "train_step"):
-        return "the model has a train_step of its own"
-    if optimizers.accumulation_steps(getattr(model, "optimizer", None)):
-        return "the optimizer accumulates gradients"
-    return None

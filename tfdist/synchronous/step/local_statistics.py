@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
+from tfdist.strategy.replicas import run_on_replicas
 
 
 class LocalStatistics:
@@ -38,7 +39,7 @@ class LocalStatistics:
     def average(self):
         """Averages at the end of a call; called in cross-replica context."""
         if self.variables:
-            self._strategy.run(self._replica_average)
+            run_on_replicas(self._strategy, self._replica_average)
 
     def _replica_average(self):
         mine = tf.convert_to_tensor(self._seen)

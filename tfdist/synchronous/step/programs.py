@@ -4,48 +4,42 @@ import dataclasses
 import functools
 
 from tfdist.internals.access import models, runtime
+from tfdist.internals.access.kept import kept
 from tfdist.options.step import StepOptions
 from tfdist.process.log import say
-from tfdist.synchronous.exchange import exchange
+from tfdist.synchronous.exchange.exchange import AllReduce
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.calls import ManySteps, Predictions, SingleSteps
 from tfdist.synchronous.step.meter import Clock, NoClock, StoppedClock
 from tfdist.synchronous.step.step import Step
 from tfdist.synchronous.step.xla_calls import XlaCalls
 
-_ATTRIBUTE = "_tfdist_programs"
-
 
 class Programs:
     """A model's programs: for each `Form` of shares functions of (`delivery.Reading`, steps), as in `calls`.
 
     Attributes:
-        step: the `Step` of the last `step_for`; before that, the one for evaluation.
-        version: the state of the model that the programs were traced for.
-        options, choice: the `StepOptions` and the `exchange.Choice` of `step`.
+        step: the `Step` of the last `use`; before that, the one for evaluation.
+        options, exchange: the `StepOptions` and the `exchange.AllReduce` of `step`.
     """
 
     def __init__(self, model, strategy):
         self._model = model
         self._strategy = strategy
-        self.version = _version(model)
         self._steps = {}
         self._programs = {}
         self._announced = False
-        self.options, self.choice = StepOptions(jit_compile=False), exchange.NOTHING
+        self.options, self.exchange = StepOptions(jit_compile=False), AllReduce()
         self.step = self._evaluation = Step(model, strategy, self.options)
 
     @classmethod
     def of(cls, model):
         """Returns the model's programs: those of an earlier call, unless its version has changed."""
-        programs = getattr(model, _ATTRIBUTE, None)
-        if programs is None or programs.version != _version(model):
-            programs = cls(model, model.distribute_strategy)
-            setattr(model, _ATTRIBUTE, programs)
-        return programs
+        make = functools.partial(cls, model, model.distribute_strategy)
+        return kept(model, "programs", make, version=_version(model))
 
-    def step_for(self, options):
-        """Returns the `Step` that trains with these options, and whether it is new.
+    def use(self, options):
+        """Makes `step` the `Step` that trains with these options; returns whether it is new.
 
         Args:
             options: `StepOptions` whose `jit_compile` is resolved.
@@ -55,25 +49,25 @@ class Programs:
         if is_new:
             self._steps[self.options] = Step(self._model, self._strategy, self.options)
         self.step = self._steps[self.options]
-        return self.step, is_new
+        return is_new
 
-    def train(self, form, choice=exchange.NOTHING, *, measured=False, in_call=None):
-        """Returns the program that trains on the next batches, with the step of the last `step_for`.
+    def train(self, form, exchange, *, measured=False, in_call=None):
+        """Returns the program that trains on the next batches, with the step of the last `use`.
 
         Args:
             form: the `Form` of their shares.
-            choice: an `exchange.Choice`.
+            exchange: an `exchange.AllReduce`.
             measured: whether the program measures its time and bytes.
             in_call: None, or a function (steps done in the call) that each step runs on this worker, for fault
                 injection. Such a program is not kept, because the next run has its own function or none.
         """
-        self.choice = choice
-        make = functools.partial(self._train, form, choice, measured, in_call)
-        return make() if in_call else self._kept(("train", form, choice, measured, self.options), make)
+        self.exchange = exchange
+        make = functools.partial(self._train, form, exchange, measured, in_call)
+        return make() if in_call else self._kept(("train", form, exchange, measured, self.options), make)
 
-    def _train(self, form, choice, measured, in_call):
+    def _train(self, form, exchange, measured, in_call):
         step = self.step
-        run = functools.partial(step.train, choice=choice)
+        run = functools.partial(step.train, exchange=exchange)
         clock = _clock() if measured else NoClock()
         program = self._calls("train_step", step, run, form, clock, in_call)
         whole = in_call is None and xla.compiles_calls(self._model, self.options)
@@ -119,8 +113,5 @@ def _clock():
 
 
 def _version(model):
-    return (
-        # The object, not its id: a later object may get the id of one that is gone.
-        models.compile_token(model),
-        model.run_eagerly,
-    )
+    # The object, not its id: a later object may get the id of one that is gone.
+    return models.compile_token(model), model.run_eagerly

@@ -21,8 +21,10 @@ from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
 from tfdist.internals.access.replica import Rows, compiled_by_xla, current_rows, rows_are
 from tfdist.internals.access.tracing import compiled
-from tfdist.internals.patches import optimizers, products, randomness, statistics
-from tfdist.synchronous.exchange.exchange import NOTHING, Exchange
+from tfdist.internals.patches import optimizers, randomness, statistics
+from tfdist.strategy.replicas import run_on_replicas
+from tfdist.synchronous.exchange.choice import say_once
+from tfdist.synchronous.exchange.exchange import wire_type
 from tfdist.synchronous.step import checks, meter
 from tfdist.synchronous.step.local_statistics import LocalStatistics
 
@@ -40,7 +42,6 @@ class Step:
 
     Attributes:
         strategy: the `tf.distribute.Strategy`.
-        exchange: the `Exchange` of its gradients.
         traffic: the `meter.Traffic` of it.
     """
 
@@ -49,54 +50,53 @@ class Step:
         self._jit_compile = options.jit_compile
         self.strategy = strategy
         self._local = LocalStatistics(model, strategy)
-        self.exchange = Exchange(model, strategy, options)
-        self.traffic = meter.Traffic(strategy.num_replicas_in_sync, self.exchange.wire)
+        replicas = strategy.num_replicas_in_sync
+        self.traffic = meter.Traffic(replicas, wire_type(options, replicas))
 
-    def train(self, share, form, clock, choice=NOTHING):
+    def train(self, share, form, clock, exchange):
         """Updates the weights once, as one device would on the whole global batch.
 
         Args:
             share, form, clock: as above.
-            choice: a `Choice`.
+            exchange: an `AllReduce`, perhaps a `FactorExchange`.
 
         Returns:
             (logs, work): the result of `replica_own_step` for a user's own `train_step`, otherwise None; and a
             `meter.Work`.
         """
         if models.has_own(self._model, "train_step"):
-            return self._own_train(share, form)
+            return self._own_train(share, form, exchange)
         variables = list(self._model.trainable_variables)
-        gradients = self.gradients(share, form, choice)
+        gradients = self.gradients(share, form, exchange)
         ready = clock.ready(gradients)
         if not variables:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
             return None, meter.Work(ready, 0.0)
-        self.exchange.announce(gradients, variables)
-        of_one = tf.nest.map_structure(lambda part: self.strategy.experimental_local_results(part)[0], gradients)
-        work = meter.Work(ready, self.traffic.of(of_one, variables, self._model.optimizer))
-        update(self.strategy, self._model.optimizer, gradients, variables, self.exchange.wire)
+        if line := exchange.describe(gradients, variables):
+            say_once(self._model, line)
+        work = meter.Work(ready, self.traffic.of(self._of_one(gradients), variables, self._model.optimizer))
+        update(self.strategy, self._model.optimizer, gradients, variables, exchange.reduce)
         return None, work
 
-    def gradients(self, share, form, choice=NOTHING):
+    def gradients(self, share, form, exchange):
         """Computes each replica's part of the gradient, and counts its rows in the loss and the metrics.
 
         Args:
-            share, form, choice: as above.
+            share, form, exchange: as above.
 
         Returns:
             A list with an entry per trainable variable: per-replica tensors, `tf.IndexedSlices`, `Factors`, or None.
         """
         variables = list(self._model.trainable_variables)
-        with keras_for_gradients(self._model, self.exchange, form):
-            differentiate = functools.partial(_differentiate, self._model, variables, self.exchange, choice)
+        with keras_for_gradients(self._model, exchange, form):
+            differentiate = functools.partial(_differentiate, self._model, variables, exchange)
             differentiate = _compiled_by_xla(differentiate) if self._jit_compile else differentiate
-            arguments = (self._model, differentiate, share, form, self._local)
-            return self.strategy.run(replica_gradients, args=arguments)
+            return self._on_replicas(replica_gradients, share, differentiate, form, self._local)
 
-    def _own_train(self, share, form):
-        apply = functools.partial(_apply_by_rows, self.traffic, self.exchange.wire)
+    def _own_train(self, share, form, exchange):
+        apply = functools.partial(_apply_by_rows, self.traffic, exchange.wire)
         with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
-            logs = self._run(replica_own_step, self._model.train_step, share, form, self._local)
+            logs = self._once(replica_own_step, share, self._model.train_step, form, self._local)
         # It cannot be seen from outside when its gradients are ready.
         return logs, meter.Work(meter.UNKNOWN, self.traffic.noted)
 
@@ -105,8 +105,8 @@ class Step:
         idle = meter.Work(meter.UNKNOWN, 0.0)
         with _keras_over_all_replicas(self._model, form):
             if models.has_own(self._model, "test_step"):
-                return self._run(replica_own_step, self._model.test_step, share, form), idle
-            return self._run(replica_test, share, form), idle
+                return self._once(replica_own_step, share, self._model.test_step, form), idle
+            return self._once(replica_test, share, form), idle
 
     def predict(self, share, form, *, own_rows):
         """Returns the outputs for a global batch, in the order of its rows.
@@ -115,7 +115,7 @@ class Step:
             (outputs, places, rows): the outputs of all rows on every worker or, with `own_rows`, of the rows of this
             worker's replicas; int64 (B,), the places of these rows in the global batch; the rows of the global batch.
         """
-        outputs = self.strategy.run(replica_predict, args=(self._model, share, form))
+        outputs = self._on_replicas(replica_predict, share, form)
         local = self.strategy.experimental_local_results
         rows = local(share.global_rows)[0]
         if own_rows:
@@ -143,19 +143,25 @@ class Step:
 
     def logs(self):
         """Returns the metrics over all replicas: a dict of scalars, the same on every worker."""
-        return self._run(replica_logs)
+        results = run_on_replicas(self.strategy, functools.partial(replica_logs, self._model))
+        return self._of_one(results)
 
-    def _run(self, function, *arguments):
-        """Runs a function whose result is the same on every replica; returns the result once."""
-        results = self.strategy.run(function, args=(self._model, *arguments))
+    def _on_replicas(self, function, share, *more):
+        """Runs a function (model, share, *more) on every replica."""
+        return run_on_replicas(self.strategy, lambda mine: function(self._model, mine, *more), share)
+
+    def _once(self, function, share, *more):
+        """Does so with a function whose result is the same on every replica; returns the result once."""
+        return self._of_one(self._on_replicas(function, share, *more))
+
+    def _of_one(self, results):
         return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], results)
 
 
 @contextlib.contextmanager
 def keras_for_gradients(model, exchange, form):
-    """Makes Keras compute over all replicas and, if factors may be exchanged, report its products to a `Listener`."""
-    reporting = products.audible() if exchange.may_use_factors else contextlib.nullcontext()
-    with _keras_over_all_replicas(model, form), reporting:
+    """Makes Keras compute over all replicas, and report to the exchange what that records."""
+    with _keras_over_all_replicas(model, form), exchange.reported():
         yield
 
 
@@ -167,7 +173,7 @@ def _keras_over_all_replicas(model, form):
         yield
 
 
-def replica_gradients(model, compute, share, form, local):
+def replica_gradients(model, share, compute, form, local):
     """Returns this replica's part of the gradient of the global loss: a tensor, `Factors` or None per variable."""
     rows = _rows_of(share, form)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(share.batch)
@@ -190,16 +196,13 @@ def _compiled_by_xla(function):
     return call
 
 
-def _differentiate(model, variables, exchange, choice, x, y, sample_weight):
-    # Made here, because factors belong to the traced function that computes them.
-    listener = exchange.listener(variables, choice)
-    listening = listener.listening() if listener else contextlib.nullcontext()
-    with tf.GradientTape() as tape, listening:
+def _differentiate(model, variables, exchange, x, y, sample_weight):
+    with tf.GradientTape() as tape, exchange.recording(variables) as recorder:
         loss, y_pred = loss_of(model, x, y, sample_weight)
         part = tf.math.multiply_no_nan(loss, current_rows().share(loss.dtype))
         scaled_part = model.optimizer.scale_loss(part)
-    gradients = listener.gradients(tape, scaled_part) if listener else tape.gradient(scaled_part, variables)
-    return filled(gradients, choice.sparse, choice.alike), loss, y_pred
+    gradients = recorder.gradients(tape, scaled_part)
+    return filled(gradients, exchange.sparse, exchange.alike), loss, y_pred
 
 
 def loss_of(model, x, y, sample_weight):
@@ -223,7 +226,7 @@ def _update_metrics(model, loss, x, y, y_pred, sample_weight):
     model.compute_metrics(x, y, y_pred, sample_weight)
 
 
-def replica_own_step(model, step, share, form, local=None):
+def replica_own_step(model, share, step, form, local=None):
     """Runs a user's own `train_step` or `test_step` as it is.
 
     Returns:

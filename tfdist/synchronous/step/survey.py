@@ -1,14 +1,16 @@
 """Finds before the first step what a replica's step would exchange."""
 
-import contextlib
+import functools
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from tfdist.internals.access import models
+from tfdist.internals.access.kept import kept
 from tfdist.internals.access.replica import Rows, rows_are
 from tfdist.internals.access.tracing import compiled
-from tfdist.synchronous.exchange.exchange import NOTHING
+from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.step.step import keras_for_gradients, loss_of
 
 
@@ -29,35 +31,33 @@ def survey(model, exchange, spec, form):
 
     Args:
         model: a compiled, built `keras.Model`.
-        exchange: its `Exchange`.
+        exchange: an `AllReduce`, perhaps a `FactorExchange`.
         spec: nested specs of a replica's batch.
         form: the `Form` of the shares.
 
     Returns:
         A `Survey`.
     """
-    key = tuple(tf.nest.flatten(spec)), form
-    if key not in exchange.surveys:
-        exchange.surveys[key] = _survey(model, exchange, spec, form)
-    return exchange.surveys[key]
+    name = "survey", exchange, tuple(tf.nest.flatten(spec)), form
+    find = functools.partial(_survey, model, exchange, spec, form)
+    return kept(model, name, find, models.compile_token(model))
 
 
 def _survey(model, exchange, spec, form):
     uses, found = {}, []
     variables = list(model.trainable_variables)
 
-    def replica_survey(batch, backward):
+    def replica_survey(backward, batch):
         one = tf.constant(1, tf.int64)
-        listener = exchange.listener(variables, NOTHING)
-        listening = listener.listening() if listener else contextlib.nullcontext()
-        with rows_are(Rows(one, one, one - one, form.padded)), tf.GradientTape() as tape, listening:
+        rows = Rows(one, one, one - one, form.padded)
+        with rows_are(rows), tf.GradientTape() as tape, exchange.recording(variables) as recorder:
             loss, _ = loss_of(model, *keras.utils.unpack_x_y_sample_weight(batch))
-        uses.update(listener.uses if listener else {})
+        uses.update(recorder.uses)
         found[:] = tape.gradient(loss, variables) if backward else []
 
     def trace(backward):
         def run(batch):
-            model.distribute_strategy.run(replica_survey, args=(batch, backward))
+            run_on_replicas(model.distribute_strategy, functools.partial(replica_survey, backward), batch)
 
         with keras_for_gradients(model, exchange, form):
             return compiled(run).get_concrete_function(spec).graph
