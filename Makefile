@@ -4,7 +4,7 @@ VENV ?= .venv
 OLDEST ?= .venv-oldest
 FLAGS ?=
 
-.PHONY: train test test-fast test-oldest lint ci full chaos equivalence bench clean
+.PHONY: train test test-fast test-oldest lint docs ci full chaos equivalence bench clean
 
 train: $(VENV)/ready
 	$(VENV)/bin/python -m tfdist.train --strategy=mirrored $(FLAGS)
@@ -27,11 +27,16 @@ lint: $(VENV)/ready
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 
-ci: lint test test-oldest
+# The pages of docs/, and a reference made from the docstrings; a warning is an error.
+docs: $(VENV)/ready
+	$(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo build/docs/index.html
+
+ci: lint docs test test-oldest
 
 $(VENV)/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[test]'
+	$(VENV)/bin/pip install --quiet --editable '.[test,docs]'
 	touch $@
 
 $(OLDEST)/ready: setup.cfg pyproject.toml
