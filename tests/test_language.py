@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from support.pages import PAGES
 from support.processes import REPOSITORY
 
 # What is not to be written → what to write.
@@ -15,10 +16,10 @@ PHRASES = {
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
-def test_the_package_is_written_plainly(phrase):
+def test_the_package_and_its_pages_are_written_plainly(phrase):
     found = [
         f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}"
-        for path in sorted((REPOSITORY / "tfdist").rglob("*.py"))
+        for path in [*sorted((REPOSITORY / "tfdist").rglob("*.py")), *PAGES]
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if re.search(phrase, line)
     ]

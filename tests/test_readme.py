@@ -1,20 +1,48 @@
-"""The README says what is there, and what it shows runs."""
+"""The README: short, with two scripts that run as they stand; tests/test_docs.py reads it too."""
 
 import pathlib
 import re
 
 import pytest
+from support.pages import blocks
 from support.processes import REPOSITORY, run_python
 
-README = (REPOSITORY / "README.md").read_text()
+README = REPOSITORY / "README.md"
+SCRIPTS = {block.mark: block.text for block in blocks(README, "python")}
+LOGGED = {
+    "fit": "strategy one_device (no cluster of several workers, no TPU, no GPU): 1 replica.",
+    "by hand": "strategy mirrored (asked for; no GPU, so 2 logical CPU devices): 2 replicas.",
+}
 
 
-def blocks(language):
-    return re.findall(rf"<!-- test: ([\w ]+) -->\n```{language}\n(.*?)```", README, re.DOTALL)
+def test_it_is_short():
+    assert len(README.read_text().splitlines()) <= 200
+
+
+def test_the_two_examples_are_there():
+    assert list(SCRIPTS) == ["fit", "by hand"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_python_of_the_readme_runs(name, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPTS[name])
+    ended = run_python("-W", "ignore", script, folder=tmp_path)
+    assert ended.code == 0, ended.err[-3000:]
+    assert LOGGED[name] in ended.err
+
+
+def test_its_own_model_also_trains_on_two_workers(tmp_path):
+    (tmp_path / "mine.py").write_text(SCRIPTS["fit"])
+    ended = run_python("-m", "tfdist.launch", "--workers=2", "--", "mine.py", folder=tmp_path)
+    assert ended.code == 0, ended.err[-3000:]
+    assert "strategy multi_worker (the cluster has 2 workers): 2 replicas." in ended.err + ended.out
+    assert list((tmp_path / "runs" / "mine" / "checkpoints").iterdir())
 
 
 def test_the_tree_is_the_one_on_disk():
-    tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.DOTALL)[1]
+    house = (REPOSITORY / "docs" / "architecture.md").read_text()
+    tree = re.search(r"## The tree\n\n```\n(.*?)```", house, re.DOTALL)[1]
     shown, folder = set(), pathlib.Path()
     for line in tree.splitlines():
         name, phrase = line.split(None, 1) if len(line.split(None, 1)) == 2 else (line.strip(), "")
@@ -31,36 +59,8 @@ def test_the_tree_is_the_one_on_disk():
         assert (REPOSITORY / name).exists(), name
 
 
-@pytest.mark.parametrize(("name", "code"), blocks("python"), ids=[name for name, _ in blocks("python")])
-def test_the_python_of_the_readme_runs(name, code, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    ended = run_python("-W", "ignore", script, folder=tmp_path)
-    assert ended.code == 0, ended.err[-3000:]
-    assert "strategy mirrored (asked for; no GPU, so 2 logical CPU devices): 2 replicas." in ended.err
+def test_the_table_of_equality_is_the_measured_one():
+    def summary(name):
+        return re.search(r"\| family \|.*?\*\*all\*\*.*?\n", (REPOSITORY / name).read_text(), re.DOTALL)[0]
 
-
-def test_the_two_examples_are_there():
-    assert [name for name, _ in blocks("python")] == ["fit", "by hand"]
-
-
-def test_the_commands_name_flags_that_exist():
-    from tfdist.train.flags import make_flags
-
-    known = {*make_flags(), "help"}
-    commands = re.findall(r"-m tfdist\.train ([^\n`#]*)", README)
-    assert len(commands) > 5
-    for command in commands:
-        for flag in re.findall(r"--(\w+)", command):
-            assert flag in known, command
-
-
-def test_the_make_targets_exist():
-    makefile = (REPOSITORY / "Makefile").read_text()
-    for target in re.findall(r"`make ([\w-]+)`", README):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-
-
-def test_relative_links_and_files_exist():
-    for name in re.findall(r"`((?:tests|recipes|colab|tfdist)/[\w./]+)`", README):
-        assert (REPOSITORY / name).exists(), name
+    assert summary("README.md") == summary("EQUIVALENCE.md")

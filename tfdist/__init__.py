@@ -11,6 +11,8 @@ _HOMES = {
     "Cluster": "tfdist.cluster.tf_config",
     "read_cluster": "tfdist.cluster.tf_config",
     "RunConfig": "tfdist.options.run",
+    "StepOptions": "tfdist.options.step",
+    "CheckpointOptions": "tfdist.options.checkpoints",
     "TfdistError": "tfdist.process.errors",
     "choose_strategy": "tfdist.strategy.choose",
     "global_mean": "tfdist.gradients",

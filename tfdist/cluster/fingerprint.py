@@ -1,30 +1,15 @@
 """The fingerprint that must be the same on every worker (versions, code, config, devices), and its differences."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
-import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import tfdist
+from tfdist.cluster.gpus import count_gpus
+from tfdist.process.versions import read_versions
 
-# The names under which TensorFlow is published.
-TENSORFLOW = (
-    "tensorflow",
-    "tensorflow-cpu",
-    "tensorflow-intel",
-    "tensorflow-cpu-aws",
-    "tensorflow-rocm",
-    "tensorflow-macos",
-    "tensorflow-aarch64",
-    "tensorflow-tpu",
-    "tf-nightly",
-    "tf-nightly-cpu",
-)
 # Workers may keep the data in different folders.
 MAY_DIFFER = ("data_dir", "download")
 
@@ -52,26 +37,6 @@ def fingerprint(
     }
 
 
-def read_versions() -> dict[str, str | None]:
-    """Returns the versions of Python and of the packages that decide results and communication, without importing."""
-    return {
-        # The third number is left out, because it changes only with bug fixes.
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "tfdist": tfdist.__version__,
-        "tensorflow": next(filter(None, map(version_of, TENSORFLOW)), None),
-        "keras": version_of("keras"),
-        "numpy": version_of("numpy"),
-    }
-
-
-def version_of(distribution: str) -> str | None:
-    """Returns the version of a distribution, or None where it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def hash_package(folder: pathlib.Path) -> str:
     """Returns one digest over the names and contents of all Python files in a folder."""
     digest = hashlib.sha256()
@@ -88,18 +53,6 @@ def hash_files(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
         key = path.name if path.name not in digests else str(path)
         digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return digests
-
-
-def count_gpus(environ: Mapping[str, str] = os.environ, device_folder: str = "/dev") -> int:
-    """Counts the NVIDIA GPUs that this process may use, without loading a library."""
-    present = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in pathlib.Path(device_folder).glob("nvidia*"))
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return present
-    named = [item.strip() for item in visible.split(",") if item.strip()]
-    # CUDA stops at the first name that is not a device, such as -1.
-    count = next((i for i, item in enumerate(named) if item.startswith("-") or item == "NoDevFiles"), len(named))
-    return min(present, count)
 
 
 def differences(hellos: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfdist.cluster.environments.slurm import SlurmError, read_step
-from tfdist.process.errors import TfdistError
+from tfdist.cluster.gpus import divide_gpus, visible
+from tfdist.process.errors import TfdistError, UsageError
 
 _TRAINING_JOBS = ("chief", "worker")  # the order in which TensorFlow numbers the workers
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
@@ -93,8 +94,11 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """Returns the variables that the caller has to set before TensorFlow starts."""
-        gpus = {} if self.gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
-        return {"TF_CONFIG": self.to_tf_config(), **gpus}
+        return {"TF_CONFIG": self.to_tf_config(), **self.gpu_environment()}
+
+    def gpu_environment(self) -> dict[str, str]:
+        """Returns the variable that keeps this task to its share of the GPUs; none where it may use all."""
+        return {} if self.gpus is None else visible(self.gpus)
 
 
 def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
@@ -143,32 +147,6 @@ def split_address(address: object, where: str = "address") -> tuple[str, int]:
     if not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
         raise ClusterError(f"{what}, whose port is {_show(port)}. Use a number in 1..65535.")
     return host, int(port)
-
-
-def divide_gpus(gpus: int | Sequence[str], tasks: int, index: int) -> tuple[str, ...]:
-    """Divides the GPUs of one host evenly and in order among its tasks.
-
-    Args:
-      gpus: the number of GPUs, or their ids as in CUDA_VISIBLE_DEVICES.
-      tasks: the number of tasks on the host.
-      index: the task's index, in 0..tasks-1.
-
-    Returns:
-      The ids of that task's GPUs, for CUDA_VISIBLE_DEVICES.
-
-    Raises:
-      ClusterError: the GPUs are fewer than the tasks, or do not divide evenly.
-    """
-    ids = tuple(map(str, range(gpus))) if isinstance(gpus, int) else tuple(gpus)
-    share, rest = divmod(len(ids), tasks)
-    if not share or rest:
-        problem = "which do not divide evenly among" if share else "too few for"
-        raise ClusterError(
-            f"GPUs: this host has {_count(len(ids), 'GPU')}, {problem} its {tasks} tasks. "
-            "Start a number of tasks per host that divides the number of GPUs, "
-            'or use no GPU at all with CUDA_VISIBLE_DEVICES="".'
-        )
-    return ids[index * share : (index + 1) * share]
 
 
 def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...] | None:
@@ -230,11 +208,11 @@ def _read_tf_config(environ: Mapping[str, str]) -> Cluster | None:
 def _read_slurm(environ: Mapping[str, str]) -> Cluster | None:
     try:
         step = read_step(environ)
-    except SlurmError as error:
+        if step is None:
+            return None
+        gpus = divide_gpus(step.shared_gpus, step.host_tasks, step.host_index) if step.shared_gpus else None
+    except (SlurmError, UsageError) as error:
         raise ClusterError(str(error)) from None
-    if step is None:
-        return None
-    gpus = divide_gpus(step.shared_gpus, step.host_tasks, step.host_index) if step.shared_gpus else None
     return Cluster({"worker": step.addresses}, Task("worker", step.rank), "Slurm", gpus)
 
 

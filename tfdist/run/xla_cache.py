@@ -12,7 +12,7 @@ import pathlib
 import platform
 from collections.abc import Mapping
 
-from tfdist.cluster.fingerprint import read_versions
+from tfdist.process.versions import read_versions
 from tfdist.run import rundir
 
 _VARIABLE, _FLAG = "TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory"
