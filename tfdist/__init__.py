@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from tfdist.gradients import global_mean as global_mean
     from tfdist.gradients import reduce_gradients as reduce_gradients
     from tfdist.gradients import regularization as regularization
+    from tfdist.options.checkpoints import CheckpointOptions as CheckpointOptions
     from tfdist.options.run import RunConfig as RunConfig
+    from tfdist.options.step import StepOptions as StepOptions
     from tfdist.process.errors import TfdistError as TfdistError
     from tfdist.strategy.choose import choose_strategy as choose_strategy
     from tfdist.training import evaluate as evaluate

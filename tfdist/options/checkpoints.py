@@ -16,6 +16,13 @@ class CheckpointOptions:
     """Options of the checkpoints of a run, for `fit` under the names of the flags: `run_dir`, `resume`, ….
 
     Several workers need a folder that they share. Without a folder `fit` saves nothing, and the command chooses one.
+
+    Example:
+        ```python
+        import tfdist
+
+        config = tfdist.RunConfig(checkpoints=tfdist.CheckpointOptions(folder="runs/mine", every_steps=1000))
+        ```
     """
 
     folder: str | os.PathLike[str] | None = option(

@@ -55,6 +55,16 @@ class RunConfig:
     In a recipe `model`, `dataset` and `optimizer` may also be functions: () → uncompiled `keras.Model`, (split,
     global_batch, seed) → `Source`, and () → `keras.optimizers.Optimizer`.
 
+    Example:
+        ```python
+        import tfdist
+
+        def recipe():
+            return tfdist.RunConfig(name="digits_mlp", model="mlp", model_options={"hidden": (64,)}, epochs=5)
+
+        longer = recipe().replace(epochs=50)
+        ```
+
     Attributes:
         name: Names the run's folder: runs/<name>-<n>.
         model_options: Further arguments of `tfdist.models.build`.

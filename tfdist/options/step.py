@@ -17,6 +17,13 @@ class StepOptions:
     """Options of the steps of a run; none of them stays on the model.
 
     `jit_compile` and `steps_per_execution` may also be None, for the value of `compile`: the default of `fit`.
+
+    Example:
+        ```python
+        import tfdist
+
+        config = tfdist.RunConfig(step=tfdist.StepOptions(compression="bfloat16", jit_compile=True))
+        ```
     """
 
     exchange: str = option(

@@ -87,6 +87,10 @@ def open_run(
 
     Example:
         ```python
+        import keras
+        import tensorflow as tf
+        import tfdist
+
         strategy = tfdist.choose_strategy("one_device")
         with strategy.scope():
             model = tfdist.models.build("mlp", classes=10, input_shape=(8, 8, 1))
