@@ -17,6 +17,7 @@ from tfdist.internals.access import models
 from tfdist.process.errors import TfdistError
 from tfdist.process.faults import Faults
 from tfdist.process.log import say, warn
+from tfdist.process.same_run import changes
 from tfdist.run import manifest, rundir
 from tfdist.run.manifest import DamagedError, FolderWriter, FormatError
 from tfdist.strategy import hardware
@@ -191,21 +192,15 @@ def restore(run_dir, model, step, about=None):
 
 def _compare(folder, content, about):
     """Refuses other data, and logs other differences."""
-    for name, here in about.get("data", {}).items():
-        there = content.get("data", {}).get(name, here)
-        if there != here:
-            raise CheckpointError(
-                f"checkpoint {folder}: the data differ in {name}: {there!r} in the checkpoint, {here!r} now. Use the "
-                "data that wrote it, or another run_dir."
-            )
-    for name, here in about.get("run", {}).items():
-        there = content.get("run", {}).get(name, here)
-        if there != here:
-            warn(f"checkpoint {folder}: the {name} was {there!r} and is now {here!r}. Going on with the new one.")
-    numerics = content["numerics"]
-    others = {name: here for name, here in hardware.numerics().items() if numerics.get(name, here) != here}
-    if others:
-        pairs = ", ".join(f"{name} was {numerics[name]} and is now {here}" for name, here in others.items())
+    for name, there, here in changes(content.get("data", {}), about.get("data", {})):
+        raise CheckpointError(
+            f"checkpoint {folder}: the data differ in {name}: {there!r} in the checkpoint, {here!r} now. Use the data "
+            "that wrote it, or another run_dir."
+        )
+    for name, there, here in changes(content.get("run", {}), about.get("run", {})):
+        warn(f"checkpoint {folder}: the {name} was {there!r} and is now {here!r}. Going on with the new one.")
+    if others := changes(content["numerics"], hardware.numerics()):
+        pairs = ", ".join(f"{name} was {there} and is now {here}" for name, there, here in others)
         warn(f"checkpoint {folder}: {pairs}. The weights may differ from an uninterrupted run's by rounding.")
 
 

@@ -1,10 +1,9 @@
 """The fingerprint that must be the same on every worker (versions, code, config, devices), and its differences."""
 
 import hashlib
-import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfdist.cluster.gpus import count_gpus
@@ -53,51 +52,3 @@ def hash_files(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
         key = path.name if path.name not in digests else str(path)
         digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return digests
-
-
-def differences(hellos: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Finds where the workers' hellos differ.
-
-    Args:
-        hellos: one for each worker, by rank; of JSON types.
-
-    Returns:
-        One text for each difference, such as "config.global_batch: 64 on worker 0, 128 on worker 1".
-    """
-    flat = [dict(_flatten(hello)) for hello in hellos]
-    paths = dict.fromkeys(path for worker in flat for path in worker)
-    found = []
-    for path in paths:
-        groups: dict[str, list[int]] = {}
-        for rank, worker in enumerate(flat):
-            value = json.dumps(worker[path], ensure_ascii=False, sort_keys=True) if path in worker else "nothing"
-            groups.setdefault(value, []).append(rank)
-        if len(groups) > 1:
-            parts = [f"{_shorten(value)} on {_name(ranks)}" for value, ranks in groups.items()]
-            found.append(f"{path}: {', '.join(parts)}")
-    return found
-
-
-def first_difference(hellos: Sequence[Mapping[str, Any]]) -> str | None:
-    """Returns the first of `differences`, or None where all are equal."""
-    return next(iter(differences(hellos)), None)
-
-
-def _flatten(value: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Yields (path, value) of all values that are not dicts; an empty dict counts as a value."""
-    if not isinstance(value, Mapping) or not value:
-        yield path, value
-        return
-    for key, item in value.items():
-        yield from _flatten(item, f"{path}.{key}" if path else str(key))
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _name(ranks: Sequence[int]) -> str:
-    if len(ranks) == 1:
-        return f"worker {ranks[0]}"
-    shown = ", ".join(map(str, ranks[:5]))
-    return f"workers {shown}" + (f" and {len(ranks) - 5} more" if len(ranks) > 5 else "")

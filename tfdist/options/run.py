@@ -210,7 +210,7 @@ class RunConfig:
 
 
 # The fields that identify a run: if one differs, a folder's checkpoints and results belong to another run.
-_IDENTITY = (
+IDENTITY = (
     "model",
     "model_options",
     "dataset",
@@ -228,24 +228,6 @@ _IDENTITY = (
     "compression",
     "sync_batchnorm",
 )
-
-
-def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    """Finds the first field in which two runs differ.
-
-    Args:
-        there: a `RunConfig` as JSON types, perhaps of an earlier version of tfdist.
-        here: the same of another run.
-
-    Returns:
-        A text such as "seed is 0 there, and 9 here", or None.
-    """
-    for field in _IDENTITY:
-        # The rows that `replica_batch` makes are unknown until the strategy exists.
-        known = field in there and field in here and not (field == "global_batch" and here.get("replica_batch"))
-        if known and there[field] != here[field]:
-            return f"{field} is {there[field]!r} there, and {here[field]!r} here"
-    return None
 
 
 def read_steps(text: str) -> tuple[int, int]:

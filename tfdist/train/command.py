@@ -13,12 +13,13 @@ from tfdist.cluster import preemption, rendezvous
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.tf_config import read_cluster
 from tfdist.options.fields import flatten
-from tfdist.options.run import first_difference
+from tfdist.options.run import IDENTITY
 from tfdist.process import faults
 from tfdist.process.errors import TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE, STOPPED
 from tfdist.process.heartbeat import make_heartbeat
 from tfdist.process.log import quiet_loading, say, show
+from tfdist.process.same_run import changes
 from tfdist.run import rundir, xla_cache
 from tfdist.train import flags
 
@@ -151,11 +152,13 @@ def choose_run(config):
     again = int(os.environ.get(faults.ATTEMPT, "0")) > 0
     rundir.find_resume_step(run, "auto" if again else config.checkpoints.resume)
     if run.config.is_file() and (run.checkpoint_steps() or run.summary.is_file()):
-        difference = first_difference(rundir.read_json(run.config), config.to_dict())
-        if difference:
+        # The rows that `replica_batch` makes are unknown until the strategy exists.
+        names = [name for name in IDENTITY if not (name == "global_batch" and config.replica_batch)]
+        if found := changes(rundir.read_json(run.config), config.to_dict(), names):
+            name, there, here = found[0]
             raise UsageError(
-                f"run_dir {run.path} holds another run: {difference}. Use the flags of that run (more epochs, other "
-                "devices and other workers are fine), or another run_dir."
+                f"run_dir {run.path} holds another run: {name} is {there!r} there, and {here!r} here. Use the flags of "
+                "that run (more epochs, other devices and other workers are fine), or another run_dir."
             )
     return run
 

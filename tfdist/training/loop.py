@@ -19,10 +19,10 @@ from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.log import say
 from tfdist.resume.saved_run import open_saved_run
-from tfdist.strategy import choose as strategies
 from tfdist.strategy.workers import Workers
 from tfdist.synchronous.exchange.choice import choose
 from tfdist.synchronous.step import xla
+from tfdist.synchronous.step.batch_norms import batch_norms_as_wanted
 from tfdist.synchronous.step.programs import Programs
 from tfdist.synchronous.step.survey import survey
 from tfdist.training import checks
@@ -131,14 +131,6 @@ def fit(
             more = [DesyncCheck(strategy), call_length, *run.callbacks]
             _train(model, feed, options, length, (callbacks, verbose, more), validate, run, call_length)
     return model.history
-
-
-def batch_norms_as_wanted(model, options):
-    """Returns a context in which the model's BatchNormalization layers follow `options.sync_batchnorm`."""
-    strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync == 1 and not strategies.needs_static_shapes(strategy):
-        return contextlib.nullcontext()
-    return models.batch_norms_synchronized(model, options.sync_batchnorm)
 
 
 def _train(model, feed, options, length, callbacks, validate, run, call_length):

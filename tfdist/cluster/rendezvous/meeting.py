@@ -5,13 +5,13 @@ import json
 import os
 from collections.abc import MutableMapping, Sequence
 
-from tfdist.cluster.fingerprint import differences
 from tfdist.cluster.rendezvous.door import open_port
 from tfdist.cluster.rendezvous.guest import meet_worker_0
 from tfdist.cluster.rendezvous.host import MeetingServer
 from tfdist.cluster.rendezvous.messages import Json, MismatchError, RendezvousError, encode
 from tfdist.cluster.rendezvous.proxies import bypass
 from tfdist.cluster.tf_config import Cluster
+from tfdist.process.same_run import differences
 
 # How long a worker that cannot take part tries to report the reason to worker 0.
 _REPORT_SECONDS = 3.0
