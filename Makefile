@@ -4,7 +4,7 @@ VENV ?= .venv
 OLDEST ?= .venv-oldest
 FLAGS ?=
 
-.PHONY: train test test-oldest lint docs ci full chaos equivalence bench clean
+.PHONY: train test test-fast test-oldest lint docs ci full chaos equivalence bench clean
 
 train: $(VENV)/ready
 	$(VENV)/bin/python -m tfdist.train --strategy=mirrored $(FLAGS)
@@ -12,6 +12,10 @@ train: $(VENV)/ready
 # Two processes share the files of tests: most of the time goes into tracing, on one core.
 test: $(VENV)/ready
 	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile --durations=20
+
+# What is quick and runs in one process, of every room: about two minutes, for while you work.
+test-fast: $(VENV)/ready
+	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not multi_worker"
 
 # The core of the suite on the oldest versions that are promised to work.
 test-oldest: $(OLDEST)/ready
@@ -46,6 +50,7 @@ equivalence: $(VENV)/ready
 
 # Whole matrices, for hours; their tables are committed under docs/evidence.
 full: $(VENV)/ready equivalence
+	EQUIVALENCE=all $(VENV)/bin/python -m pytest tests/equivalence
 	$(VENV)/bin/python tests/full/every_flag.py
 	$(MAKE) chaos
 

@@ -1,5 +1,6 @@
 """What every test may count on: four logical CPU devices, and no word from TensorFlow."""
 
+import contextlib
 import gc
 import os
 import sys
@@ -7,6 +8,17 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
+
+# Fixtures that start several worker processes.
+STARTING_WORKERS = {"two_workers", "launch", "start"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the tests whose fixtures start workers; first, so that `-m` knows it."""
+    for item in items:
+        if not STARTING_WORKERS.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.multi_worker)
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +47,15 @@ def make_strategy(cpus):
         return tf.distribute.MirroredStrategy(cpus[:replicas], cross_device_ops=tf.distribute.ReductionToOneDevice())
 
     return make
+
+
+@pytest.fixture(scope="session")
+def two_workers(tmp_path_factory):
+    """Returns a function (job, *arguments) → what a job came to on each of two real workers, which all tests share."""
+    from support.worker_group import WorkerGroup
+
+    with contextlib.closing(WorkerGroup(tmp_path_factory.mktemp("workers"))) as group:
+        yield group
 
 
 @pytest.fixture

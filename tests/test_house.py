@@ -13,7 +13,8 @@ HOUSE = REPOSITORY / "tfdist"
 # What the command line reads before TensorFlow is loaded, though it stands higher than the ground.
 LIGHT = (
     *("tfdist.train.command", "tfdist.train.flags", "tfdist.doctor.command", "tfdist.verify.command"),
-    *("tfdist.bench.command", "tfdist.assembly.recipes", "tfdist.data", "tfdist.data.by_name"),
+    *("tfdist.bench.command", "tfdist.assembly.names", "tfdist.assembly.recipes", "tfdist.data", "tfdist.data.by_name"),
+    *("tfdist.doctor.config", "tfdist.verify.config", "tfdist.bench.config"),
     *("tfdist.data.sources.catalog", "tfdist.models"),
 )
 GROUND = ("process", "options", "cluster", "run", "launch")
@@ -25,6 +26,16 @@ every_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(HO
 @functools.cache
 def tree(path):
     return ast.parse(path.read_text(), str(path))
+
+
+def above(node):
+    """Returns the texts of a class's decorators and bases."""
+    return [ast.unparse(part) for part in (*node.decorator_list, *node.bases)]
+
+
+def alternatives(annotation):
+    """Returns the texts of a type's parts between `|`."""
+    return ast.unparse(annotation).split(" | ")
 
 
 def lines(path):
@@ -47,6 +58,18 @@ def test_no_file_has_the_name_of_another_one_in_its_room():
 def test_no_class_has_the_name_of_another_one():
     defined = [node.name for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
     assert [name for name, count in collections.Counter(defined).items() if count > 1] == []
+
+
+def test_every_field_of_a_dataclass_or_a_named_tuple_says_what_it_holds():
+    vague = {"object", "dict", "list", "tuple", "set", "frozenset", "Mapping", "Sequence", "Iterable", "Callable"}
+    defined = [node for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
+    records = [node for node in defined if re.search("dataclass|NamedTuple", " ".join(above(node)))]
+    assert len(records) > 40
+    fields = [(node.name, field) for node in records for field in node.body]
+    # Without a type, a name in such a class is no field.
+    assert [name for name, field in fields if isinstance(field, ast.Assign)] == []
+    typed = [(name, field) for name, field in fields if isinstance(field, ast.AnnAssign)]
+    assert [f"{name}.{field.target.id}" for name, field in typed if vague & set(alternatives(field.annotation))] == []
 
 
 def test_no_public_function_has_the_name_of_a_package():

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from support.processes import REPOSITORY, run_python
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):

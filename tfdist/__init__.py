@@ -1,6 +1,7 @@
 """Keras 3 models on every `tf.distribute` strategy: N replicas give what one device gives."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -10,6 +11,8 @@ _HOMES = {
     "Cluster": "tfdist.cluster.tf_config",
     "read_cluster": "tfdist.cluster.tf_config",
     "RunConfig": "tfdist.options.run",
+    "StepOptions": "tfdist.options.step",
+    "CheckpointOptions": "tfdist.options.checkpoints",
     "TfdistError": "tfdist.process.errors",
     "choose_strategy": "tfdist.strategy.choose",
     "global_mean": "tfdist.gradients",
@@ -26,13 +29,32 @@ _PACKAGES = ("callbacks", "data", "models", "optimizers")
 __all__ = [*_HOMES, *_PACKAGES]  # noqa: PLE0604 (the names are strings)
 
 
-def __getattr__(name):
-    if name in _PACKAGES:
-        return importlib.import_module(f"tfdist.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'tfdist' has no attribute {name!r}. Public names: {__all__}.")
+# What editors and type checkers see; a test compares it with the names above.
+if TYPE_CHECKING:
+    from tfdist import data as data
+    from tfdist import models as models
+    from tfdist import optimizers as optimizers
+    from tfdist.cluster.tf_config import Cluster as Cluster
+    from tfdist.cluster.tf_config import read_cluster as read_cluster
+    from tfdist.gradients import apply_gradients as apply_gradients
+    from tfdist.gradients import global_mean as global_mean
+    from tfdist.gradients import reduce_gradients as reduce_gradients
+    from tfdist.gradients import regularization as regularization
+    from tfdist.options.run import RunConfig as RunConfig
+    from tfdist.process.errors import TfdistError as TfdistError
+    from tfdist.strategy.choose import choose_strategy as choose_strategy
+    from tfdist.training import evaluate as evaluate
+    from tfdist.training import fit as fit
+    from tfdist.training.predict import predict as predict
+else:
+
+    def __getattr__(name):
+        if name in _PACKAGES:
+            return importlib.import_module(f"tfdist.{name}")
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'tfdist' has no attribute {name!r}. Public names: {__all__}.")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])

@@ -7,8 +7,9 @@ import functools
 import os
 import pathlib
 
-from tfdist.bench.processes import ContenderGroup, Start
+from tfdist.bench.processes import ContenderGroup
 from tfdist.cluster.ports import free_ports
+from tfdist.process.child import Start
 
 CONTENDERS = ("horovod", "horovod_grouped", "horovod_fp16")
 # Variables of the environment of Keras 3 that the ranks must not inherit.

@@ -8,6 +8,7 @@ from support.processes import REPOSITORY, run_python
 
 from tfdist.bench import command as bench
 from tfdist.bench import config
+from tfdist.options.command_line import make_flags
 
 SMALL = (
     *("--model=bench_models:tiny", "--input_shape=4", "--classes=3", "--rows=64", "--replica_batch=8"),
@@ -102,13 +103,13 @@ def test_without_matplotlib_it_says_so(planted, monkeypatch, capsys):
     [
         (["--versus=kerasfit"], "--versus names 'kerasfit'. Use some of tfdist_all_reduce, "),
         (["--versus=tfdist_fit"], "tfdist_fit is always measured."),
-        (["--scale=1,x"], "--scale is 1,x. Use whole numbers from 1, with commas between."),
+        (["--scale=1,x"], "flag --scale=1,x: value should be whole numbers with commas between"),
         (["--replicas=0"], "--replicas is 0. Use whole numbers from 1."),
         (["--rounds=1"], "--rounds is 1. Use 2 or more"),
         (["--seconds=0"], "--seconds is 0.0. Use a number above 0."),
         (["--model=mpl"], "no model is called 'mpl'"),
         (["--model=a:"], "--model is 'a:'. Use a name of tfdist.models, or module:build_fn."),
-        (["--jit_compile=yes"], "--jit_compile is 'yes'. Use true, false or auto."),
+        (["--jit_compile=yes"], "flag --jit_compile=yes: value should be true, false, or auto"),
         (["--profile_steps=9"], "profile_steps is '9'. Use two steps"),
         (["--against=none.json"], "--against=none.json: there is no such file."),
         (["--round=3"], "Unknown command line flag 'round'"),
@@ -127,7 +128,7 @@ def test_help_names_every_flag_and_contender(capsys):
         bench.main(["--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    assert all(f"--{name}:" in shown or f"--[no]{name}:" in shown for name in config.make_flags())
+    assert all(f"--{name}:" in shown or f"--[no]{name}:" in shown for name in make_flags(config.BenchConfig))
     assert all(f"  {name} " in shown for name in config.CONTENDERS)
 
 
@@ -138,7 +139,7 @@ CHANGES = {
     "data_dir": ("unused", None),
     "dataset": ("digits", "digits"),
     "input_shape": ("8,8,1", (8, 8, 1)),
-    "jit_compile": ("true", "true"),
+    "jit_compile": ("true", True),
     "least_steps": ("2", 2),
     "model": ("cnn", "cnn"),
     "optimizer": ("sgd", "sgd"),
@@ -158,7 +159,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted({*config.make_flags()} - {"data_dir"}))
+@pytest.mark.parametrize("name", sorted({*make_flags(config.BenchConfig)} - {"data_dir"}))
 def test_a_flag_changes_its_field_and_no_other(name):
     text, value = CHANGES[name]
     read = config.read_config([f"--{name}={text}"])

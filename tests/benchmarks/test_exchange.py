@@ -14,8 +14,9 @@ from support.processes import REPOSITORY
 from benchmarks import exchange, exchange_table
 from benchmarks.peers import horovod_child, horovod_group
 from tfdist.bench import processes as bench_processes
-from tfdist.bench.processes import ContenderGroup, Ended, Start, WorkerPlace, child_starts
+from tfdist.bench.processes import ContenderGroup, Ended, WorkerPlace, child_starts
 from tfdist.bench.report import make_result
+from tfdist.process.child import Start
 
 
 def results(**rates):

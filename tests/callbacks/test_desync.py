@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import jobs
-from support.processes import REPOSITORY, run_workers
+from support.worker_jobs.desync import error_after_a_change_on_the_chief
 
 import tfdist
 from tfdist.callbacks import desync
@@ -117,13 +117,11 @@ def test_rounding_is_no_difference():
     assert (replica, round(difference, 3)) == (1, 0.01)
 
 
-def test_among_workers_all_name_the_one_that_differs(tmp_path):
-    ended = run_workers(REPOSITORY / "tests" / "support" / "desync_worker.py", deadline_seconds=120)
-    for worker in ended:
-        assert worker.code == 3, worker.err[-3000:]
-        assert "weights: replica 1 (worker 1) differs from replica 0 in" in worker.out
-        assert "bias after step 6 (max difference " in worker.out
-    assert ended[0].out == ended[1].out
+def test_among_workers_all_name_the_one_that_differs(two_workers):
+    chief, other = (done.value for done in two_workers(error_after_a_change_on_the_chief))
+    assert "weights: replica 1 (worker 1) differs from replica 0 in" in chief
+    assert "bias after step 6 (max difference " in chief
+    assert chief == other
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import jobs
-from support.processes import REPOSITORY, run_workers
 from support.slow import make_model, slow_batches
+from support.worker_jobs.report import report_of_a_slow_worker
 
 import tfdist
 from tfdist.callbacks.report import Report
@@ -173,13 +173,12 @@ def tags_of(folder):
 
 
 @pytest.mark.parametrize("kind", ["input", "model"])
-def test_promise_36_among_workers_the_slow_one_is_named(kind):
-    ended = run_workers(REPOSITORY / "tests" / "support" / "report_worker.py", kind, deadline_seconds=60)
-    assert [worker.code for worker in ended] == [0, 0], ended[0].err[-3000:]
-    chief, other = (json.loads(worker.out.splitlines()[-1]) for worker in ended)
-    assert chief == other
-    assert chief["slowest_worker"] == [1.0, 1.0]
-    fast, slow = chief["summary"]["workers"]
+def test_promise_36_among_workers_the_slow_one_is_named(two_workers, kind):
+    chief, other = two_workers(report_of_a_slow_worker, kind)
+    history, summary = chief.value
+    assert other.value[0]["slowest_worker"] == history["slowest_worker"] == [1.0, 1.0]
+    assert other.value[1] == summary
+    fast, slow = summary["workers"]
     assert fast["input_share"] < 0.2
     assert fast["own_seconds"] < 0.03
     if kind == "model":
@@ -189,9 +188,9 @@ def test_promise_36_among_workers_the_slow_one_is_named(kind):
         assert slow["input_share"] > 0.5
     # Whole steps take the same time on both: only their own measurements differ.
     assert fast["step_seconds"] > 0.03
-    assert ended[0].err.count("worker 1 is the slowest") == 1
-    assert ("worker 1 waits for input" in ended[0].err) == (kind == "input")
-    assert "is the slowest" not in ended[1].err
+    assert chief.said.count("worker 1 is the slowest") == 1
+    assert ("worker 1 waits for input" in chief.said) == (kind == "input")
+    assert "is the slowest" not in other.said
 
 
 def test_batches_without_weights_are_measured_too(make_strategy):

@@ -1,11 +1,34 @@
-"""The whole matrix, on two and on three workers: `make chaos`."""
+"""The whole matrix, on two and on three workers, and its table in docs/evidence/faults.md: `make chaos`."""
 
 import pytest
 from chaos import chains, matrix
+from full import evidence
 
 EPOCHS = len(matrix.POINTS) + 1
 SIZES = (2, 3)
 CHAINS = [(kind, workers) for workers in SIZES for kind in matrix.KINDS]
+TITLE = "Every fault at every point of a run, and the end of the run that suffers all of a kind"
+COLUMNS = ("row", "as it should be", "exit codes", "cause")
+
+
+def row_of(workers, what):
+    """Returns a row's name: of a cell of the matrix, or of a kind of fault for the end of its run."""
+    return f"{workers} workers: {what}" if isinstance(what, matrix.Cell) else f"{workers} workers: the end after {what}"
+
+
+def rows():
+    """Lists the names of the table's rows."""
+    of_cells = [row_of(workers, cell) for kind, workers in CHAINS for cell in matrix.every_cell(kind, workers)]
+    return [*of_cells, *(row_of(workers, kind) for kind, workers in CHAINS)]
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Collects the cells of each row; writes the page at the end, where every row was run."""
+    found = {}
+    yield found
+    if set(found) == set(rows()):
+        evidence.write("faults", TITLE, "make chaos", COLUMNS, [[name, *found[name]] for name in rows()])
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +51,28 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("point", list(matrix.POINTS))
 @pytest.mark.parametrize(("kind", "workers"), CHAINS)
-def test_promise_20_promise_22_promise_23_a_fault_strikes_there_and_the_run_starts_again(runs, kind, workers, point):
-    chains.assert_struck(runs(kind, workers), matrix.every_cell(kind, workers), list(matrix.POINTS).index(point))
+def test_promise_20_promise_22_promise_23_a_fault_strikes_there_and_the_run_starts_again(
+    runs, table, kind, workers, point
+):
+    cells, number = matrix.every_cell(kind, workers), list(matrix.POINTS).index(point)
+    name = row_of(workers, cells[number])
+    table[name] = ["NO", "", ""]
+    run = runs(kind, workers)
+    # A run that ended too soon has no such start.
+    entry = dict(enumerate(run.attempts)).get(number, {"exit_codes": [], "cause": "it was not reached"})
+    seen = [" ".join(map(str, entry["exit_codes"])), entry["cause"]]
+    table[name] = ["NO", *seen]
+    chains.assert_struck(run, cells, number)
+    table[name] = ["yes", *seen]
 
 
 @pytest.mark.parametrize(("kind", "workers"), CHAINS)
-def test_promise_29_promise_30_after_all_faults_of_a_kind_the_weights_are_the_undisturbed_runs(runs, kind, workers):
-    cells = matrix.every_cell(kind, workers)
-    chains.assert_nothing_lost(runs(kind, workers), cells, runs(None, workers), epochs=EPOCHS)
-    assert runs(kind, workers).left_alive() == runs(None, workers).left_alive() == []
+def test_promise_29_promise_30_after_all_faults_of_a_kind_the_weights_are_the_undisturbed_runs(
+    runs, table, kind, workers
+):
+    name = row_of(workers, kind)
+    table[name] = ["NO", "", ""]
+    run = runs(kind, workers)
+    table[name] = ["NO", run.code, ""]
+    chains.assert_nothing_lost(run, matrix.every_cell(kind, workers), runs(None, workers), epochs=EPOCHS)
+    table[name] = ["yes", run.code, f"weights {run.summary['weights_sha256'][:12]}"]

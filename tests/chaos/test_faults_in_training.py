@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from chaos import chains, launched
 from chaos.matrix import KINDS, POINTS, Cell
-from support.processes import free_ports
+
+from tfdist.cluster.ports import free_ports
+
+pytestmark = pytest.mark.multi_worker
 
 # The whole matrix is in every_fault.py.
 CELLS = [

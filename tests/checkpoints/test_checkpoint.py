@@ -265,7 +265,10 @@ def test_a_checkpoint_of_a_later_tfdist_is_refused_not_passed_over(run, saved, m
             call()
 
 
-@pytest.mark.parametrize("point", ["save_begin", "save_files", "save_rename", "save_end"])
+POINTS = ["save_begin", "save_files", "save_rename", "save_end"]
+
+
+@pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("again", [False, True])
 def test_promise_29_a_fault_while_saving_leaves_whole_checkpoints(run, saved, point, again):
     step = 3 if again else 6
@@ -275,33 +278,52 @@ def test_promise_29_a_fault_while_saving_leaves_whole_checkpoints(run, saved, po
     assert checkpoint.newest_whole(run) == (6 if point == "save_end" and not again else 3, ())
 
 
+# One import of TensorFlow for all faults: each strikes in a child of its own, forked before any runtime starts.
 SAVES = """
-import sys
-import numpy as np, tfdist.run.rundir
+import os, pathlib, sys
+import numpy as np
 from tfdist.checkpoints import checkpoint
 from tfdist.process import faults
+from tfdist.run.rundir import RunDir
+
 class Nothing:
     variables, optimizer = [], None
-run = tfdist.run.rundir.RunDir(__import__("pathlib").Path(sys.argv[1]))
-for step in (1, 2):
-    saved = checkpoint.Saved(arrays={"a": np.full(10_000, step)})
-    checkpoint.save(run, Nothing, step, saved, faults=faults.Faults(faults.parse(sys.argv[2])))
+
+for number, fault in enumerate(sys.argv[2:]):
+    child = os.fork()
+    if child == 0:
+        run = RunDir(pathlib.Path(sys.argv[1]) / str(number))
+        for step in (1, 2):
+            saved = checkpoint.Saved(arrays={"a": np.full(10_000, step)})
+            checkpoint.save(run, Nothing, step, saved, faults=faults.Faults(faults.parse(fault)))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("point", ["save_begin", "save_files", "save_rename", "save_end"])
-def test_promise_29_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, point):
-    run = RunDir(tmp_path)
-    ended = run_python("-c", SAVES, str(tmp_path), f"kill:step=2,point={point}", deadline_seconds=60)
-    assert ended.code == -signal.SIGKILL
+@pytest.fixture(scope="module")
+def struck(tmp_path_factory):
+    """Returns fault → (the exit code of a process that saved twice with it, its run)."""
+    folder = tmp_path_factory.mktemp("struck")
+    wanted = [*(f"kill:step=2,point={point}" for point in POINTS), "torn_checkpoint:step=2"]
+    ended = run_python("-W", "ignore", "-c", SAVES, folder, *wanted, deadline_seconds=90)
+    assert ended.code == 0, ended.err
+    codes = map(int, ended.out.split())
+    return {fault: (code, RunDir(folder / str(i))) for i, (fault, code) in enumerate(zip(wanted, codes, strict=True))}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_promise_29_a_kill_while_saving_leaves_the_checkpoint_before(struck, point):
+    code, run = struck[f"kill:step=2,point={point}"]
+    assert code == -signal.SIGKILL
     assert checkpoint.newest_whole(run) == (2 if point == "save_end" else 1, ())
     run.clean_up()
     assert {path.name for path in run.checkpoints.iterdir()} <= {"step-00000001", "step-00000002"}
 
 
-def test_promise_29_an_injected_torn_checkpoint_is_found(tmp_path, caplog):
-    run = RunDir(tmp_path)
-    run_python("-c", SAVES, str(tmp_path), "torn_checkpoint:step=2", deadline_seconds=60)
+def test_promise_29_an_injected_torn_checkpoint_is_found(struck, caplog):
+    code, run = struck["torn_checkpoint:step=2"]
+    assert code == -signal.SIGKILL
     assert checkpoint.newest_whole(run) == (1, (2,))
     assert "variables.npz has " in caplog.text
 

@@ -8,8 +8,9 @@ import threading
 import time
 
 import pytest
-from support.processes import REPOSITORY, free_ports, run_python, run_workers
+from support.processes import REPOSITORY, run_python, run_workers
 
+from tfdist.cluster.ports import free_ports
 from tfdist.cluster.rendezvous import RendezvousError, door, guest, host, meet
 from tfdist.cluster.rendezvous.door import open_port
 from tfdist.cluster.rendezvous.messages import LIMIT_BYTES, encode, take_line
@@ -459,6 +460,7 @@ print(choose_strategy("multi_worker").num_replicas_in_sync)
 """
 
 
+@pytest.mark.multi_worker
 def test_promise_18_tensorflow_takes_the_ports_right_after_the_rendezvous_also_beside_a_proxy():
     # Without the rendezvous, this proxy, which does not run, makes both wait without a message.
     environ = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", "http_proxy": "http://127.0.0.1:9"}

@@ -11,7 +11,6 @@ from tfdist.cluster.tf_config import (
     ClusterError,
     Task,
     divide_cores,
-    divide_gpus,
     hosts_of,
     read_cluster,
     split_address,
@@ -277,6 +276,11 @@ def test_the_tasks_of_a_slurm_host_divide_its_gpus():
     assert cluster.environment()["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
+def test_gpus_that_the_tasks_of_a_slurm_host_cannot_divide_are_refused():
+    with pytest.raises(ClusterError, match="3 GPUs, which do not divide evenly among its 2 tasks"):
+        read_cluster(SLURM | {"CUDA_VISIBLE_DEVICES": "0,1,2"})
+
+
 def test_slurms_mistakes_are_cluster_errors_with_the_same_message():
     with pytest.raises(ClusterError, match=r'^Slurm: the host list "n\[1" is not understood at'):
         read_cluster(SLURM | {"SLURM_STEP_NODELIST": "n[1"})
@@ -285,31 +289,6 @@ def test_slurms_mistakes_are_cluster_errors_with_the_same_message():
 def test_a_host_listed_twice_by_slurm_is_refused():
     with pytest.raises(ClusterError, match=r"^Slurm: .* are both"):
         read_cluster(SLURM | {"SLURM_STEP_NODELIST": "n1,n1"})
-
-
-@pytest.mark.parametrize(
-    ("gpus", "tasks", "shares"),
-    [
-        (4, 2, [("0", "1"), ("2", "3")]),
-        (["5", "7"], 2, [("5",), ("7",)]),
-        (["GPU-a", "MIG-b"], 1, [("GPU-a", "MIG-b")]),
-    ],
-)
-def test_gpus_are_divided_evenly_and_in_order(gpus, tasks, shares):
-    assert [divide_gpus(gpus, tasks, index) for index in range(tasks)] == shares
-
-
-@pytest.mark.parametrize(
-    ("gpus", "message"),
-    [
-        (3, "GPUs: this host has 3 GPUs, which do not divide evenly among its 2 tasks."),
-        (1, "GPUs: this host has 1 GPU, too few for its 2 tasks. Start a number of tasks "),
-    ],
-)
-def test_gpus_that_cannot_be_divided_are_refused(gpus, message):
-    with pytest.raises(ClusterError) as error:
-        divide_gpus(gpus, 2, 0)
-    assert message in str(error.value)
 
 
 hosts = st.from_regex(r"[a-z0-9]{1,5}", fullmatch=True) | st.just("[::1]")

@@ -3,8 +3,8 @@
 import socket
 
 import pytest
-from support.processes import free_ports
 
+from tfdist.cluster.ports import free_ports
 from tfdist.cluster.rendezvous import door
 from tfdist.cluster.tf_config import Cluster, Task
 from tfdist.doctor import network

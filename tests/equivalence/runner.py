@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import warnings
 
 import keras
 import numpy as np
@@ -22,6 +23,13 @@ def run_plain(name):
 def run_tfdist(name, strategy, **more):
     """Trains with `tfdist.fit`, and arguments of its own; returns (weights before, weights after, history)."""
     return _train(CASES[name], functools.partial(tfdist.fit, **more), strategy.scope())
+
+
+def run_on_workers(strategy, name, exchange):
+    """Trains with `tfdist.fit`, as a job of `support.worker_group`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return run_tfdist(name, strategy, exchange=exchange)
 
 
 def run_stock(name, strategy):

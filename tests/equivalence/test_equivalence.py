@@ -1,30 +1,50 @@
 """N replicas give what one device gives: the table of cases.py, row by row, against plain Keras on one device."""
 
 import os
-import pickle
 
 import numpy as np
 import pytest
-from equivalence.runner import CASES, distance, moved, run_plain, run_tfdist
-from support.processes import REPOSITORY, run_workers
+from equivalence.runner import CASES, distance, moved, run_on_workers, run_plain, run_tfdist
 
 from tfdist.internals.access import replica
 from tfdist.internals.patches import optimizers
 
+# EQUIVALENCE=all in the environment runs every row, also where a part of them is enough for each change.
+ALL = os.environ.get("EQUIVALENCE") == "all"
 ROWS = list(CASES)
 ON_WORKERS = [name for name, case in CASES.items() if case.workers]
-# With gradients exchanged by their factors, a part of the rows; EXCHANGE=all runs them all.
-STEP = 1 if os.environ.get("EXCHANGE") == "all" else 6
+# With gradients exchanged by their factors, a part of the rows.
+STEP = 1 if ALL else 6
 BY_FACTORS, BY_FACTORS_ON_WORKERS = ROWS[::STEP], ON_WORKERS[::STEP]
+OPTIMIZERS = [name for name in ROWS if CASES[name].family == "optimizer"]
+# The ways to clip and to accumulate of each optimizer, in the order of OPTIMIZERS.
+WAYS = 8
+
+
+def is_tried(name):
+    """Returns whether a row is tried: of optimizers times ways, a third, with each optimizer and each way among them.
+
+    EQUIVALENCE.md has all of them, and `tests/full/test_evidence.py` holds it against the table.
+    """
+    if ALL or name not in OPTIMIZERS:
+        return True
+    optimizer, way = divmod(OPTIMIZERS.index(name), WAYS)
+    return (optimizer + way) % 3 == 0
+
+
+TRIED = list(filter(is_tried, ROWS))
 
 
 def parameters(names):
-    """Returns pytest parameters whose ids say the promise; every fourth one also runs on the oldest versions."""
+    """Returns pytest parameters whose ids say the promise.
+
+    Every fourth one also runs on the oldest versions, and every twelfth one is left to `make test-fast`.
+    """
     return [
         pytest.param(
             name,
             id=" ".join(filter(None, [CASES[name].promise, name])),
-            marks=[pytest.mark.core] if number % 4 == 0 else [],
+            marks=[*([pytest.mark.core] if number % 4 == 0 else []), *([pytest.mark.slow] if number % 12 else [])],
         )
         for number, name in enumerate(names)
     ]
@@ -52,40 +72,41 @@ def test_the_table_is_long_enough():
     assert len(ON_WORKERS) >= 50
 
 
-@pytest.mark.parametrize("name", parameters(ROWS))
+def test_each_optimizer_and_each_way_to_clip_and_accumulate_is_tried():
+    def first_and_rest(names):
+        parts = [name.removeprefix("optimizer: ").partition(" + ") for name in names if name in OPTIMIZERS]
+        return {optimizer for optimizer, _, _ in parts}, {way for _, _, way in parts}
+
+    tried, whole = first_and_rest(TRIED), first_and_rest(OPTIMIZERS)
+    assert tried == whole
+    assert len(OPTIMIZERS) == len(whole[0]) * len(whole[1]) == len(whole[0]) * WAYS
+    assert {CASES[name].replicas for name in TRIED if name in OPTIMIZERS} == {2, 3, 4}
+
+
+@pytest.mark.parametrize("name", parameters(TRIED))
 def test_replicas_give_what_one_device_gives(strategies, name):
     case = CASES[name]
     assert moved(name) > 1e-2, "a row that hardly trains shows nothing"
     assert distance(name, run_tfdist(name, strategies[case.replicas])) < case.tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_FACTORS)
 def test_factors_give_what_one_device_gives(strategies, name):
     case = CASES[name]
     assert distance(name, run_tfdist(name, strategies[case.replicas], exchange="factors")) < case.tolerance
 
 
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory):
-    """The rows' results on two real workers."""
-    folder = tmp_path_factory.mktemp("workers")
-    rows = [*ON_WORKERS, *(f"{name} by factors" for name in BY_FACTORS_ON_WORKERS)]
-    script = REPOSITORY / "tests" / "equivalence" / "worker.py"
-    ended = run_workers(script, folder, *rows, deadline_seconds=420 if STEP > 1 else 900)
-    assert [worker.code for worker in ended] == [0, 0], ended[0].err[-3000:]
-    return [pickle.loads((folder / f"worker-{rank}.pickle").read_bytes()) for rank in range(2)]
-
-
 @pytest.mark.parametrize("name", ON_WORKERS)
-def test_two_workers_give_what_one_device_gives(workers, name):
-    for results in workers:
-        assert distance(name, results[name, ""]) < CASES[name].tolerance
+def test_two_workers_give_what_one_device_gives(two_workers, name):
+    for done in two_workers(run_on_workers, name, "auto"):
+        assert distance(name, done.value) < CASES[name].tolerance
 
 
 @pytest.mark.parametrize("name", BY_FACTORS_ON_WORKERS)
-def test_two_workers_that_exchange_factors_give_what_one_device_gives(workers, name):
-    for results in workers:
-        assert distance(name, results[name, "factors"]) < CASES[name].tolerance
+def test_two_workers_that_exchange_factors_give_what_one_device_gives(two_workers, name):
+    for done in two_workers(run_on_workers, name, "factors"):
+        assert distance(name, done.value) < CASES[name].tolerance
 
 
 # Each fault, planted, is to be found in these rows by ten times the tolerance.

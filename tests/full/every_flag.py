@@ -20,7 +20,8 @@ from full import evidence  # noqa: E402
 from support.processes import REPOSITORY, run_python  # noqa: E402
 from support.small_files import write_images  # noqa: E402
 
-from tfdist.options.run import COMPRESSIONS, EXCHANGES, OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
+from tfdist.options.run import OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
+from tfdist.options.step import COMPRESSIONS, EXCHANGES  # noqa: E402
 
 COMMAND = "python tests/full/every_flag.py"
 COLUMNS = ("row", "exit code", "seconds", "as it should be", "last line")
@@ -70,7 +71,7 @@ LAUNCH = (
     ("--processes_per_host=2", "--hosts=a,b", "--dry_run"),
     ("--nodivide_cores",),
     ("--max_restarts=1",),
-    ("--min_workers=1",),
+    ("--min_workers=1", "--max_restarts=1"),
     ("--backoff_seconds=0",),
     ("--grace=5",),
     ("--hang_seconds=5",),
@@ -93,7 +94,7 @@ DOCTOR = (
     ("--timeout_seconds=60",),
     ("--json",),
 )
-VERIFY = (("--replicas=3",), ("--steps=2",), ("--seed=1",), ("--no_sync_batchnorm",))
+VERIFY = (("--replicas=3",), ("--steps=2",), ("--seed=1",), ("--nosync_batchnorm",))
 BENCH = (
     ("--model=cnn", "--dataset=digits"),
     ("--dataset=images", "--data_dir=images", "--model=cnn", "--replica_batch=4"),
@@ -197,7 +198,9 @@ def _codes(command, flags):
 def _launch_rows():
     def row(*flags):
         count = () if any(flag.startswith(("--workers", "--hosts")) for flag in flags) else ("--workers=2",)
-        return Row(("-m", "tfdist.launch"), (*count, *flags), then=("--", "worker.py"))
+        # They contradict each other.
+        codes = (2,) if {"--dry_run", "--tf_config_only"} <= set(flags) else (0,)
+        return Row(("-m", "tfdist.launch"), (*count, *flags), codes, then=("--", "worker.py"))
 
     yield from (row(*flags) for flags in LAUNCH)
     for first, second in itertools.pairwise(LAUNCH):

@@ -1,6 +1,7 @@
 """The last result of a matrix, as a table under docs/evidence: when, of which commit, by which command, row by row."""
 
 import datetime
+import re
 import subprocess
 
 from support.processes import REPOSITORY
@@ -32,8 +33,28 @@ def write(name, title, command, columns, rows):
     (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
+def read_rows(path):
+    """Returns the rows of the last table of a page, as `write` has them: a row's name → {column: cell}.
+
+    Raises:
+        ValueError: a row comes twice.
+    """
+    table = path.read_text().rstrip().rpartition("\n\n")[2]
+    columns, _, *lines = map(_cells, table.splitlines())
+    rows = {}
+    for cells in lines:
+        if cells[0] in rows:
+            raise ValueError(f"{path.name} has the row {cells[0]!r} twice. Leave one of the two out of the matrix.")
+        rows[cells[0]] = dict(zip(columns, cells, strict=True))
+    return rows
+
+
 def _line(cells):
     return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _cells(line):
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
 
 
 def _commit():

@@ -1,12 +1,10 @@
 """Checks the loops over parts of a step on two replicas against Keras on the whole batch."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.processes import REPOSITORY, run_workers
+from support.worker_jobs.collectives import collectives_of_a_step
 
 import tfdist
 from tfdist.bench.config import BenchConfig
@@ -134,11 +132,10 @@ def test_the_bytes_that_each_replica_gives_are_counted(wishes, sent):
     assert found.sent() == sent
 
 
-def test_a_step_of_two_workers_has_one_collective():
-    ended = run_workers(REPOSITORY / "tests" / "support" / "collectives_worker.py")
-    assert [worker.code for worker in ended] == [0, 0], ended[0].err[-2000:]
+def test_a_step_of_two_workers_has_one_collective(two_workers):
+    both = two_workers(collectives_of_a_step)
     # Loss and metrics wait for the end of the call; without factors all gradients go in one pack.
-    assert [json.loads(worker.out) for worker in ended] == [{"kept": 1, "reduce": 1, "compute": 0}] * 2
+    assert [done.value for done in both] == [{"kept": 1, "reduce": 1, "compute": 0}] * 2
 
 
 def test_a_train_step_of_the_user_s_own_is_not_taken_apart():

@@ -23,6 +23,7 @@ def test_faults_are_read_from_one_line():
         ("kill:step=soon", "step is 'soon'. Use a number."),
         ("kill:point=never", "'never' is not a point. Use one of start, step,"),
         ("kill:step=-1", "a number is below 0"),
+        ("torn_checkpoint:point=step", "at 'step' there is no checkpoint. Use one of save_begin, save_files,"),
     ],
 )
 def test_a_wrong_fault_is_refused_with_the_allowed_values(text, message):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import jobs
-from support.processes import REPOSITORY, run_workers
+from support.worker_jobs.resume import stop_and_go_on
 
 import tfdist
 from tfdist.callbacks.base import Callback
@@ -402,14 +402,13 @@ def test_the_best_checkpoint_stays_beside_the_newest(make_strategy, tmp_path):
         train(make_strategy(1), run_dir=tmp_path, keep_checkpoints=0)
 
 
-def test_promise_30_two_workers_go_on_together(tmp_path):
-    ended = run_workers(REPOSITORY / "tests" / "support" / "resume_worker.py", tmp_path, deadline_seconds=150)
-    for worker, refusal in zip(ended, ["FolderNotEmptyError", "CheckpointError"], strict=True):
-        assert worker.code == 0, worker.err[-3000:]
-        assert worker.out.splitlines() == ["stopped", "same True True", refusal]
+def test_promise_30_two_workers_go_on_together(two_workers, tmp_path):
+    both = two_workers(stop_and_go_on, tmp_path)
+    for done, refusal in zip(both, ["FolderNotEmptyError", "CheckpointError"], strict=True):
+        assert done.value == (True, True, refusal)
         # A run that resumes within an epoch restores each replica's own metrics, without TensorFlow's warnings.
-        assert "eagerly has significant overhead" not in worker.err
-    assert "step-00000099 is damaged: manifest.json is missing. Going on from step 8 instead." in ended[0].err
+        assert "eagerly has significant overhead" not in done.said
+    assert "step-00000099 is damaged: manifest.json is missing. Going on from step 8 instead." in both[0].said
     # The newest three, the best among them or beside.
     assert len(RunDir(tmp_path).checkpoint_steps()) in (3, 4)
     assert not list(RunDir(tmp_path).checkpoints.glob(".*"))

@@ -5,10 +5,11 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
+
+from tfdist.cluster.ports import free_ports
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -30,25 +31,29 @@ def run_python(*arguments, environ=None, deadline_seconds=120, folder=REPOSITORY
 
 def run_workers(*arguments, workers=2, environ=None, deadline_seconds=120, folder=REPOSITORY):
     """Runs `python *arguments` once a worker, each with its TF_CONFIG on loopback; returns an `Ended` each."""
+    return run_together([arguments] * workers, worker_environs(workers, environ), deadline_seconds, folder)
+
+
+def worker_environs(workers, environ=None):
+    """Returns the environment of each of so many workers on loopback."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    environs = [
-        {
-            **(environ or {}),
-            "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}),
-        }
-        for index in range(workers)
-    ]
-    return run_together([arguments] * workers, environs, deadline_seconds, folder)
+    tasks = [{"type": "worker", "index": index} for index in range(workers)]
+    configs = [json.dumps({"cluster": {"worker": addresses}, "task": task}) for task in tasks]
+    return [_clean_environ() | (environ or {}) | {"TF_CONFIG": config} for config in configs]
+
+
+def _clean_environ():
+    clean = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    clean["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    return clean
 
 
 def run_together(commands, environs, deadline_seconds, folder):
     """Runs several Python commands side by side."""
-    clean = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    clean["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     processes = [
         subprocess.Popen(
             [sys.executable, *map(str, command)],
-            env=clean | environ,
+            env=_clean_environ() | environ,
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -68,15 +73,3 @@ def _wait(process, deadline):
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
     return Ended(process.returncode, out, err)
-
-
-def free_ports(count):
-    """Finds ports that are free now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
-    finally:
-        for item in sockets:
-            item.close()

@@ -5,6 +5,8 @@ import json
 import pytest
 from support.processes import run_python
 
+pytestmark = pytest.mark.multi_worker
+
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 RUN = ("-m", "tfdist.train", "--deterministic", "--epochs=2", "--checkpoint_every_steps=10")
 

@@ -1,13 +1,17 @@
 """The command line: each flag changes its field, each mistake has a message, and every recipe loads."""
 
-import dataclasses
+import inspect
 import sys
 
 import pytest
 from support.processes import REPOSITORY
 
+import tfdist
 from tfdist.assembly import recipes
+from tfdist.options.command_line import make_flags
+from tfdist.options.fields import flatten
 from tfdist.options.run import DEFAULT_EPOCHS, OPTIMIZERS, RunConfig
+from tfdist.options.step import StepOptions
 from tfdist.train import flags
 
 # Flag → (the value on the command line, every field of the default config that it changes).
@@ -16,7 +20,7 @@ CHANGES = {
     "base_batch": ("256", {"base_batch": 256}),
     "compression": ("bfloat16", {"compression": "bfloat16"}),
     "exchange": ("factors", {"exchange": "factors"}),
-    "jit_compile": ("true", {"jit_compile": "true"}),
+    "jit_compile": ("true", {"jit_compile": True}),
     "preemption_notice": ("gce", {"preemption_notice": "gce"}),
     "replica_batch": ("16", {"replica_batch": 16}),
     "scaling": ("square_root", {"scaling": "square_root"}),
@@ -69,20 +73,26 @@ def test_without_flags_the_config_is_the_default():
     assert flags.read_config([]) == RunConfig()
 
 
-@pytest.mark.parametrize("name", sorted({*flags.make_flags()} - {"recipe"}))
+@pytest.mark.parametrize("name", sorted({*make_flags(*flags.OPTIONS)} - {"recipe"}))
 def test_a_flag_changes_its_field_and_no_other(name):
     text, changed = CHANGES[name]
-    given = dataclasses.asdict(flags.read_config([f"--{name}={text}"]))
-    assert given == dataclasses.asdict(RunConfig()) | changed
-    assert given[name] != getattr(RunConfig(), name)
+    given, default = flags.read_config([f"--{name}={text}"]).to_dict(), RunConfig().to_dict()
+    assert given == default | changed
+    assert given[name] != default[name]
 
 
 def test_calls_may_be_as_long_as_measuring_finds():
-    assert flags.read_config(["--steps_per_execution=auto"]) == RunConfig(steps_per_execution="auto")
+    assert flags.read_config(["--steps_per_execution=auto"]) == RunConfig(step=StepOptions(steps_per_execution="auto"))
 
 
 def test_every_row_of_the_table_is_a_flag():
-    assert CHANGES.keys() | {"recipe"} == {*flags.make_flags()}
+    assert CHANGES.keys() | {"recipe"} == {*make_flags(*flags.OPTIONS)}
+
+
+def test_the_options_of_steps_and_checkpoints_are_arguments_of_fit():
+    arguments = inspect.signature(tfdist.fit).parameters
+    config = RunConfig()
+    assert {*flatten(config.step), *flatten(config.checkpoints)} <= arguments.keys()
 
 
 @pytest.mark.usefixtures("cpus")
@@ -121,15 +131,15 @@ def test_a_flag_wins_over_the_recipe(write_recipe):
             ["--epoch=3"],
             "Unknown command line flag 'epoch'. Did you mean: epochs ? See python -m tfdist.train --help.",
         ),
-        (["--epochs=x"], "flag --epochs=x: invalid literal for int() with base 10: 'x' See python"),
-        (["--epochs=1.5"], "flag --epochs=1.5: invalid literal for int()"),
+        (["--epochs=x"], "flag --epochs=x: value should be a whole number. See python"),
+        (["--epochs=1.5"], "flag --epochs=1.5: value should be a whole number"),
         (["--steps_per_execution=x"], "flag --steps_per_execution=x: value should be a whole number, or auto"),
         (["--steps_per_execution=1.5"], "flag --steps_per_execution=1.5: value should be a whole number, or auto"),
-        (["--steps_per_execution=0"], "steps_per_execution is 0. Use a whole number from 1, or 'auto'."),
-        (["--learning_rate=fast"], "flag --learning_rate=fast: could not convert string to float"),
+        (["--steps_per_execution=0"], "steps_per_execution is 0. Use a whole number from 1, 'auto', or None"),
+        (["--learning_rate=fast"], "flag --learning_rate=fast: value should be a number"),
         (["--strategy=gpu"], "flag --strategy=gpu: value should be one of <auto|one_device|"),
         (["--deterministic=perhaps"], "flag --deterministic=perhaps: "),
-        (["--epochs"], "Missing value for flag --epochs See python -m tfdist.train --help."),
+        (["--epochs"], "Missing value for flag --epochs. See python -m tfdist.train --help."),
         (["epochs=3"], "'epochs=3' is not a flag. Write --name=value; see python -m tfdist.train"),
         (["--seed=1", "--", "x"], "'x' is not a flag. Write --name=value;"),
         (["--epochs=0"], "epochs is 0. Use a whole number from 1."),
@@ -154,7 +164,7 @@ def test_help_names_every_flag_and_ends_well(argument, capsys):
     assert end.value.code == 0
     shown = capsys.readouterr().out
     assert shown.startswith("Trains a Keras model on the devices at hand")
-    for name in flags.make_flags():
+    for name in make_flags(*flags.OPTIONS):
         assert f"--{name}:" in shown or f"--[no]{name}:" in shown
     assert "(default" not in shown
 

@@ -3,8 +3,10 @@
 import json
 
 import pytest
-from support.processes import free_ports, run_python
+from support.processes import run_python
 
+from tfdist.cluster.ports import free_ports
+from tfdist.options.command_line import make_flags
 from tfdist.train import flags
 
 TWO = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
@@ -173,7 +175,7 @@ def test_a_refusal_is_one_message_and_an_exit_code_before_tensorflow_is_loaded(c
 def test_help_names_every_flag_before_tensorflow_is_loaded(answers):
     code, out, err, heavy = answers["help"]
     assert (code, err, heavy) == (0, "", [])
-    for name in flags.make_flags():
+    for name in make_flags(*flags.OPTIONS):
         assert f"--{name}:" in out or f"--[no]{name}:" in out
 
 

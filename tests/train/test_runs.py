@@ -16,6 +16,8 @@ from support.small_files import write_images
 from tfdist.process import exits
 from tfdist.train import command as train
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--model=mlp", "--strategy=one_device", "--epochs=2"]
 
 

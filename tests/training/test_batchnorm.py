@@ -8,7 +8,7 @@ from support import jobs
 import tfdist
 from tfdist.data.sources.arrays import from_arrays
 
-pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64")]
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64"), pytest.mark.slow]
 
 
 def parts(variable):

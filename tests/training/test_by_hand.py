@@ -169,11 +169,10 @@ def test_callbacks_see_the_loop(make_strategy):
 
         def on_epoch_end(self, epoch, logs=None):
             seen.append((f"epoch {epoch}", logs["loss"]))
+            self.model.stop_training = epoch == 1
 
     seen = []
-    early = keras.callbacks.EarlyStopping("loss", patience=0, baseline=0.0)
-    train(make_strategy(2), callbacks=[Look(), early], epochs=5)
-    # The baseline is out of reach, so the loop ends with the first epoch in which Keras compares.
+    train(make_strategy(2), callbacks=[Look()], epochs=5)
     assert [name for name, _ in seen] == [1, 2, 3, 4, 5, "epoch 0", 6, 7, 8, 9, 10, "epoch 1"]
     assert seen[4][1] == seen[5][1]
 

@@ -17,7 +17,7 @@ from tfdist.training import call_length
 from tfdist.training.batch_listeners import describe, find_listeners
 from tfdist.training.call_length import Growth, MeasuredLength
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 
 def grow(step_seconds, calls, at_most=10**9):

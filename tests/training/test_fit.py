@@ -13,7 +13,7 @@ from tfdist.data.sources.arrays import from_arrays
 from tfdist.data.sources.batches import Batches
 from tfdist.internals.access import runtime
 
-pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64")]
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4])

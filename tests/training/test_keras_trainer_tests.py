@@ -66,7 +66,7 @@ keras_tests = import_keras_tests()
 OTHER_MODES = set() if os.environ.get("KERAS_TESTS") == "all" else modes_by_turns(dir(keras_tests.TestTrainer))
 
 # Keras' tests warn of what they do on purpose: too few data, limits of `keras.config`.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.slow]
 
 
 def reason_to_skip(name):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from support import jobs
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

@@ -123,7 +123,7 @@ def test_every_flag_reaches_the_comparison(cpus, monkeypatch):
     monkeypatch.setattr(reports, "describe", lambda report, name: name)
     target = "support.verified_models:functional"
     assert command.main([target]) == command.main(
-        [target, "--replicas=4", "--steps=7", "--seed=5", "--no_sync_batchnorm"]
+        [target, "--replicas=4", "--steps=7", "--seed=5", "--nosync_batchnorm"]
     )
     assert seen == [
         (2, {"steps": 3, "seed": 0, "sync_batchnorm": True}),
@@ -132,7 +132,7 @@ def test_every_flag_reaches_the_comparison(cpus, monkeypatch):
 
 
 def test_promise_09_an_unsynchronized_batchnorm_is_found_and_named(cpus, capsys):
-    assert command.main(["support.verified_models:convolution", "--no_sync_batchnorm", "--steps=1"]) == 1
+    assert command.main(["support.verified_models:convolution", "--nosync_batchnorm", "--steps=1"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "first in the output of layer sequential/batch_normalization" in out
     assert "BatchNormalization 'sequential/batch_normalization' takes its statistics over the rows of its own" in out
@@ -140,13 +140,13 @@ def test_promise_09_an_unsynchronized_batchnorm_is_found_and_named(cpus, capsys)
 
 # Arguments → (exit code, message); none of them loads TensorFlow.
 ARGUMENTS = {
-    ("--help",): (0, "module:build_fn"),
-    (): (2, "the following arguments are required: module:build_fn"),
+    ("--help",): (0, "--target: module:build_fn"),
+    (): (2, "there is nothing to verify. Write module:build_fn."),
     ("model",): (2, "'model' names no function. Write module:build_fn."),
     ("m:f", "--replicas=1"): (2, "--replicas is 1. Use 2 or more."),
     ("m:f", "--steps=0"): (2, "--steps is 0. Use 1 or more."),
     ("m:f", "--seed=-1"): (2, "--seed is -1. Use a whole number in 0..4294967295."),
-    ("m:f", "--replica=3"): (2, "unrecognized arguments: --replica=3"),
+    ("m:f", "--replica=3"): (2, "Unknown command line flag 'replica'. Did you mean: replicas ?"),
     ("no_such_module:f",): (2, "there is no module 'no_such_module' here. Start in a folder where it can be imported"),
 }
 

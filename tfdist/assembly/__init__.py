@@ -1,1 +1,1 @@
-"""A `RunConfig` → model, sources, callbacks, results."""
+"""A `RunConfig` → strategy, sources, model, callbacks, results."""

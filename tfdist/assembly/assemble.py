@@ -13,6 +13,8 @@ from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
 from tfdist.process.log import is_terminal, say
 from tfdist.run import rundir
+from tfdist.strategy import hardware
+from tfdist.strategy.choose import choose_strategy
 from tfdist.strategy.workers import Workers
 from tfdist.training.summary import summarize
 
@@ -35,6 +37,27 @@ _OPTIMIZERS = {
         keras.optimizers.SGD,
     )
 }
+
+
+def make_strategy(config, cluster):
+    """Chooses the strategy, and sets the number types and the seeds.
+
+    Args:
+        config: the `RunConfig`.
+        cluster: the `Cluster`, whose workers have met; None without one.
+
+    Returns:
+        (the `tf.distribute.Strategy`, its `Workers`).
+    """
+    strategy = choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
+    hardware.set_precision(config.precision)
+    hardware.set_seeds(config.seed, deterministic=config.deterministic)
+    return strategy, Workers.of(strategy)
+
+
+def describe_source(source, strategy):
+    """Returns which rows and steps each worker gets, in lines."""
+    return data.describe(source, replicas=strategy.num_replicas_in_sync, workers=Workers.of(strategy).count)
 
 
 def make_sources(config):
@@ -80,7 +103,7 @@ def make_model(config, source):
         loss=config.loss,
         metrics=list(config.metrics),
         # `fit` alone sets the number of steps for "auto".
-        steps_per_execution=1 if config.steps_per_execution == "auto" else config.steps_per_execution,
+        steps_per_execution=1 if config.step.steps_per_execution in ("auto", None) else config.step.steps_per_execution,
     )
     return model
 
@@ -147,13 +170,6 @@ def _at_the_beginning(write):
     callback = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: write())
     callback.every_worker = False
     return callback
-
-
-def step_options(config):
-    """Returns the arguments of `fit` that determine the step and the number of steps per call."""
-    jit_compile = {"true": True, "false": False}.get(config.jit_compile, "auto")
-    same = ("compression", "exchange", "steps_per_execution", "sync_batchnorm")
-    return {"jit_compile": jit_compile, **{name: getattr(config, name) for name in same}}
 
 
 def evaluate(model, source, heartbeat):

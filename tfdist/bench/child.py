@@ -1,44 +1,41 @@
-"""Runs one contender in one process: requests are JSON lines on stdin, answers are JSON lines on stdout.
+"""Runs one contender in one process, which is asked by a `ContenderGroup`.
 
 Usage: python -m tfdist.bench.child, with TF_CONFIG for several workers.
 """
 
 import functools
-import json
 import math
 import os
-import sys
 
+from tfdist.process.child import serve
 from tfdist.process.errors import UsageError
-
-
-def main():
-    """Answers requests until stdin ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    # What TensorFlow or the model prints goes to stderr, so that it is not read as an answer.
-    os.dup2(2, 1)
-    child = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            child = child or ContenderChild(request)
-            answer = child.answer(request)
-        # Any failure of a contender is reported in the table, and the others continue.
-        except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {first_line(error)}"}
-        print(json.dumps(answer), file=answers, flush=True)
-    # Other workers may be gone, so an orderly shutdown is not tried.
-    os._exit(0)
+from tfdist.process.versions import read_versions
 
 
 class ContenderChild:
-    """The task and the contender of this process.
+    """The task and the contender of this process; the first request makes them."""
 
-    Args:
-        request: {"contender": name, "replicas": number, "workers": number, "config": dict}.
-    """
+    def __init__(self):
+        self._contender = None
 
-    def __init__(self, request):
+    def answer(self, request):
+        """Does what is requested; returns JSON types.
+
+        Args:
+            request: {"do": …, "contender": name, "replicas": number, "workers": number, "config": dict, …}.
+        """
+        if self._contender is None:
+            self._make(request)
+        answers = {
+            "start": self._start,
+            "run": self._run,
+            "sent": self._sent,
+            "part": self._part,
+            "profile": self._profile,
+        }
+        return answers[request["do"]](request)
+
+    def _make(self, request):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
@@ -59,21 +56,9 @@ class ContenderChild:
         self._contender = make_contender(request["contender"], self._task)
         self._multiple = self._contender.calls_of
 
-    def answer(self, request):
-        """Does what is requested; returns JSON types."""
-        answers = {
-            "start": self._start,
-            "run": self._run,
-            "sent": self._sent,
-            "part": self._part,
-            "profile": self._profile,
-        }
-        return answers[request["do"]](request)
-
     def _start(self, request):
         """Trains a few steps from the common weights, which also traces; returns facts and losses."""
         from tfdist.bench.report import describe_devices
-        from tfdist.cluster.fingerprint import read_versions
 
         before = self._loss()
         self._contender.run(request["warm_up_steps"])
@@ -134,11 +119,5 @@ class ContenderChild:
         return float(keras.losses.SparseCategoricalCrossentropy()(y, self._contender.model(x, training=False)))
 
 
-def first_line(error):
-    """Returns the most informative line of an error: the first, or the last if TensorFlow quotes a user's code."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
-    return lines[-1 if lines[0] == "in user code:" else 0][:200]
-
-
 if __name__ == "__main__":
-    main()
+    serve(ContenderChild().answer)

@@ -3,12 +3,12 @@
 import dataclasses
 import pathlib
 
-from absl import flags
-
 from tfdist import data, models
 from tfdist.bench.rounds import LEAST_STEPS
 from tfdist.options.command_line import read_given
+from tfdist.options.fields import option
 from tfdist.options.run import read_steps
+from tfdist.options.step import AUTO, StepOptions
 from tfdist.process.errors import UsageError
 
 # Name → description, for the help.
@@ -47,55 +47,42 @@ Flags:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """The settings of a measurement.
+    """The settings of a measurement; each field is a flag."""
 
-    Attributes:
-        model: a name of `tfdist.models`, or "module:build_fn", a function () → uncompiled `keras.Model`.
-        dataset: a name for `tfdist.data.load`; "synthetic" makes rows of `input_shape` and `classes`.
-        data_dir: the folder that holds the data set.
-        input_shape: the shape of one synthetic row.
-        classes: the number of classes of synthetic rows.
-        rows: the number of synthetic rows.
-        replica_batch: rows of a step on each replica: N replicas get N times as many, so that each has as much to do.
-        optimizer: a name that Keras knows.
-        versus: names of CONTENDERS besides tfdist's own.
-        scale: numbers of workers, which are processes on this machine.
-        replicas: numbers of replicas in one process.
-        steps_per_execution: steps per call of tfdist.
-        jit_compile: tfdist's argument: "true", "false" or "auto".
-        sync_batchnorm: tfdist's argument; with False each replica has its own statistics, as the others do.
-        rounds: the number of measurements of each contender.
-        seconds: the minimum time of a measurement.
-        least_steps: the steps of the shortest measurement and of half the warm-up; use fewer if a step takes long.
-        seed: the seed of weights and data.
-        against: an older bench.json, or None.
-        out_dir: the folder to write to; None for the next free runs/bench-<n>.
-        profile_steps: "first:last", steps to write a profile of, or None.
-        timeout_seconds: the time limit of one contender's start or measurement.
-    """
-
-    model: str = "mlp"
-    dataset: str = "synthetic"
-    data_dir: str | None = None
-    input_shape: tuple[int, ...] = (64,)
-    classes: int = 10
-    rows: int = 6400
-    replica_batch: int = 64
-    optimizer: str = "adam"
-    versus: tuple[str, ...] = ("keras_fit", "keras_fit_k50", "plain_loop", "plain_loop_xla")
-    scale: tuple[int, ...] = (1,)
-    replicas: tuple[int, ...] = (1,)
-    steps_per_execution: int = 50
-    jit_compile: str = "auto"
-    sync_batchnorm: bool = True
-    rounds: int = 7
-    seconds: float = 0.3
-    least_steps: int = LEAST_STEPS
-    seed: int = 0
-    against: str | None = None
-    out_dir: str | None = None
-    profile_steps: str | None = None
-    timeout_seconds: float = 300.0
+    model: str = option("mlp", help="A name of tfdist.models, or module:build_fn, () → uncompiled keras.Model.")
+    dataset: str = option(
+        "synthetic", help="A name for tfdist.data.load; synthetic makes rows of --input_shape and --classes."
+    )
+    data_dir: str | None = option(None, help="The folder that holds the data set.")
+    input_shape: tuple[int, ...] = option((64,), help="The shape of one synthetic row.")
+    classes: int = option(10, help="The number of classes of synthetic rows.")
+    rows: int = option(6400, help="The number of synthetic rows.")
+    replica_batch: int = option(
+        64, help="Rows of a step on each replica: N replicas get N times as many, so that each has as much to do."
+    )
+    optimizer: str = option("adam", help="A name that Keras knows.")
+    versus: tuple[str, ...] = option(
+        ("keras_fit", "keras_fit_k50", "plain_loop", "plain_loop_xla"), help="Contenders besides tfdist_fit."
+    )
+    scale: tuple[int, ...] = option((1,), help="Numbers of workers, each a process on this machine.")
+    replicas: tuple[int, ...] = option((1,), help="Numbers of replicas in one process.")
+    steps_per_execution: int = option(50, help="Steps per call of tfdist.")
+    jit_compile: bool | str = option(AUTO, words=(AUTO,), help="XLA for tfdist; auto: where it was measured to help.")
+    sync_batchnorm: bool = option(
+        True,
+        help="tfdist's BatchNormalization over all replicas' rows; otherwise each has its own statistics, as the "
+        "others do.",
+    )
+    rounds: int = option(7, help="How often each contender is measured.")
+    seconds: float = option(0.3, help="How long each measurement takes, at least.")
+    least_steps: int = option(
+        LEAST_STEPS, help="Steps of the shortest measurement and of half the warm-up; fewer if a step takes long."
+    )
+    seed: int = option(0, help="The seed of weights and data.")
+    against: str | None = option(None, help="An older bench.json: exit code 1 if tfdist is slower now.")
+    out_dir: str | None = option(None, help="The folder to write to.", shown="the next free runs/bench-<n>")
+    profile_steps: str | None = option(None, help="Steps to profile for TensorBoard, as 100:110.")
+    timeout_seconds: float = option(300.0, help="How long one contender's start or measurement may take.")
 
     def __post_init__(self):
         for name in ("classes", "rows", "replica_batch", "steps_per_execution", "rounds", "least_steps"):
@@ -110,8 +97,7 @@ class BenchConfig:
             raise UsageError(f"--versus names {unknown[0]!r}. Use some of {known}; {OURS} is always measured.")
         if self.rounds < 2:
             raise UsageError(f"--rounds is {self.rounds}. Use 2 or more: one measurement does not show its noise.")
-        if self.jit_compile not in ("auto", "true", "false"):
-            raise UsageError(f"--jit_compile is {self.jit_compile!r}. Use true, false or auto.")
+        StepOptions(jit_compile=self.jit_compile)
         if self.profile_steps is not None:
             read_steps(self.profile_steps)
         if self.against is not None and not pathlib.Path(self.against).is_file():
@@ -152,38 +138,6 @@ class BenchConfig:
         return {name: _plain(value) for name, value in fields.items() if name not in _MAY_DIFFER}
 
 
-def make_flags():
-    """Makes the flags of `tfdist.bench`, each None where it is not given."""
-    values = flags.FlagValues()
-
-    def add(define, name, text):
-        define(name, None, text, flag_values=values)
-
-    add(flags.DEFINE_string, "model", "A name of tfdist.models, or module:build_fn, () → keras.Model (mlp).")
-    add(flags.DEFINE_string, "dataset", "A name for tfdist.data.load (synthetic).")
-    add(flags.DEFINE_string, "data_dir", "The folder that holds the data set.")
-    add(flags.DEFINE_list, "input_shape", "The shape of one synthetic row (64).")
-    add(flags.DEFINE_integer, "classes", "The number of classes of synthetic rows (10).")
-    add(flags.DEFINE_integer, "rows", "The number of synthetic rows (6400).")
-    add(flags.DEFINE_integer, "replica_batch", "Rows of a step on each replica (64).")
-    add(flags.DEFINE_string, "optimizer", "A name that Keras knows (adam).")
-    add(flags.DEFINE_list, "versus", "Contenders besides tfdist_fit (all for one device).")
-    add(flags.DEFINE_list, "scale", "Numbers of workers, each a process on this machine (1).")
-    add(flags.DEFINE_list, "replicas", "Numbers of replicas in one process (1).")
-    add(flags.DEFINE_integer, "steps_per_execution", "Steps per call of tfdist (50).")
-    add(flags.DEFINE_string, "jit_compile", "XLA for tfdist: true, false or auto (auto).")
-    add(flags.DEFINE_boolean, "sync_batchnorm", "tfdist's BatchNormalization over all replicas' rows (true).")
-    add(flags.DEFINE_integer, "rounds", "How often each contender is measured (7).")
-    add(flags.DEFINE_float, "seconds", "How long each measurement takes, at least (0.3).")
-    add(flags.DEFINE_integer, "least_steps", "Steps of the shortest measurement (8).")
-    add(flags.DEFINE_integer, "seed", "The seed of weights and data (0).")
-    add(flags.DEFINE_string, "against", "An older bench.json: exit code 1 if tfdist is slower now.")
-    add(flags.DEFINE_string, "out_dir", "The folder to write to (the next free runs/bench-<n>).")
-    add(flags.DEFINE_string, "profile_steps", "Steps to profile for TensorBoard, as 100:110.")
-    add(flags.DEFINE_float, "timeout_seconds", "How long one contender's start or measurement may take (300).")
-    return values
-
-
 def read_config(arguments):
     """Reads a command line.
 
@@ -198,23 +152,12 @@ def read_config(arguments):
         ValueError: a flag or a value is wrong; the message says which and what to do.
     """
     contenders = "\n".join(f"  {name:20} {what}" for name, what in CONTENDERS.items())
-    usage = USAGE.format(contenders)
-    given = read_given(make_flags(), arguments, command="tfdist.bench", usage=usage, module=__name__)
-    given |= {name: _whole_numbers(name, given[name]) for name in ("scale", "replicas", "input_shape") if name in given}
-    if "versus" in given:
-        given["versus"] = tuple(given["versus"])
-    return BenchConfig(**given)
+    return BenchConfig(**read_given((BenchConfig,), arguments, command="tfdist.bench", usage=USAGE.format(contenders)))
 
 
 def from_dict(fields):
     """Returns the `BenchConfig` of a dict that went through JSON."""
     return BenchConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-
-
-def _whole_numbers(name, texts):
-    if not all(text.strip().isdecimal() for text in texts):
-        raise UsageError(f"--{name} is {','.join(texts)}. Use whole numbers from 1, with commas between.")
-    return tuple(int(text) for text in texts)
 
 
 def _plain(value):

@@ -43,16 +43,16 @@ class TfdistFit:
 
     def __init__(self, task, **arguments):
         self._task = task
-        self._arguments = {"sync_batchnorm": task.config.sync_batchnorm, **arguments}
+        same = {name: getattr(task.config, name) for name in ("jit_compile", "sync_batchnorm")}
+        self._arguments = same | arguments
         self.calls_of = task.config.steps_per_execution
         self.model = task.make_model(steps_per_execution=self.calls_of)
         self.loss = None
 
     def run(self, steps, callbacks=()):
         """Trains; returns the seconds of the second half."""
-        jit = {"true": True, "false": False}.get(self._task.config.jit_compile, "auto")
         clock = SecondEpoch()
-        more = {"steps_per_epoch": steps, "epochs": 2, "verbose": 0, "jit_compile": jit, **self._arguments}
+        more = {"steps_per_epoch": steps, "epochs": 2, "verbose": 0, **self._arguments}
         fit(self.model, self._task.source, callbacks=[clock, *callbacks], **more)
         self.loss = clock.loss
         return clock.seconds

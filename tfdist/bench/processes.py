@@ -1,23 +1,15 @@
 """Starts, asks and ends the processes of one contender, each by a deadline."""
 
-import contextlib
 import dataclasses
-import json
 import os
-import queue
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import threading
-import time
 
 from tfdist.cluster.ports import free_ports
 from tfdist.cluster.rendezvous.proxies import plan_bypass
 from tfdist.cluster.tf_config import Cluster, Task, core_shares
-
-_POLL_SECONDS = 0.05
+from tfdist.process.child import ChildGroup, Start
 
 
 class Ended(Exception):
@@ -35,14 +27,6 @@ class WorkerPlace:
 
     host: str = "127.0.0.1"
     prefix: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """The command and the whole environment with which a worker starts."""
-
-    command: tuple[str, ...]
-    environ: dict[str, str]
 
 
 def pin(places):
@@ -94,7 +78,7 @@ class ContenderGroup:
         self._timeout = timeout_seconds
         self._pause = pause
         self.has_ended = False
-        self._members = [_Member(start) for start in starts or child_starts(pin([WorkerPlace()] * workers))]
+        self._children = ChildGroup(starts or child_starts(pin([WorkerPlace()] * workers)))
 
     def ask(self, do, **more):
         """Sends all workers the same request; returns the chief's answer.
@@ -104,90 +88,26 @@ class ContenderGroup:
         """
         if self.has_ended:
             raise Ended("its processes have ended with another of its contenders")
-        request = self._about | {"do": do} | more
-        deadline = time.monotonic() + self._timeout
-        try:
-            self._signal(signal.SIGCONT)
-            for member in self._members:
-                member.send(request)
-            answers = self._gather(deadline)
-        except Ended:
-            self.end()
-            raise
+        self._signal(signal.SIGCONT)
+        answer = self._children.ask(do, deadline_seconds=self._timeout, **(self._about | more))
+        if "error" in answer:
+            self.has_ended = True
+            raise Ended(shorten(answer["error"]) + " (--timeout_seconds)" * answer.get("deadline", False))
         self._signal(signal.SIGSTOP)
-        return answers[0]
-
-    def _gather(self, deadline):
-        answers = [None] * len(self._members)
-        while None in answers:
-            if time.monotonic() > deadline:
-                raise Ended(f"no answer within {self._timeout:g} s (--timeout_seconds)")
-            # All in turns: if one has died, the others may wait for it forever.
-            for rank, member in enumerate(self._members):
-                if answers[rank] is None:
-                    answers[rank] = member.poll()
-        return answers
+        return answer
 
     def _signal(self, number):
-        for member in self._members if self._pause else ():
-            member.signal(number)
+        if self._pause:
+            self._children.signal(number)
 
     def end(self):
         """Ends the processes; they hold nothing that must be saved."""
         self.has_ended = True
-        for member in self._members:
-            member.end()
+        self._children.end()
 
 
-class _Member:
-    def __init__(self, start):
-        # A file, not a pipe, because it is read only if the process ends.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
-        self._process = subprocess.Popen(
-            start.command,
-            env=start.environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            start_new_session=True,
-        )
-        self._answers = queue.SimpleQueue()
-        threading.Thread(target=self._read_answers, daemon=True).start()
-
-    def _read_answers(self):
-        with self._process.stdout as lines:
-            for line in lines:
-                self._answers.put(line)
-        self._answers.put(None)
-
-    def send(self, request):
-        with contextlib.suppress(BrokenPipeError):
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-
-    def poll(self):
-        try:
-            line = self._answers.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            return None
-        if line is None:
-            raise Ended(f"its process ended with code {self._process.wait()}: {self._last_error_line()}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise Ended(answer["error"])
-        return answer
-
-    def _last_error_line(self):
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else "no output"
-
-    def signal(self, number):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-
-    def end(self):
-        self.signal(signal.SIGKILL)
-        self._process.wait()
-        self._process.stdin.close()
-        self._errors.close()
+def shorten(error):
+    """Returns the most informative line of an error: the first, or the last if TensorFlow quotes a user's code."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    kind, quotes, _ = lines[0].partition("in user code:")
+    return ((kind + lines[-1]) if quotes else lines[0])[:200]

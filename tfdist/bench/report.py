@@ -8,9 +8,9 @@ import platform
 import subprocess
 
 from tfdist.bench import table
-from tfdist.cluster.fingerprint import read_versions
 from tfdist.cluster.tf_config import processors
 from tfdist.measure.summary import summarize
+from tfdist.process.versions import read_versions
 
 FORMAT = 1
 

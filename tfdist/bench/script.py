@@ -6,8 +6,8 @@ import pathlib
 
 from tfdist.bench import rounds, table
 from tfdist.bench.report import FORMAT, describe_machine, read_commit
-from tfdist.cluster.fingerprint import read_versions
 from tfdist.measure.summary import summarize
+from tfdist.process.versions import read_versions
 from tfdist.run import rundir
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from tfdist.bench import report, rounds
 from tfdist.bench.config import OURS
@@ -28,11 +29,11 @@ class Contender:
     replicas: int
     make_group: Callable[..., ContenderGroup] = ContenderGroup
     group: ContenderGroup | None = None
-    about: dict | None = None
+    about: dict[str, Any] | None = None
     error: str | None = None
     steps: int = 0
     peak_bytes: int | None = None
-    split: dict | None = None
+    split: dict[str, Any] | None = None
 
     @property
     def key(self):

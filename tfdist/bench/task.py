@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import data, models
+from tfdist.bench.config import BenchConfig
+from tfdist.data.source import Source
 from tfdist.data.sources.arrays import MemoryReader, from_arrays
 from tfdist.process.errors import UsageError
 
@@ -23,10 +25,10 @@ class BenchTask:
         arrays: (x, y) of all rows in that order, if they are in memory; otherwise None.
     """
 
-    config: object
+    config: BenchConfig
     strategy: tf.distribute.Strategy
-    source: object
-    arrays: tuple | None
+    source: Source
+    arrays: tuple[np.ndarray, np.ndarray] | None
 
     @property
     def global_batch(self):

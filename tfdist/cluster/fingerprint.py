@@ -1,37 +1,22 @@
 """The fingerprint that must be the same on every worker (versions, code, config, devices), and its differences."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
-import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import tfdist
+from tfdist.cluster.gpus import count_gpus
+from tfdist.process.versions import read_versions
 
-# The names under which TensorFlow is published.
-TENSORFLOW = (
-    "tensorflow",
-    "tensorflow-cpu",
-    "tensorflow-intel",
-    "tensorflow-cpu-aws",
-    "tensorflow-rocm",
-    "tensorflow-macos",
-    "tensorflow-aarch64",
-    "tensorflow-tpu",
-    "tf-nightly",
-    "tf-nightly-cpu",
-)
 # Workers may keep the data in different folders.
 MAY_DIFFER = ("data_dir", "download")
 
 
 def fingerprint(
     config: Mapping[str, Any] | None = None,
-    files: Iterable[str | os.PathLike] = (),
+    files: Iterable[str | os.PathLike[str]] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
     """Returns the fingerprint of this worker, the `hello` of `tfdist.cluster.rendezvous.meet`.
@@ -52,26 +37,6 @@ def fingerprint(
     }
 
 
-def read_versions() -> dict[str, str | None]:
-    """Returns the versions of Python and of the packages that decide results and communication, without importing."""
-    return {
-        # The third number is left out, because it changes only with bug fixes.
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "tfdist": tfdist.__version__,
-        "tensorflow": next(filter(None, map(version_of, TENSORFLOW)), None),
-        "keras": version_of("keras"),
-        "numpy": version_of("numpy"),
-    }
-
-
-def version_of(distribution: str) -> str | None:
-    """Returns the version of a distribution, or None where it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def hash_package(folder: pathlib.Path) -> str:
     """Returns one digest over the names and contents of all Python files in a folder."""
     digest = hashlib.sha256()
@@ -81,25 +46,13 @@ def hash_package(folder: pathlib.Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def hash_files(files: Iterable[str | os.PathLike]) -> dict[str, str]:
+def hash_files(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
     """Returns a digest for each file by its name, because workers may keep it in different folders."""
     digests: dict[str, str] = {}
     for path in map(pathlib.Path, files):
         key = path.name if path.name not in digests else str(path)
         digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return digests
-
-
-def count_gpus(environ: Mapping[str, str] = os.environ, device_folder: str = "/dev") -> int:
-    """Counts the NVIDIA GPUs that this process may use, without loading a library."""
-    present = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in pathlib.Path(device_folder).glob("nvidia*"))
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return present
-    named = [item.strip() for item in visible.split(",") if item.strip()]
-    # CUDA stops at the first name that is not a device, such as -1.
-    count = next((i for i, item in enumerate(named) if item.startswith("-") or item == "NoDevFiles"), len(named))
-    return min(present, count)
 
 
 def differences(hellos: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -130,7 +83,7 @@ def first_difference(hellos: Sequence[Mapping[str, Any]]) -> str | None:
     return next(iter(differences(hellos)), None)
 
 
-def _flatten(value, path=""):
+def _flatten(value: object, path: str = "") -> Iterator[tuple[str, object]]:
     """Yields (path, value) of all values that are not dicts; an empty dict counts as a value."""
     if not isinstance(value, Mapping) or not value:
         yield path, value
@@ -139,11 +92,11 @@ def _flatten(value, path=""):
         yield from _flatten(item, f"{path}.{key}" if path else str(key))
 
 
-def _shorten(text):
+def _shorten(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def _name(ranks):
+def _name(ranks: Sequence[int]) -> str:
     if len(ranks) == 1:
         return f"worker {ranks[0]}"
     shown = ", ".join(map(str, ranks[:5]))

@@ -3,7 +3,7 @@
 import socket
 
 
-def free_ports(count):
+def free_ports(count: int) -> tuple[int, ...]:
     """Returns ports that are free now on every interface, because TensorFlow listens on all of them."""
     sockets = [socket.socket() for _ in range(count)]
     try:

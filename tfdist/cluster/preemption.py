@@ -68,7 +68,7 @@ def watched(notice: Notice | None, *, every_seconds: float = 5.0) -> Iterator[No
         thread.join(timeout=every_seconds)
 
 
-def _poll(notice, every_seconds, over):
+def _poll(notice: Notice, every_seconds: float, over: threading.Event) -> None:
     warned = False
     while not over.wait(every_seconds):
         try:
@@ -87,9 +87,10 @@ def _poll(notice, every_seconds, over):
             return
 
 
-def _fetch(notice):
+def _fetch(notice: Notice) -> str:
     request = urllib.request.Request(notice.url, headers=notice.headers)
     # The service belongs to the machine, so no proxy is needed.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=5) as answer:
-        return answer.read().decode()
+        content: bytes = answer.read()
+    return content.decode()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfdist.cluster.environments.slurm import SlurmError, read_step
-from tfdist.process.errors import TfdistError
+from tfdist.cluster.gpus import divide_gpus, visible
+from tfdist.process.errors import TfdistError, UsageError
 
 _TRAINING_JOBS = ("chief", "worker")  # the order in which TensorFlow numbers the workers
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
@@ -40,6 +41,16 @@ class Cluster:
 
     Raises:
       ClusterError: the jobs or the task are wrong.
+
+    Example:
+      ```python
+      import json, tfdist
+
+      jobs = {"worker": ["a:2222", "b:2222"]}
+      config = json.dumps({"cluster": jobs, "task": {"type": "worker", "index": 1}})
+      cluster = tfdist.read_cluster({"TF_CONFIG": config})
+      assert (cluster.size, cluster.rank, cluster.is_chief) == (2, 1, False)
+      ```
     """
 
     jobs: Mapping[str, tuple[str, ...]]
@@ -50,8 +61,7 @@ class Cluster:
     def __post_init__(self) -> None:
         _check_jobs(self.jobs, self.source)
         _check_task(self.task, self.jobs, self.source)
-        jobs = {job: tuple(addresses) for job, addresses in self.jobs.items()}
-        object.__setattr__(self, "jobs", jobs)
+        object.__setattr__(self, "jobs", {job: tuple(addresses) for job, addresses in self.jobs.items()})
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -80,15 +90,15 @@ class Cluster:
 
     def to_tf_config(self) -> str:
         """Returns the JSON that TensorFlow reads from TF_CONFIG."""
-        task = {"type": self.task.type, "index": self.task.index}
-        return json.dumps({"cluster": self.jobs, "task": task})
+        return json.dumps({"cluster": self.jobs, "task": {"type": self.task.type, "index": self.task.index}})
 
     def environment(self) -> dict[str, str]:
         """Returns the variables that the caller has to set before TensorFlow starts."""
-        variables = {"TF_CONFIG": self.to_tf_config()}
-        if self.gpus is not None:
-            variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
-        return variables
+        return {"TF_CONFIG": self.to_tf_config(), **self.gpu_environment()}
+
+    def gpu_environment(self) -> dict[str, str]:
+        """Returns the variable that keeps this task to its share of the GPUs; none where it may use all."""
+        return {} if self.gpus is None else visible(self.gpus)
 
 
 def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
@@ -102,6 +112,14 @@ def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
 
     Raises:
       ClusterError: the environment describes a cluster, and something in it is wrong.
+
+    Example:
+      ```python
+      import os, tfdist
+
+      cluster = tfdist.read_cluster(os.environ)
+      print(f"worker {cluster.rank} of {cluster.size}" if cluster else "no cluster: this process trains alone")
+      ```
     """
     for variable, read in _READERS:
         if environ.get(variable, "").strip():
@@ -131,32 +149,6 @@ def split_address(address: object, where: str = "address") -> tuple[str, int]:
     return host, int(port)
 
 
-def divide_gpus(gpus: int | Sequence[str], tasks: int, index: int) -> tuple[str, ...]:
-    """Divides the GPUs of one host evenly and in order among its tasks.
-
-    Args:
-      gpus: the number of GPUs, or their ids as in CUDA_VISIBLE_DEVICES.
-      tasks: the number of tasks on the host.
-      index: the task's index, in 0..tasks-1.
-
-    Returns:
-      The ids of that task's GPUs, for CUDA_VISIBLE_DEVICES.
-
-    Raises:
-      ClusterError: the GPUs are fewer than the tasks, or do not divide evenly.
-    """
-    ids = tuple(map(str, range(gpus))) if isinstance(gpus, int) else tuple(gpus)
-    share, rest = divmod(len(ids), tasks)
-    if not share or rest:
-        problem = "which do not divide evenly among" if share else "too few for"
-        raise ClusterError(
-            f"GPUs: this host has {_count(len(ids), 'GPU')}, {problem} its {tasks} tasks. "
-            "Start a number of tasks per host that divides the number of GPUs, "
-            'or use no GPU at all with CUDA_VISIBLE_DEVICES="".'
-        )
-    return ids[index * share : (index + 1) * share]
-
-
 def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...] | None:
     """Divides the cores of one host evenly and in order among its tasks; a remainder is left out.
 
@@ -171,9 +163,7 @@ def divide_cores(cores: Sequence[int], tasks: int) -> tuple[tuple[int, ...], ...
       Each task's cores; None where there are fewer cores than tasks.
     """
     share = len(cores) // tasks
-    if not share:
-        return None
-    return tuple(tuple(cores[index * share : (index + 1) * share]) for index in range(tasks))
+    return tuple(tuple(cores[index * share : (index + 1) * share]) for index in range(tasks)) if share else None
 
 
 def hosts_of(addresses: Iterable[str]) -> frozenset[str]:
@@ -218,13 +208,11 @@ def _read_tf_config(environ: Mapping[str, str]) -> Cluster | None:
 def _read_slurm(environ: Mapping[str, str]) -> Cluster | None:
     try:
         step = read_step(environ)
-    except SlurmError as error:
+        if step is None:
+            return None
+        gpus = divide_gpus(step.shared_gpus, step.host_tasks, step.host_index) if step.shared_gpus else None
+    except (SlurmError, UsageError) as error:
         raise ClusterError(str(error)) from None
-    if step is None:
-        return None
-    gpus = None
-    if step.shared_gpus:
-        gpus = divide_gpus(step.shared_gpus, step.host_tasks, step.host_index)
     return Cluster({"worker": step.addresses}, Task("worker", step.rank), "Slurm", gpus)
 
 
@@ -237,12 +225,7 @@ _READERS: tuple[tuple[str, Callable[[Mapping[str, str]], Cluster | None]], ...] 
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=_make_object,
-            parse_int=_make_int,
-            parse_constant=_refuse_constant,
-        )
+        return json.loads(text, object_pairs_hook=_make_object, parse_int=_make_int, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         near = _show(text[max(0, error.pos - 15) : error.pos + 15])
         raise ClusterError(

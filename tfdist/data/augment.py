@@ -1,12 +1,22 @@
 """Augmentation: each row draws from its own seed, so that the result is the same on any number of replicas.
 
-    train = train.map(augment.on_images(augment.flip(), augment.pad_crop(4)))
-
 Each function here makes a function (images float32 (B, H, W, C), seeds int64 (B, 2)) → images; B
 may be 0. The first function may take the encoded images of a source loaded with `encoded=True`:
+`decode_resized_crop` decodes them.
 
-    train = train.map(augment.on_images(augment.decode_resized_crop((224, 224), flip=True)))
+Example:
+    ```python
+    from tfdist import data
+    from tfdist.data import augment
+
+    train = data.digits(global_batch=64)
+    train = train.map(augment.on_images(augment.pad_crop(1), augment.normalise(0.3, 0.4)))
+    images, labels = next(iter(train.dataset()))
+    ```
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,28 +28,31 @@ from tfdist.ops import hashing
 # Each kind has its own stream of random numbers: otherwise a row's flip and its crop would depend on each other.
 _FLIP, _CROP, _RESIZED_CROP = 11, 12, 13
 
+# (images (B, ...), seeds int64 (B, 2)) → images.
+Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-def on_images(*functions):
+
+def on_images(*functions: Augmentation) -> Callable[[Any, tf.Tensor], Any]:
     """Makes a transform for `Source.map` that applies the functions in turn to the batch's first part."""
 
     # Functions of the user's own may need AutoGraph.
-    functions = [converted(function) for function in functions]
+    own = [converted(function) for function in functions]
 
     @as_written
-    def transform(batch, seeds):
+    def transform(batch: Any, seeds: tf.Tensor) -> Any:
         images, *rest = batch if isinstance(batch, tuple) else (batch,)
-        for function in functions:
+        for function in own:
             images = function(images, seeds)
         return (images, *rest) if isinstance(batch, tuple) else images
 
     return transform
 
 
-def flip():
+def flip() -> Augmentation:
     """Mirrors images left to right, each with probability 1/2."""
 
     @as_written
-    def apply(images, seeds):
+    def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         coin = _coin(seeds)
         # Three dimensions, and a choice of whole rows: TensorFlow has fast kernels only for these two.
         lines = tf.reshape(images, tf.concat([[-1], tf.shape(images)[2:]], axis=0))
@@ -49,19 +62,19 @@ def flip():
     return apply
 
 
-def _coin(seeds):
+def _coin(seeds: tf.Tensor) -> tf.Tensor:
     """Returns which images are mirrored: bool (B,)."""
     return hashing.uniforms(seeds, 1, stream=_FLIP)[:, 0] < 0.5
 
 
-def pad_crop(padding):
+def pad_crop(padding: int) -> Augmentation:
     """Pads with zeros on all sides and crops to the old size at a random place.
 
     He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2, for CIFAR-10.
     """
 
     @as_written
-    def apply(images, seeds):
+    def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         height, width = tf.shape(images)[1], tf.shape(images)[2]
         places = hashing.uniforms(seeds, 2, stream=_CROP) * (2 * padding + 1)
         top, left = tf.split(tf.cast(places, tf.int32), 2, axis=1)
@@ -73,7 +86,9 @@ def pad_crop(padding):
     return apply
 
 
-def resized_crop(size, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+def resized_crop(
+    size: tuple[int, int], *, area: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
+) -> Augmentation:
     """Cuts out a part of random area and proportion, and resizes it bilinearly.
 
     Szegedy et al., "Going Deeper with Convolutions", 2015, section 6. A part that would extend beyond
@@ -86,7 +101,7 @@ def resized_crop(size, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
     """
 
     @as_written
-    def apply(images, seeds):
+    def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         draws = tf.transpose(hashing.uniforms(seeds, 4, stream=_RESIZED_CROP))
         boxes = _boxes(draws, images, area, ratio)
         numbers = tf.range(tf.shape(images)[0])
@@ -95,7 +110,13 @@ def resized_crop(size, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
     return apply
 
 
-def decode_resized_crop(size, *, flip=False, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+def decode_resized_crop(
+    size: tuple[int, int],
+    *,
+    flip: bool = False,
+    area: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Augmentation:
     """Decodes a part of random area and proportion, and resizes it bilinearly: `resized_crop` of encoded images.
 
     Of a JPEG, only the blocks of that part are decoded. The part has whole pixels. An image that cannot be decoded ends
@@ -112,7 +133,7 @@ def decode_resized_crop(size, *, flip=False, area=(0.08, 1.0), ratio=(3 / 4, 4 /
     """
 
     @as_written
-    def apply(images, seeds):
+    def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         draws = hashing.uniforms(seeds, 4, stream=_RESIZED_CROP)
         share = area[0] + draws[:, 0] * (area[1] - area[0])
         low, high = np.log(ratio)
@@ -121,7 +142,7 @@ def decode_resized_crop(size, *, flip=False, area=(0.08, 1.0), ratio=(3 / 4, 4 /
 
         coin = _coin(seeds) if flip else tf.zeros(tf.shape(share), tf.bool)
 
-        def one(row):
+        def one(row: tuple[tf.Tensor, ...]) -> tf.Tensor:
             data, mirrored, sides, place = row
             part = pixels.decode_part(data, lambda shape: _window(sides, place, shape))
             if flip:
@@ -134,7 +155,7 @@ def decode_resized_crop(size, *, flip=False, area=(0.08, 1.0), ratio=(3 / 4, 4 /
     return apply
 
 
-def _window(sides, place, shape):
+def _window(sides: tf.Tensor, place: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     """Returns the part of an image to cut out, in whole pixels.
 
     Args:
@@ -152,7 +173,7 @@ def _window(sides, place, shape):
     return tf.concat([corner, part], axis=0)
 
 
-def _boxes(draws, images, area, ratio):
+def _boxes(draws: tf.Tensor, images: tf.Tensor, area: tuple[float, float], ratio: tuple[float, float]) -> tf.Tensor:
     """Returns random boxes for `tf.image.crop_and_resize`, float32 (B, 4)."""
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     share = area[0] + draws[0] * (area[1] - area[0])
@@ -164,16 +185,16 @@ def _boxes(draws, images, area, ratio):
     return tf.stack([top, left, top + tall, left + wide], axis=1)
 
 
-def normalise(mean, std):
+def normalise(mean: float | Sequence[float], std: float | Sequence[float]) -> Augmentation:
     """Subtracts a mean and divides by a standard deviation, one of each per channel."""
 
     @as_written
-    def apply(images, seeds):
+    def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         del seeds  # nothing random here
         _, _, width, channels = tf.unstack(tf.shape(images))
 
         # A whole line of pixels, because TensorFlow broadcasts slowly over a dimension as short as the channels.
-        def line(values):
+        def line(values: float | Sequence[float]) -> tf.Tensor:
             return tf.tile(tf.broadcast_to(tf.constant(values, tf.float32), [channels]), [width])
 
         lines = tf.reshape(images, [-1, width * channels])

@@ -4,10 +4,15 @@ import difflib
 import importlib
 import inspect
 import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from tfdist.data.sources import catalog
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import MissingFileError, UsageError
+
+if TYPE_CHECKING:
+    from tfdist.data.source import Source, Transform
 
 # Name → (module, function) that makes the source. Any other name is one of TFDS.
 BUILT_IN = {
@@ -21,18 +26,18 @@ _OF_FOLDERS = ("images", "records")
 
 
 def load(
-    name,
+    name: str,
     *,
-    split="train",
-    global_batch=DEFAULT_GLOBAL_BATCH,
-    seed=0,
-    shuffle=None,
-    drop_remainder=False,
-    data_dir=None,
-    download=False,
-    transform=None,
-    **options,
-):
+    split: str = "train",
+    global_batch: int = DEFAULT_GLOBAL_BATCH,
+    seed: int = 0,
+    shuffle: bool | None = None,
+    drop_remainder: bool = False,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    transform: "Transform | None" = None,
+    **options: Any,
+) -> "Source":
     """Makes a source by its name.
 
     Args:
@@ -55,10 +60,18 @@ def load(
     Raises:
         ValueError, FileNotFoundError, ImportError: see `check_name`; ValueError also for an option
             that the kind does not have.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        train = data.load("digits", global_batch=64)
+        print(f"{train.rows} rows: {train.cardinality} steps of {train.global_batch}")
+        ```
     """
     check_name(name, data_dir=data_dir, download=download)
     module, function = BUILT_IN.get(name, _TFDS)
-    make = getattr(importlib.import_module(module), function)
+    make: Callable[..., Source] = getattr(importlib.import_module(module), function)
     if data_dir is not None:
         options["data_dir"] = os.path.expanduser(data_dir)
     if download:
@@ -78,18 +91,36 @@ def load(
     )
 
 
-def names():
-    """Returns the names that come with tfdist; `load` also takes every TFDS name."""
+def names() -> tuple[str, ...]:
+    """Returns the names that come with tfdist; `load` also takes every TFDS name.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        assert "digits" in data.names()
+        ```
+    """
     return tuple(BUILT_IN)
 
 
-def check_name(name, *, data_dir=None, download=False):
+def check_name(name: str, *, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> None:
     """Refuses what cannot be loaded, as far as that is known without TensorFlow or a download.
 
     Raises:
         ValueError: an invalid name, or data_dir or download where they have no meaning.
         FileNotFoundError: the folder, or the data set in it, does not exist.
         ImportError: a TFDS name, and tensorflow-datasets is not installed.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        try:
+            data.check_name("digits", data_dir="/datasets")
+        except ValueError as error:
+            print(error)  # … digits needs none. Leave it out.
+        ```
     """
     if name in BUILT_IN:
         _check_built_in(name, data_dir, download)
@@ -101,7 +132,7 @@ def check_name(name, *, data_dir=None, download=False):
         _check_tfds(name, data_dir, download)
 
 
-def _check_built_in(name, data_dir, download):
+def _check_built_in(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> None:
     if download:
         raise UsageError(f"{name}: download is for TFDS names. Leave it out.")
     if data_dir is not None and name not in _OF_FOLDERS:
@@ -110,7 +141,7 @@ def _check_built_in(name, data_dir, download):
         raise UsageError("images: there is no data_dir. Give the folder of images (--data_dir).")
 
 
-def _check_tfds(name, data_dir, download):
+def _check_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> None:
     try:
         builder = catalog.locate(name, data_dir=data_dir)
     except (ValueError, ImportError) as error:
@@ -121,7 +152,7 @@ def _check_tfds(name, data_dir, download):
         catalog.check_prepared(name, builder)
 
 
-def _check_options(name, function, options):
+def _check_options(name: str, function: Callable[..., object], options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(function).parameters.values()
     known = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
     if unknown := sorted(set(options) - known):

@@ -5,9 +5,10 @@ So 1, 2 and 4 replicas see the same global batches, and a run can go on at any s
 """
 
 import numpy as np
+import numpy.typing as npt
 
 
-def permutation(seed, epoch, rows, *, shuffle=True):
+def permutation(seed: int, epoch: int, rows: int, *, shuffle: bool = True) -> npt.NDArray[np.int64]:
     """Returns the order in which an epoch visits the rows.
 
     The order is the argsort of the Philox stream keyed by (seed, epoch), because an order must survive an upgrade:
@@ -28,18 +29,18 @@ def permutation(seed, epoch, rows, *, shuffle=True):
     return np.argsort(keys, kind="stable").astype(np.int64)
 
 
-def steps_per_epoch(rows, global_batch, *, drop_remainder=False):
+def steps_per_epoch(rows: int, global_batch: int, *, drop_remainder: bool = False) -> int:
     """Counts the global batches of an epoch; the last one may be smaller unless it is dropped."""
     return rows // global_batch if drop_remainder else -(-rows // global_batch)
 
 
-def batch_bounds(rows, global_batch, step):
+def batch_bounds(rows: int, global_batch: int, step: int) -> tuple[int, int]:
     """Returns (start, stop) of a step's global batch within the epoch's order."""
     start = step * global_batch
     return start, min(start + global_batch, rows)
 
 
-def replica_bounds(batch_rows, replicas, replica):
+def replica_bounds(batch_rows: int, replicas: int, replica: int) -> tuple[int, int]:
     """Returns (start, stop) of a replica's slice of a global batch.
 
     Slices are contiguous, and their lengths differ by at most one row; with fewer rows than replicas some are empty.
@@ -48,7 +49,17 @@ def replica_bounds(batch_rows, replicas, replica):
     return batch_rows * replica // replicas, batch_rows * (replica + 1) // replicas
 
 
-def replica_rows(seed, epoch, step, *, rows, global_batch, replicas, replica, shuffle=True):
+def replica_rows(
+    seed: int,
+    epoch: int,
+    step: int,
+    *,
+    rows: int,
+    global_batch: int,
+    replicas: int,
+    replica: int,
+    shuffle: bool = True,
+) -> npt.NDArray[np.int64]:
     """Returns the rows that one replica trains on in one step: int64 array, possibly of length 0."""
     start, stop = batch_bounds(rows, global_batch, step)
     low, high = replica_bounds(stop - start, replicas, replica)

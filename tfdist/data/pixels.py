@@ -1,18 +1,20 @@
 """Images: from encoded bytes to float32 of one size."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfdist.internals.access.tracing import as_written
 
 
-def to_floats(images):
+def to_floats(images: tf.Tensor) -> tf.Tensor:
     """Turns whole numbers into float32 in 0..1; floats keep their values."""
     images = tf.convert_to_tensor(images)
     scale = 1 if images.dtype.is_floating else images.dtype.max
     return tf.cast(images, tf.float32) / scale
 
 
-def resize(images, size, *, keep_aspect=False):
+def resize(images: tf.Tensor, size: tuple[int, int], *, keep_aspect: bool = False) -> tf.Tensor:
     """Resizes (..., H, W, C) to float32 of `size`, with anti-aliasing.
 
     Args:
@@ -26,7 +28,7 @@ def resize(images, size, *, keep_aspect=False):
     return tf.image.resize(images, size, antialias=True)
 
 
-def _centre(images, size):
+def _centre(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     height, width = tf.shape(images)[-3], tf.shape(images)[-2]
     kept_height = tf.maximum(1, tf.minimum(height, width * size[0] // size[1]))
     kept_width = tf.maximum(1, tf.minimum(width, height * size[1] // size[0]))
@@ -34,7 +36,7 @@ def _centre(images, size):
     return images[..., top : top + kept_height, left : left + kept_width, :]
 
 
-def decode_part(data, window):
+def decode_part(data: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
     """Decodes a part of one PNG, JPEG, BMP or GIF (its first frame); of a JPEG, only that part is decoded.
 
     Args:
@@ -45,11 +47,11 @@ def decode_part(data, window):
         uint8 (height, width, 3).
     """
 
-    def part_of_jpeg():
+    def part_of_jpeg() -> tf.Tensor:
         part = window(tf.io.extract_jpeg_shape(data)[:2])
         return tf.ensure_shape(tf.io.decode_and_crop_jpeg(data, part, channels=3), (None, None, 3))
 
-    def part_of_other():
+    def part_of_other() -> tf.Tensor:
         image = tf.io.decode_image(data, channels=3, expand_animations=False)
         image = tf.ensure_shape(image, (None, None, 3))
         top, left, height, width = tf.unstack(window(tf.shape(image)[:2]))
@@ -58,7 +60,14 @@ def decode_part(data, window):
     return tf.cond(tf.io.is_jpeg(data), part_of_jpeg, part_of_other)
 
 
-def decode(data, size, *, where, channels=3, keep_aspect=False):
+def decode(
+    data: tf.Tensor,
+    size: tuple[int, int],
+    *,
+    where: tf.Tensor,
+    channels: int = 3,
+    keep_aspect: bool = False,
+) -> tf.Tensor:
     """Decodes one PNG, JPEG, BMP or GIF (its first frame).
 
     Args:
@@ -75,7 +84,7 @@ def decode(data, size, *, where, channels=3, keep_aspect=False):
         tf.errors.InvalidArgumentError: the bytes are not an image; the message names `where`.
     """
 
-    def attempt(data):
+    def attempt(data: tf.Tensor) -> tuple[tf.Tensor, bool]:
         image = tf.io.decode_image(data, channels=3, expand_animations=False)
         image = to_floats(tf.ensure_shape(image, (None, None, 3)))
         image = image if channels == 3 else tf.image.rgb_to_grayscale(image)

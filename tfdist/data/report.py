@@ -1,15 +1,22 @@
 """The text that describes what each worker reads in an epoch. It needs no TensorFlow."""
 
+from typing import TYPE_CHECKING
+
 from tfdist.data import order
 from tfdist.process.errors import UsageError
 
+if TYPE_CHECKING:
+    from tfdist.data.source import Plan, Source
 
-def worker_rows(rows, global_batch, *, replicas, workers, worker, drop_remainder=False):
+
+def worker_rows(
+    rows: int, global_batch: int, *, replicas: int, workers: int, worker: int, drop_remainder: bool = False
+) -> int:
     """Counts a worker's rows of one epoch: those of all its replicas."""
     first = worker * replicas // workers
     last = (worker + 1) * replicas // workers - 1
 
-    def share(batch_rows):
+    def share(batch_rows: int) -> int:
         low, _ = order.replica_bounds(batch_rows, replicas, first)
         _, high = order.replica_bounds(batch_rows, replicas, last)
         return high - low
@@ -18,7 +25,7 @@ def worker_rows(rows, global_batch, *, replicas, workers, worker, drop_remainder
     return full * share(global_batch) + (0 if drop_remainder else share(rest))
 
 
-def describe(source, *, replicas, workers=1):
+def describe(source: "Source", *, replicas: int, workers: int = 1) -> str:
     """Describes the rows, steps and files of an epoch, in all and for each worker.
 
     Args:
@@ -28,6 +35,13 @@ def describe(source, *, replicas, workers=1):
 
     Returns:
         One line for all workers together, then one per worker.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        print(data.describe(data.digits(global_batch=64), replicas=4, workers=2))
+        ```
     """
     if replicas % workers:
         raise UsageError(f"{source.name}: {replicas} replicas on {workers} workers. Use a multiple of {workers}.")
@@ -46,7 +60,7 @@ def describe(source, *, replicas, workers=1):
     return "\n".join(lines)
 
 
-def _summary(name, plan):
+def _summary(name: str, plan: "Plan") -> str:
     rest = plan.rows % plan.global_batch
     if not rest:
         last = ""
@@ -58,10 +72,10 @@ def _summary(name, plan):
     return f"{name}: {_count(plan.rows, 'row')}, {steps} of {plan.global_batch}{last}."
 
 
-def _line(worker, rows, replicas, files):
+def _line(worker: int, rows: int, replicas: int, files: tuple[str, ...]) -> str:
     reads = f"; reads all of {_count(len(files), 'file')}" if files else ""
     return f"worker {worker}: {_count(rows, 'row')} on {_count(replicas, 'replica')}{reads}."
 
 
-def _count(number, noun):
+def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -2,19 +2,57 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tfdist.data import order
 from tfdist.data.delivery import delivery
 from tfdist.data.delivery.in_memory import RowReading, open_specs
-from tfdist.data.delivery.share import Form, cut
+from tfdist.data.delivery.share import Form, Share, cut
 from tfdist.internals.access import runtime
 from tfdist.internals.access.tracing import as_written, converted
 from tfdist.process.errors import UsageError
+
+# (batch, row_seeds int64 (B, 2)) → batch.
+Transform = Callable[[Any, tf.Tensor], Any]
+
+
+class Ordering(TypedDict, total=False):
+    """Arguments of `make_source` that functions which make sources pass on.
+
+    Attributes:
+        shuffle: whether each epoch has an order of its own; by default only for the split "train".
+        drop_remainder: leave out the last global batch if it is smaller.
+        transform: None, or a function (batch, row_seeds) → batch, see `Source.map`.
+    """
+
+    shuffle: bool
+    drop_remainder: bool
+    transform: Transform | None
+
+
+class SeededOrdering(Ordering, total=False):
+    """`Ordering` with a seed.
+
+    Attributes:
+        seed: of the order, 0..2**32-1.
+    """
+
+    seed: int
+
+
+class SourceOptions(SeededOrdering, total=False):
+    """All arguments of `make_source` that have a default.
+
+    Attributes:
+        classes: number of classes, where there are any.
+    """
+
+    classes: int | None
 
 
 class Reader(Protocol):
@@ -29,21 +67,51 @@ class Reader(Protocol):
     Attributes:
         rows: rows in an epoch.
         files: the files that every worker reads whole; empty where rows are read by number.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        from tfdist import data
+
+        class Squares:
+            rows = 1000
+            files = ()
+
+            def global_batches(self, epoch, step, plan):
+                order, size = plan.permutation(epoch), plan.global_batch
+                return tf.data.Dataset.range(step, plan.steps).map(lambda s: order[s * size : (s + 1) * size])
+
+            def decode(self, items):
+                x = tf.cast(items, tf.float32)
+                return x, x**2
+
+        source = data.make_source("squares", Squares(), global_batch=32)
+        x, y = next(iter(source.dataset()))
+        ```
     """
 
     rows: int
     files: tuple[str, ...]
 
-    def global_batches(self, epoch, step, plan) -> tf.data.Dataset:
+    def global_batches(self, epoch: tf.Tensor | int, step: tf.Tensor | int, plan: "Plan") -> tf.data.Dataset:
         """Returns the items of an epoch's global batches from `step` on: nested tensors (G, ...)."""
 
-    def decode(self, items):
+    def decode(self, items: Any) -> Any:
         """Turns items (B, ...), B ≥ 0, into a batch: nested tensors whose first dimension is B."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How the rows become global batches."""
+    """How the rows become global batches.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        plan = data.Plan(rows=1000, global_batch=64, seed=7)
+        print(plan.steps, "steps; the first rows are", plan.order(epoch=0)[:5])
+        ```
+    """
 
     rows: int
     global_batch: int
@@ -52,33 +120,33 @@ class Plan:
     drop_remainder: bool = False
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Global batches in an epoch."""
         return order.steps_per_epoch(self.rows, self.global_batch, drop_remainder=self.drop_remainder)
 
-    def rows_of_steps(self, first, count):
+    def rows_of_steps(self, first: int, count: int) -> int:
         """Returns the number of rows of `count` steps of an epoch, from the step `first` on."""
         start, _ = order.batch_bounds(self.rows, self.global_batch, first)
         _, stop = order.batch_bounds(self.rows, self.global_batch, first + count - 1)
         return stop - start
 
-    def rows_in(self, steps):
+    def rows_in(self, steps: int) -> int:
         """Returns the number of rows of the first `steps` steps of a run."""
         epochs, rest = divmod(steps, self.steps)
         return epochs * self.rows_of_steps(0, self.steps) + (self.rows_of_steps(0, rest) if rest else 0)
 
-    def order(self, epoch):
+    def order(self, epoch: int) -> npt.NDArray[np.int64]:
         """Returns an epoch's order of the rows: int64 array (rows,)."""
         return order.permutation(self.seed, epoch, self.rows, shuffle=self.shuffle)
 
-    def permutation(self, epoch):
+    def permutation(self, epoch: tf.Tensor | int) -> tf.Tensor:
         """Returns an epoch's order of the rows as a tensor, int64 of shape (rows,), for a traced `epoch`."""
 
         # NumPy runs in the input pipeline once an epoch, so that `order` stays the only definition of the order.
         result = tf.numpy_function(self.order, [epoch], tf.int64, stateful=False)
         return tf.ensure_shape(result, (self.rows,))
 
-    def row_seeds(self, epoch, step, low, high):
+    def row_seeds(self, epoch: tf.Tensor, step: tf.Tensor, low: tf.Tensor | int, high: tf.Tensor | int) -> tf.Tensor:
         """Returns one seed a row for `tf.random.stateless_*`: int64 (B, 2).
 
         The seed depends on (seed, epoch) and the row's place in the epoch's order, so that augmentation is the same for
@@ -100,31 +168,40 @@ class Source:
         transform: None, or a function (batch, row_seeds) → batch, row_seeds int64 (B, 2).
         classes: number of classes, where there are any.
         static_shapes: every share of an epoch has the same number of rows, though not all of them may count.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        train: data.Source = data.digits(global_batch=64, seed=7)
+        for images, labels in train.dataset(epoch=0).take(2):
+            print(images.shape, labels.shape)
+        ```
     """
 
     name: str
     reader: Reader
     plan: Plan
-    transform: Callable[[Any, tf.Tensor], Any] | None = None
+    transform: Transform | None = None
     classes: int | None = None
     static_shapes: bool = False
 
     @property
-    def rows(self):
+    def rows(self) -> int:
         """Rows in an epoch."""
         return self.plan.rows
 
     @property
-    def global_batch(self):
+    def global_batch(self) -> int:
         """Rows of a step, over all replicas."""
         return self.plan.global_batch
 
     @property
-    def cardinality(self):
+    def cardinality(self) -> int:
         """Steps in an epoch."""
         return self.plan.steps
 
-    def form(self, replicas):
+    def form(self, replicas: int) -> Form:
         """Returns the `Form` of the batches on a number of replicas."""
         start, stop = order.batch_bounds(self.rows, self.global_batch, self.cardinality - 1)
         uneven = stop - start < self.global_batch or self.global_batch % replicas > 0
@@ -134,33 +211,32 @@ class Source:
         )
 
     @property
-    def element_spec(self):
+    def element_spec(self) -> Any:
         """Nested `tf.TensorSpec`s of a batch, the first dimension None; None for what is absent."""
         rows = self._rows_in_memory()
         # Making a pipeline takes longer than training for a short epoch.
         return self.dataset().element_spec if rows is None else open_specs(rows)
 
-    def map(self, transform):
+    def map(self, transform: Transform) -> "Source":
         """Returns the same source with one more function (batch, row_seeds) → batch after the others."""
         if self.transform is None:
             return dataclasses.replace(self, transform=transform)
         first, second = converted(self.transform), converted(transform)
-        both = as_written(lambda batch, seeds: second(first(batch, seeds), seeds))
-        return dataclasses.replace(self, transform=both)
+        return dataclasses.replace(self, transform=as_written(lambda batch, seeds: second(first(batch, seeds), seeds)))
 
-    def dataset(self, epoch=0):
+    def dataset(self, epoch: int = 0) -> tf.data.Dataset:
         """Returns one epoch of global batches as a plain `tf.data.Dataset`, for one device or for inspection."""
         count = self.cardinality
         batches = self.local_batches(delivery.Places(replicas=1, first=0, own=1), epoch=epoch, step=0)
         whole = batches.take(count).map(as_written(lambda share: share.batch))
         return whole.apply(tf.data.experimental.assert_cardinality(count))
 
-    def first_rows(self, count=8):
+    def first_rows(self, count: int = 8) -> Any:
         """Returns the first rows of the first epoch, at most `count`."""
         items = next(iter(self.reader.global_batches(0, 0, self.plan)))
         return self.reader.decode(tf.nest.map_structure(lambda part: part[:count], items))
 
-    def distribute(self, strategy, epoch=0, step=0):
+    def distribute(self, strategy: tf.distribute.Strategy, epoch: int = 0, step: int = 0) -> Iterator[Any]:
         """Yields the batches of one epoch, each split over the replicas of `strategy`.
 
         Args:
@@ -176,7 +252,9 @@ class Source:
         for batch, _ in delivery.batches(strategy, reading, self.cardinality - step):
             yield batch
 
-    def deliver(self, strategy, epoch=0, step=0):
+    def deliver(
+        self, strategy: tf.distribute.Strategy, epoch: int = 0, step: int = 0
+    ) -> Callable[[], delivery.Reading]:
         """Makes a function () → a `delivery.Reading` from this place on.
 
         The reading is endless and the caller counts the steps, because a finite data set costs a vote among the workers
@@ -187,16 +265,16 @@ class Source:
             return functools.partial(RowReading, self.plan, self._rows_in_memory(), places, epoch, step)
         return delivery.deliver_shares(strategy, lambda places: self.local_batches(places, epoch=epoch, step=step))
 
-    def is_in_memory(self, strategy):
+    def is_in_memory(self, strategy: tf.distribute.Strategy) -> bool:
         """Returns whether the replicas pick their rows themselves, without a pipeline: for now only on CPUs."""
         return runtime.is_on_cpus(strategy) and self._rows_in_memory() is not None
 
-    def _rows_in_memory(self):
+    def _rows_in_memory(self) -> Any:
         """Returns nested tensors (rows, ...) if each batch only picks some of these rows, else None."""
         tensors = getattr(self.reader, "tensors", None)
         return tensors() if tensors and self.transform is None else None
 
-    def local_batches(self, places, *, epoch, step):
+    def local_batches(self, places: delivery.Places, *, epoch: int, step: int) -> tf.data.Dataset:
         """Returns the endless `tf.data.Dataset` of one worker: in each element a `Share` for each of its replicas.
 
         Args:
@@ -205,7 +283,7 @@ class Source:
         """
         replicas, first, count, _ = places
 
-        def one_epoch(e):
+        def one_epoch(e: tf.Tensor) -> tf.data.Dataset:
             start = tf.where(e == epoch, np.int64(step), np.int64(0))
             batches = self.reader.global_batches(e, start, self.plan).take(self.cardinality - start)
             return batches.enumerate(start).map(as_written(lambda s, items: (e, s, items)))
@@ -213,10 +291,10 @@ class Source:
         size = -(-self.global_batch // replicas) if self.static_shapes else None
         transform = self.transform and converted(self.transform)
 
-        def shares(e, s, items):
+        def shares(e: tf.Tensor, s: tf.Tensor, items: Any) -> tuple[Share, ...]:
             return tuple(decode(e, s, cut(items, replicas, first + place, size)) for place in range(count))
 
-        def decode(e, s, share):
+        def decode(e: tf.Tensor, s: tf.Tensor, share: Share) -> Share:
             batch = self.reader.decode(share.batch)
             if transform:
                 low, high = share.first_row, share.first_row + (size or tf.maximum(share.replica_rows, 1))
@@ -233,20 +311,28 @@ class Source:
 
 
 def make_source(
-    name,
-    reader,
+    name: str,
+    reader: Reader,
     *,
-    global_batch,
-    seed=0,
-    shuffle=True,
-    drop_remainder=False,
-    transform=None,
-    classes=None,
-):
+    global_batch: int,
+    seed: int = 0,
+    shuffle: bool = True,
+    drop_remainder: bool = False,
+    transform: Transform | None = None,
+    classes: int | None = None,
+) -> Source:
     """Checks the arguments and makes a `Source`.
 
     Raises:
         ValueError: no rows, a global batch below 1, a seed out of range, or every row dropped.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        reader = data.digits("test").reader
+        test = data.make_source("digits in order", reader, global_batch=100, shuffle=False, classes=10)
+        ```
     """
     if not 0 <= seed < 2**32:
         raise UsageError(f"{name}: seed is {seed}. Use a whole number in 0..{2**32 - 1}.")

@@ -1,10 +1,8 @@
-"""`python -m tfdist.doctor.child`: runs commands that need TensorFlow; requests and answers are lines of JSON."""
+"""`python -m tfdist.doctor.child`: runs commands that need TensorFlow, whose crash or hang is then only a red line."""
 
-import faulthandler
-import json
-import os
-import sys
 import time
+
+from tfdist.process.child import serve
 
 # As in training, many tensors of medium size are summed: 1 MiB each.
 _PIECE = 2**18
@@ -82,22 +80,14 @@ def dataset(name, split, data_dir, global_batch, replicas, workers):
 COMMANDS = {"load": load, "all_reduce": all_reduce, "dataset": dataset}
 
 
-def main():
-    """Answers requests until the input ends."""
-    # Libraries print to stdout, so the answers get a file descriptor of their own.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        request = json.loads(line)
-        # The parent kills a late child; this ends the child if the parent itself was killed.
-        faulthandler.dump_traceback_later(request["deadline_seconds"] + 10, exit=True)
-        try:
-            answer = COMMANDS[request["command"]](**request["values"])
-        except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        faulthandler.cancel_dump_traceback_later()
-        print(json.dumps(answer), file=answers, flush=True)
+def answer(request):
+    """Runs a command, and returns its result.
+
+    Args:
+        request: {"do": a key of COMMANDS, and the command's arguments}.
+    """
+    return COMMANDS[request.pop("do")](**request)
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

@@ -1,67 +1,45 @@
 """`python -m tfdist.doctor`: checks this machine, and the ways between the workers, before a run."""
 
-import argparse
 import os
 import pathlib
 import platform
+import sys
 
 from tfdist import data
-from tfdist.cluster.fingerprint import TENSORFLOW, count_gpus, fingerprint, read_versions, version_of
+from tfdist.cluster.fingerprint import fingerprint
+from tfdist.cluster.gpus import VARIABLE, count_gpus
 from tfdist.cluster.rendezvous import RendezvousError, meet
 from tfdist.cluster.rendezvous.proxies import plan_bypass
 from tfdist.cluster.tf_config import ClusterError, read_cluster, split_address
 from tfdist.doctor import facts, machine, network, trials
-from tfdist.doctor.helper import Helper
+from tfdist.doctor.config import read_config
 from tfdist.doctor.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
-from tfdist.options import DEFAULT_GLOBAL_BATCH
-from tfdist.process.errors import TfdistError
-from tfdist.process.exits import INTERRUPTED
+from tfdist.process.child import ChildGroup, Start
+from tfdist.process.errors import TfdistError, UsageError
+from tfdist.process.exits import INTERRUPTED, MISTAKE
 from tfdist.process.log import is_terminal
+from tfdist.process.versions import TENSORFLOW, read_versions, version_of
 from tfdist.run import manifest
 from tfdist.run.rundir import RunDir
-
-DESCRIPTION = """Checks what a run needs: versions, devices, memory, disk. In a cluster (TF_CONFIG, or a Slurm step) it
-also checks names, ports and the other workers, and runs an all-reduce among them: start it on every worker at the same
-time. The exit code is 1 if any line is red."""
 
 
 def main(arguments=None):
     """Runs the command line, and returns the exit code."""
-    options = read_arguments(arguments)
     found = []
     try:
+        options = read_config(sys.argv[1:] if arguments is None else arguments)
         for line in examine(options):
             found.append(line)
             if not options.json:
                 print(render(line, colours=is_terminal() and not os.environ.get("NO_COLOR")), flush=True)
+    except UsageError as error:
+        print(f"tfdist.doctor: {error}", file=sys.stderr)
+        return MISTAKE
     except KeyboardInterrupt:
         return INTERRUPTED
     if options.json:
         print(to_json(found))
     return 0 if is_well(found) else 1
-
-
-def read_arguments(arguments=None):
-    """Reads a command line; exits with code 2 and a message if it is wrong."""
-    parser = argparse.ArgumentParser("python -m tfdist.doctor", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("run_dir", nargs="?", help="a run's folder, whose checkpoints are verified")
-    parser.add_argument("--dataset", help="a name for tfdist.data.load: prints what each worker would read")
-    parser.add_argument("--split", default="train", help="the split of the data set (train)")
-    parser.add_argument("--data_dir", help="the folder that holds the data set")
-    batch = DEFAULT_GLOBAL_BATCH
-    parser.add_argument("--global_batch", type=int, default=batch, help=f"rows of a step, over all replicas ({batch})")
-    parser.add_argument(
-        "--timeout_seconds", type=float, default=120.0, help="time limit for each check that waits (120)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    options = parser.parse_args(arguments)
-    if options.data_dir is not None and options.dataset is None:
-        parser.error("--data_dir needs --dataset. Give the name of the data set in that folder.")
-    if not options.timeout_seconds > 0:
-        parser.error(f"--timeout_seconds is {options.timeout_seconds:g}. Use a number above 0.")
-    if options.global_batch < 1:
-        parser.error(f"--global_batch is {options.global_batch}. Use 1 or more.")
-    return options
 
 
 def examine(options):
@@ -84,8 +62,8 @@ def examine(options):
     if options.run_dir:
         yield from _check_run(options.run_dir)
     installed = bool(versions["tensorflow"] and versions["keras"])
-    with Helper(environ) as helper:
-        yield from _check_tensorflow(options, cluster, environ, helper if installed else None)
+    with ChildGroup([Start((sys.executable, "-m", "tfdist.doctor.child"), environ)]) as child:
+        yield from _check_tensorflow(options, cluster, environ, child if installed else None)
 
 
 def _check_machine(versions, run_dir):
@@ -112,15 +90,15 @@ def _check_run(run_dir):
     return trials.checkpoint_lines(manifest.inspect(RunDir(pathlib.Path(run_dir))))
 
 
-def _check_tensorflow(options, cluster, environ, helper):
+def _check_tensorflow(options, cluster, environ, child):
     seconds = options.timeout_seconds
     loaded = {"error": "not installed"}
-    if helper:
-        loaded = helper.ask("load", deadline_seconds=seconds)
+    if child:
+        loaded = child.ask("load", deadline_seconds=seconds)
         yield machine.check_loading(loaded, seconds)
     loads, gpus = "error" not in loaded, len(loaded.get("gpus", ()))
     if loads:
-        yield machine.check_devices(loaded, count_gpus(environ), environ.get("CUDA_VISIBLE_DEVICES"))
+        yield machine.check_devices(loaded, count_gpus(environ), environ.get(VARIABLE))
     several = gpus > 1
     if cluster and cluster.size > 1:
         # Also where TensorFlow does not load, because the others wait for this worker and must learn of it.
@@ -128,9 +106,9 @@ def _check_tensorflow(options, cluster, environ, helper):
         yield line
         several = line.level == OK
     if several and loads:
-        yield trials.check_all_reduce(helper.ask("all_reduce", deadline_seconds=seconds, pieces=16, repeats=5))
+        yield trials.check_all_reduce(child.ask("all_reduce", deadline_seconds=seconds, pieces=16, repeats=5))
     if options.dataset and loads:
-        yield from _check_dataset(options, cluster, gpus, helper)
+        yield from _check_dataset(options, cluster, gpus, child)
 
 
 def _meet(options, cluster, environ, loads):
@@ -145,14 +123,14 @@ def _meet(options, cluster, environ, loads):
     return Line(OK, "workers", f"all {cluster.size} are here, with the same versions, code and devices")
 
 
-def _check_dataset(options, cluster, gpus, helper):
+def _check_dataset(options, cluster, gpus, child):
     workers = cluster.size if cluster else 1
     replicas = workers * max(1, gpus)
     try:
         data.check_name(options.dataset, data_dir=options.data_dir)
     except TfdistError as error:
         return [fail_with("data", error)]
-    answer = helper.ask(
+    answer = child.ask(
         "dataset",
         deadline_seconds=options.timeout_seconds,
         name=options.dataset,

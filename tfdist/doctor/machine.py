@@ -112,7 +112,7 @@ def check_loading(answer, deadline_seconds):
     """Checks whether TensorFlow has loaded.
 
     Args:
-        answer: the answer of `tfdist.doctor.child` to "load", or the error that `Helper.ask` returns without one.
+        answer: the answer of `tfdist.doctor.child` to "load", or the error that `ChildGroup.ask` returns.
         deadline_seconds: the time limit that it had.
     """
     if "error" not in answer:

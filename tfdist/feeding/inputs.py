@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -30,12 +31,12 @@ class Input:
         first_rows: None, or a function that returns some of the first rows without consuming them.
     """
 
-    source: object
+    source: Source | Batches
     steps: int | None = None
     hooks: data_adapters.Hooks = dataclasses.field(default_factory=data_adapters.Hooks)
     endless: bool = False
     wraps: bool = False
-    first_rows: Callable[[], object] | None = None
+    first_rows: Callable[[], Any] | None = None
 
     @property
     def is_read_by_threads(self):

@@ -29,8 +29,8 @@ class Factors(NamedTuple):
         factor: a scalar by which the sum is to be multiplied; or None.
     """
 
-    pairs: tuple
-    scaled: tuple
+    pairs: tuple[tuple[tf.Tensor, tf.Tensor], ...]
+    scaled: tuple[tuple[tf.Tensor, tf.Tensor], ...]
     rest: tf.Tensor | None
     factor: tf.Tensor | None = None
 

@@ -1,5 +1,6 @@
 """Losses over the rows of all replicas, for training loops written by hand."""
 
+import keras
 import tensorflow as tf
 
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
@@ -8,7 +9,7 @@ from tfdist.process.errors import UsageError
 
 
 @as_written
-def global_mean(rows):
+def global_mean(rows: tf.Tensor) -> tf.Tensor:
     """Returns the mean of per-row losses over the rows of all replicas; call it in replica context, on the tape.
 
     The value is the global mean; the gradient that flows back is the one of this replica's rows, divided by the global
@@ -23,6 +24,21 @@ def global_mean(rows):
 
     Raises:
         ValueError: a scalar was given, such as the result of a Keras loss that has already reduced.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        import tfdist
+
+        strategy = tfdist.choose_strategy()
+
+        @tf.function
+        def loss_of(x, y):
+            rows = tf.square(x - y)  # one loss a row
+            return tfdist.global_mean(rows)
+
+        loss = strategy.run(loss_of, args=(tf.range(4.0), tf.zeros([4])))
+        ```
     """
     rows = tf.convert_to_tensor(rows)
     if rows.shape.rank != 1:
@@ -38,7 +54,7 @@ def global_mean(rows):
 
 
 @as_written
-def regularization(model):
+def regularization(model: keras.Model) -> tf.Tensor:
     """Returns the model's weight regularization: its value for the whole run, its gradient for one replica's share.
 
     Args:
@@ -47,6 +63,24 @@ def regularization(model):
     Returns:
         A scalar: the sum of `model.losses`; zero where there are none. Its gradient is divided by the number of
         replicas, because gradients are summed over them.
+
+    Example:
+        ```python
+        import keras
+        import tensorflow as tf
+        import tfdist
+
+        strategy = tfdist.choose_strategy()
+        with strategy.scope():
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, kernel_regularizer="l2")])
+
+        @tf.function
+        def loss_of(x, y):
+            rows = keras.losses.mean_squared_error(y, model(x, training=True))
+            return tfdist.global_mean(rows) + tfdist.regularization(model)
+
+        loss = strategy.run(loss_of, args=(tf.ones([4, 3]), tf.zeros([4, 1])))
+        ```
     """
     if not model.losses:
         return tf.zeros([], model.compute_dtype)

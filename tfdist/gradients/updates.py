@@ -1,7 +1,10 @@
 """Reduces gradients over the replicas once, then applies the optimizer."""
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
+import keras
 import tensorflow as tf
 
 from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
@@ -13,9 +16,16 @@ from tfdist.internals.patches import optimizers
 from tfdist.process.errors import UsageError
 from tfdist.strategy.replicas import run_on_replicas
 
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | Factors | None
+Variable: TypeAlias = tf.Variable | keras.Variable
+# (gradients of a replica, variables) → their sums over the replicas.
+Reduce: TypeAlias = Callable[..., list[Gradient]]
+
 
 @as_written
-def reduce_gradients(gradients, variables=None, wire=None):
+def reduce_gradients(
+    gradients: Sequence[Gradient], variables: Sequence[Variable] | None = None, wire: tf.DType | None = None
+) -> list[Gradient]:
     """Sums gradients over the replicas, in few packed collectives; call it in replica context.
 
     Args:
@@ -25,27 +35,47 @@ def reduce_gradients(gradients, variables=None, wire=None):
 
     Returns:
         The list of sums, the same on every replica.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        import tfdist
+
+        strategy = tfdist.choose_strategy()
+        with strategy.scope():
+            weight = tf.Variable(2.0)
+
+        @tf.function
+        def gradients_of(x):
+            with tf.GradientTape() as tape:
+                loss = tfdist.global_mean(weight * x)
+            return tfdist.reduce_gradients(tape.gradient(loss, [weight]))
+
+        (gradient,) = strategy.run(gradients_of, args=(tf.range(4.0),))
+        ```
     """
-    sums = [None] * len(gradients)
+    sums: list[Gradient] = [None] * len(gradients)
     factors = [place for place, gradient in enumerate(gradients) if isinstance(gradient, Factors)]
     plain = [place for place, gradient in enumerate(gradients) if gradient is not None and place not in factors]
     # Dense layers come last in most models, so their gradients are ready first.
-    own = [gradients[place] for place in factors], [variables[place] for place in factors]
+    known = () if variables is None else variables
+    own = [gradients[place] for place in factors], [known[place] for place in factors]
     for place, total in zip(factors, reduce_factors(*own, wire, "reduce_gradients"), strict=True):
         sums[place] = total
-    values, scales = rounded([_values(gradients[place]) for place in plain], wire, "reduce_gradients")
+    wide = [_values(gradients[place]) for place in plain]
+    values, scales = rounded(wide, wire, "reduce_gradients")
     narrow = [_with_values(gradients[place], value) for place, value in zip(plain, values, strict=True)]
     totals = sum_over_replicas(narrow, "reduce_gradients")
-    for place, total, scale in zip(plain, totals, scales, strict=True):
-        sums[place] = _with_values(total, restored(_values(total), scale, gradients[place].dtype))
+    for place, total, scale, value in zip(plain, totals, scales, wide, strict=True):
+        sums[place] = _with_values(total, restored(_values(total), scale, value.dtype))
     return sums
 
 
-def _values(gradient):
+def _values(gradient: Gradient) -> tf.Tensor:
     return gradient.values if isinstance(gradient, tf.IndexedSlices) else tf.convert_to_tensor(gradient)
 
 
-def _with_values(gradient, values):
+def _with_values(gradient: Gradient, values: tf.Tensor) -> tf.Tensor | tf.IndexedSlices:
     """Returns a gradient with other values in the same places."""
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
@@ -53,7 +83,12 @@ def _with_values(gradient, values):
 
 
 @as_written
-def apply_gradients(optimizer, gradients, variables, wire=None):
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[Gradient],
+    variables: Sequence[Variable],
+    wire: tf.DType | None = None,
+) -> None:
     """Sums the gradients over the replicas, then clips and updates with the optimizer; call it in replica context.
 
     So clipping sees the gradient of the run, not of one replica, and every replica makes the same update.
@@ -67,6 +102,29 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
     Raises:
         ValueError: the lists differ in length, or the optimizer is not built.
         RuntimeError: called outside `strategy.run`.
+
+    Example:
+        ```python
+        import keras
+        import tensorflow as tf
+        import tfdist
+
+        strategy = tfdist.choose_strategy()
+        with strategy.scope():
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+            optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
+            optimizer.build(model.trainable_variables)
+
+        @tf.function
+        def train_step(x, y):
+            with tf.GradientTape() as tape:
+                loss = tfdist.global_mean(keras.losses.mean_squared_error(y, model(x, training=True)))
+            gradients = tape.gradient(loss, model.trainable_variables)
+            tfdist.apply_gradients(optimizer, gradients, model.trainable_variables)
+            return loss
+
+        loss = strategy.run(train_step, args=(tf.ones([4, 3]), tf.zeros([4, 1])))
+        ```
     """
     gradients, variables = list(gradients), list(variables)
     if len(gradients) != len(variables):
@@ -80,7 +138,7 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
             "strategy.scope(), before the step."
         )
 
-    def merged(strategy, gradients):
+    def merged(strategy: tf.distribute.Strategy, gradients: list[Any]) -> None:
         # On one device this runs in the replica's own thread, where `optimizer.apply` would call this again.
         with rows_are(None):
             update(strategy, optimizer, gradients, variables, functools.partial(reduce_gradients, wire=wire))
@@ -88,7 +146,13 @@ def apply_gradients(optimizer, gradients, variables, wire=None):
     replica_context("apply_gradients").merge_call(merged, args=(gradients,))
 
 
-def update(strategy, optimizer, gradients, variables, reduce):
+def update(
+    strategy: tf.distribute.Strategy,
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[Any],
+    variables: Sequence[Variable],
+    reduce: Reduce,
+) -> None:
     """Reduces and updates, in cross-replica context, because only there may a branch hold a collective.
 
     Args:
@@ -102,7 +166,7 @@ def update(strategy, optimizer, gradients, variables, reduce):
         _update(strategy, optimizer, gradients, variables, reduce)
         return
 
-    def apply():
+    def apply() -> None:
         unscaled = run_on_replicas(strategy, functools.partial(_unscale, optimizer), gradients)
         _update(strategy, optimizer.inner_optimizer, unscaled, variables, reduce)
         optimizers.count_finite_step(optimizer)
@@ -112,7 +176,7 @@ def update(strategy, optimizer, gradients, variables, reduce):
     tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: optimizers.skip_step(optimizer))
 
 
-def _unscale(optimizer, gradients):
+def _unscale(optimizer: keras.optimizers.Optimizer, gradients: Sequence[Gradient]) -> list[Gradient]:
     """Divides gradients by the dynamic loss scale.
 
     `Factors` are divided after they are multiplied, because half precision has a small range.
@@ -126,7 +190,13 @@ def _unscale(optimizer, gradients):
     ]
 
 
-def _update(strategy, optimizer, gradients, variables, reduce):
+def _update(
+    strategy: tf.distribute.Strategy,
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[Any],
+    variables: Sequence[Variable],
+    reduce: Reduce,
+) -> None:
     overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
     overwrite_is_due = optimizers.overwrite_is_due(optimizer) if overwrites else None
     with optimizers.gradients_already_reduced():
@@ -138,22 +208,28 @@ def _update(strategy, optimizer, gradients, variables, reduce):
             tf.cond(overwrite_is_due, lambda: _overwrite(strategy, optimizer, variables), lambda: None)
 
 
-def _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce):
+def _accumulate_or_apply(
+    strategy: tf.distribute.Strategy,
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[Any],
+    variables: Sequence[Variable],
+    reduce: Reduce,
+) -> None:
     """Accumulates gradients on each replica, and reduces and applies them in the steps in which that is due."""
     pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     accumulators = optimizers.accumulators_of(optimizer, [variable for _, variable in pairs])
     updated = [variable for _, variable in pairs]
 
-    def accumulate():
-        def replica_accumulate(mine):
+    def accumulate() -> None:
+        def replica_accumulate(mine: list[tf.Tensor]) -> None:
             for gradient, accumulator in zip(mine, accumulators, strict=True):
                 optimizers.on_this_replica(accumulator).assign_add(tf.convert_to_tensor(gradient))
             optimizers.end_step_without_update(optimizer, updated)
 
         run_on_replicas(strategy, replica_accumulate, [gradient for gradient, _ in pairs])
 
-    def apply():
-        def replica_apply(mine):
+    def apply() -> None:
+        def replica_apply(mine: list[tf.Tensor]) -> None:
             own = [tf.convert_to_tensor(g) + a for g, a in zip(mine, accumulators, strict=True)]
             sums = reduce(own, updated)
             optimizer.apply([total / optimizer.gradient_accumulation_steps for total in sums], updated)
@@ -165,12 +241,14 @@ def _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce):
     tf.cond(optimizers.update_is_due(optimizer), apply, accumulate)
 
 
-def _overwrite(strategy, optimizer, variables):
+def _overwrite(
+    strategy: tf.distribute.Strategy, optimizer: keras.optimizers.Optimizer, variables: Sequence[Variable]
+) -> None:
     optimizers.overwrite_with_averages(optimizer)
     run_on_replicas(strategy, lambda: optimizers.apply_constraints(variables))
 
 
-def _all_finite(gradients):
+def _all_finite(gradients: Sequence[Gradient]) -> tf.Tensor:
     """Returns whether all gradients of all replicas are finite; in replica context."""
     values = [part for gradient in gradients for part in tensors_of(gradient) if part.dtype.is_floating]
     bad = tf.add_n([tf.cast(tf.reduce_any(~tf.math.is_finite(value)), tf.float32) for value in values])

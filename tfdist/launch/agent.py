@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 
-from tfdist.cluster.tf_config import ClusterError
 from tfdist.launch.beats import BeatReader
 from tfdist.launch.child import Child
 from tfdist.launch.wire import Outbox, read_messages
@@ -133,7 +132,7 @@ class Agent:
         environ = os.environ | {heartbeat.FOLDER: self._folder, errors.CAUSES: self._folder}
         try:
             child = Child(plan, self._spec, environ)
-        except (OSError, ClusterError) as error:
+        except (OSError, errors.UsageError) as error:
             self._report_failed_start(plan, f"tfdist.launch: {error}")
             return
         self._children[child.rank] = child

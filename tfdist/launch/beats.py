@@ -3,8 +3,18 @@
 import contextlib
 import pathlib
 import time
+from typing import TypedDict
 
 from tfdist.process.heartbeat import read_beats
+
+
+class WorkerState(TypedDict):
+    """The state of a running worker: step, phase and seconds since the last heartbeat, None before the first one."""
+
+    step: int | None
+    phase: str | None
+    silent: float | None
+    stopped: bool
 
 
 class BeatReader:
@@ -27,8 +37,7 @@ class BeatReader:
             children: rank → an object with `pid`.
 
         Returns:
-            rank → {"step", "phase", "silent", "stopped"}; "silent" is the seconds since
-            the last heartbeat; step, phase and silent are None before the first one.
+            rank → `WorkerState`.
         """
         beats, now, report = read_beats(self._folder), time.monotonic(), {}
         for rank, child in children.items():
@@ -37,12 +46,12 @@ class BeatReader:
             if beat != last:
                 since = now
             self._last_changes[rank] = beat, since
-            report[rank] = {
-                "step": beat.step if beat else None,
-                "phase": beat.phase if beat else None,
-                "silent": now - since if beat else None,
-                "stopped": is_stopped(beat.pid if beat else child.pid),
-            }
+            report[rank] = WorkerState(
+                step=beat.step if beat else None,
+                phase=beat.phase if beat else None,
+                silent=now - since if beat else None,
+                stopped=is_stopped(beat.pid if beat else child.pid),
+            )
         return report
 
 

@@ -2,10 +2,10 @@
 
 import re
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tfdist.launch.plan import Worker
+from tfdist.process.errors import Cause
 from tfdist.process.exits import HUNG, INTERRUPTED, MISTAKE, PEER_LOST, STOPPED
 
 # The errors of TensorFlow and of sockets where another worker is gone.
@@ -37,7 +37,7 @@ class Exit:
     asked: bool = False
     step: int | None = None
     phase: str | None = None
-    cause: Mapping | None = None
+    cause: Cause | None = None
 
     @property
     def meaning(self):

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 
-from tfdist.cluster.tf_config import core_shares, divide_gpus
+from tfdist.cluster import gpus
+from tfdist.cluster.tf_config import core_shares
 from tfdist.launch.lines import LineSplitter
 from tfdist.run import xla_cache
 
@@ -34,18 +35,18 @@ class Child:
 
     Raises:
         OSError: the log cannot be written, or the interpreter does not exist.
-        ClusterError: the GPUs cannot be divided.
+        UsageError: the GPUs cannot be divided.
     """
 
     def __init__(self, plan, spec, environ):
         self.rank, self.shown = plan["rank"], plan["shown"]
         self.tail = collections.deque(maxlen=_TAIL_LINES)
         self._lines = LineSplitter()
-        gpus = gpu_share(environ | plan["environ"], *plan["share"])
-        environ = environ | plan["environ"] | gpus
+        share = gpu_share(environ | plan["environ"], *plan["share"])
+        environ = environ | plan["environ"] | share
         # With GPUs, the cores only feed them, and the operating system assigns cores better.
         index, count = plan["core_share"]
-        shares = None if gpus else core_shares(count)
+        shares = None if share else core_shares(count)
         command = [spec["python"], *plan["command"]]
         path = pathlib.Path(plan["log"])
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,20 +144,13 @@ def gpu_share(environ, index, count):
         count: the number of slots of the host.
 
     Raises:
-        ClusterError: there are GPUs, but they cannot be divided evenly.
+        UsageError: there are GPUs, but they cannot be divided evenly.
     """
-    listed = environ.get("CUDA_VISIBLE_DEVICES")
     if count == 1:
         return {}
-    if listed is None:
-        ids = sorted(int(path.name[6:]) for path in pathlib.Path("/dev").glob("nvidia[0-9]*"))
-        names = [str(position) for position in range(len(ids))]
-    else:
-        names = [name.strip() for name in listed.split(",")]
-        # CUDA ends the list at the first name that is not a device.
-        stop = next((place for place, name in enumerate(names) if name in ("", "-1", "none", "NoDevFiles")), None)
-        names = names[:stop]
-    return {"CUDA_VISIBLE_DEVICES": ",".join(divide_gpus(names, count, index))} if names else {}
+    ids = gpus.read_visible(environ)
+    there = gpus.count_gpus(environ) if ids is None else ids
+    return gpus.visible(gpus.divide_gpus(there, count, index)) if there else {}
 
 
 def _header(rank, attempt, command):

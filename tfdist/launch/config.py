@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfdist.cluster.tf_config import ClusterError, split_address
+from tfdist.options.fields import option
 from tfdist.process import errors, faults, heartbeat
 from tfdist.process.errors import UsageError
 from tfdist.process.faults import Fault
@@ -21,53 +22,43 @@ _OWN = ("TF_CONFIG", faults.FAULTS, faults.ATTEMPT, RESTARTS, heartbeat.FOLDER, 
 class LaunchConfig:
     """The workers to start, their hosts, and the restarts after their end; checked when made.
 
-    Args:
-        command: the words after `python`: `-m module …` or `script.py …`.
-        workers: processes on this machine; None with `hosts`.
-        hosts: names for ssh, `host` or `user@host`; empty for this machine.
-        port: the port of the first process on each host; the next ones count up.
-        processes_per_host: processes on each of `hosts`; they divide its GPUs.
-        divide_cores: whether each worker of a host runs on its share of the cores, where the host has no GPUs.
-        min_workers: the fewest workers to continue with when a host or slot stays away; None for all.
-        max_restarts: the largest number of restarts after failures.
-        backoff_seconds: the wait before the first restart; it doubles with each failure in a row. There is no
-            wait after an attempt of five minutes.
-        grace: seconds between a signal that is passed on and SIGKILL.
-        hang_seconds: the longest time without a heartbeat, for workers that have sent one; 0 for no limit.
-        first_step_seconds: the same in phase "start".
-        chaos: faults to inject, as `tfdist.process.faults` parses them, and `lose:…`, a kill whose slot stays away.
-        log_dir: the folder of the logs; None for the default.
-        tee: the workers whose lines the terminal shows: all, chief, none, or ranks as in "0,2".
-        quiet: whether to show only why a run failed.
-        python: the interpreter of agents and workers.
-        env: further variables of the workers, "NAME=VALUE" each.
-        dry_run: whether to print the commands, and start nothing.
-        tf_config_only: whether to print each worker's TF_CONFIG, and start nothing.
+    Attributes:
+        command: The words after `python`: `-m module …` or `script.py …`.
 
     Raises:
         ValueError: a flag is wrong; the message names it, its value and the remedy.
     """
 
     command: tuple[str, ...] = ()
-    workers: int | None = None
-    hosts: tuple[str, ...] = ()
-    port: int = 12345
-    processes_per_host: int = 1
-    divide_cores: bool = True
-    min_workers: int | None = None
-    max_restarts: int = 0
-    backoff_seconds: float = 5.0
-    grace: float = 30.0
-    hang_seconds: float = 600.0
-    first_step_seconds: float = 1800.0
-    chaos: str = ""
-    log_dir: str | None = None
-    tee: str = "chief"
-    quiet: bool = False
-    python: str = sys.executable
-    env: tuple[str, ...] = ()
-    dry_run: bool = False
-    tf_config_only: bool = False
+    workers: int | None = option(None, help="Processes on this machine, on free ports of 127.0.0.1.")
+    hosts: tuple[str, ...] = option((), help="Hosts to start on over ssh, such as a,b or user@a,user@b.")
+    port: int = option(12345, help="Port of the first process on each of --hosts; the next count up.")
+    processes_per_host: int = option(1, help="Processes on each of --hosts; they divide its GPUs.")
+    divide_cores: bool = option(
+        True, help="Run each worker on its share of a host's cores, where the host has no GPUs."
+    )
+    min_workers: int | None = option(
+        None, help="Fewest workers to continue with when a host or slot stays away.", shown="all"
+    )
+    max_restarts: int = option(0, help="Restarts of all workers after failures.")
+    backoff_seconds: float = option(
+        5.0, help="Wait before a restart; doubles with each failure in a row, none after a run of five minutes."
+    )
+    grace: float = option(30.0, help="Seconds between a signal that is passed on and SIGKILL.")
+    hang_seconds: float = option(
+        600.0, help="Longest time without a heartbeat, for workers that send them; 0 for no limit."
+    )
+    first_step_seconds: float = option(1800.0, help="Longest time without a heartbeat before the first step.")
+    chaos: str = option("", help="Faults to inject: kill:worker=1,step=50; lose:… keeps the slot away.")
+    log_dir: str | None = option(
+        None, help="Folder of the logs.", shown="<run_dir>/logs of the command, else runs/launch-<n>"
+    )
+    tee: str = option("chief", help="Workers whose lines to show: all, chief, none, or ranks such as 0,2.")
+    quiet: bool = option(False, help="Show only why a run failed.")
+    python: str = option(sys.executable, help="The interpreter of agents and workers.", shown="this one")
+    env: tuple[str, ...] = option((), help="NAME=VALUE for the workers", repeated=True)
+    dry_run: bool = option(False, help="Print the commands, and start nothing.")
+    tf_config_only: bool = option(False, help="Print each worker's TF_CONFIG, and start nothing.")
 
     def __post_init__(self) -> None:
         _check_where(self)

@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import dataclass
 
+from tfdist.launch.beats import WorkerState
 from tfdist.launch.causes import Exit
 from tfdist.launch.group import Group
 from tfdist.launch.stuck import StuckWorker, find_stuck, is_hung
@@ -38,13 +39,13 @@ class Attempt:
         exits: `Exit`s in the order in which they came.
         asked: the signal that asked the launcher to end, or None.
         stuck: the `StuckWorker` of a hang, or None.
-        reports: rank → the last report of its heartbeats.
+        reports: rank → the last state that its agent has reported.
     """
 
     exits: tuple[Exit, ...]
     asked: int | None
     stuck: StuckWorker | None
-    reports: dict[int, dict]
+    reports: dict[int, WorkerState]
 
 
 class AttemptWatch:

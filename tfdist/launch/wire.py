@@ -18,15 +18,6 @@ def read_messages(content):
     return [json.loads(line) for line in lines if line.strip()], rest
 
 
-def parse_event(line):
-    """Returns the event of a line, or None for other text, such as that of a shell's start-up file."""
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) and "event" in message else None
-
-
 class Outbox:
     """Sends events to the launcher without blocking, so that no worker ever waits for a terminal.
 

@@ -1,6 +1,13 @@
-"""Image models by name: `tfdist.models.build("resnet20", classes=10, input_shape=(32, 32, 3))`.
+"""Image models by name.
 
 The names can be read and checked without TensorFlow; Keras is imported by the first model built.
+
+Example:
+    ```python
+    from tfdist import models
+
+    model = models.build("resnet20", classes=10, input_shape=(32, 32, 3))
+    ```
 """
 
 import difflib
@@ -42,7 +49,15 @@ _NAMES = (
 
 
 def names() -> tuple[str, ...]:
-    """Returns every name that `build` takes. Imports neither TensorFlow nor Keras."""
+    """Returns every name that `build` takes. Imports neither TensorFlow nor Keras.
+
+    Example:
+        ```python
+        from tfdist import models
+
+        assert "resnet20" in models.names()
+        ```
+    """
     return _NAMES
 
 
@@ -51,6 +66,16 @@ def check_name(name: str) -> None:
 
     Raises:
         ValueError: No model has that name; the message suggests the nearest name and lists all.
+
+    Example:
+        ```python
+        from tfdist import models
+
+        try:
+            models.check_name("resnet51")
+        except ValueError as error:
+            print(error)  # models: no model is called 'resnet51'. Did you mean 'resnet56'? …
+        ```
     """
     if name not in _NAMES:
         hint = _nearest(name, _NAMES)
@@ -73,6 +98,16 @@ def build(name: str, *, classes: int, input_shape: Sequence[int], **options: Any
 
     Raises:
         ValueError: An unknown name or option, or a value the model cannot be built from.
+
+    Example:
+        ```python
+        import tfdist
+
+        strategy = tfdist.choose_strategy()
+        with strategy.scope():
+            model = tfdist.models.build("cnn", classes=10, input_shape=(8, 8, 1), batch_norm=True)
+            model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        ```
     """
     check_name(name)
     builder = _builders()[name]
@@ -96,7 +131,7 @@ def _builders() -> dict[str, Callable[..., "keras.Model"]]:
     return {builder.__name__: builder for builder in builders}
 
 
-def _check_options(name: str, builder: Callable, options: dict[str, Any]) -> None:
+def _check_options(name: str, builder: Callable[..., "keras.Model"], options: dict[str, Any]) -> None:
     parameters = inspect.signature(builder).parameters.values()
     taken = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     for option in options:
@@ -110,10 +145,13 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return _builders()[name]
-    raise AttributeError(f"module 'tfdist.models' has no attribute {name!r}. Public: {__all__}.")
+# With it, type checkers would take every name for a public one.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name in _NAMES:
+            return _builders()[name]
+        raise AttributeError(f"module 'tfdist.models' has no attribute {name!r}. Public: {__all__}.")
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,7 @@
 """Dropout that is the same on any number of replicas."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -24,7 +26,7 @@ class RowDropout(keras.layers.Layer):
         ValueError: a rate outside 0 ≤ rate < 1.
     """
 
-    def __init__(self, rate, seed=None, **options):
+    def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         if not 0 <= rate < 1:
             raise UsageError(f"RowDropout: rate is {rate}. Use 0 ≤ rate < 1.")
@@ -35,7 +37,7 @@ class RowDropout(keras.layers.Layer):
         self.supports_masking = True
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns `inputs` (B, ...) with elements dropped where `training` is true."""
         if not training or not self.rate:
             return inputs
@@ -51,10 +53,10 @@ class RowDropout(keras.layers.Layer):
         kept = tf.cast(draws >= self.rate, inputs.dtype)
         return inputs * kept / tf.cast(1 - self.rate, inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns the shape of the inputs."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), "rate": self.rate, "seed": self._seed}

@@ -1,6 +1,16 @@
-"""LARS, learning-rate scaling and warm-up, each loaded on first use (PEP 562) together with Keras where it needs it."""
+"""LARS, learning-rate scaling and warm-up, each loaded on first use (PEP 562) together with Keras where it needs it.
+
+Example:
+    ```python
+    from tfdist import optimizers
+
+    rate = optimizers.scale_learning_rate(0.1, global_batch=1024, base_batch=256)
+    optimizer = optimizers.LARS(optimizers.WarmUp(rate, epochs=5, global_batch=1024, rows=50_000))
+    ```
+"""
 
 import importlib
+from typing import TYPE_CHECKING
 
 _HOMES = {
     "describe": "tfdist.optimizers.scaling",
@@ -13,11 +23,19 @@ _HOMES = {
 __all__ = [*_HOMES]  # noqa: PLE0604  (strings, all of them)
 
 
-def __getattr__(name):
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'tfdist.optimizers' has no attribute {name!r}. Public names: {__all__}.")
+if TYPE_CHECKING:
+    from tfdist.optimizers.lars import LARS as LARS
+    from tfdist.optimizers.scaling import describe as describe
+    from tfdist.optimizers.scaling import scale_learning_rate as scale_learning_rate
+    from tfdist.optimizers.scaling import warmup_steps as warmup_steps
+    from tfdist.optimizers.schedules import WarmUp as WarmUp
+else:
+
+    def __getattr__(name):
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'tfdist.optimizers' has no attribute {name!r}. Public names: {__all__}.")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -1,10 +1,13 @@
 """LARS: stochastic gradient descent with a learning rate for each layer, for large global batches."""
 
 import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from tfdist.optimizers.scaling import is_number
 from tfdist.process.errors import UsageError
@@ -41,29 +44,38 @@ class LARS(keras.optimizers.SGD):
     Raises:
         ValueError: a number out of range, a pattern that is no regular expression, or, once the variables are known,
             one that matches none of them.
+
+    Example:
+        ```python
+        from tfdist import models, optimizers
+
+        model = models.build("cnn", classes=10, input_shape=(8, 8, 1))
+        optimizer = optimizers.LARS(0.5, weight_decay=1e-4, exclude_from_layer_adaptation="probabilities/kernel")
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+        ```
     """
 
     def __init__(
         self,
-        learning_rate=0.01,
-        momentum=0.9,
-        weight_decay=0.0,
-        trust_coefficient=0.001,
-        epsilon=1e-9,
-        nesterov=False,
-        exclude_from_layer_adaptation=(),
-        name="lars",
-        **common,
-    ):
+        learning_rate: float | LearningRateSchedule | Callable[[], float] = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,
+        epsilon: float = 1e-9,
+        nesterov: bool = False,
+        exclude_from_layer_adaptation: str | Iterable[str] = (),
+        name: str = "lars",
+        **common: Any,
+    ) -> None:
         # No weight_decay for Keras, which would shrink the weights a second time, outside the ratio.
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, name=name, **common)
         self.coupled_weight_decay = _number("weight_decay", weight_decay)
         self.trust_coefficient = _number("trust_coefficient", trust_coefficient)
         self.epsilon = _number("epsilon", epsilon)
         self.exclude_from_layer_adaptation = _patterns(exclude_from_layer_adaptation)
-        self._plain = frozenset()
+        self._plain: frozenset[int] = frozenset()
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Makes the velocities, and finds the variables that the patterns match."""
         if self.built:
             return
@@ -82,7 +94,9 @@ class LARS(keras.optimizers.SGD):
             for part in _parts(variable)
         )
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable, learning_rate: tf.Tensor | tf.Variable
+    ) -> None:
         """Updates one variable.
 
         Args:
@@ -95,7 +109,7 @@ class LARS(keras.optimizers.SGD):
             gradient = self._adapted(ops.cast(tf.convert_to_tensor(gradient), variable.dtype), variable)
         super().update_step(gradient, variable, learning_rate)
 
-    def _adapted(self, gradient, variable):
+    def _adapted(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
         weight_norm, gradient_norm = ops.norm(ops.ravel(variable)), ops.norm(ops.ravel(gradient))
         denominator = gradient_norm + self.coupled_weight_decay * weight_norm + self.epsilon
         is_usable = ops.logical_and(weight_norm > 0, gradient_norm > 0)
@@ -104,14 +118,16 @@ class LARS(keras.optimizers.SGD):
         ratio = ops.where(is_usable, ratio, ops.ones_like(ratio))
         return ratio * (gradient + self.coupled_weight_decay * variable)
 
-    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[keras.Variable] | None = None, var_names: Sequence[str] | None = None
+    ) -> NoReturn:
         """Raises a ValueError, because LARS has no decay outside the ratio."""
         raise UsageError(
             f"LARS: exclude_from_weight_decay got var_list={var_list!r}, var_names={var_names!r}, but LARS applies "
             "weight decay only with the layer adaptation. Name the variables in exclude_from_layer_adaptation."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments, as JSON types."""
         return {
             **super().get_config(),
@@ -122,20 +138,20 @@ class LARS(keras.optimizers.SGD):
         }
 
 
-def _parts(variable):
+def _parts(variable: keras.Variable | tf.Variable) -> list[Any]:
     """Returns what `update_step` may receive for a variable: itself, or its copy on a replica."""
     value = variable.value if isinstance(variable, keras.Variable) else variable
     copies = value.values if isinstance(value, tf.distribute.DistributedValues) else ()
     return [value, *copies]
 
 
-def _number(name, value):
+def _number(name: str, value: object) -> float:
     if not is_number(value) or value < 0:
         raise UsageError(f"LARS: {name} is {value!r}. Use a finite number from 0.")
     return float(value)
 
 
-def _patterns(given):
+def _patterns(given: str | Iterable[str]) -> tuple[str, ...]:
     patterns = (given,) if isinstance(given, str) else tuple(given)
     for pattern in patterns:
         try:

@@ -1,16 +1,20 @@
 """Computes the learning rate and the length of the warm-up for a global batch, without TensorFlow."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from numbers import Integral, Real
+from typing import TypeGuard
 
 from tfdist.process.errors import UsageError
 
 # Rule → factor of the learning rate for a global batch `ratio` times the base batch.
-_FACTORS = {"linear": float, "square_root": math.sqrt}
+_FACTORS: dict[str, Callable[[float], float]] = {"linear": float, "square_root": math.sqrt}
 
 
-def scale_learning_rate(learning_rate, *, global_batch, base_batch=256, rule="linear"):
+def scale_learning_rate(
+    learning_rate: float, *, global_batch: int, base_batch: int = 256, rule: str = "linear"
+) -> float:
     """Scales a learning rate that was found for one batch size to another.
 
     "linear" is Goyal et al. 2017 (arXiv:1706.02677): k times the rows, k times the rate. "square_root" keeps the
@@ -27,6 +31,15 @@ def scale_learning_rate(learning_rate, *, global_batch, base_batch=256, rule="li
 
     Raises:
         ValueError: a number out of range, or an unknown rule.
+
+    Example:
+        ```python
+        import tfdist
+
+        strategy = tfdist.choose_strategy()
+        global_batch = 64 * strategy.num_replicas_in_sync
+        rate = tfdist.optimizers.scale_learning_rate(0.1, global_batch=global_batch, base_batch=256)
+        ```
     """
     place = "scale_learning_rate"
     if not is_number(learning_rate) or learning_rate <= 0:
@@ -38,7 +51,14 @@ def scale_learning_rate(learning_rate, *, global_batch, base_batch=256, rule="li
     return float(learning_rate) * _FACTORS[rule](int(global_batch) / int(base_batch))
 
 
-def warmup_steps(*, steps=None, examples=None, epochs=None, global_batch=None, rows=None):
+def warmup_steps(
+    *,
+    steps: int | None = None,
+    examples: int | None = None,
+    epochs: float | None = None,
+    global_batch: int | None = None,
+    rows: int | None = None,
+) -> int:
     """Returns the length of a warm-up in steps, rounded up.
 
     Args:
@@ -53,34 +73,41 @@ def warmup_steps(*, steps=None, examples=None, epochs=None, global_batch=None, r
 
     Raises:
         ValueError: not exactly one length, a number out of range, or one that is missing or has no effect.
+
+    Example:
+        ```python
+        from tfdist import optimizers
+
+        assert optimizers.warmup_steps(epochs=5, rows=50_000, global_batch=1000) == 250
+        ```
     """
     unit, length = _only_length(steps=steps, examples=examples, epochs=epochs)
     if unit == "epochs":
-        if not is_number(epochs) or epochs < 0:
-            raise UsageError(f"warm-up: epochs is {epochs!r}. Use a finite number from 0.")
+        if not is_number(length) or length < 0:
+            raise UsageError(f"warm-up: epochs is {length!r}. Use a finite number from 0.")
     else:
         _check_whole("warm-up", unit, length, least=0)
-    _check_need(unit, length, "global_batch", global_batch, needed=unit != "steps")
-    _check_need(unit, length, "rows", rows, needed=unit == "epochs")
+    rows_of_step = _read_need(unit, length, "global_batch", global_batch, needed=unit != "steps")
+    rows_of_epoch = _read_need(unit, length, "rows", rows, needed=unit == "epochs")
     if unit == "steps":
-        return int(steps)
+        return int(length)
     if unit == "examples":
-        return -(-int(examples) // int(global_batch))
+        return -(-int(length) // rows_of_step)
     # Through its decimal digits: 2.2 * 25 is above 55 in floating point, and would be rounded up to 56.
-    return math.ceil(Fraction(str(float(epochs))) * -(-int(rows) // int(global_batch)))
+    return math.ceil(Fraction(str(float(length))) * -(-rows_of_epoch // rows_of_step))
 
 
 def describe(
-    learning_rate,
+    learning_rate: float,
     *,
-    global_batch,
-    base_batch=256,
-    rule="linear",
-    steps=None,
-    examples=None,
-    epochs=None,
-    rows=None,
-):
+    global_batch: int,
+    base_batch: int = 256,
+    rule: str = "linear",
+    steps: int | None = None,
+    examples: int | None = None,
+    epochs: float | None = None,
+    rows: int | None = None,
+) -> str:
     """Returns in one line what `scale_learning_rate` and `warmup_steps` derive from the same arguments.
 
     Args:
@@ -93,23 +120,30 @@ def describe(
 
     Raises:
         ValueError: as those two functions do.
+
+    Example:
+        ```python
+        from tfdist import optimizers
+
+        print(optimizers.describe(0.1, global_batch=1024, epochs=5, rows=50_000))
+        ```
     """
     scaled = scale_learning_rate(learning_rate, global_batch=global_batch, base_batch=base_batch, rule=rule)
     line = f"learning rate {learning_rate:g} for {base_batch} rows -> {scaled:g} for {global_batch} rows ({rule})"
-    lengths = {"steps": steps, "examples": examples, "epochs": epochs}
-    if rows is None and set(lengths.values()) == {None}:
+    if rows is None and steps is None and examples is None and epochs is None:
         return line
-    derived = warmup_steps(**lengths, rows=rows, global_batch=global_batch if steps is None else None)
-    unit, length = _only_length(**lengths)
+    needed = global_batch if steps is None else None
+    derived = warmup_steps(steps=steps, examples=examples, epochs=epochs, rows=rows, global_batch=needed)
+    unit, length = _only_length(steps=steps, examples=examples, epochs=epochs)
     return f"{line}, warm-up over {length} {unit}" + ("" if unit == "steps" else f" = {derived} steps")
 
 
-def is_number(value):
+def is_number(value: object) -> TypeGuard[float]:
     """Returns whether a value is a finite real number; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _only_length(**lengths):
+def _only_length(**lengths: float | None) -> tuple[str, float]:
     given = {unit: length for unit, length in lengths.items() if length is not None}
     if len(given) != 1:
         lengths_given = " and ".join(f"{unit} is {length!r}" for unit, length in given.items()) or "no length is given"
@@ -117,15 +151,18 @@ def _only_length(**lengths):
     return next(iter(given.items()))
 
 
-def _check_need(unit, length, name, value, *, needed):
-    if needed and value is None:
+def _read_need(unit: str, length: float, name: str, value: int | None, *, needed: bool) -> int:
+    """Returns a number that the length needs; 0 for one that it does not need, and that must be absent."""
+    if not needed:
+        if value is not None:
+            raise UsageError(f"warm-up: {unit} is {length!r}, so {name} ({value!r}) has no effect. Leave it out.")
+        return 0
+    if value is None:
         raise UsageError(f"warm-up: {unit} is {length!r}, but {name} is missing. Give it too.")
-    if not needed and value is not None:
-        raise UsageError(f"warm-up: {unit} is {length!r}, so {name} ({value!r}) has no effect. Leave it out.")
-    if needed:
-        _check_whole("warm-up", name, value, least=1)
+    _check_whole("warm-up", name, value, least=1)
+    return int(value)
 
 
-def _check_whole(place, name, value, *, least):
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+def _check_whole(place: str, name: str, value: object, *, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise UsageError(f"{place}: {name} is {value!r}. Use a whole number from {least}.")

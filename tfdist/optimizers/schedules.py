@@ -1,6 +1,9 @@
 """Keras schedules, which compute the learning rate from the step and can be saved with the model."""
 
+from typing import Any, Self
+
 import keras
+import tensorflow as tf
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
@@ -33,26 +36,47 @@ class WarmUp(LearningRateSchedule):
 
     Raises:
         ValueError: a rate that is no finite number from 0, or a length that cannot be derived.
+
+    Example:
+        ```python
+        import keras
+        from tfdist import optimizers
+
+        cosine = keras.optimizers.schedules.CosineDecay(0.4, decay_steps=10_000)
+        optimizer = keras.optimizers.SGD(optimizers.WarmUp(cosine, epochs=5, global_batch=1024, rows=50_000))
+        ```
     """
 
-    def __init__(self, after, *, steps=None, examples=None, epochs=None, global_batch=None, rows=None, start=0.0):
+    def __init__(
+        self,
+        after: float | LearningRateSchedule,
+        *,
+        steps: int | None = None,
+        examples: int | None = None,
+        epochs: float | None = None,
+        global_batch: int | None = None,
+        rows: int | None = None,
+        start: float = 0.0,
+    ) -> None:
         super().__init__()
         if not isinstance(after, LearningRateSchedule) and not _is_rate(after):
             raise UsageError(f"WarmUp: after is {after!r}. Use a finite number from 0, or a Keras schedule.")
         if not _is_rate(start):
             raise UsageError(f"WarmUp: start is {start!r}. Use a finite number from 0.")
-        self._length = {
+        self._length: dict[str, float | None] = {
             "steps": steps,
             "examples": examples,
             "epochs": epochs,
             "global_batch": global_batch,
             "rows": rows,
         }
-        self.warmup_steps = warmup_steps(**self._length)
+        self.warmup_steps = warmup_steps(
+            steps=steps, examples=examples, epochs=epochs, global_batch=global_batch, rows=rows
+        )
         self.after = after if isinstance(after, LearningRateSchedule) else float(after)
         self.start = float(start)
 
-    def __call__(self, step):
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         """Returns the learning rate of a step.
 
         Args:
@@ -68,20 +92,20 @@ class WarmUp(LearningRateSchedule):
         done = ops.cast(step, dtype) / max(self.warmup_steps, 1)
         return ops.where(step < self.warmup_steps, start + (peak - start) * done, self._after(step))
 
-    def _after(self, step):
+    def _after(self, step: int | tf.Tensor) -> tf.Tensor:
         if isinstance(self.after, float):
             # Not `cast`, which makes a float32 of a Python float first.
             return ops.convert_to_tensor(self.after, keras.config.floatx())
         return ops.cast(self.after(step), keras.config.floatx())
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments, as JSON types."""
         after = self.after if isinstance(self.after, float) else keras.saving.serialize_keras_object(self.after)
         given = {name: _plain(value) for name, value in self._length.items() if value is not None}
         return {"after": after, **given, "start": self.start}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Makes the schedule that `get_config` described."""
         after = config["after"]
         if isinstance(after, dict):
@@ -89,10 +113,10 @@ class WarmUp(LearningRateSchedule):
         return cls(**{**config, "after": after})
 
 
-def _is_rate(value):
+def _is_rate(value: object) -> bool:
     return is_number(value) and value >= 0
 
 
-def _plain(number):
+def _plain(number: float) -> int | float:
     # NumPy's numbers are not JSON types.
     return int(number) if number == int(number) else float(number)

@@ -1,19 +1,56 @@
-"""Checks that the frozen option classes share."""
+"""Checks that the frozen option classes share; their messages name an option as its flag does."""
 
+import dataclasses
+from collections.abc import Container
+from typing import Any
+
+from tfdist.options.fields import name_of, option_of
 from tfdist.process.errors import UsageError
 
 
-def check_choice(options, field, allowed):
-    """Checks that a field of an option class has one of its allowed values.
+def check_choices(options: Any, *, other_than: Container[str] = ()) -> None:
+    """Checks that each field with choices has one of them.
+
+    Args:
+        options: an instance of an option class.
+        other_than: names of fields that are not checked.
 
     Raises:
-        ValueError: it has another value; the message lists the allowed ones.
+        ValueError: a field has another value; the message lists the choices.
     """
-    value = getattr(options, field)
-    if value not in allowed:
-        raise UsageError(f"{field} is {value!r}. Use one of {', '.join(allowed)}.")
+    for field in dataclasses.fields(options):
+        about, value = option_of(field), getattr(options, field.name)
+        if about and about.choices and field.name not in other_than and value not in about.choices:
+            raise UsageError(f"{name_of(field)} is {value!r}. Use one of {', '.join(about.choices)}.")
 
 
-def is_whole(value):
+def check_counts(options: Any, *names: str, optional: bool = False) -> None:
+    """Checks that fields are whole numbers from 1, or None where they are optional.
+
+    Raises:
+        ValueError: a field has another value.
+    """
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name in names and not (is_count(value) or (optional and value is None)):
+            raise UsageError(f"{name_of(field)} is {value!r}. Use a whole number from 1.")
+
+
+def is_whole(value: Any) -> bool:
     """Returns whether a value is a whole number; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_count(value: Any) -> bool:
+    """Returns whether a value is a whole number from 1."""
+    return is_whole(value) and value >= 1
+
+
+def check_folder(name: str, folder: Any) -> None:
+    """Checks that a folder is not an empty text, which an unset shell variable leaves: it is no request for a default.
+
+    Raises:
+        ValueError: the folder is "".
+    """
+    if folder == "":
+        raise UsageError(f"{name} is empty. Give a folder, or leave it out.")

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from tfdist.options.checks import check_choice, is_whole
+from tfdist.options.checks import check_choices, is_count
+from tfdist.options.fields import documented, option
 from tfdist.process.errors import UsageError
 
 AUTO = "auto"
@@ -10,38 +11,48 @@ EXCHANGES = (AUTO, "all_reduce", "factors")
 COMPRESSIONS = ("none", "bfloat16", "float16")
 
 
+@documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """Options of the steps of one call of `fit`; none of them stays on the model.
+    """Options of the steps of a run; none of them stays on the model.
 
-    Attributes:
-        exchange: how replicas exchange gradients: "all_reduce"; those of dense layers by their "factors"; "auto" for
-            the faster of them.
-        compression: "bfloat16" or "float16", to which gradients are rounded for the exchange; "none".
-        jit_compile: True or False; "auto" for True where that was measured to help; None for the value of `compile`.
-        steps_per_execution: a number of steps; "auto" to measure it; None for the value of `compile`.
-        sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas; otherwise each
-            replica takes them over its own rows.
+    `jit_compile` and `steps_per_execution` may also be None, for the value of `compile`: the default of `fit`.
     """
 
-    exchange: str = AUTO
-    compression: str = "none"
-    jit_compile: bool | str | None = None
-    steps_per_execution: int | str | None = None
-    sync_batchnorm: bool = True
+    exchange: str = option(
+        AUTO,
+        choices=EXCHANGES,
+        help="How replicas exchange gradients: by an all-reduce; those of dense layers by their factors; auto: the "
+        "faster way for each.",
+    )
+    compression: str = option(
+        "none",
+        choices=COMPRESSIONS,
+        help="The type to which gradients are rounded for the exchange, to halve the bytes.",
+    )
+    jit_compile: bool | str | None = option(
+        AUTO, words=(AUTO,), help="Whether to compile with XLA; auto: where that was measured to help."
+    )
+    steps_per_execution: int | str | None = option(
+        AUTO,
+        words=(AUTO,),
+        help="Steps in one call of the compiled program; auto: as many as take about half a second. Callbacks for "
+        "batches run between calls.",
+    )
+    sync_batchnorm: bool = option(
+        True, help="BatchNormalization over the rows of all replicas; otherwise each replica takes its own rows."
+    )
 
-    def __post_init__(self):
-        check_choice(self, "exchange", EXCHANGES)
-        check_choice(self, "compression", COMPRESSIONS)
+    def __post_init__(self) -> None:
+        check_choices(self)
         if not (self.jit_compile is None or self.jit_compile == AUTO or isinstance(self.jit_compile, bool)):
             raise UsageError(
                 f"jit_compile is {self.jit_compile!r}. Use True, False, 'auto', or None for the value of compile."
             )
-        steps = self.steps_per_execution
-        if steps not in (None, AUTO) and not (is_whole(steps) and steps >= 1):
+        if self.steps_per_execution not in (None, AUTO) and not is_count(self.steps_per_execution):
             raise UsageError(
-                f"steps_per_execution is {steps!r}. Use a whole number from 1, 'auto', or None for the value of "
-                "compile, or 'auto' where compile has none."
+                f"steps_per_execution is {self.steps_per_execution!r}. Use a whole number from 1, 'auto', or None for "
+                "the value of compile, or 'auto' where compile has none."
             )
         if not isinstance(self.sync_batchnorm, bool):
             raise UsageError(f"sync_batchnorm is {self.sync_batchnorm!r}. Use True or False.")

@@ -1,1 +1,1 @@
-"""Exit codes, errors, the log, heartbeats and fault injection, for every process of tfdist. No TensorFlow."""
+"""Exit codes, errors, versions, the log, heartbeats, fault injection, and child processes. No TensorFlow."""

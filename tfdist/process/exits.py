@@ -7,6 +7,8 @@ import inspect
 import io
 import os
 import threading
+from collections.abc import Callable
+from typing import NoReturn
 
 # The user can correct it; the message says how.
 MISTAKE = 2
@@ -23,7 +25,7 @@ INTERRUPTED = 130
 _BUFFERED = frozenset((io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom))
 
 
-def run_and_leave(main):
+def run_and_leave(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and ends the process with its exit code, in a module that runs as `__main__`.
 
     The teardown of TensorFlow and Python takes a second of CPU time, and has no use here. So this function waits for
@@ -33,9 +35,11 @@ def run_and_leave(main):
     Args:
         main: a function () → exit code; it may also raise the code as a `SystemExit`.
     """
-    frame, callers = inspect.currentframe().f_back, set()
-    while frame := frame.f_back:
+    here, callers = inspect.currentframe(), set()
+    frame = here and here.f_back
+    while frame and (frame := frame.f_back):
         callers.add(frame.f_globals.get("__name__"))
+    code: int | str
     try:
         code = main() or 0
     except SystemExit as request:
@@ -43,13 +47,13 @@ def run_and_leave(main):
     if callers - {"runpy"} or not isinstance(code, int):
         raise SystemExit(code)
     # Python does the same at its end, but has no public names for it.
-    threading._shutdown()  # noqa: SLF001
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
     _flush_files()
     os._exit(code)
 
 
-def _flush_files():
+def _flush_files() -> None:
     """Flushes stdout, stderr and each file that is still open, as Python does at its end."""
     files = [item for item in gc.get_objects() if type(item) in _BUFFERED]
     # Text first, because its buffer is flushed into the binary one below. The reader of a pipe may be gone.

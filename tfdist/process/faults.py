@@ -2,9 +2,12 @@
 
 import dataclasses
 import os
+import pathlib
 import signal
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tfdist.process.errors import UsageError
 
@@ -18,6 +21,7 @@ KINDS = ("kill", "term", "hang", "exception", "exit", "slow", "torn_checkpoint")
 # In this order: before the first step; between two calls; within a call, while the others wait for this worker; at
 # three places of a save; after the save; after the last step of an epoch; in validation.
 POINTS = ("start", "step", "call", "save_begin", "save_files", "save_rename", "save_end", "epoch_end", "validation")
+_SAVE_POINTS = tuple(point for point in POINTS if point.startswith("save_"))
 
 
 class PlannedFaultError(RuntimeError):
@@ -45,11 +49,11 @@ class Fault:
     attempt: int = 0
     seconds: float = 1.0
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.kind}:worker={self.worker},step={self.step},point={self.point},attempt={self.attempt}"
 
 
-def parse(text):
+def parse(text: str) -> tuple[Fault, ...]:
     """Parses faults, such as `kill:worker=1,step=50;hang:worker=0,step=80,point=call`.
 
     Returns:
@@ -61,12 +65,18 @@ def parse(text):
     return tuple(_parse_one(part.strip()) for part in text.split(";") if part.strip())
 
 
-def _parse_one(text):
+def _parse_one(text: str) -> Fault:
     kind, _, rest = text.partition(":")
     if kind not in KINDS:
         raise UsageError(f"chaos {text!r}: {kind!r} is not a kind of fault. Use one of {', '.join(KINDS)}, lose.")
-    values = {"point": "save_end"} if kind == "torn_checkpoint" else {}
-    readers = {"worker": int, "step": int, "attempt": int, "seconds": float, "point": str}
+    values: dict[str, Any] = {"point": "save_end"} if kind == "torn_checkpoint" else {}
+    readers: dict[str, Callable[[str], int | float | str]] = {
+        "worker": int,
+        "step": int,
+        "attempt": int,
+        "seconds": float,
+        "point": str,
+    }
     for item in filter(None, rest.split(",")):
         name, _, value = item.partition("=")
         if name not in readers:
@@ -78,6 +88,10 @@ def _parse_one(text):
     fault = Fault(kind, **values)
     if fault.point not in POINTS:
         raise UsageError(f"chaos {text!r}: {fault.point!r} is not a point. Use one of {', '.join(POINTS)}.")
+    if kind == "torn_checkpoint" and fault.point not in _SAVE_POINTS:
+        raise UsageError(
+            f"chaos {text!r}: at {fault.point!r} there is no checkpoint. Use one of {', '.join(_SAVE_POINTS)}."
+        )
     if min(fault.worker, fault.step, fault.attempt, fault.seconds) < 0:
         raise UsageError(f"chaos {text!r}: a number is below 0. Use 0 or more.")
     return fault
@@ -95,15 +109,15 @@ class Faults:
         steps: the steps after which any worker of this attempt has a fault.
     """
 
-    def __init__(self, faults=(), worker=0, attempt=0):
+    def __init__(self, faults: Sequence[Fault] = (), worker: int = 0, attempt: int = 0) -> None:
         self._pending = [fault for fault in faults if (fault.worker, fault.attempt) == (worker, attempt)]
         self.steps = tuple(sorted({fault.step for fault in faults if fault.attempt == attempt and fault.step}))
 
-    def waits_at(self, point):
+    def waits_at(self, point: str) -> bool:
         """Returns whether a fault at a point is still to be injected."""
         return any(fault.point == point for fault in self._pending)
 
-    def strike(self, point, step, folder=None):
+    def strike(self, point: str, step: int, folder: pathlib.Path | None = None) -> None:
         """Injects the faults that are due; returns if there are none, or if they let the worker continue.
 
         Args:
@@ -121,13 +135,13 @@ class Faults:
             _inject(fault, folder)
 
 
-def make_faults(environ):
+def make_faults(environ: Mapping[str, str]) -> Callable[[int], Faults]:
     """Returns a function rank → `Faults` of that worker, as the launcher has set them; by default there are none."""
     planned, attempt = parse(environ.get(FAULTS, "")), int(environ.get(ATTEMPT, "0"))
     return lambda worker: Faults(planned, worker, attempt)
 
 
-def _inject(fault, folder):
+def _inject(fault: Fault, folder: pathlib.Path | None) -> None:
     if fault.kind == "exception":
         raise PlannedFaultError(f"injected fault: {fault}")
     if fault.kind == "exit":
@@ -136,13 +150,13 @@ def _inject(fault, folder):
     if fault.kind == "slow":
         time.sleep(fault.seconds)
         return
-    if fault.kind == "torn_checkpoint":
+    if fault.kind == "torn_checkpoint" and folder is not None:
         _truncate(folder)
     sent = {"term": signal.SIGTERM, "hang": signal.SIGSTOP}.get(fault.kind, signal.SIGKILL)
     os.kill(os.getpid(), sent)
 
 
-def _truncate(folder):
+def _truncate(folder: pathlib.Path) -> None:
     """Cuts the largest file of a checkpoint in half, as a power failure may do."""
     largest = max((path for path in folder.iterdir() if path.is_file()), key=lambda path: path.stat().st_size)
     os.truncate(largest, largest.stat().st_size // 2)

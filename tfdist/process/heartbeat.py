@@ -7,6 +7,7 @@ import pathlib
 import re
 import struct
 import time
+from collections.abc import Mapping
 
 # The launcher sets it; without it, no process reads the heartbeats.
 FOLDER = "TFDIST_HEARTBEAT_DIR"
@@ -45,7 +46,7 @@ class Heartbeat:
         worker: this worker's rank.
     """
 
-    def __init__(self, folder, worker):
+    def __init__(self, folder: str | os.PathLike[str], worker: int) -> None:
         path = _path(folder, worker)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not emptied first, because an earlier `Heartbeat` of this process may still have the file mapped.
@@ -55,7 +56,7 @@ class Heartbeat:
         self._step = 0
         self.beat("start")
 
-    def beat(self, phase, step=None):
+    def beat(self, phase: str, step: int | None = None) -> None:
         """Writes the phase that begins now and the number of steps done; None keeps the last number."""
         self._step = self._step if step is None else step
         _FORMAT.pack_into(self._memory, 0, os.getpid(), self._step, time.time(), phase.encode())
@@ -64,17 +65,17 @@ class Heartbeat:
 class NoHeartbeat:
     """Stands in for a `Heartbeat` that no process would read."""
 
-    def beat(self, phase, step=None):
+    def beat(self, phase: str, step: int | None = None) -> None:
         """Does nothing."""
 
 
-def make_heartbeat(environ, worker):
+def make_heartbeat(environ: Mapping[str, str], worker: int) -> Heartbeat | NoHeartbeat:
     """Returns the `Heartbeat` of a worker that the launcher has started, else a `NoHeartbeat`."""
     folder = environ.get(FOLDER)
     return Heartbeat(folder, worker) if folder else NoHeartbeat()
 
 
-def read_beats(folder):
+def read_beats(folder: str | os.PathLike[str]) -> dict[int, Beat]:
     """Returns the last `Beat` of each worker that has one, by rank."""
     beats = {}
     for path in pathlib.Path(folder).glob("worker-*.beat"):
@@ -86,5 +87,5 @@ def read_beats(folder):
     return beats
 
 
-def _path(folder, worker):
+def _path(folder: str | os.PathLike[str], worker: int) -> pathlib.Path:
     return pathlib.Path(folder) / f"worker-{worker}.beat"

@@ -5,11 +5,12 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator, MutableMapping
 
 logger = logging.getLogger("tfdist")
 
 
-def say(message):
+def say(message: str) -> None:
     """Logs a line that a user should see once, at INFO.
 
     Python shows no INFO lines by default, so a notebook would not show which strategy was chosen. Where the program
@@ -19,13 +20,13 @@ def say(message):
     logger.info(message)
 
 
-def warn(message):
+def warn(message: str) -> None:
     """Logs a line about something that the user may want to change, at WARNING."""
     _ensure_handler()
     logger.warning(message)
 
 
-def show(text):
+def show(text: str) -> None:
     """Prints a line of results on stdout. A closed pipe or a full disk behind stdout does not end the training."""
     try:
         print(text, flush=True)
@@ -35,7 +36,7 @@ def show(text):
 
 
 @contextlib.contextmanager
-def quiet_loading(environ=os.environ):
+def quiet_loading(environ: MutableMapping[str, str] = os.environ) -> Iterator[None]:
     """Hides what native libraries write on stderr while they are loaded, and asks TensorFlow for errors alone.
 
     TensorFlow writes lines about processors and GPUs before it reads its own log level. If loading fails, all that was
@@ -44,6 +45,7 @@ def quiet_loading(environ=os.environ):
     if environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
         yield
         return
+    stderr: int | None
     with contextlib.ExitStack() as opened:
         try:
             hidden = opened.enter_context(tempfile.TemporaryFile())
@@ -66,12 +68,12 @@ def quiet_loading(environ=os.environ):
             os.dup2(stderr, 2)
 
 
-def is_terminal():
+def is_terminal() -> bool:
     """Returns whether stdout is a terminal; False where there is no stdout, as after `>&-`."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def _ensure_handler():
+def _ensure_handler() -> None:
     if logger.hasHandlers():
         return
     handler = logging.StreamHandler()

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tfdist.callbacks.base import Callback
 from tfdist.callbacks.watch import make_watch
+from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.process.errors import UsageError
 from tfdist.process.log import say
 from tfdist.resume import callback_state, identity
@@ -71,7 +72,7 @@ class FreshStart:
         return spans
 
     def begin_epoch(self, span):
-        """Tells the callbacks how many steps were done; it is called before their `on_epoch_begin`."""
+        """Sets the callbacks' count of the steps done; it is called before their `on_epoch_begin`."""
         if self.steps_before is None:
             self.steps_before = span.done - span.first
         for callback in self._counting:
@@ -143,40 +144,35 @@ class SavedRun(FreshStart):
 
 
 @contextlib.contextmanager
-def open_saved_run(trained: Trained, feed, run_dir, resume, *, every_steps=None, keep=3):
+def open_saved_run(trained: Trained, feed, options: CheckpointOptions):
     """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `SavedRun`.
 
     Args:
         trained: what is trained, built.
         feed: the `Feed` that is trained on.
-        run_dir: a `RunDir`, a path, or None.
-        resume: "auto", "never" or "must".
-        every_steps: steps between checkpoints; None for the ends of epochs alone.
-        keep: how many of the newest checkpoints stay, beside the best.
+        options: the `CheckpointOptions`.
     """
     strategy = trained.distribute_strategy
     several = Workers.of(strategy).count > 1
     watch = make_watch(strategy)
     watching, in_call = watch.make_callbacks()
-    if run_dir is None:
-        if every_steps:
+    if options.folder is None:
+        if options.every_steps:
             raise UsageError(
-                f"tfdist.fit: checkpoint_every_steps is {every_steps}, but there is no run_dir to write to. Give one."
+                f"checkpoint_every_steps is {options.every_steps}, but there is no run_dir to write to. Give one."
             )
         yield FreshStart([*watching, *([Decisions(trained)] if several else [])], in_call)
         return
-    if keep < 1:
-        raise UsageError(f"tfdist.fit: keep_checkpoints is {keep}. Use a whole number from 1.")
-    run_dir = run_dir if isinstance(run_dir, RunDir) else RunDir(pathlib.Path(run_dir))
+    run_dir = RunDir(pathlib.Path(options.folder))
     about = {
         "data": identity.of_data(feed.data),
         "run": identity.of_run(trained),
         "replicas": strategy.num_replicas_in_sync,
     }
-    store = Store(run_dir, trained, feed, about, keep=keep, watch=watch)
+    store = Store(run_dir, trained, feed, about, keep=options.keep, watch=watch)
     with store.owned(), stop_requests() as stop_request:
-        store.restore(resume)
+        store.restore(options.resume)
         decisions = [Decisions(trained, stop_request)] if several else []
         stop_signal = decisions[0].stop_signal if several else stop_request
-        checkpointer = Checkpointer(store.save, every_steps=every_steps, stop_signal=stop_signal)
+        checkpointer = Checkpointer(store.save, every_steps=options.every_steps, stop_signal=stop_signal)
         yield SavedRun(run_dir, store, checkpointer, feed, [*watching, *decisions], in_call)

@@ -3,14 +3,21 @@
 import contextlib
 import hashlib
 import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, TypedDict
 
 from tfdist.process.errors import TfdistError
 from tfdist.run import rundir
+from tfdist.run.rundir import RunDir
 
 NAME = "manifest.json"
 FORMAT = 1
 
 _OWN_DIGEST = "manifest_sha256"
+
+# A checkpoint's step, its damage or None, and its manifest or None where it cannot be read.
+Inspected = tuple[int, str | None, dict[str, Any] | None]
 
 
 class DamagedError(TfdistError, ValueError):
@@ -21,6 +28,13 @@ class FormatError(TfdistError, ValueError):
     """A checkpoint is whole, but a later tfdist wrote it in a format that this one does not know."""
 
 
+class StoredFile(TypedDict):
+    """What a manifest states about a file."""
+
+    bytes: int
+    sha256: str
+
+
 class FolderWriter:
     """Writes the files of a checkpoint, and hashes each while it is written.
 
@@ -28,22 +42,22 @@ class FolderWriter:
         folder: an existing, empty folder.
 
     Attributes:
-        files: name → {"bytes", "sha256"} of each file that was written.
+        files: name → `StoredFile` of each file that was written.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
-        self.files = {}
+        self.files: dict[str, StoredFile] = {}
 
     @contextlib.contextmanager
-    def file(self, name):
+    def file(self, name: str) -> "Iterator[_Hashed]":
         """Yields an object with a method `write(bytes)` for a new file."""
         with (self._folder / name).open("wb") as file:
             hashed = _Hashed(file)
             yield hashed
         self.files[name] = {"bytes": hashed.bytes, "sha256": hashed.digest.hexdigest()}
 
-    def write_json(self, name, value):
+    def write_json(self, name: str, value: Any) -> None:
         """Writes a file of JSON."""
         with self.file(name) as file:
             file.write((json.dumps(value, indent=2) + "\n").encode())
@@ -52,12 +66,12 @@ class FolderWriter:
 class _Hashed:
     """A file that can only be appended to, so that its digest is known as soon as it is written."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.bytes = 0
         self.digest = hashlib.sha256()
 
-    def write(self, data):
+    def write(self, data: bytes | bytearray | memoryview) -> int:
         """Writes and hashes data; returns the number of bytes."""
         self._file.write(data)
         self.digest.update(data)
@@ -65,12 +79,12 @@ class _Hashed:
         self.bytes += size
         return size
 
-    def flush(self):
+    def flush(self) -> None:
         """Passes buffered data to the system."""
         self._file.flush()
 
 
-def write_manifest(folder, content):
+def write_manifest(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Writes the manifest, which ends with a checksum of itself.
 
     Args:
@@ -81,7 +95,7 @@ def write_manifest(folder, content):
     (folder / NAME).write_text(_to_text(content | {_OWN_DIGEST: _digest(content)}))
 
 
-def read_manifest(folder):
+def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     """Reads a checkpoint's manifest and compares it with its own checksum.
 
     Raises:
@@ -90,7 +104,7 @@ def read_manifest(folder):
     """
     try:
         text = (folder / NAME).read_bytes().decode()
-        content = json.loads(text)
+        content: dict[str, Any] = json.loads(text)
         stated = content.pop(_OWN_DIGEST, None)
     except FileNotFoundError:
         raise DamagedError(f"{NAME} is missing") from None
@@ -108,7 +122,7 @@ def read_manifest(folder):
     return content
 
 
-def check_files(folder, manifest):
+def check_files(folder: pathlib.Path, manifest: Mapping[str, Any]) -> None:
     """Compares every file of a checkpoint with its manifest.
 
     Raises:
@@ -129,7 +143,7 @@ def check_files(folder, manifest):
             raise DamagedError(f"{name} does not match its checksum")
 
 
-def read_whole(folder):
+def read_whole(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the manifest of a checkpoint after a check of all files.
 
     Raises:
@@ -140,20 +154,21 @@ def read_whole(folder):
     return manifest
 
 
-def inspect(run_dir):
+def inspect(run_dir: RunDir) -> list[Inspected]:
     """Checks every byte of every checkpoint of a run.
 
     Args:
         run_dir: a `RunDir`.
 
     Returns:
-        A list of (step, the damage or None, manifest or None where it cannot be read), oldest first.
+        An `Inspected` for each checkpoint, oldest first.
     """
     return [_inspect(run_dir, step) for step in run_dir.checkpoint_steps()]
 
 
-def _inspect(run_dir, step):
-    folder, manifest = run_dir.checkpoint(step), None
+def _inspect(run_dir: RunDir, step: int) -> Inspected:
+    folder = run_dir.checkpoint(step)
+    manifest: dict[str, Any] | None = None
     try:
         manifest = read_manifest(folder)
         check_files(folder, manifest)
@@ -162,17 +177,18 @@ def _inspect(run_dir, step):
     return step, None, manifest
 
 
-def best_step(run_dir):
+def best_step(run_dir: RunDir) -> int | None:
     """Returns the step of the best checkpoint so far, or None where it is not recorded."""
     try:
-        return rundir.read_json(run_dir.best)["step"]
+        step: int = rundir.read_json(run_dir.best)["step"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return step
 
 
-def _to_text(content):
+def _to_text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def _digest(content):
+def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(_to_text(content).encode()).hexdigest()

@@ -10,6 +10,8 @@ import pathlib
 import re
 import shutil
 import socket
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypedDict
 
 from tfdist.process.errors import MissingFileError, TfdistError, UsageError
 
@@ -32,80 +34,80 @@ class RunDir:
     path: pathlib.Path
 
     @property
-    def config(self):
+    def config(self) -> pathlib.Path:
         """The `RunConfig` as JSON."""
         return self.path / "config.json"
 
     @property
-    def exchange(self):
+    def exchange(self) -> pathlib.Path:
         """How workers exchange gradients, and the measurements behind that choice."""
         return self.path / "exchange.json"
 
     @property
-    def metrics(self):
+    def metrics(self) -> pathlib.Path:
         """The metrics of each epoch, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
     @property
-    def summary(self):
+    def summary(self) -> pathlib.Path:
         """The result of the run; the file exists once the run has ended."""
         return self.path / "summary.json"
 
     @property
-    def model(self):
+    def model(self) -> pathlib.Path:
         """The trained model, for `keras.saving.load_model`."""
         return self.path / "model.keras"
 
     @property
-    def checkpoints(self):
+    def checkpoints(self) -> pathlib.Path:
         """The folder of the checkpoints, with one sub-folder each."""
         return self.path / "checkpoints"
 
     @property
-    def best(self):
+    def best(self) -> pathlib.Path:
         """The step of the best checkpoint so far, and the measure that decided."""
         return self.path / "best.json"
 
     @property
-    def tensorboard(self):
+    def tensorboard(self) -> pathlib.Path:
         """The folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
     @property
-    def logs(self):
+    def logs(self) -> pathlib.Path:
         """The folder of the launcher's logs, which exists before the run begins."""
         return self.path / "logs"
 
     @property
-    def lock(self):
+    def lock(self) -> pathlib.Path:
         """The lock file, which names the process that trains in the folder."""
         return self.path / ".lock"
 
-    def checkpoint(self, step):
+    def checkpoint(self, step: int) -> pathlib.Path:
         """Returns the folder of the checkpoint at a step."""
         return self.checkpoints / f"step-{step:08d}"
 
-    def checkpoint_steps(self):
+    def checkpoint_steps(self) -> list[int]:
         """Lists the steps that have a checkpoint, oldest first."""
         if not self.checkpoints.is_dir():
             return []
         matches = (re.fullmatch(r"step-(\d{8,})", item.name) for item in self.checkpoints.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
-    def remove_old_checkpoints(self, keep, spare=()):
+    def remove_old_checkpoints(self, keep: int, spare: Collection[int] = ()) -> None:
         """Removes all checkpoints except the newest `keep` and those of the steps in `spare`."""
         for step in self.checkpoint_steps()[: -keep or None]:
             if step not in spare:
                 self.remove_checkpoint(step)
 
-    def remove_checkpoint(self, step):
+    def remove_checkpoint(self, step: int) -> None:
         """Removes a checkpoint in such a way that a kill leaves no half of it under its name."""
         aside = _aside(self.checkpoint(step), "removed")
         _remove(aside)
         os.replace(self.checkpoint(step), aside)
         _remove(aside)
 
-    def clean_up(self):
+    def clean_up(self) -> None:
         """Restores or removes what a kill has left among the checkpoints; only the chief calls it."""
         if not self.checkpoints.is_dir():
             return
@@ -116,7 +118,7 @@ class RunDir:
                 _remove(item)
 
 
-def next_free(parent, name):
+def next_free(parent: str | os.PathLike[str], name: str) -> RunDir:
     """Returns the `RunDir` parent/name-<n>, with n one above the greatest number that exists."""
     numbers = [
         int(match[1])
@@ -126,7 +128,7 @@ def next_free(parent, name):
     return RunDir(pathlib.Path(parent) / f"{name}-{max(numbers, default=0) + 1}")
 
 
-def find_resume_step(run_dir, resume):
+def find_resume_step(run_dir: RunDir, resume: str) -> int | None:
     """Decides from which checkpoint a run resumes.
 
     Args:
@@ -155,7 +157,7 @@ def find_resume_step(run_dir, resume):
     return steps[-1] if steps else None
 
 
-def make_folder(path):
+def make_folder(path: pathlib.Path) -> None:
     """Makes a run's folder, if it does not exist.
 
     Raises:
@@ -170,7 +172,7 @@ def make_folder(path):
 
 
 @contextlib.contextmanager
-def locked(run_dir):
+def locked(run_dir: RunDir) -> Iterator[None]:
     """Locks a run's folder against training by other processes; the lock ends with the process, even by a kill.
 
     Raises:
@@ -195,16 +197,24 @@ def locked(run_dir):
         yield
 
 
-def finished_summary(run_dir, steps):
+def finished_summary(run_dir: RunDir, steps: int) -> dict[str, Any] | None:
     """Returns the summary of a run that has done at least `steps` steps, else None."""
     if not run_dir.summary.is_file():
         return None
-    summary = read_json(run_dir.summary)
+    summary: dict[str, Any] = read_json(run_dir.summary)
     return summary if summary["steps"] >= steps else None
 
 
-def read_restarts(environ):
-    """Returns the reasons of the launcher's restarts: a list of {"kind", "cause", "workers"}, empty without restarts.
+class Restart(TypedDict):
+    """The reason of a restart: the kind of the attempt's end, its cause in words, and the number of its workers."""
+
+    kind: str
+    cause: str
+    workers: int
+
+
+def read_restarts(environ: Mapping[str, str]) -> list[Restart]:
+    """Returns the reasons of the launcher's restarts, oldest first.
 
     Args:
         environ: the environment variables, one of which names the launcher's record.
@@ -213,11 +223,11 @@ def read_restarts(environ):
     if not record or not os.path.isfile(record):
         return []
     attempts = json.loads(pathlib.Path(record).read_text())
-    return [{key: attempt[key] for key in ("kind", "cause", "workers")} for attempt in attempts]
+    return [Restart(kind=attempt["kind"], cause=attempt["cause"], workers=attempt["workers"]) for attempt in attempts]
 
 
 @contextlib.contextmanager
-def written_aside(path):
+def written_aside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yields a temporary path that replaces `path` once it is completely on the disk; both are a file or a folder.
 
     The remains of an earlier kill are removed first. A folder cannot be replaced in one move, so the old one keeps
@@ -244,13 +254,13 @@ def written_aside(path):
             _remove(aside)
 
 
-def write_json(path, value):
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes a JSON file completely or not at all."""
     with written_aside(path) as aside:
         aside.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path):
+def read_json(path: str | os.PathLike[str]) -> Any:
     """Reads a JSON file.
 
     Raises:
@@ -262,24 +272,24 @@ def read_json(path):
         raise UsageError(f"{path}: not JSON ({error}). Delete it, or restore the file.") from None
 
 
-def append_line(path, value):
+def append_line(path: pathlib.Path, value: Mapping[str, Any]) -> None:
     """Appends one JSON object as a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(value) + "\n")
 
 
-def _aside(path, kind):
+def _aside(path: pathlib.Path, kind: str) -> pathlib.Path:
     return path.with_name(f".{path.stem}.{kind}{path.suffix}")
 
 
-def _put_back(old, path):
+def _put_back(old: pathlib.Path, path: pathlib.Path) -> None:
     """Moves a folder back to its path, if its successor is missing."""
     if old.exists() and not path.exists():
         os.replace(old, path)
 
 
-def _make_durable(path):
+def _make_durable(path: pathlib.Path) -> None:
     """Waits until a file, or everything in a folder, is on the disk."""
     if path.is_dir():
         for item in path.iterdir():
@@ -287,7 +297,7 @@ def _make_durable(path):
     _flush(path)
 
 
-def _flush(path):
+def _flush(path: pathlib.Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -299,7 +309,7 @@ def _flush(path):
         os.close(descriptor)
 
 
-def _remove(path):
+def _remove(path: pathlib.Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import pathlib
 import platform
+from collections.abc import Mapping
 
-from tfdist.cluster.fingerprint import read_versions
+from tfdist.process.versions import read_versions
 from tfdist.run import rundir
 
 _VARIABLE, _FLAG = "TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory"
@@ -20,7 +21,7 @@ _OWN = "TFDIST_XLA_CACHE"
 _ENTRIES, _DIGEST = "*.pb", ".json"
 
 
-def variables(folder, environ):
+def variables(folder: pathlib.Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Returns the environment variables that make TensorFlow keep its entries; {} where the user has named a folder.
 
     Args:
@@ -41,12 +42,12 @@ def variables(folder, environ):
     return {_VARIABLE: f"{flags} {_FLAG}={own}".strip(), _OWN: str(own)}
 
 
-def own_folder(environ):
+def own_folder(environ: Mapping[str, str]) -> pathlib.Path | None:
     """Returns the folder that `variables` has set, or None."""
     return pathlib.Path(environ[_OWN]) if environ.get(_OWN) else None
 
 
-def kind_of_machine():
+def kind_of_machine() -> str:
     """Returns a name for all machines on which the same compiled programs run: versions, processor, GPUs."""
     parts = [str(read_versions()), platform.machine()]
     parts += _lines("/proc/cpuinfo", ("model name", "flags", "Features", "CPU part")) or [platform.processor()]
@@ -55,7 +56,7 @@ def kind_of_machine():
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _lines(path, beginnings):
+def _lines(path: str | pathlib.Path, beginnings: tuple[str, ...]) -> list[str]:
     """Returns the lines of a file's first paragraph that have one of these beginnings; [] if it cannot be read."""
     try:
         lines = pathlib.Path(path).read_text().partition("\n\n")[0].splitlines()
@@ -64,7 +65,7 @@ def _lines(path, beginnings):
     return [line for line in lines if line.startswith(beginnings)]
 
 
-def seal(folder):
+def seal(folder: pathlib.Path) -> None:
     """Writes the digests of entries that have none."""
     for entry, digest in _entries(folder):
         if not digest.exists():
@@ -73,7 +74,7 @@ def seal(folder):
                 rundir.write_json(digest, _digest_of(entry))
 
 
-def _delete_unsealed(folder):
+def _delete_unsealed(folder: pathlib.Path) -> None:
     """Deletes entries without a matching digest; XLA compiles them again."""
     for entry, digest in _entries(folder):
         try:
@@ -85,10 +86,10 @@ def _delete_unsealed(folder):
             digest.unlink(missing_ok=True)
 
 
-def _entries(folder):
+def _entries(folder: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
     return [(entry, entry.with_name(entry.name + _DIGEST)) for entry in folder.glob(_ENTRIES)]
 
 
-def _digest_of(entry):
+def _digest_of(entry: pathlib.Path) -> str:
     with entry.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

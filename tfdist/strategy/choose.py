@@ -136,9 +136,9 @@ def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=N
             differs, or a port is taken.
     """
     cluster = cluster or read_cluster(os.environ)
-    if cluster and cluster.gpus is not None:
+    if cluster:
         # Before GPUs are counted, because CUDA reads this variable once and ignores later changes.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(cluster.gpus)
+        os.environ.update(cluster.gpu_environment())
     choice = decide(
         name,
         workers=cluster.size if cluster else 0,

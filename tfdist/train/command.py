@@ -1,16 +1,18 @@
 """`python -m tfdist.train`: flags or a recipe in, a trained model and a run's folder out."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
 import sys
 import threading
 
-from tfdist import data, models
+from tfdist.assembly.names import check_names
 from tfdist.cluster import preemption, rendezvous
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.tf_config import read_cluster
+from tfdist.options.fields import flatten
 from tfdist.options.run import first_difference
 from tfdist.process import faults
 from tfdist.process.errors import TfdistError, UsageError
@@ -55,21 +57,15 @@ def is_inside(path, folder):
 
 def train(config, cluster, run, heartbeat):
     """Trains: config → cluster → strategy → sources → model → loop → results; returns the exit code."""
-    if config.jit_compile != "false":
+    if config.step.jit_compile is not False:
         os.environ.update(xla_cache.variables(run.logs / "xla", os.environ))
     # Errors of TensorFlow's C++ code reach Python as exceptions.
     with quiet_loading():
         from tfdist import training
         from tfdist.assembly import assemble
-        from tfdist.strategy import choose as strategy
-        from tfdist.strategy import hardware
-        from tfdist.strategy.workers import Workers
 
-    chosen = strategy.choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
-    workers = Workers.of(chosen)
+    chosen, workers = assemble.make_strategy(config, cluster)
     writes = workers.is_chief
-    hardware.set_precision(config.precision)
-    hardware.set_seeds(config.seed, deterministic=config.deterministic)
     config = config.for_replicas(chosen.num_replicas_in_sync)
     source, test_source = assemble.make_sources(config)
     with chosen.scope():
@@ -83,16 +79,15 @@ def train(config, cluster, run, heartbeat):
             show(f"the run is finished; nothing to do.\n{assemble.last_lines(run, finished)}")
         return 0
     if writes:
-        say(data.describe(source, replicas=chosen.num_replicas_in_sync, workers=workers.count))
+        say(assemble.describe_source(source, chosen))
     callbacks, throughput, report, verbose = assemble.make_callbacks(run, config, source, chosen)
     training.fit(
         model,
         source,
         steps=steps,
-        run_dir=run,
-        checkpoint_every_steps=config.checkpoint_every_steps,
-        keep_checkpoints=config.keep_checkpoints,
-        **assemble.step_options(config),
+        **flatten(config.step),
+        # `choose_run` has chosen the folder and checked `resume`, which does not hold for a restart.
+        **flatten(dataclasses.replace(config.checkpoints, folder=run.path, resume="auto")),
         validation_data=test_source,
         callbacks=callbacks,
         verbose=verbose,
@@ -127,10 +122,7 @@ def check(config, cluster):
             f"--strategy={config.strategy} in a cluster of {cluster.size} workers would train each of them alone, all "
             "into one folder. Use --strategy=multi_worker, or start without the cluster (unset TF_CONFIG)."
         )
-    if isinstance(config.model, str):
-        models.check_name(config.model)
-    if isinstance(config.dataset, str):
-        data.check_name(config.dataset, data_dir=config.data_dir, download=config.download)
+    check_names(config)
 
 
 def agree_on_run(config, cluster, files):
@@ -153,14 +145,11 @@ def agree_on_run(config, cluster, files):
 
 def choose_run(config):
     """Returns the `RunDir` that the config names, or the next free one, after checking it against `resume`."""
-    run = (
-        rundir.RunDir(pathlib.Path(config.run_dir).expanduser())
-        if config.run_dir
-        else rundir.next_free("runs", config.name)
-    )
+    folder = config.checkpoints.folder
+    run = rundir.RunDir(pathlib.Path(folder).expanduser()) if folder else rundir.next_free("runs", config.name)
     # An earlier start of the same launch may have written to the folder, so a restart always goes on from it.
     again = int(os.environ.get(faults.ATTEMPT, "0")) > 0
-    rundir.find_resume_step(run, "auto" if again else config.resume)
+    rundir.find_resume_step(run, "auto" if again else config.checkpoints.resume)
     if run.config.is_file() and (run.checkpoint_steps() or run.summary.is_file()):
         difference = first_difference(rundir.read_json(run.config), config.to_dict())
         if difference:

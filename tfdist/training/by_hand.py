@@ -15,6 +15,7 @@ from tfdist.data.delivery import delivery
 from tfdist.feeding.feed import Feed, open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import models
+from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.process.errors import StateError
 from tfdist.resume.saved_run import FreshStart, open_saved_run
 from tfdist.run import rundir
@@ -114,10 +115,12 @@ def open_run(
             optimizer.build(model.trainable_variables)
     trained = _trained(model, optimizer, track)
     warn_where_workers_differ(feed.data, strategy)
-    saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
+    checkpoints = CheckpointOptions(
+        folder=run_dir, resume=resume, every_steps=checkpoint_every_steps, keep=keep_checkpoints
+    )
     with (
         workers.exit_on_peer_loss(),
-        open_saved_run(trained, feed, run_dir, resume, **saving) as saved,
+        open_saved_run(trained, feed, checkpoints) as saved,
         contextlib.closing(feed),
     ):
         run = OpenRun(model, feed, saved, callbacks)

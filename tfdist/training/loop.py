@@ -15,6 +15,7 @@ from tfdist.feeding.checks import limit
 from tfdist.feeding.feed import open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import data_adapters, models
+from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.log import say
 from tfdist.resume.saved_run import open_saved_run
@@ -102,6 +103,8 @@ def fit(
     """
     options = {"exchange": exchange, "compression": compression, "jit_compile": jit_compile}
     options = StepOptions(**options, steps_per_execution=steps_per_execution, sync_batchnorm=sync_batchnorm)
+    saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
+    checkpoints = CheckpointOptions(folder=run_dir, resume=resume, **saving)
     checks.check_compiled(model, "fit")
     checks.check_loop(model, "train")
     epochs = limit(epochs, keras.config.max_epochs(), "epochs")
@@ -116,30 +119,17 @@ def fit(
         options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
         checks.check_training(model, strategy, options)
         validate = _validator(model, validation_data, validation_freq, **validating)
-        saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
         warn_where_workers_differ(feed.data, strategy)
         with (
             set_call_length(model, options.steps_per_execution) as call_length,
             Workers.of(strategy).exit_on_peer_loss(),
-            open_saved_run(model, feed, run_dir, resume, **saving) as run,
+            open_saved_run(model, feed, checkpoints) as run,
             contextlib.closing(feed),
         ):
             epochs = -(-steps // feed.steps_per_epoch) if steps and feed.steps_per_epoch else epochs
-            sealing = kept_programs() if options.jit_compile else []
-            more = [DesyncCheck(strategy), call_length, *run.callbacks, *sealing]
-            shown = {"epochs": epochs, "steps": feed.steps_per_epoch}
-            callbacks = make_callback_list(model, callbacks, verbose, **shown, more=more, history=True)
-            _train(
-                model,
-                feed,
-                options,
-                {"epochs": epochs, "steps": steps},
-                initial_epoch,
-                callbacks,
-                validate,
-                run,
-                call_length,
-            )
+            length = {"epochs": epochs, "steps": steps, "first_epoch": initial_epoch}
+            more = [DesyncCheck(strategy), call_length, *run.callbacks]
+            _train(model, feed, options, length, (callbacks, verbose, more), validate, run, call_length)
     return model.history
 
 
@@ -151,7 +141,11 @@ def batch_norms_as_wanted(model, options):
     return models.batch_norms_synchronized(model, options.sync_batchnorm)
 
 
-def _train(model, feed, options, length, initial_epoch, callbacks, validate, run, call_length):
+def _train(model, feed, options, length, callbacks, validate, run, call_length):
+    own, verbose, more = callbacks
+    more = more + kept_programs() if options.jit_compile else more
+    shown = {"epochs": length["epochs"], "steps": feed.steps_per_epoch}
+    callbacks = make_callback_list(model, own, verbose, **shown, more=more, history=True)
     programs = Programs.of(model)
     call_length.register_callbacks(callbacks.callbacks)
     if programs.use(options):
@@ -166,8 +160,8 @@ def _train(model, feed, options, length, initial_epoch, callbacks, validate, run
     callbacks.on_train_begin()
     run.begin(callbacks.callbacks, length["steps"])
     # Read only now, because `keras.callbacks.BackupAndRestore` has just set the first epoch.
-    first_epoch = models.first_epoch(model, initial_epoch)
-    for span in run.spans(feed.spans(run.steps_done, **length, first_epoch=first_epoch)):
+    length["first_epoch"] = models.first_epoch(model, length["first_epoch"])
+    for span in run.spans(feed.spans(run.steps_done, **length)):
         model.reset_metrics()
         run.begin_epoch(span)
         callbacks.on_epoch_begin(span.epoch)

@@ -3,12 +3,8 @@
 import os
 import platform
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-import tfdist
 from tfdist.checkpoints import checkpoint
+from tfdist.process.versions import read_versions
 from tfdist.run import rundir
 
 
@@ -29,17 +25,6 @@ def summarize(model, *, metrics, steps, **measured):
         "replicas": strategy.num_replicas_in_sync,
         "strategy": type(strategy).__name__,
         "restarts": rundir.read_restarts(os.environ),
-        "versions": versions(),
+        "versions": read_versions() | {"python": platform.python_version()},
         "weights_sha256": checkpoint.weights_sha256(model),
-    }
-
-
-def versions():
-    """Returns the versions of the packages that may affect a result."""
-    return {
-        "tfdist": tfdist.__version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
     }

@@ -1,18 +1,17 @@
 """Slurm steps, as `srun` describes them in the environment of each task."""
 
-import itertools
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tfdist.cluster.gpus import parse_ids, read_visible
 from tfdist.process.errors import TfdistError
 from tfdist.process.log import warn
 
 _MAX_TASKS = 65536  # No synchronous training has more; checked before a list is expanded.
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0  # Slurm numbers batch and interactive shells from here on.
 _BINDINGS = ("SLURM_GPUS_PER_TASK", "SLURM_NTASKS_PER_GPU", "SLURM_GPU_BIND", "SLURM_TRES_BIND")
-_NO_GPU = ("", "-1", "none", "NoDevFiles")
 
 _HOST_PIECE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)|\[(?P<ranges>[0-9,-]+)\]|(?P<comma>,)")
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
@@ -239,11 +238,11 @@ def _read_shared_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
     here = environ.get("SLURM_GPUS_ON_NODE", "")
     count = int(here) if re.fullmatch("[0-9]{1,4}", here) else 0
     # Not SLURM_JOB_GPUS, because a batch script passes the ids of its own node to all others.
-    listed = environ.get("CUDA_VISIBLE_DEVICES", environ.get("SLURM_STEP_GPUS"))
-    if listed is None:
+    visible = read_visible(environ)
+    if visible is None and "SLURM_STEP_GPUS" in environ:
+        visible = parse_ids(environ["SLURM_STEP_GPUS"])
+    if visible is None:
         return tuple(map(str, range(count)))
-    ids = (gpu.strip() for gpu in listed.split(","))
-    visible = tuple(itertools.takewhile(lambda gpu: gpu not in _NO_GPU, ids))
     # With fewer than the node has for this step, a wrapper script has given each task its own.
     return visible if len(visible) >= count else ()
 

@@ -35,7 +35,7 @@ def open_port(address: str, worker: int) -> socket.socket:
         time.sleep(0.1)
 
 
-def _listen(port):
+def _listen(port: int) -> socket.socket:
     # On all interfaces, whatever host the address names, because TensorFlow's server does so.
     if socket.has_dualstack_ipv6():
         try:
@@ -46,7 +46,7 @@ def _listen(port):
     return socket.create_server(("", port), backlog=128)
 
 
-def _explain(error, address, worker, port):
+def _explain(error: OSError, address: str, worker: int, port: int) -> str:
     what = f"rendezvous: port {port} of this worker (worker {worker}, {address})"
     if error.errno == errno.EADDRINUSE:
         return (

@@ -6,7 +6,15 @@ import time
 from collections.abc import Sequence
 
 from tfdist.cluster.rendezvous.host import FAREWELL_SECONDS
-from tfdist.cluster.rendezvous.messages import LIMIT_BYTES, MismatchError, RendezvousError, decode, encode, take_line
+from tfdist.cluster.rendezvous.messages import (
+    LIMIT_BYTES,
+    Json,
+    MismatchError,
+    RendezvousError,
+    decode,
+    encode,
+    take_line,
+)
 from tfdist.cluster.rendezvous.names import look_up
 from tfdist.cluster.tf_config import split_address
 from tfdist.process.log import say
@@ -23,8 +31,8 @@ class _NotYetError(Exception):
 
 
 def meet_worker_0(
-    workers: Sequence[str], rank: int, hello: dict, timeout_seconds: float, trouble: str | None = None
-) -> dict:
+    workers: Sequence[str], rank: int, hello: Json, timeout_seconds: float, trouble: str | None = None
+) -> Json:
     """Sends this worker's hello to worker 0 and waits for the result.
 
     Args:
@@ -63,7 +71,7 @@ def meet_worker_0(
     )
 
 
-def _send_hello(connection, line, deadline):
+def _send_hello(connection: socket.socket, line: bytes, deadline: float) -> Json:
     """Sends the hello; returns the announcement of worker 0."""
     received, welcome = bytearray(), False
     connection.settimeout(_WELCOME_SECONDS)
@@ -74,14 +82,15 @@ def _send_hello(connection, line, deadline):
         message = _receive(connection, received, end, problem)
         if "error" in message:
             raise (MismatchError if message.get("mismatch") else RendezvousError)(str(message["error"]))
-        if isinstance(message.get("announcement"), dict):
-            return message["announcement"]
+        announcement = message.get("announcement")
+        if isinstance(announcement, dict):
+            return announcement
         welcome = True
         # Worker 0 waits until the earliest deadline of all workers; its result then takes a moment.
         end = deadline + FAREWELL_SECONDS + 1
 
 
-def _receive(connection, received, end, problem):
+def _receive(connection: socket.socket, received: bytearray, end: float, problem: str) -> Json:
     while (line := take_line(received)) is None:
         left = end - time.monotonic()
         if left <= 0 or len(received) > LIMIT_BYTES:
@@ -100,7 +109,7 @@ def _receive(connection, received, end, problem):
     return message
 
 
-def _connect(address, seconds):
+def _connect(address: str, seconds: float) -> socket.socket:
     host, port = split_address(address)
     end = time.monotonic() + seconds
     problem = OSError("it has no address")
@@ -122,7 +131,7 @@ def _connect(address, seconds):
     raise problem
 
 
-def _describe(error):
+def _describe(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there"
     if isinstance(error, TimeoutError):

@@ -5,8 +5,9 @@ import selectors
 import socket
 import time
 from collections.abc import Sequence
+from typing import Self
 
-from tfdist.cluster.rendezvous.messages import LIMIT_BYTES, VERSION, decode, encode, take_line
+from tfdist.cluster.rendezvous.messages import LIMIT_BYTES, VERSION, Json, decode, encode, take_line
 from tfdist.process.log import say
 
 # How long a connection may take to send its hello.
@@ -26,7 +27,7 @@ class Connection:
     since: float
     received: bytearray = dataclasses.field(default_factory=bytearray)
     rank: int | None = None
-    hello: dict = dataclasses.field(default_factory=dict)
+    hello: Json = dataclasses.field(default_factory=dict)
 
 
 class MeetingServer:
@@ -41,7 +42,7 @@ class MeetingServer:
         trouble: the reason that a worker gave why it cannot take part; else None.
     """
 
-    def __init__(self, listener: socket.socket, workers: Sequence[str], timeout_seconds: float):
+    def __init__(self, listener: socket.socket, workers: Sequence[str], timeout_seconds: float) -> None:
         self._listener, self._workers = listener, tuple(workers)
         self._timeout = timeout_seconds
         self._deadline = time.monotonic() + timeout_seconds
@@ -55,16 +56,16 @@ class MeetingServer:
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for connection in [*self._present.values(), *self._unidentified]:
             connection.socket.close()
         self._selector.close()
 
     @property
-    def hellos(self) -> list[dict]:
+    def hellos(self) -> list[Json]:
         """The hellos of the present workers by rank, from worker 1 on."""
         return [self._present[rank].hello for rank in sorted(self._present)]
 
@@ -116,14 +117,14 @@ class MeetingServer:
         while not self._departed.issuperset(ranks) and (left := end - time.monotonic()) > 0:
             self._serve(left)
 
-    def _describe_workers(self, ranks):
+    def _describe_workers(self, ranks: Sequence[int]) -> str:
         named = [
             f"worker {rank} ({self._workers[rank]}{', came and left' * (rank in self._departed)})"
             for rank in ranks[:20]
         ]
         return ", ".join(named) + (f" and {len(ranks) - 20} more" if len(ranks) > 20 else "")
 
-    def _serve(self, seconds):
+    def _serve(self, seconds: float) -> None:
         for key, _ in self._selector.select(seconds):
             if key.data is None:
                 self._accept()
@@ -134,7 +135,7 @@ class MeetingServer:
             if now - connection.since > _HELLO_SECONDS:
                 self._close(connection)
 
-    def _accept(self):
+    def _accept(self) -> None:
         try:
             accepted, origin = self._listener.accept()
         except OSError:
@@ -148,7 +149,7 @@ class MeetingServer:
         if len(self._unidentified) > _UNIDENTIFIED + len(self._workers):
             self._close(self._unidentified[0])
 
-    def _read(self, connection):
+    def _read(self, connection: Connection) -> None:
         try:
             received = connection.socket.recv(65536)
         except BlockingIOError:
@@ -163,10 +164,10 @@ class MeetingServer:
             if line is not None:
                 self._handle_hello(connection, decode(line))
 
-    def _handle_hello(self, connection, message):
-        answer = self._refuse(connection, message) if message else b""
-        if answer is not None:
-            self._send(connection, answer)
+    def _handle_hello(self, connection: Connection, message: Json | None) -> None:
+        answer = self._refuse(connection, message) if message else None
+        if message is None or answer is not None:
+            self._send(connection, answer or b"")
             self._close(connection)
             return
         rank = message["rank"]
@@ -179,7 +180,7 @@ class MeetingServer:
         self._departed.discard(rank)
         self._send(connection, encode(welcome=True))
 
-    def _refuse(self, connection, message):
+    def _refuse(self, connection: Connection, message: Json) -> bytes | None:
         """Returns the line for a connection that cannot take part, else None."""
         if message["tfdist"] != VERSION:
             self._notes[f"A process at {connection.origin} runs another version of tfdist."] = None
@@ -203,7 +204,7 @@ class MeetingServer:
             return _mismatch(f"worker {rank} is here already, from {first}. Give each process an index of its own.")
         return None
 
-    def _send(self, connection, line, seconds=1.0):
+    def _send(self, connection: Connection, line: bytes, seconds: float = 1.0) -> None:
         try:
             connection.socket.settimeout(seconds)
             connection.socket.sendall(line)
@@ -211,7 +212,7 @@ class MeetingServer:
         except OSError:
             self._close(connection)
 
-    def _close(self, connection):
+    def _close(self, connection: Connection) -> None:
         if connection.socket.fileno() < 0:
             return
         self._selector.unregister(connection.socket)
@@ -222,11 +223,11 @@ class MeetingServer:
             self._departed.add(connection.rank)
 
 
-def _mismatch(problem):
+def _mismatch(problem: str) -> bytes:
     return encode(error=f"rendezvous: {problem}", mismatch=True)
 
 
-def _is_complete(message, size):
+def _is_complete(message: Json, size: int) -> bool:
     rank, seconds = message.get("rank"), message.get("seconds_left")
     return (
         type(rank) is int
@@ -237,7 +238,7 @@ def _is_complete(message, size):
     )
 
 
-def _show(workers):
+def _show(workers: object) -> str:
     if not isinstance(workers, list | tuple):
         return "none"
     shown = ", ".join(str(item)[:80] for item in workers[:8])

@@ -3,13 +3,13 @@
 import contextlib
 import json
 import os
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 
 from tfdist.cluster.fingerprint import differences
 from tfdist.cluster.rendezvous.door import open_port
 from tfdist.cluster.rendezvous.guest import meet_worker_0
 from tfdist.cluster.rendezvous.host import MeetingServer
-from tfdist.cluster.rendezvous.messages import MismatchError, RendezvousError, encode
+from tfdist.cluster.rendezvous.messages import Json, MismatchError, RendezvousError, encode
 from tfdist.cluster.rendezvous.proxies import bypass
 from tfdist.cluster.tf_config import Cluster
 
@@ -19,12 +19,12 @@ _REPORT_SECONDS = 3.0
 
 def meet(
     cluster: Cluster,
-    hello: dict,
+    hello: Json,
     *,
-    announcement: dict | None = None,
+    announcement: Json | None = None,
     timeout_seconds: float = 60.0,
     environ: MutableMapping[str, str] = os.environ,
-) -> dict:
+) -> Json:
     """Waits until every worker of the cluster is there; called by all workers, before TensorFlow is loaded.
 
     The call returns or raises within `timeout_seconds` and a few seconds more, and frees this worker's port again.
@@ -62,11 +62,12 @@ def meet(
     return announcement
 
 
-def _as_json(value, **beside):
-    return json.loads(encode(value=value, **beside))["value"]
+def _as_json(value: Json, **beside: object) -> Json:
+    decoded: Json = json.loads(encode(value=value, **beside))["value"]
+    return decoded
 
 
-def _receive_all(server, hello, announcement_line):
+def _receive_all(server: MeetingServer, hello: Json, announcement_line: bytes) -> None:
     server.wait()
     absent = server.absent()
     problem = server.trouble or (server.describe_absent() if absent else None)
@@ -80,7 +81,7 @@ def _receive_all(server, hello, announcement_line):
     server.send_result(announcement_line, encode(error=too_late))
 
 
-def _describe_differences(hellos):
+def _describe_differences(hellos: Sequence[Json]) -> str | None:
     found = differences(hellos)
     if not found:
         return None
@@ -88,7 +89,7 @@ def _describe_differences(hellos):
     return f"rendezvous: the workers do not run the same: {found[0]}.{more} Make them equal on every worker."
 
 
-def _report_trouble(cluster, trouble, timeout_seconds):
+def _report_trouble(cluster: Cluster, trouble: str, timeout_seconds: float) -> None:
     """Reports to worker 0, and so to all, why this worker cannot take part; gives up if worker 0 is absent."""
     with contextlib.suppress(RendezvousError):
         meet_worker_0(cluster.workers, cluster.rank, {}, min(timeout_seconds, _REPORT_SECONDS), trouble)

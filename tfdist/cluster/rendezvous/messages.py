@@ -10,6 +10,9 @@ VERSION = 1
 # Enough for the addresses of thousands of workers; another program cannot fill the memory with one line.
 LIMIT_BYTES = 2**20
 
+# A JSON object, whose values are whatever JSON can hold.
+Json = dict[str, Any]
+
 
 class RendezvousError(TfdistError, RuntimeError):
     """The workers cannot train together now; the message names the late workers or the obstacle.
@@ -43,7 +46,7 @@ def encode(**message: Any) -> bytes:
     return line
 
 
-def decode(line: bytes) -> dict | None:
+def decode(line: bytes) -> Json | None:
     """Returns the message of a line; None where the line is not a message of tfdist."""
     try:
         message = json.loads(line)

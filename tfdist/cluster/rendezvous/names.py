@@ -3,17 +3,22 @@
 import queue
 import socket
 import threading
+from collections.abc import Sequence
+
+# The address that `socket.connect` takes, and before it how to make the socket.
+Target = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Target]
 
 
-def look_up(host: str, port: int, timeout_seconds: float) -> list[tuple]:
+def look_up(host: str, port: int, timeout_seconds: float) -> Sequence[Found]:
     """Returns the result of `socket.getaddrinfo` for TCP.
 
     Raises:
         OSError: the name is unknown on this machine, or the look-up took too long.
     """
-    answers: queue.SimpleQueue = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Sequence[Found] | OSError | UnicodeError] = queue.SimpleQueue()
 
-    def ask():
+    def ask() -> None:
         try:
             answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:

@@ -73,11 +73,17 @@ class Reading(Protocol):
 
     Attributes:
         taker: its `Taker`.
-        spec: the nested specs of a call's argument, or the iterator itself.
-        element_spec: the nested specs of what `Taker.read` returns; None where they are not known in advance.
     """
 
     taker: Taker
+
+    @property
+    def spec(self) -> Any:
+        """The nested specs of a call's argument, or the iterator itself."""
+
+    @property
+    def element_spec(self) -> Any:
+        """The nested specs of what `Taker.read` returns; None where they are not known in advance."""
 
     def calls(self, steps) -> Iterator[tuple[Any, int]]:
         """Yields (the argument of a call, its number of steps) for the next `steps` steps, mostly in one call.
@@ -241,7 +247,11 @@ def stream(data, taker):
     return lambda: StreamReading(iter(data), taker)
 
 
-def deliver_shares(strategy, make_shares, taker=None):
+def deliver_shares(
+    strategy: tf.distribute.Strategy,
+    make_shares: Callable[[Places], tf.data.Dataset],
+    taker: ShareTaker | None = None,
+) -> Callable[[], Reading]:
     """Makes a `stream` of shares.
 
     Where all replicas of this worker are CPUs, nothing has to be moved. The iterator is then one of `tf.data`, because

@@ -1,12 +1,15 @@
 """A folder of images with one sub-folder per class."""
 
+import functools
 import os
+from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 import tensorflow as tf
 
 from tfdist.data import pixels
-from tfdist.data.source import make_source
+from tfdist.data.source import SeededOrdering, Source, SourceOptions, make_source
 from tfdist.data.sources.arrays import MemoryReader
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import MissingFileError, UsageError
@@ -17,16 +20,16 @@ _SPLITS = ("train", "validation", "val", "test")
 
 
 def from_images(
-    data_dir,
+    data_dir: str | os.PathLike[str],
     *,
-    split="train",
-    image_size=None,
-    channels=3,
-    keep_aspect=False,
-    encoded=False,
-    global_batch=DEFAULT_GLOBAL_BATCH,
-    **order,
-):
+    split: str = "train",
+    image_size: tuple[int, int] | None = None,
+    channels: int = 3,
+    keep_aspect: bool = False,
+    encoded: bool = False,
+    global_batch: int = DEFAULT_GLOBAL_BATCH,
+    **order: Unpack[SeededOrdering],
+) -> Source:
     """Makes a source of `data_dir/split/class/...`, or, only for "train", of `data_dir/class/...`.
 
     Classes are numbered by their sorted names, those of `data_dir/train` where it exists, so that
@@ -49,6 +52,19 @@ def from_images(
     Raises:
         FileNotFoundError: no such folder or split.
         ValueError: no images, a class that "train" lacks, other channels, or an option without effect if `encoded`.
+
+    Example:
+        ```python
+        import os
+        import tensorflow as tf
+        from tfdist import data
+
+        for name in ("cats", "dogs"):
+            os.makedirs(f"pets/train/{name}")
+            tf.io.write_file(f"pets/train/{name}/0.png", tf.io.encode_png(tf.zeros([40, 30, 3], tf.uint8)))
+        train = data.from_images("pets", image_size=(32, 32), keep_aspect=True, global_batch=2)
+        images, labels = train.first_rows()
+        ```
     """
     if channels not in (1, 3):
         raise UsageError(f"images: channels is {channels}. Use 3 for RGB or 1 for grey.")
@@ -58,13 +74,14 @@ def from_images(
     train = os.path.join(data_dir, "train")
     names = class_names(train if os.path.isdir(train) else folder)
     paths, labels = list_images(folder, names)
-    size = None if encoded else tuple(image_size or (224, 224))
+    height, width = image_size or (224, 224)
+    size = None if encoded else (height, width)
     reader = ImageReader(paths, labels, size, channels, keep_aspect)
-    order = {"shuffle": split == "train", "classes": len(names), **order}
-    return make_source(folder, reader, global_batch=global_batch, **order)
+    options: SourceOptions = {"shuffle": split == "train", "classes": len(names), **order}
+    return make_source(folder, reader, global_batch=global_batch, **options)
 
 
-def find_split(data_dir, split):
+def find_split(data_dir: str | os.PathLike[str], split: str) -> str:
     """Returns the folder that holds a split's classes."""
     if not os.path.isdir(data_dir):
         raise MissingFileError(f"images: data_dir is {str(data_dir)!r}: no such folder.")
@@ -79,7 +96,7 @@ def find_split(data_dir, split):
     )
 
 
-def class_names(folder):
+def class_names(folder: str) -> list[str]:
     """Returns the sorted names of the sub-folders."""
     names = _subfolders(folder)
     if not names:
@@ -87,14 +104,16 @@ def class_names(folder):
     return names
 
 
-def list_images(folder, names):
+def list_images(folder: str, names: Sequence[str]) -> tuple[list[str], list[int]]:
     """Returns (paths, labels) of all images below `folder`, in sorted order."""
     extra = sorted(set(_subfolders(folder)) - set(names))
     if extra:
         raise UsageError(
             f"images: {folder!r} has classes that 'train' lacks: {extra[:8]}. Remove them, or add them to 'train'."
         )
-    paths, labels, others = [], [], 0
+    paths: list[str] = []
+    labels: list[int] = []
+    others = 0
     for label, name in enumerate(names):
         files = _files(os.path.join(folder, name))
         images = [file for file in files if file.lower().endswith(EXTENSIONS)]
@@ -108,12 +127,12 @@ def list_images(folder, names):
     return paths, labels
 
 
-def _subfolders(folder):
+def _subfolders(folder: str | os.PathLike[str]) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def _files(folder):
+def _files(folder: str) -> list[str]:
     # Hidden files, such as .DS_Store, are not data.
     walk = os.walk(folder, followlinks=True)
     paths = (os.path.join(at, name) for at, _, names in walk for name in names if name[0] != ".")
@@ -129,23 +148,26 @@ class ImageReader(MemoryReader):
         channels, keep_aspect: see `pixels.decode`.
     """
 
-    def __init__(self, paths, labels, image_size, channels=3, keep_aspect=False):
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        image_size: tuple[int, int] | None,
+        channels: int = 3,
+        keep_aspect: bool = False,
+    ) -> None:
         arrays = np.array([os.fsencode(path) for path in paths], object), np.array(labels, np.int32)
         super().__init__(len(paths), lambda: arrays, self._load_rows)
         self._size, self._channels, self._keep_aspect = image_size, channels, keep_aspect
 
-    def _load_rows(self, batch):
+    def _load_rows(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         paths, labels = batch
         if self._size is None:
             return tf.map_fn(tf.io.read_file, paths), labels
+        load = functools.partial(self._load, size=self._size)
         spec = tf.TensorSpec((*self._size, self._channels), tf.float32)
-        return tf.map_fn(self._load, paths, fn_output_signature=spec), labels
+        return tf.map_fn(load, paths, fn_output_signature=spec), labels
 
-    def _load(self, path):
-        return pixels.decode(
-            tf.io.read_file(path),
-            self._size,
-            where=path,
-            channels=self._channels,
-            keep_aspect=self._keep_aspect,
-        )
+    def _load(self, path: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+        data = tf.io.read_file(path)
+        return pixels.decode(data, size, where=path, channels=self._channels, keep_aspect=self._keep_aspect)

@@ -7,6 +7,8 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
 
 from tfdist.process.errors import MissingFileError, UsageError
 
@@ -17,7 +19,7 @@ _HEADER = struct.Struct("<QI")
 _MAX_BYTES = 2**40
 
 
-def find_files(data_dir, split):
+def find_files(data_dir: str | os.PathLike[str], split: str) -> list[str]:
     """Returns a split's files, sorted: `data_dir/split/*`, or the files in `data_dir` whose names contain the split."""
     folder = os.path.join(data_dir, split)
     pattern = os.path.join(folder, "*") if _glob(folder) else os.path.join(data_dir, f"*{split}*")
@@ -30,16 +32,16 @@ def find_files(data_dir, split):
     return paths
 
 
-def expand(files):
+def expand(files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
     """Returns the sorted paths of a pattern, or the given paths in their order; all of them exist."""
     patterns = [files] if isinstance(files, (str, os.PathLike)) else list(files)
-    paths = [path for pattern in patterns for path in _glob(os.fspath(pattern)) or [None]]
-    if not paths or None in paths:
+    found = [_glob(os.fspath(pattern)) for pattern in patterns]
+    if not all(found) or not found:
         raise MissingFileError(f"records: files is {files!r}: no such file. Give paths or a pattern.")
-    return paths
+    return [path for paths in found for path in paths]
 
 
-def compression_of(paths, compression=None):
+def compression_of(paths: Sequence[str], compression: str | None = None) -> str:
     """Returns "GZIP", "ZLIB" or "": the given one, or GZIP if every name ends in .gz."""
     if compression is not None:
         if compression not in ("", "GZIP", "ZLIB"):
@@ -53,7 +55,7 @@ def compression_of(paths, compression=None):
     return "GZIP" if zipped else ""
 
 
-def count_records(path, compression=""):
+def count_records(path: str, compression: str = "") -> int:
     """Counts a file's records by walking from header to header.
 
     Raises:
@@ -69,7 +71,7 @@ def count_records(path, compression=""):
         raise UsageError(f"{path}: broken GZIP file ({error}). Write it again.") from error
 
 
-def _walk(file, path):
+def _walk(file: IO[bytes] | gzip.GzipFile, path: str) -> int:
     rows = offset = 0
     while header := file.read(_HEADER.size):
         length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else _MAX_BYTES
@@ -84,7 +86,7 @@ def _walk(file, path):
     return rows
 
 
-def _glob(pattern):
+def _glob(pattern: str) -> list[str]:
     if "://" not in pattern:
         # An existing path may contain brackets.
         return [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
@@ -94,7 +96,7 @@ def _glob(pattern):
 
 
 @contextlib.contextmanager
-def _open(path, compression):
+def _open(path: str, compression: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with contextlib.ExitStack() as stack:
         if "://" in path:
             import tensorflow as tf

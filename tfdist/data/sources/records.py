@@ -1,12 +1,15 @@
 """TFRecord files: every worker reads all records and decodes only its own."""
 
-import typing
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tfdist.data import order, pixels
-from tfdist.data.source import make_source
+from tfdist.data.source import Plan, SeededOrdering, Source, SourceOptions, make_source
 from tfdist.data.sources import record_files
 from tfdist.internals.access.tracing import as_written, compiled, converted
 from tfdist.ops import hashing
@@ -17,21 +20,21 @@ _INTERLEAVED_FILES = 16
 
 
 def from_records(
-    data_dir=None,
+    data_dir: str | os.PathLike[str] | None = None,
     *,
-    split="train",
-    files=None,
-    features=None,
-    parse=None,
-    image_size=None,
-    encoded=False,
-    classes=None,
-    compression=None,
-    rows=None,
-    shuffle_buffer=10_000,
-    global_batch=DEFAULT_GLOBAL_BATCH,
-    **order,
-):
+    split: str = "train",
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
+    features: Mapping[str, Any] | None = None,
+    parse: Callable[[dict[str, Any]], Any] | None = None,
+    image_size: tuple[int, int] | None = None,
+    encoded: bool = False,
+    classes: int | None = None,
+    compression: str | None = None,
+    rows: int | None = None,
+    shuffle_buffer: int = 10_000,
+    global_batch: int = DEFAULT_GLOBAL_BATCH,
+    **order: Unpack[SeededOrdering],
+) -> Source:
     """Makes a source of TFRecord files.
 
     Without `features`, records are images as TFDS and the ImageNet scripts write them: "image" or
@@ -55,22 +58,49 @@ def from_records(
 
     Returns:
         A `Source`.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        from tfdist import data
+
+        with tf.io.TFRecordWriter("train.tfrecord") as writer:
+            for number in range(100):
+                x = tf.train.Feature(float_list=tf.train.FloatList(value=[number]))
+                writer.write(tf.train.Example(features=tf.train.Features(feature={"x": x})).SerializeToString())
+
+        train = data.from_records(
+            files="train.tfrecord",
+            features={"x": tf.io.FixedLenFeature((), tf.float32)},
+            parse=lambda row: (row["x"], 2 * row["x"]),
+            global_batch=32,
+        )
+        ```
     """
     name = f"records/{split}"
-    if (data_dir is None) == (files is None):
-        raise UsageError(f"{name}: data_dir is {data_dir!r} and files is {files!r}. Give one of them.")
     decode = _decoder(name, features, parse, image_size, encoded)
-    paths = record_files.find_files(data_dir, split) if files is None else record_files.expand(files)
+    if data_dir is not None and files is None:
+        paths = record_files.find_files(data_dir, split)
+    elif files is not None and data_dir is None:
+        paths = record_files.expand(files)
+    else:
+        raise UsageError(f"{name}: data_dir is {data_dir!r} and files is {files!r}. Give one of them.")
     compression = record_files.compression_of(paths, compression)
     if rows is None:
         rows = sum(record_files.count_records(path, compression) for path in paths)
     parts = [Part(path) for path in paths]
     reader = RecordReader(name, parts, rows, decode, compression=compression, shuffle_buffer=shuffle_buffer)
-    order = {"shuffle": split == "train", "classes": classes, **order}
-    return make_source(name, reader, global_batch=global_batch, **order)
+    options: SourceOptions = {"shuffle": split == "train", "classes": classes, **order}
+    return make_source(name, reader, global_batch=global_batch, **options)
 
 
-def _decoder(name, features, parse, image_size, encoded):
+def _decoder(
+    name: str,
+    features: Mapping[str, Any] | None,
+    parse: Callable[[dict[str, Any]], Any] | None,
+    image_size: tuple[int, int] | None,
+    encoded: bool,
+) -> Callable[[tf.Tensor], Any]:
     """Returns the function from serialized records (B,) to a batch."""
     if encoded and (features is not None or image_size is not None):
         raise UsageError(f"{name}: encoded is for images without features and without image_size. Leave these out.")
@@ -79,16 +109,17 @@ def _decoder(name, features, parse, image_size, encoded):
     if features is None:
         if parse is not None:
             raise UsageError(f"{name}: parse needs features, the specification of its argument. Give features.")
-        return lambda records: decode_images(name, records, tuple(image_size or (224, 224)))
+        height, width = image_size or (224, 224)
+        return lambda records: decode_images(name, records, (height, width))
     if image_size is not None:
         raise UsageError(f"{name}: image_size is for records without features. Resize in parse.")
     if parse is None:
         return lambda records: tf.io.parse_example(records, features)
-    parse = converted(parse)
-    return by_row(name, lambda record: parse(tf.io.parse_single_example(record, features)))
+    own = converted(parse)
+    return by_row(name, lambda record: own(tf.io.parse_single_example(record, features)))
 
 
-def parse_images(name, records):
+def parse_images(name: str, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Parses records (B,) of the image layout: encoded images string (B,), labels int64 (B,)."""
     text, number = tf.io.FixedLenFeature((), tf.string, ""), tf.io.FixedLenFeature((), tf.int64, -1)
     images, labels = ("image", "image/encoded"), ("label", "image/class/label")
@@ -107,11 +138,11 @@ def parse_images(name, records):
         return tf.identity(data), tf.identity(label)
 
 
-def _none(strings):
+def _none(strings: tf.Tensor) -> tf.Tensor:
     return tf.reduce_all(tf.strings.length(strings) == 0)
 
 
-def decode_images(name, records, size):
+def decode_images(name: str, records: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes records (B,) of the image layout: images float32 (B, *size, 3) in 0..1, labels int64 (B,)."""
     data, labels = parse_images(name, records)
     where = tf.constant(f"{name}: a record")
@@ -119,10 +150,10 @@ def decode_images(name, records, size):
     return tf.map_fn(lambda image: pixels.decode(image, size, where=where), data, fn_output_signature=spec), labels
 
 
-def by_row(name, function):
+def by_row(name: str, function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:
     """Makes a function of a batch from a function of a row, whose results must all have the same shape."""
 
-    def decode(items):
+    def decode(items: tf.Tensor) -> Any:
         traced = compiled(function).get_concrete_function(tf.TensorSpec((), items.dtype))
         spec = tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape, value.dtype), traced.structured_outputs)
         for leaf in tf.nest.flatten(spec):
@@ -136,7 +167,7 @@ def by_row(name, function):
     return decode
 
 
-class Part(typing.NamedTuple):
+class Part(NamedTuple):
     """The records of a file: `take` of them (-1 for all) after the first `skip`."""
 
     path: str
@@ -147,7 +178,16 @@ class Part(typing.NamedTuple):
 class RecordReader:
     """Serialized records, read as a stream."""
 
-    def __init__(self, name, parts, rows, decode, *, compression="", shuffle_buffer=10_000):
+    def __init__(
+        self,
+        name: str,
+        parts: Sequence[Part],
+        rows: int,
+        decode: Callable[[tf.Tensor], Any],
+        *,
+        compression: str = "",
+        shuffle_buffer: int = 10_000,
+    ) -> None:
         if shuffle_buffer < 1:
             raise UsageError(f"{name}: shuffle_buffer is {shuffle_buffer}. Use 1 or more.")
         self.rows = rows
@@ -156,7 +196,7 @@ class RecordReader:
         self._name, self._parts = name, parts
         self._compression, self._buffer = compression, shuffle_buffer
 
-    def global_batches(self, epoch, step, plan):
+    def global_batches(self, epoch: tf.Tensor | int, step: tf.Tensor | int, plan: Plan) -> tf.data.Dataset:
         """Returns serialized records, string (G,); those before `step` are read and skipped."""
         records = self._records(epoch, plan)
         if plan.shuffle:
@@ -168,14 +208,14 @@ class RecordReader:
         size = plan.global_batch
         return self._complete(records).skip(step * size).batch(size)
 
-    def _records(self, epoch, plan):
-        def read(path, skip, take):
+    def _records(self, epoch: tf.Tensor | int, plan: Plan) -> tf.data.Dataset:
+        def read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
             return tf.data.TFRecordDataset(path, self._compression).skip(skip).take(take)
 
         if not plan.shuffle:
             return self._dataset(np.arange(len(self._parts))).flat_map(as_written(read))
 
-        def permute(epoch):
+        def permute(epoch: int) -> npt.NDArray[np.int64]:
             return order.permutation(plan.seed, epoch, len(self._parts))
 
         # A fixed number of files at a time, never AUTOTUNE, because that number determines the order.
@@ -186,19 +226,19 @@ class RecordReader:
             deterministic=True,
         )
 
-    def _dataset(self, numbers):
+    def _dataset(self, numbers: tf.Tensor | npt.NDArray[np.int64]) -> tf.data.Dataset:
         columns = [tf.gather(tf.constant(column), numbers) for column in zip(*self._parts, strict=True)]
         path, skip, take = columns
         return tf.data.Dataset.from_tensor_slices((path, tf.cast(skip, tf.int64), tf.cast(take, tf.int64)))
 
-    def _complete(self, records):
+    def _complete(self, records: tf.data.Dataset) -> tf.data.Dataset:
         """Returns a data set of exactly `rows` records; if there are fewer, it raises an error after the last one."""
         message = (
             f"{self._name}: an epoch ended before its {self.rows} rows: the {len(self.files)} "
             "files hold fewer. Leave out rows= to have them counted, or complete the files."
         )
 
-        def fail(record):
+        def fail(record: tf.Tensor) -> tf.Tensor:
             with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
                 return tf.identity(record)
 

@@ -1,10 +1,15 @@
 """Data of each worker's own: no other worker reads them or knows how many there are."""
 
+from collections.abc import Callable
+from typing import NoReturn
+
 import tensorflow as tf
 
 from tfdist.data.delivery import delivery
 from tfdist.data.sources.batches import Batches
 from tfdist.process.errors import UsageError
+
+MakeDataset = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 
 class Shards(Batches):
@@ -19,18 +24,20 @@ class Shards(Batches):
             worker's rows of each step.
     """
 
-    def __init__(self, name, make_dataset):
+    def __init__(self, name: str, make_dataset: MakeDataset) -> None:
         # The spec of a batch does not depend on the worker.
         super().__init__(name, make_dataset(tf.distribute.InputContext()))
         self._make_dataset = make_dataset
 
-    def with_static_shapes(self):
+    def with_static_shapes(self) -> NoReturn:
         """Raises ValueError, because a TPU's host has all rows of its replicas."""
         raise UsageError(
             f"{self.name}: data.from_function is for workers with data of their own. On a TPU, use a source."
         )
 
-    def deliver(self, strategy, epoch=0, step=0):
+    def deliver(
+        self, strategy: tf.distribute.Strategy, epoch: int = 0, step: int = 0
+    ) -> Callable[[], delivery.Reading]:
         """Makes a function () → a `delivery.Reading` of shares, each counted within its own worker at first.
 
         Args:
@@ -39,7 +46,7 @@ class Shards(Batches):
             step: batches to skip.
         """
 
-        def shares(places):
+        def shares(places: delivery.Places) -> tf.data.Dataset:
             replicas, first, own, _ = places
             context = tf.distribute.InputContext(replicas // own, first // own, replicas)
             return self.shares(self._make_dataset(context), delivery.Places(own, 0, own), step=step)
@@ -48,7 +55,7 @@ class Shards(Batches):
         return delivery.deliver_shares(strategy, shares, taker)
 
 
-def from_function(make_dataset, *, name="data"):
+def from_function(make_dataset: MakeDataset, *, name: str = "data") -> Shards:
     """Makes data from each worker's own shard, for `fit`, `evaluate` and `predict` on several workers.
 
     The function determines the order of the data and their division: another number of workers gives other batches, and
@@ -64,6 +71,18 @@ def from_function(make_dataset, *, name="data"):
 
     Raises:
         ValueError: the function does not return a `tf.data.Dataset`.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        from tfdist import data
+
+        def my_shard(context):
+            numbers = tf.data.Dataset.range(1000).shard(context.num_input_pipelines, context.input_pipeline_id)
+            return numbers.map(lambda number: (tf.cast(number, tf.float32), number % 2)).batch(32)
+
+        train = data.from_function(my_shard, name="numbers")
+        ```
     """
     shards = make_dataset(tf.distribute.InputContext())
     if not isinstance(shards, tf.data.Dataset):

@@ -1,12 +1,13 @@
 """TFDS data sets: small ones are kept in memory, large ones are streamed from their record files."""
 
 import os
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import tensorflow as tf
 
 from tfdist.data import pixels
-from tfdist.data.source import make_source
+from tfdist.data.source import Reader, SeededOrdering, Source, SourceOptions, make_source
 from tfdist.data.sources import catalog
 from tfdist.data.sources.arrays import MemoryReader
 from tfdist.data.sources.records import Part, RecordReader, by_row
@@ -14,22 +15,25 @@ from tfdist.internals.access.tracing import as_written
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import UsageError
 
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
 _READ_ROWS = 1024
 
 
 def from_tfds(
-    name,
+    name: str,
     *,
-    split="train",
-    data_dir=None,
-    download=False,
-    keys=None,
-    image_size=None,
-    in_memory_bytes=2**30,
-    shuffle_buffer=10_000,
-    global_batch=DEFAULT_GLOBAL_BATCH,
-    **order,
-):
+    split: str = "train",
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    keys: Any = None,
+    image_size: tuple[int, int] | None = None,
+    in_memory_bytes: int = 2**30,
+    shuffle_buffer: int = 10_000,
+    global_batch: int = DEFAULT_GLOBAL_BATCH,
+    **order: Unpack[SeededOrdering],
+) -> Source:
     """Makes a source of a TFDS data set.
 
     Args:
@@ -45,20 +49,31 @@ def from_tfds(
 
     Returns:
         A `Source` whose batches are nested as `keys`; images are float32 in 0..1.
+
+    Example:
+        ```python
+        from tfdist import data
+
+        try:
+            train = data.from_tfds("mnist", split="train[:90%]", global_batch=256)
+        except FileNotFoundError as error:
+            print(error)  # … Give data_dir …, or download=True.
+        ```
     """
     builder = catalog.find_builder(name, data_dir=data_dir, download=download)
     info = catalog.find_split(builder, split)
     rows = TfdsRows(builder, keys, image_size)
     full_name = f"{builder.name}/{split}"
+    reader: Reader
     if rows.bytes_of(info) <= in_memory_bytes:
         reader = MemoryReader(info.num_examples, lambda: rows.read(split), rows.finish)
     else:
         reader = _stream(full_name, info, rows, shuffle_buffer)
-    order = {"shuffle": split.startswith("train"), "classes": rows.classes, **order}
-    return make_source(full_name, reader, global_batch=global_batch, **order)
+    options: SourceOptions = {"shuffle": split.startswith("train"), "classes": rows.classes, **order}
+    return make_source(full_name, reader, global_batch=global_batch, **options)
 
 
-def _stream(name, info, rows, shuffle_buffer):
+def _stream(name: str, info: "tfds.core.SplitInfo", rows: "TfdsRows", shuffle_buffer: int) -> RecordReader:
     form = rows.builder.info.file_format
     if form is not None and form.value != "tfrecord":
         raise UsageError(
@@ -79,7 +94,7 @@ def _stream(name, info, rows, shuffle_buffer):
 class TfdsRows:
     """The conversion of a data set's examples to rows: the features to take, and the size of images."""
 
-    def __init__(self, builder, keys, image_size):
+    def __init__(self, builder: "tfds.core.DatasetBuilder", keys: Any, image_size: tuple[int, int] | None) -> None:
         keys = keys if keys is not None else builder.info.supervised_keys
         features = builder.info.features
         if keys is None:
@@ -91,22 +106,23 @@ class TfdsRows:
             raise UsageError(f"{builder.name}: keys has {unknown}. Use {sorted(features)}.")
         self.builder = builder
         self._features = [features[name] for name in self._names]
-        self._size = tuple(image_size) if image_size is not None else None
+        # A list where the options come from JSON.
+        self._size = None if image_size is None else (image_size[0], image_size[1])
         self._check()
 
     @property
-    def classes(self):
+    def classes(self) -> int | None:
         """Number of classes of the first class label, or None."""
         counts = (getattr(feature, "num_classes", None) for feature in self._features)
         return next((count for count in counts if count), None)
 
-    def bytes_of(self, split):
+    def bytes_of(self, split: "tfds.core.SplitInfo") -> int:
         """Returns an upper bound of the bytes of a split in memory: fixed shapes, and its files for strings."""
         files = {i.filename for i in split.file_instructions}
-        stored = sum(tf.io.gfile.stat(os.fspath(file)).length for file in files)
-        return stored + split.num_examples * sum(map(self._bytes, self._features))
+        stored: int = sum(tf.io.gfile.stat(os.fspath(file)).length for file in files)
+        return stored + int(split.num_examples) * sum(map(self._bytes, self._features))
 
-    def read(self, split):
+    def read(self, split: str) -> Any:
         """Reads a split: nested arrays (rows, ...), not yet finished."""
         import tensorflow_datasets as tfds
 
@@ -117,32 +133,34 @@ class TfdsRows:
         batches = list(rows.batch(_READ_ROWS).as_numpy_iterator())
         return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *batches)
 
-    def parse(self, record):
+    def parse(self, record: tf.Tensor) -> Any:
         """Turns a serialized example into a row, not yet finished."""
         return self._row(self.builder.info.features.deserialize_example(record))
 
-    def finish(self, batch):
+    def finish(self, batch: Any) -> Any:
         """Turns images into float32 in 0..1."""
         parts = zip(self._features, tf.nest.flatten(batch), strict=True)
         values = [pixels.to_floats(value) if _is_image(f) else value for f, value in parts]
         return tf.nest.pack_sequence_as(self._keys, values)
 
-    def _row(self, example):
-        parts = [
-            pixels.resize(example[name], self._size) if self._resized(feature) else example[name]
-            for name, feature in zip(self._names, self._features, strict=True)
-        ]
+    def _row(self, example: dict[str, Any]) -> Any:
+        parts = []
+        for name, feature in zip(self._names, self._features, strict=True):
+            size = self._new_size(feature)
+            parts.append(example[name] if size is None else pixels.resize(example[name], size))
         return tf.nest.pack_sequence_as(self._keys, parts)
 
-    def _resized(self, feature):
-        return self._size is not None and _is_image(feature)
+    def _new_size(self, feature: "tfds.features.FeatureConnector") -> tuple[int, int] | None:
+        """Returns the size to which a feature is resized, or None."""
+        return self._size if _is_image(feature) else None
 
-    def _bytes(self, feature):
-        if self._resized(feature):
-            return int(np.prod((*self._size, feature.shape[-1]))) * 4
-        return int(np.prod(feature.shape)) * np.dtype(feature.np_dtype).itemsize
+    def _bytes(self, feature: "tfds.features.FeatureConnector") -> int:
+        size = self._new_size(feature)
+        if size is not None:
+            return 4 * size[0] * size[1] * int(feature.shape[-1])
+        return int(np.prod(feature.shape)) * int(np.dtype(feature.np_dtype).itemsize)
 
-    def _check(self):
+    def _check(self) -> None:
         of = self.builder.name
         if self._size is not None and not any(map(_is_image, self._features)):
             raise UsageError(
@@ -152,12 +170,12 @@ class TfdsRows:
             shape = feature.shape
             if not isinstance(shape, tuple):
                 raise UsageError(f"{of}: {name!r} is not a tensor, but {shape}. Choose other keys.")
-            if None in (shape[-1:] if self._resized(feature) else shape):
+            if None in (shape if self._new_size(feature) is None else shape[-1:]):
                 cure = "Give image_size." if _is_image(feature) else "Choose other keys."
                 raise UsageError(f"{of}: the sizes of {name!r} differ: {shape}. {cure}")
 
 
-def _is_image(feature):
+def _is_image(feature: "tfds.features.FeatureConnector") -> bool:
     import tensorflow_datasets as tfds
 
     return isinstance(feature, tfds.features.Image)

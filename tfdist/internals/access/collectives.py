@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from tfdist.cluster.tf_config import hosts_of
 from tfdist.process.errors import StateError
 
 # A collective for each small tensor would wait for the network each time. Collectives of large packs begin later, and
@@ -86,8 +85,8 @@ def _alone(values):
 def bytes_per_gather(strategy):
     """Returns how many bytes of rows the workers of a multi-worker strategy gather in one pack."""
     jobs = strategy.cluster_resolver.cluster_spec().as_dict()
-    several = len(hosts_of(address for job in jobs.values() for address in job)) > 1
-    return BYTES_PER_PACK if several else BYTES_PER_GATHER_IN_HOST
+    hosts = {address.rpartition(":")[0] for addresses in jobs.values() for address in addresses}
+    return BYTES_PER_PACK if len(hosts) > 1 else BYTES_PER_GATHER_IN_HOST
 
 
 def _packs(values, most):

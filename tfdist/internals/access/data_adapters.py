@@ -107,7 +107,7 @@ class SparseRows:
         return tf.SparseTensor(indices, tf.gather(self._values, items).values, tf.stack(shape))
 
 
-def nothing():
+def nothing() -> None:
     """Does nothing."""
 
 
@@ -119,9 +119,9 @@ class Hooks(NamedTuple):
         stop: a function to call when the data are not read any further.
     """
 
-    on_epoch_begin: Callable = nothing
-    on_epoch_end: Callable = nothing
-    stop: Callable = nothing
+    on_epoch_begin: Callable[[], None] = nothing
+    on_epoch_end: Callable[[], None] = nothing
+    stop: Callable[[], None] = nothing
 
 
 def hooks_of(adapter):

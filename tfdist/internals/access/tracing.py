@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
@@ -13,7 +15,13 @@ from tfdist.internals.access.replica import swapped
 # AutoGraph parses each function that it meets and writes another one to a file: 94 % of the CPU time of a first `fit`.
 # A decorated function, with all that it calls, is traced as it is written, so branches and loops over tensors are
 # `tf.cond` and `tf.while_loop` there. Functions that users call from their own `tf.function` need the decorator too.
-as_written = tf.autograph.experimental.do_not_convert
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def as_written(function: _Function) -> _Function:
+    """Makes TensorFlow trace a function as it is written; also a decorator."""
+    unconverted: _Function = tf.autograph.experimental.do_not_convert(function)
+    return unconverted
 
 
 def compiled(function, **options):
@@ -26,9 +34,10 @@ def compiled(function, **options):
     return tf.function(as_written(function), autograph=False, **options)
 
 
-def converted(function):
+def converted(function: _Function) -> _Function:
     """Makes AutoGraph convert a user's function, as `tf.data` does, even where tfdist's own code calls it."""
-    return autograph.tf_convert(function, ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED))
+    by_autograph: _Function = autograph.tf_convert(function, ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED))
+    return by_autograph
 
 
 # Larger than any number that TensorFlow's own counter reaches in a process.

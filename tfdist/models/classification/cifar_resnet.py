@@ -26,6 +26,13 @@ def resnet20(classes: int, input_shape: Sequence[int], *, weight_decay: float = 
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        ```python
+        from tfdist import models
+
+        model = models.resnet20(10, (32, 32, 3), weight_decay=1e-4)
+        ```
     """
     return _build("resnet20", 3, classes, input_shape, weight_decay=weight_decay)
 
@@ -40,7 +47,7 @@ def resnet56(classes: int, input_shape: Sequence[int], *, weight_decay: float = 
     return _build("resnet56", 9, classes, input_shape, weight_decay=weight_decay)
 
 
-def _build(name, blocks, classes, input_shape, *, weight_decay):
+def _build(name: str, blocks: int, classes: int, input_shape: Sequence[int], *, weight_decay: float) -> keras.Model:
     check_classes(name, classes)
     cure = "Give larger images, or build a cnn or an mlp."
     shape = check_image(name, input_shape, smallest=_TOTAL_STRIDE, cure=cure)
@@ -57,7 +64,7 @@ def _build(name, blocks, classes, input_shape, *, weight_decay):
     return keras.Model(inputs, outputs, name=name)
 
 
-def _block(conv, x, width, stride, name):
+def _block(conv: ConvNorm, x: keras.KerasTensor, width: int, stride: int, name: str) -> keras.KerasTensor:
     y = conv(x, width, kernel=3, stride=stride, name=f"{name}_conv1")
     y = relu(y, f"{name}_relu1")
     y = conv(y, width, kernel=3, name=f"{name}_conv2")
@@ -65,7 +72,7 @@ def _block(conv, x, width, stride, name):
     return relu(y, f"{name}_out")
 
 
-def _shortcut(x, width, stride):
+def _shortcut(x: keras.KerasTensor, width: int, stride: int) -> keras.KerasTensor:
     """Returns the shortcut of option A, without parameters: every second pixel, and zeros for the new channels."""
     if stride == 1:
         return x

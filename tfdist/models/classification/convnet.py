@@ -35,6 +35,13 @@ def cnn(
 
     Raises:
         ValueError: An argument is out of its range, or the image too small for the depth.
+
+    Example:
+        ```python
+        from tfdist import models
+
+        model = models.cnn(10, (28, 28, 1), filters=(32, 64), dropout=0.5)
+        ```
     """
     check_classes("cnn", classes)
     widths = check_widths("cnn", "filters", filters)
@@ -60,7 +67,9 @@ def cnn(
     return keras.Model(inputs, outputs, name="cnn")
 
 
-def _conv_pool(x, width, *, batch_norm, weight_decay, name):
+def _conv_pool(
+    x: keras.KerasTensor, width: int, *, batch_norm: bool, weight_decay: float, name: str
+) -> keras.KerasTensor:
     x = keras.layers.Conv2D(
         width,
         3,
@@ -74,7 +83,7 @@ def _conv_pool(x, width, *, batch_norm, weight_decay, name):
     return keras.layers.MaxPooling2D(name=f"{name}_pool")(x)
 
 
-def _check_image(input_shape, widths):
+def _check_image(input_shape: Sequence[int], widths: tuple[int, ...]) -> tuple[int, ...]:
     if not widths:
         raise UsageError("models: cnn: filters is (). Give at least one width, or build an mlp.")
     smallest = 1

@@ -30,6 +30,13 @@ def mlp(
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        ```python
+        from tfdist import models
+
+        model = models.mlp(10, (8, 8, 1))
+        ```
     """
     check_classes("mlp", classes)
     shape = check_shape("mlp", input_shape)

@@ -5,7 +5,7 @@ its 3x3 convolution, the last BatchNorm of each block starts with gamma 0, so th
 as its shortcut, and the classifier's kernel starts with a standard deviation of 0.01.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -15,6 +15,9 @@ from tfdist.models.layers import ConvNorm, relu, softmax_head
 # Stem 2, its pool 2, and three of the four stages 2 each.
 _TOTAL_STRIDE = 32
 _WIDTHS = (64, 128, 256, 512)
+
+# (convolutions, input, width, stride, name) → output.
+_Block = Callable[[ConvNorm, keras.KerasTensor, int, int, str], keras.KerasTensor]
 
 
 def resnet18(classes: int, input_shape: Sequence[int], *, weight_decay: float = 0.0) -> keras.Model:
@@ -41,6 +44,13 @@ def resnet50(classes: int, input_shape: Sequence[int], *, weight_decay: float = 
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        ```python
+        from tfdist import models
+
+        model = models.resnet50(1000, (224, 224, 3), weight_decay=1e-4)
+        ```
     """
     return _build("resnet50", _bottleneck, (3, 4, 6, 3), classes, input_shape, weight_decay=weight_decay)
 
@@ -55,7 +65,15 @@ def resnet152(classes: int, input_shape: Sequence[int], *, weight_decay: float =
     return _build("resnet152", _bottleneck, (3, 8, 36, 3), classes, input_shape, weight_decay=weight_decay)
 
 
-def _build(name, block, blocks, classes, input_shape, *, weight_decay):
+def _build(
+    name: str,
+    block: _Block,
+    blocks: Sequence[int],
+    classes: int,
+    input_shape: Sequence[int],
+    *,
+    weight_decay: float,
+) -> keras.Model:
     check_classes(name, classes)
     cure = "Give larger images, or build resnet20, resnet32 or resnet56."
     shape = check_image(name, input_shape, smallest=_TOTAL_STRIDE, cure=cure)
@@ -73,21 +91,21 @@ def _build(name, block, blocks, classes, input_shape, *, weight_decay):
     return keras.Model(inputs, outputs, name=name)
 
 
-def _stem(conv, x):
+def _stem(conv: ConvNorm, x: keras.KerasTensor) -> keras.KerasTensor:
     x = relu(conv(x, _WIDTHS[0], kernel=7, stride=2, name="stem"), "stem_relu")
     # Zeros never exceed a ReLU's outputs, so padding with them acts as padding with minus infinity would.
     x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     return keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
 
 
-def _basic(conv, x, width, stride, name):
+def _basic(conv: ConvNorm, x: keras.KerasTensor, width: int, stride: int, name: str) -> keras.KerasTensor:
     y = conv(x, width, kernel=3, stride=stride, name=f"{name}_conv1")
     y = relu(y, f"{name}_relu1")
     y = conv(y, width, kernel=3, gamma="zeros", name=f"{name}_conv2")
     return _join(conv, x, y, stride, name)
 
 
-def _bottleneck(conv, x, width, stride, name):
+def _bottleneck(conv: ConvNorm, x: keras.KerasTensor, width: int, stride: int, name: str) -> keras.KerasTensor:
     y = conv(x, width, kernel=1, name=f"{name}_conv1")
     y = relu(y, f"{name}_relu1")
     y = conv(y, width, kernel=3, stride=stride, name=f"{name}_conv2")
@@ -96,7 +114,7 @@ def _bottleneck(conv, x, width, stride, name):
     return _join(conv, x, y, stride, name)
 
 
-def _join(conv, x, y, stride, name):
+def _join(conv: ConvNorm, x: keras.KerasTensor, y: keras.KerasTensor, stride: int, name: str) -> keras.KerasTensor:
     """Adds the shortcut of option B: a 1x1 convolution where the shape changes, else the identity."""
     width = y.shape[-1]
     if stride > 1 or x.shape[-1] != width:

@@ -20,8 +20,8 @@ class Work(NamedTuple):
         bytes_reduced: the bytes that each replica gave to the reduction: a number or a float64 scalar.
     """
 
-    ready: object
-    bytes_reduced: object
+    ready: tf.Tensor | float
+    bytes_reduced: tf.Tensor | float
 
 
 class Measured(NamedTuple):
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
         sparse: the variables whose gradients are `tf.IndexedSlices`, by path.
     """
 
-    sums: object
+    sums: tf.Tensor
     sparse: tuple[str, ...]
 
 

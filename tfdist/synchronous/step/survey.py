@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from tfdist.gradients.factors import Use
 from tfdist.internals.access import models
 from tfdist.internals.access.kept import kept
 from tfdist.internals.access.replica import Rows, rows_are
@@ -22,8 +23,8 @@ class Survey(NamedTuple):
         sparse: dict: place of a variable with a sparse gradient → that gradient's rows, None if not known in tracing.
     """
 
-    uses: dict
-    sparse: dict
+    uses: dict[int, list[Use]]
+    sparse: dict[int, int | None]
 
 
 def survey(model, exchange, spec, form):

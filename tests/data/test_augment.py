@@ -1,55 +1,15 @@
-"""Numbers by hash and augmentation, against NumPy."""
+"""Augmentation, against NumPy."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.splitmix import SEEDS, numpy_uniforms
 
 from tfdist.data import augment
-from tfdist.ops import hashing
-
-MASK = 2**64 - 1
-SEEDS = np.array([[7, 0], [7, 1], [2**32 + 7, 0], [0, 0], [3, 99]], np.int64)
-
-
-def splitmix(*words):
-    """Computes SplitMix64 with Python's integers."""
-    state = 0
-    for word in words:
-        state = (state + word + 0x9E3779B97F4A7C15) & MASK
-        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & MASK
-        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & MASK
-        state ^= state >> 31
-    return state
-
-
-def numpy_uniforms(count, stream):
-    draws = range(stream * 2**32, stream * 2**32 + count)
-    bits = [[splitmix(*seeds, draw) for draw in draws] for seeds in SEEDS.tolist()]
-    return (np.array(bits, np.uint64) >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
 
 
 def images(rows=5, height=6, width=8):
     return np.random.default_rng(1).random((rows, height, width, 3), np.float32)
-
-
-def test_the_hash_is_splitmix64():
-    assert splitmix(0) == 0xE220A8397B1DCDAF, "the published first number of seed 0"
-    words = [0, 1, 2**40, -5]
-    ours = hashing.mix(tf.constant(words, tf.int64), 3)
-    assert ours.numpy().tolist() == [splitmix(word & MASK, 3) for word in words]
-
-
-def test_uniform_numbers_are_a_function_of_seed_stream_and_place():
-    for stream in (0, 12):
-        ours = hashing.uniforms(SEEDS, 3, stream=stream).numpy()
-        np.testing.assert_array_equal(ours, numpy_uniforms(3, stream))
-
-
-def test_uniform_numbers_are_uniform():
-    seeds = tf.stack([tf.zeros(20_000, tf.int64), tf.range(20_000, dtype=tf.int64)], axis=1)
-    draws = hashing.uniforms(seeds, 2, stream=1).numpy()
-    np.testing.assert_allclose(np.histogram(draws[:, 0], 10, (0, 1))[0], 2000, atol=200)
-    assert abs(np.corrcoef(draws.T)[0, 1]) < 0.03
 
 
 def test_flip_mirrors_the_rows_whose_coin_says_so():

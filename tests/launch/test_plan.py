@@ -7,11 +7,12 @@ import shlex
 import pytest
 
 from tfdist.cluster.ports import free_ports
-from tfdist.cluster.tf_config import ClusterError, read_cluster
+from tfdist.cluster.tf_config import read_cluster
 from tfdist.launch import plan
 from tfdist.launch.child import gpu_share
 from tfdist.launch.config import LaunchConfig
 from tfdist.launch.folders import Folders, find_folders
+from tfdist.process.errors import UsageError
 
 FOLDERS = Folders(pathlib.Path("/logs"), ("-m", "my.module", "--a b"))
 
@@ -86,7 +87,7 @@ def test_the_gpus_of_a_host_are_divided(visible, index, count, share):
 
 
 def test_gpus_that_cannot_be_divided_are_refused():
-    with pytest.raises(ClusterError, match="too few for its 2 tasks"):
+    with pytest.raises(UsageError, match="too few for its 2 tasks"):
         gpu_share({"CUDA_VISIBLE_DEVICES": "0"}, 0, 2)
 
 

@@ -3,11 +3,14 @@
 import fcntl
 import json
 import os
+import queue
+import sys
 
 import pytest
 
+from tfdist.launch.group import AgentLink
 from tfdist.launch.lines import SHOWN_BYTES, LineSplitter
-from tfdist.launch.wire import Outbox, parse_event, read_messages
+from tfdist.launch.wire import Outbox, read_messages
 
 
 @pytest.mark.parametrize(
@@ -44,10 +47,18 @@ def test_a_progress_bar_of_megabytes_shows_its_last_state():
     assert lines.feed(b"done\n") == ["done"]
 
 
-def test_messages_come_whole_and_noise_is_none():
+def test_messages_come_whole():
     assert read_messages(b'{"do": 1}\n\n{"do"') == ([{"do": 1}], b'{"do"')
-    assert parse_event(b'{"event": "hello"}\n') == {"event": "hello"}
-    assert [parse_event(noise) for noise in (b"Welcome!\n", b"3\n", b'{"a": 1}\n', b"\xff\n")] == [None] * 4
+
+
+def test_noise_before_the_events_of_an_agent_is_shown_only_if_it_ends():
+    events = queue.SimpleQueue()
+    noise = r"""Welcome!\n3\n{"a": 1}\n\xff\n{"event": "hello"}\n"""
+    link = AgentLink("far", (sys.executable, "-c", f"import os; os.write(1, b'{noise}'); os._exit(255)"), events)
+    assert events.get(timeout=30) == (link, {"event": "hello"})
+    gone = {"event": "gone", "code": 255, "tail": ["Welcome!", "3", "\ufffd"]}
+    assert events.get(timeout=30) == (link, gone)
+    link.end()
 
 
 def test_an_unread_outbox_never_waits_and_reports_what_it_left_out():

@@ -3,18 +3,25 @@
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
-from support.processes import REPOSITORY, free_ports
+from support.processes import REPOSITORY
 
-from tfdist.doctor.helper import Helper
+from tfdist.cluster.ports import free_ports
+from tfdist.process.child import ChildGroup, Start
 
 
 def make_environ(folder, tensorflow):
     """Returns an environment in which TensorFlow is a module of our own."""
     (folder / "tensorflow.py").write_text(tensorflow)
     return {**os.environ, "PYTHONPATH": f"{folder}:{REPOSITORY}"}
+
+
+def make_child(environ):
+    """Returns the doctor's child."""
+    return ChildGroup([Start((sys.executable, "-m", "tfdist.doctor.child"), environ)])
 
 
 @pytest.mark.parametrize(
@@ -33,8 +40,8 @@ def make_environ(folder, tensorflow):
     ids=["an exception", "a signal", "an exit"],
 )
 def test_a_broken_tensorflow_is_an_answer(tmp_path, tensorflow, expected):
-    with Helper(make_environ(tmp_path, tensorflow)) as helper:
-        answer = helper.ask("load", deadline_seconds=30)
+    with make_child(make_environ(tmp_path, tensorflow)) as child:
+        answer = child.ask("load", deadline_seconds=30)
     # Python itself may print more about a signal.
     assert answer["error"].startswith(expected.pop("error"))
     assert {key: answer[key] for key in expected} == expected
@@ -43,27 +50,27 @@ def test_a_broken_tensorflow_is_an_answer(tmp_path, tensorflow, expected):
 def test_a_hanging_tensorflow_is_killed_at_the_deadline_and_another_one_can_be_asked(tmp_path):
     environ = make_environ(tmp_path, "import time\ntime.sleep(60)")
     start = time.monotonic()
-    with Helper(environ) as helper:
+    with make_child(environ) as child:
         for _ in range(2):
-            answer = helper.ask("load", deadline_seconds=1)
+            answer = child.ask("load", deadline_seconds=1)
             assert answer == {"error": "no answer within 1 s", "deadline": True}
     assert time.monotonic() - start < 6
 
 
 def test_what_libraries_print_is_no_answer(tmp_path):
     environ = make_environ(tmp_path, "print('{}', flush=True)\nraise ImportError('x')")
-    with Helper(environ) as helper:
-        assert helper.ask("load", deadline_seconds=30) == {"error": "ImportError: x"}
+    with make_child(environ) as child:
+        assert child.ask("load", deadline_seconds=30) == {"error": "ImportError: x"}
 
 
 def test_promise_17_an_all_reduce_without_the_other_worker_is_killed_at_the_deadline():
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     config = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}})
     environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": "", "TF_CONFIG": config}
-    with Helper(environ) as helper:
-        loaded = helper.ask("load", deadline_seconds=90)
+    with make_child(environ) as child:
+        loaded = child.ask("load", deadline_seconds=90)
         assert loaded["gpus"] == []
         start = time.monotonic()
-        answer = helper.ask("all_reduce", deadline_seconds=3, pieces=1, repeats=1)
+        answer = child.ask("all_reduce", deadline_seconds=3, pieces=1, repeats=1)
         assert answer == {"error": "no answer within 3 s", "deadline": True}
         assert time.monotonic() - start < 6

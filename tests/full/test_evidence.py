@@ -1,0 +1,28 @@
+"""The committed tables hold a row for each row of their matrix, and each says that all was well."""
+
+import pytest
+from equivalence.runner import CASES
+from full import evidence
+from support.processes import REPOSITORY
+
+
+def test_what_is_written_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+    evidence.write("page", "A title", "make page", ("row", "said"), [["a | b", "x\ny"], ["c", 3]])
+    rows = {"a | b": {"row": "a | b", "said": "x y"}, "c": {"row": "c", "said": "3"}}
+    assert evidence.read_rows(tmp_path / "page.md") == rows
+
+
+def test_a_row_that_comes_twice_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+    evidence.write("page", "A title", "make page", ("row", "said"), [["a", 1], ["a", 2]])
+    with pytest.raises(ValueError, match=r"page\.md has the row 'a' twice"):
+        evidence.read_rows(tmp_path / "page.md")
+
+
+def test_the_table_of_equivalence_has_every_row_and_each_is_equal():
+    rows = evidence.read_rows(REPOSITORY / "EQUIVALENCE.md")
+    assert list(rows) == list(CASES)
+    for name, row in rows.items():
+        assert float(row["tfdist"]) < CASES[name].tolerance, name
+        assert int(row["replicas"]) == CASES[name].replicas, name

@@ -1,0 +1,45 @@
+"""Each public name shows in its docstring how it is used, and these examples run."""
+
+import importlib
+import inspect
+import re
+import textwrap
+import types
+
+import pytest
+
+PACKAGES = ("tfdist", "tfdist.data", "tfdist.models", "tfdist.optimizers")
+# To be filled.
+WITHOUT = {
+    *("tfdist.RunConfig", "tfdist.choose_strategy", "tfdist.fit", "tfdist.evaluate", "tfdist.predict"),
+    # Used as the first of their kind are.
+    *("tfdist.models.resnet32", "tfdist.models.resnet56"),
+    *("tfdist.models.resnet18", "tfdist.models.resnet34", "tfdist.models.resnet101", "tfdist.models.resnet152"),
+}
+
+
+def public_names():
+    return [f"{package}.{name}" for package in PACKAGES for name in importlib.import_module(package).__all__]
+
+
+def example_of(name):
+    """Returns the code of the `Example:` section of a public name's docstring, or None."""
+    package, _, last = name.rpartition(".")
+    text = inspect.cleandoc(getattr(importlib.import_module(package), last).__doc__ or "")
+    found = re.search(r"^Example:\n +```python\n(.*?)^ +```$", text, re.MULTILINE | re.DOTALL)
+    return found and textwrap.dedent(found[1])
+
+
+def test_each_public_name_has_an_example():
+    assert {name for name in public_names() if example_of(name) is None} == WITHOUT
+
+
+@pytest.mark.parametrize("name", sorted(set(public_names()) - WITHOUT))
+def test_the_example_runs(name, cpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    # A file, because AutoGraph reads the source of the functions that it converts.
+    path = tmp_path / "example.py"
+    path.write_text(example_of(name))
+    module = types.ModuleType("example")
+    exec(compile(path.read_text(), path, "exec"), module.__dict__)

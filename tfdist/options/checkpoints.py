@@ -1,0 +1,41 @@
+"""Where a run saves, how often, and whether it resumes."""
+
+import dataclasses
+import os
+
+from tfdist.options.checks import check_choices, check_counts, check_folder
+from tfdist.options.fields import documented, option
+from tfdist.process.errors import UsageError
+
+RESUMES = ("auto", "never", "must")
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointOptions:
+    """Options of the checkpoints of a run, for `fit` under the names of the flags: `run_dir`, `resume`, ….
+
+    Several workers need a folder that they share. Without a folder `fit` saves nothing, and the command chooses one.
+    """
+
+    folder: str | os.PathLike[str] | None = option(
+        None, flag="run_dir", help="The run's folder.", shown="the next free runs/<recipe>-<n>"
+    )
+    resume: str = option(
+        "auto",
+        choices=RESUMES,
+        help="auto: go on from the newest whole checkpoint in the folder, if it has one; never: refuse a folder that "
+        "is not empty; must: require a checkpoint.",
+    )
+    every_steps: int | None = option(
+        None, flag="checkpoint_every_steps", help="Steps between checkpoints.", shown="one at the end of each epoch"
+    )
+    keep: int = option(3, flag="keep_checkpoints", help="How many of the newest checkpoints to keep, beside the best.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_counts(self, "every_steps", optional=True)
+        check_counts(self, "keep")
+        check_folder("run_dir", self.folder)
+        if self.resume == "must" and self.folder is None:
+            raise UsageError("resume is 'must', but there is no run_dir to resume. Give the folder of the run.")

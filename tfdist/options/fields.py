@@ -1,0 +1,137 @@
+"""Fields of option classes: each says once what its flag, the help and the documentation say of it."""
+
+import dataclasses
+import inspect
+import textwrap
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+_T = TypeVar("_T")
+_KEY = "tfdist"
+_KINDS = (bool, int, float, str)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Option:
+    """What a field says of itself besides its type and its default.
+
+    Attributes:
+        help: one or more sentences, for `--help` and for the docstring of the class.
+        choices: the values that are allowed; empty where others are.
+        words: words that may stand in place of a number or of a switch, such as "auto".
+        flag: the name of the flag, if it is not that of the field.
+        shown: the default as the help shows it, if it is not the default's own text.
+        repeated: whether a flag for several values is given once for each; otherwise commas are between them.
+    """
+
+    help: str
+    choices: Sequence[str] = ()
+    words: Sequence[str] = ()
+    flag: str | None = None
+    shown: str | None = None
+    repeated: bool = False
+
+
+class Flag(NamedTuple):
+    """A field from which a flag is made.
+
+    Attributes:
+        name: the flag's name.
+        kind: the type of one value: bool, int, float or str.
+        several: whether the field holds a tuple of such values.
+        default: the field's default.
+        option: its `Option`.
+    """
+
+    name: str
+    kind: type
+    several: bool
+    default: Any
+    option: Option
+
+
+def option(
+    default: _T,
+    *,
+    help: str,
+    choices: Sequence[str] = (),
+    words: Sequence[str] = (),
+    flag: str | None = None,
+    shown: str | None = None,
+    repeated: bool = False,
+) -> _T:
+    """Makes a field of an option class that is also a flag; the arguments are described at `Option`."""
+    about = Option(help=help, choices=choices, words=words, flag=flag, shown=shown, repeated=repeated)
+    return dataclasses.field(default=default, metadata={_KEY: about})
+
+
+def option_of(field: "dataclasses.Field[Any]") -> Option | None:
+    """Returns the `Option` of a field; None if the field has no flag."""
+    return field.metadata.get(_KEY)
+
+
+def name_of(field: "dataclasses.Field[Any]") -> str:
+    """Returns the name of a field's flag, which is also the name in messages and of the argument of `fit`."""
+    about = option_of(field)
+    return (about and about.flag) or field.name
+
+
+def flags_of(kind: type) -> Iterator[Flag]:
+    """Yields a `Flag` for each field of an option class, and of the option classes within it, that has one."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint, about = hints[field.name], option_of(field)
+        if dataclasses.is_dataclass(hint):
+            yield from flags_of(typing.cast(type, hint))
+        elif about:
+            yield Flag(name_of(field), *_read_type(hint), field.default, about)
+
+
+def _read_type(hint: Any) -> tuple[type, bool]:
+    """Returns the type of one value, and whether there may be several; None and functions are left out."""
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True
+    members = (hint, *typing.get_args(hint))
+    return next(kind for kind in _KINDS if kind in members), False
+
+
+def flatten(options: Any) -> dict[str, Any]:
+    """Returns the values of all fields by the names of their flags, also of the option classes within."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        flat |= flatten(value) if dataclasses.is_dataclass(value) else {name_of(field): value}
+    return flat
+
+
+def replace_flat(options: _T, changes: Mapping[str, Any]) -> _T:
+    """Returns the options with some values changed.
+
+    Args:
+        options: an instance of an option class.
+        changes: the name of a field, or of a flag of the option classes within → the new value.
+
+    Raises:
+        TypeError: there is no such name.
+    """
+    own = dict(changes)
+    for field in dataclasses.fields(typing.cast(Any, options)):
+        inner = own.get(field.name, getattr(options, field.name))
+        if dataclasses.is_dataclass(inner):
+            names = {name_of(part): part.name for part in dataclasses.fields(inner)}
+            given = {names[name]: own.pop(name) for name in names.keys() & changes.keys()}
+            own[field.name] = dataclasses.replace(typing.cast(Any, inner), **given)
+    return typing.cast(_T, dataclasses.replace(typing.cast(Any, options), **own))
+
+
+def documented(kind: type[_T]) -> type[_T]:
+    """Adds the help and the choices of each field to the docstring of an option class, for `help(kind)`."""
+    text = inspect.cleandoc(kind.__doc__ or "")
+    heading = [] if "\nAttributes:\n" in text else ["", "Attributes:"]
+    about = [(field.name, option_of(field)) for field in dataclasses.fields(typing.cast(Any, kind))]
+    fill = textwrap.TextWrapper(100, initial_indent=" " * 4, subsequent_indent=" " * 8).fill
+    choices = {name: f" One of {', '.join(map(repr, said.choices))}." for name, said in about if said and said.choices}
+    lines = [fill(f"{name}: {said.help}{choices.get(name, '')}") for name, said in about if said]
+    kind.__doc__ = "\n".join([text, *heading, *lines])
+    return kind
