@@ -18,6 +18,8 @@ class Callback(keras.callbacks.Callback):
 
     Example:
         ```python
+        import tfdist
+
         class Snapshot(tfdist.callbacks.Callback):
             every_steps = 100
 

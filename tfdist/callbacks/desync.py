@@ -23,6 +23,15 @@ class DesyncCheck(Callback):
 
     Each replica's device computes a digest of 8 bytes per weight, and the digests are gathered. Weights themselves are
     gathered only where digests differ. All workers must run the callback, and all raise the same error.
+
+    Example:
+        ```python
+        import tfdist
+
+        strategy = tfdist.choose_strategy("mirrored", replicas=2)
+        # `tfdist.fit` and `tfdist.open_run` have it by themselves.
+        check = tfdist.callbacks.DesyncCheck(strategy)
+        ```
     """
 
     def __init__(self, strategy):

@@ -16,6 +16,14 @@ class Profile(Callback):
     Args:
         folder: where to write `plugins/profile/<time>/`; None to write nothing.
         steps: (first, last): the steps after `first` up to and including `last`, counted from the run's beginning.
+
+    Example:
+        ```python
+        import tfdist
+
+        # Given to `tfdist.fit(…, callbacks=[profile])`.
+        profile = tfdist.callbacks.Profile("tensorboard", (100, 110))
+        ```
     """
 
     def __init__(self, folder, steps):

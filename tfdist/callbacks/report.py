@@ -27,6 +27,15 @@ class Report(Callback):
         strategy: the `tf.distribute.Strategy`.
         global_batch: rows of a step over all replicas, for messages.
         clock: a function that returns the time in seconds; for tests.
+
+    Example:
+        ```python
+        import tfdist
+
+        strategy = tfdist.choose_strategy("mirrored", replicas=2)
+        # Given to `tfdist.fit(…, callbacks=[report])`; then `report.line()` says where the time went.
+        report = tfdist.callbacks.Report(strategy, global_batch=64)
+        ```
     """
 
     def __init__(self, strategy, global_batch=None, clock=time.perf_counter):

@@ -16,6 +16,15 @@ class Throughput(Callback):
     Args:
         rows: a function (first step, number of steps) → rows of those steps of an epoch.
         clock: a function that returns the time in seconds; for tests.
+
+    Example:
+        ```python
+        import tfdist
+
+        train = tfdist.data.load("digits", split="train", global_batch=64)
+        # Given to `tfdist.fit(model, train, callbacks=[throughput])`.
+        throughput = tfdist.callbacks.Throughput(train.plan.rows_of_steps)
+        ```
     """
 
     every_worker = False

@@ -11,6 +11,16 @@ class MetricsFile(Callback):
     Args:
         path: the file, `RunDir.metrics`.
         more: a function that returns further entries of the line, because the logs may hold only scalars.
+
+    Example:
+        ```python
+        import pathlib
+
+        import tfdist
+
+        # Given to `tfdist.fit(…, callbacks=[metrics])`, or to `tfdist.open_run`.
+        metrics = tfdist.callbacks.MetricsFile(pathlib.Path("metrics.jsonl"))
+        ```
     """
 
     every_worker = False
@@ -26,7 +36,16 @@ class MetricsFile(Callback):
 
 
 class EpochLines(Callback):
-    """Prints one line per epoch, for files and pipes, where a progress bar would be noise."""
+    """Prints one line per epoch, for files and pipes, where a progress bar would be noise.
+
+    Example:
+        ```python
+        import tfdist
+
+        # Given to `tfdist.fit(…, verbose=0, callbacks=[lines])`.
+        lines = tfdist.callbacks.EpochLines()
+        ```
+    """
 
     every_worker = False
 

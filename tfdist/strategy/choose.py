@@ -134,6 +134,17 @@ def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=N
         ValueError: the name is unknown, the arguments contradict each other, or the cluster's description is wrong.
         RuntimeError: a requested device is missing, TensorFlow's runtime has started too early, a worker is absent or
             differs, or a port is taken.
+
+    Example:
+        ```python
+        import keras
+
+        import tfdist
+
+        strategy = tfdist.choose_strategy("mirrored", replicas=2)
+        with strategy.scope():
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        ```
     """
     cluster = cluster or read_cluster(os.environ)
     if cluster:

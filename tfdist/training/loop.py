@@ -100,6 +100,22 @@ def fit(
             checkpoint is of another model or other data, or none is whole (`CheckpointError`).
         FileExistsError, FileNotFoundError: `run_dir` does not meet the condition of `resume`.
         OSError: a checkpoint cannot be written.
+
+    Example:
+        ```python
+        import keras
+        import numpy as np
+
+        import tfdist
+
+        strategy = tfdist.choose_strategy("mirrored", replicas=2)
+        with strategy.scope():
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
+            model.compile("sgd", "sparse_categorical_crossentropy")
+        x = np.random.default_rng(0).normal(size=(100, 4))
+        history = tfdist.fit(model, x, x[:, 0] > 0, batch_size=16, epochs=2, verbose=0)
+        print(history.history["loss"])
+        ```
     """
     options = {"exchange": exchange, "compression": compression, "jit_compile": jit_compile}
     options = StepOptions(**options, steps_per_execution=steps_per_execution, sync_batchnorm=sync_batchnorm)
@@ -243,6 +259,18 @@ def evaluate(
 
     Returns:
         A dict of numbers with `return_dict=True`; else a number, or a list in the order of `model.metrics`.
+
+    Example:
+        ```python
+        import keras
+        import numpy as np
+
+        import tfdist
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        loss = tfdist.evaluate(model, np.ones((10, 4)), np.ones(10), verbose=0)
+        ```
     """
     checks.check_compiled(model, "evaluate")
     feed = open_feed(model, x, y, sample_weight, method="test_step", batch_size=batch_size, steps=steps)

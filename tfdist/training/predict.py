@@ -31,6 +31,18 @@ def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=Non
 
     Raises:
         ValueError: the data have no batch, or `predict_step` does not return one output per row.
+
+    Example:
+        ```python
+        import keras
+        import numpy as np
+
+        import tfdist
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        outputs = tfdist.predict(model, np.ones((10, 4)), verbose=0)
+        assert outputs.shape == (10, 3)
+        ```
     """
     feed = open_feed(model, x, method=None, batch_size=batch_size, steps=steps)
     callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
