@@ -34,6 +34,8 @@ from tfdist import data, models, optimizers
 tfdist.fit()
 tfdist.fit(None, epoch=2)
 tfdist.fits(None)
+tfdist.fit(None, epochs="two")
+tfdist.choose_strategy(replicas="2")
 data.from_arrays([1], shufle=True)
 data.digits(global_batch="64")
 models.build("cnn", classes=10)

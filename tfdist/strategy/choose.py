@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.rendezvous import meet
-from tfdist.cluster.tf_config import hosts_of, read_cluster
+from tfdist.cluster.tf_config import Cluster, hosts_of, read_cluster
 from tfdist.internals.access import runtime
 from tfdist.options.run import STRATEGIES
 from tfdist.process.errors import StateError, UsageError
@@ -114,7 +114,14 @@ def _decide_named(name, workers, gpus, replicas):
     return StrategyChoice("one_device", 1, "asked for")
 
 
-def choose_strategy(name="auto", *, cluster=None, replicas=None, communication=None, start_seconds=120.0):
+def choose_strategy(
+    name: str = "auto",
+    *,
+    cluster: Cluster | None = None,
+    replicas: int | None = None,
+    communication: str | None = None,
+    start_seconds: float = 120.0,
+) -> tf.distribute.Strategy:
     """Chooses and makes the strategy, and logs its name, the reason and the number of replicas in one line.
 
     Args:

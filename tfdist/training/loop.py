@@ -3,6 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,35 +34,35 @@ from tfdist.training.callback_list import make_callback_list
 
 
 def fit(
-    model,
-    x=None,
-    y=None,
-    batch_size=None,
-    epochs=1,
-    verbose="auto",
-    callbacks=None,
-    validation_split=0.0,
-    validation_data=None,
-    shuffle=True,
-    class_weight=None,
-    sample_weight=None,
-    initial_epoch=0,
-    steps_per_epoch=None,
-    validation_steps=None,
-    validation_batch_size=None,
-    validation_freq=1,
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    verbose: int | str = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
+    validation_split: float = 0.0,
+    validation_data: Any = None,
+    shuffle: bool | str = True,
+    class_weight: Mapping[int, float] | None = None,
+    sample_weight: Any = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int | Sequence[int] = 1,
     *,
-    steps=None,
-    run_dir=None,
-    resume="auto",
-    checkpoint_every_steps=None,
-    keep_checkpoints=3,
-    sync_batchnorm=True,
-    jit_compile=None,
-    exchange="auto",
-    compression="none",
-    steps_per_execution=None,
-):
+    steps: int | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: str = "auto",
+    checkpoint_every_steps: int | None = None,
+    keep_checkpoints: int = 3,
+    sync_batchnorm: bool = True,
+    jit_compile: bool | str | None = None,
+    exchange: str = "auto",
+    compression: str = "none",
+    steps_per_execution: int | str | None = None,
+) -> keras.callbacks.History:
     """Trains a compiled model on its strategy's replicas, as `keras.Model.fit` does on one device.
 
     No argument affects a later call, because nothing of it stays on the model.
@@ -117,43 +120,55 @@ def fit(
         print(history.history["loss"])
         ```
     """
-    options = {"exchange": exchange, "compression": compression, "jit_compile": jit_compile}
-    options = StepOptions(**options, steps_per_execution=steps_per_execution, sync_batchnorm=sync_batchnorm)
-    saving = {"every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
-    checkpoints = CheckpointOptions(folder=run_dir, resume=resume, **saving)
+    options = StepOptions(
+        exchange=exchange,
+        compression=compression,
+        jit_compile=jit_compile,
+        steps_per_execution=steps_per_execution,
+        sync_batchnorm=sync_batchnorm,
+    )
+    checkpoints = CheckpointOptions(
+        folder=run_dir, resume=resume, every_steps=checkpoint_every_steps, keep=keep_checkpoints
+    )
     checks.check_compiled(model, "fit")
     checks.check_loop(model, "train")
-    epochs = limit(epochs, keras.config.max_epochs(), "epochs")
+    length = {"epochs": limit(epochs, keras.config.max_epochs(), "epochs"), "steps": steps}
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = data_adapters.split_validation(x, y, sample_weight, validation_split)
     order = {"steps": steps_per_epoch, "shuffle": shuffle, "class_weight": class_weight}
     validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
-    strategy = model.distribute_strategy
     with batch_norms_as_wanted(model, options):
         feed = open_feed(model, x, y, sample_weight, method="train_step", batch_size=batch_size, **order)
         models.build(model, feed.spec)
-        options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
-        checks.check_training(model, strategy, options)
         validate = _validator(model, validation_data, validation_freq, **validating)
-        warn_where_workers_differ(feed.data, strategy)
-        with (
-            set_call_length(model, options.steps_per_execution) as call_length,
-            Workers.of(strategy).exit_on_peer_loss(),
-            open_saved_run(model, feed, checkpoints) as run,
-            contextlib.closing(feed),
-        ):
-            epochs = -(-steps // feed.steps_per_epoch) if steps and feed.steps_per_epoch else epochs
-            length = {"epochs": epochs, "steps": steps, "first_epoch": initial_epoch}
-            more = [DesyncCheck(strategy), call_length, *run.callbacks]
-            _train(model, feed, options, length, (callbacks, verbose, more), validate, run, call_length)
+        length["first_epoch"] = initial_epoch
+        _fit(model, feed, options, checkpoints, length, (callbacks, verbose), validate)
     return model.history
 
 
+def _fit(model, feed, options, checkpoints, length, callbacks, validate):
+    """Opens the run and trains; the length is the arguments of `Feed.spans`."""
+    strategy = model.distribute_strategy
+    options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
+    checks.check_training(model, strategy, options)
+    warn_where_workers_differ(feed.data, strategy)
+    with (
+        set_call_length(model, options.steps_per_execution) as call_length,
+        Workers.of(strategy).exit_on_peer_loss(),
+        open_saved_run(model, feed, checkpoints) as run,
+        contextlib.closing(feed),
+    ):
+        if length["steps"] and feed.steps_per_epoch:
+            length["epochs"] = -(-length["steps"] // feed.steps_per_epoch)
+        own, verbose = callbacks
+        more = [DesyncCheck(strategy), call_length, *run.callbacks]
+        more += kept_programs() if options.jit_compile else []
+        shown = {"epochs": length["epochs"], "steps": feed.steps_per_epoch}
+        callbacks = make_callback_list(model, own, verbose, **shown, more=more, history=True)
+        _train(model, feed, options, length, callbacks, validate, run, call_length)
+
+
 def _train(model, feed, options, length, callbacks, validate, run, call_length):
-    own, verbose, more = callbacks
-    more = more + kept_programs() if options.jit_compile else more
-    shown = {"epochs": length["epochs"], "steps": feed.steps_per_epoch}
-    callbacks = make_callback_list(model, own, verbose, **shown, more=more, history=True)
     programs = Programs.of(model)
     call_length.register_callbacks(callbacks.callbacks)
     if programs.use(options):
@@ -239,16 +254,16 @@ def _validator(model, data, frequency, *, batch_size, steps):
 
 
 def evaluate(
-    model,
-    x=None,
-    y=None,
-    batch_size=None,
-    verbose="auto",
-    sample_weight=None,
-    steps=None,
-    callbacks=None,
-    return_dict=False,
-):
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
+    batch_size: int | None = None,
+    verbose: int | str = "auto",
+    sample_weight: Any = None,
+    steps: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
+    return_dict: bool = False,
+) -> Any:
     """Computes loss and metrics over a whole data set, exactly, on any number of replicas.
 
     Args:
@@ -277,9 +292,9 @@ def evaluate(
     losses_exit = Workers.of(model.distribute_strategy).exit_on_peer_loss()
     with losses_exit, set_test_call_length(model) as call_length:
         shown = {"epochs": 1, "steps": feed.steps_per_epoch}
-        callbacks = make_callback_list(model, callbacks, verbose, **shown, more=[call_length])
-        call_length.register_callbacks(callbacks.callbacks)
-        logs = _evaluate(model, feed, callbacks, call_length)
+        chosen = make_callback_list(model, callbacks, verbose, **shown, more=[call_length])
+        call_length.register_callbacks(chosen.callbacks)
+        logs = _evaluate(model, feed, chosen, call_length)
     return logs if return_dict else models.in_order(model, logs)
 
 

@@ -1,7 +1,10 @@
 """Computes a model's outputs for every row on every worker, or step by step for each worker's own rows."""
 
 import contextlib
+from collections.abc import Sequence
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,7 +17,16 @@ from tfdist.training import checks
 from tfdist.training.callback_list import make_callback_list
 
 
-def predict(model, x, batch_size=None, verbose="auto", steps=None, callbacks=None, *, own_rows=False):
+def predict(
+    model: keras.Model,
+    x: Any,
+    batch_size: int | None = None,
+    verbose: int | str = "auto",
+    steps: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
+    *,
+    own_rows: bool = False,
+) -> Any:
     """Computes the outputs for a whole set, in the order of its rows, on every worker.
 
     Args:
