@@ -9,6 +9,8 @@ from support.processes import REPOSITORY, run_python
 from tfdist.bench import command as bench
 from tfdist.bench import config
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     *("--model=bench_models:tiny", "--input_shape=4", "--classes=3", "--rows=64", "--replica_batch=8"),
     *("--rounds=2", "--seconds=0.02", "--optimizer=sgd", "--steps_per_execution=4"),

@@ -108,6 +108,7 @@ def refusal(run, model, step=3):
     return str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_restored_model_goes_on_as_the_saved_one(run, optimizer):
     keras.utils.set_random_seed(1)

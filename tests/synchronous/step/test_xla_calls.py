@@ -11,7 +11,7 @@ from tfdist.options.step import StepOptions
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.programs import Programs
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 OPTIMIZERS = {
     "sgd": lambda: None,
