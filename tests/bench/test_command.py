@@ -10,6 +10,8 @@ from tfdist.bench import command as bench
 from tfdist.bench import config
 from tfdist.options.command_line import make_flags
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     *("--model=bench_models:tiny", "--input_shape=4", "--classes=3", "--rows=64", "--replica_batch=8"),
     *("--rounds=2", "--seconds=0.02", "--optimizer=sgd", "--steps_per_execution=4"),

@@ -13,7 +13,7 @@ from support.worker_jobs.report import report_of_a_slow_worker
 import tfdist
 from tfdist.callbacks.report import Report
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 DELAY = 0.05
 

@@ -53,11 +53,15 @@ def make_model(optimizer="adam", units=4, layers=1, strategy=None):
     return model
 
 
-def state(model):
-    """Lists everything that a later step depends on."""
+def all_variables(model):
+    """Lists the variables that a later step depends on."""
     (dropout,) = (layer for layer in model.layers if isinstance(layer, keras.layers.Dropout))
-    variables = (*model.weights, dropout.seed_generator.state, *model.optimizer.variables)
-    return [np.asarray(variable) for variable in variables]
+    return [*model.weights, dropout.seed_generator.state, *model.optimizer.variables]
+
+
+def state(model):
+    """Lists the values of what a later step depends on."""
+    return [np.asarray(variable) for variable in all_variables(model)]
 
 
 def same(one, other):
@@ -74,13 +78,25 @@ def run(tmp_path):
     return RunDir(tmp_path / "run")
 
 
-@pytest.fixture
-def saved(run):
-    """A run's folder with the checkpoint of a trained model at step 3; the model."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cpus):
+    """Trains a model once for all tests; returns (the model, its state, a run's folder with step 3)."""
     keras.utils.set_random_seed(1)
     model = make_model()
     train(model)
-    checkpoint.save(run, model, 3)
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    checkpoint.save(RunDir(folder), model, 3)
+    return model, state(model), folder
+
+
+@pytest.fixture
+def saved(run, trained):
+    """Puts the trained model's checkpoint at step 3 into the run's folder; returns the model as it was then."""
+    model, values, folder = trained
+    shutil.copytree(folder, run.path)
+    for variable, value in zip(all_variables(model), values, strict=True):
+        variable.assign(value)
+    model.reset_metrics()
     return model
 
 
@@ -92,6 +108,7 @@ def refusal(run, model, step=3):
     return str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_restored_model_goes_on_as_the_saved_one(run, optimizer):
     keras.utils.set_random_seed(1)

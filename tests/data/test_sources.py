@@ -7,6 +7,8 @@ import tensorflow as tf
 from tfdist.data import augment
 from tfdist.data.delivery.delivery import Places, one_by_one
 
+pytestmark = pytest.mark.slow
+
 KINDS = ["arrays", "synthetic", "images", "records", "tfds in memory", "tfds as a stream"]
 STEPS = 5  # of an epoch: 23 rows in batches of 5
 

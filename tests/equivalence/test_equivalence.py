@@ -38,13 +38,13 @@ TRIED = list(filter(is_tried, ROWS))
 def parameters(names):
     """Returns pytest parameters whose ids say the promise.
 
-    Every fourth one also runs on the oldest versions, and every twelfth one is left to `make test-fast`.
+    Every fourth one also runs on the oldest versions, and every 24th one is left to `make test-fast`.
     """
     return [
         pytest.param(
             name,
             id=" ".join(filter(None, [CASES[name].promise, name])),
-            marks=[*([pytest.mark.core] if number % 4 == 0 else []), *([pytest.mark.slow] if number % 12 else [])],
+            marks=[*([pytest.mark.core] if number % 4 == 0 else []), *([pytest.mark.slow] if number % 24 else [])],
         )
         for number, name in enumerate(names)
     ]
@@ -112,6 +112,7 @@ def test_two_workers_that_exchange_factors_give_what_one_device_gives(two_worker
 # Each fault, planted, is to be found in these rows by ten times the tolerance.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["batch: 5 rows", "loss: sample_weight", "float32, batch: 5 rows"])
 def test_a_mean_over_each_replica_would_be_found(strategies, monkeypatch, name):
     import tensorflow as tf
@@ -122,6 +123,7 @@ def test_a_mean_over_each_replica_would_be_found(strategies, monkeypatch, name):
     assert np.abs(planted - run_plain(name)[1]).max() > 10 * CASES[name].tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm", "clipvalue"])
 def test_clipping_before_the_reduction_would_be_found(strategies, monkeypatch, clip):
     import keras
@@ -136,6 +138,7 @@ def test_clipping_before_the_reduction_would_be_found(strategies, monkeypatch, c
     assert np.abs(planted - run_plain(name)[1]).max() > 10 * CASES[name].tolerance
 
 
+@pytest.mark.slow
 def test_updating_without_the_other_replicas_would_be_found(strategies, monkeypatch):
     from tfdist.gradients import updates
 
@@ -145,6 +148,7 @@ def test_updating_without_the_other_replicas_would_be_found(strategies, monkeypa
         run_tfdist(name, strategies[CASES[name].replicas])
 
 
+@pytest.mark.slow
 def test_a_branch_forgotten_would_be_found(strategies, monkeypatch):
     import tensorflow as tf
 

@@ -13,7 +13,7 @@ from support.input_cases import CASES, VALID, Batches, Net, X, Y, dataset, gener
 import tfdist
 from tfdist.data.sources.arrays import from_arrays
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.slow]
 
 
 def run_plainly(make_model, arguments):

@@ -18,6 +18,8 @@ from tfdist.strategy import choose as strategies
 from tfdist.synchronous.step.meter import NoClock
 from tfdist.synchronous.step.step import Step
 
+pytestmark = pytest.mark.slow
+
 ROWS = 45
 
 

@@ -15,7 +15,7 @@ from tfdist.gradients.factors import Use
 from tfdist.internals.access import collectives
 from tfdist.internals.patches import products
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 TOKENS, WIDTH, CLASSES, ROWS = 4, 6, 3, 37
 layers = keras.layers

@@ -81,6 +81,7 @@ def crossings(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wishes", WISHES)
 def test_what_crosses_the_replicas_is_what_crosses_them_in_the_step(wishes, crossings):
     found, _, _ = make_parts(**wishes)
@@ -97,6 +98,7 @@ def test_what_crosses_the_replicas_is_what_crosses_them_in_the_step(wishes, cros
     assert by_factors == (wishes["exchange"] == "factors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wishes", WISHES)
 def test_measuring_leaves_the_model_as_it_was(wishes):
     found, model, _ = make_parts(**wishes)

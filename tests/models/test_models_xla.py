@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfdist import models
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 LEARNING_RATE = 0.05
 

@@ -66,6 +66,7 @@ def test_a_reader_that_goes_away_ends_nothing(monkeypatch, broken):
     assert not log.is_terminal()
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_ends_no_training(tmp_path):
     command = f"{sys.executable} -m tfdist.train --model=mlp --steps=2 --run_dir={tmp_path}/run >&-"
     ended = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, stderr=subprocess.PIPE, timeout=120, check=False)

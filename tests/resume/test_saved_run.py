@@ -143,6 +143,7 @@ class Reused:
         return state(model), history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_promise_30_a_run_stopped_anywhere_ends_with_the_very_weights(make_strategy, tmp_path, optimizer, replicas):
@@ -156,6 +157,7 @@ def test_promise_30_a_run_stopped_anywhere_ends_with_the_very_weights(make_strat
             assert_same(resumed, whole)
 
 
+@pytest.mark.slow
 def test_promise_30_a_new_process_needs_nothing_but_the_folder(make_strategy, tmp_path):
     arguments = {"make": lambda: make_model(OPTIMIZERS["accumulation"]), "validation_data": make_source()}
     whole = train(make_strategy(2), **arguments)
@@ -163,6 +165,7 @@ def test_promise_30_a_new_process_needs_nothing_but_the_folder(make_strategy, tm
     assert_same(resume(make_strategy(2), tmp_path, **arguments), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 3)])
 def test_promise_30_another_number_of_replicas_goes_on(make_strategy, tmp_path, float64, first, second):
     def make():
@@ -176,6 +179,7 @@ def test_promise_30_another_number_of_replicas_goes_on(make_strategy, tmp_path, 
         np.testing.assert_allclose(values, history[name], rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_promise_30_a_run_of_so_many_steps_is_a_part_of_a_longer_one(make_strategy, tmp_path):
     run, arguments = Reused(make_strategy(2), make_model), {"validation_data": make_source()}
     whole = run.train(**arguments)
@@ -188,6 +192,7 @@ def batches(rows=ROWS, dtype="float32"):
     return tf.data.Dataset.from_tensor_slices(jobs.make_rows(rows, dtype)).batch(BATCH)
 
 
+@pytest.mark.slow
 def test_promise_30_data_of_unknown_length_go_on_at_the_end_of_an_epoch(make_strategy, tmp_path):
     run, arguments = Reused(make_strategy(2), make_model), {"source": batches().filter(lambda x, y: True)}
     whole = run.train(**arguments)
@@ -195,6 +200,7 @@ def test_promise_30_data_of_unknown_length_go_on_at_the_end_of_an_epoch(make_str
     assert_same(resume(run.odd(), tmp_path, **arguments), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:x. the data ended after 3 batches:UserWarning")
 def test_promise_30_epochs_that_the_data_cut_short_are_counted_rightly(make_strategy, tmp_path):
     # Epochs of 4 and 3 steps in turn.
@@ -234,6 +240,7 @@ def make_callbacks(folder):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`save_best_only`:UserWarning")
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_promise_30_callbacks_decide_as_if_nothing_had_happened(make_strategy, tmp_path, replicas):
@@ -262,6 +269,7 @@ def test_promise_30_callbacks_decide_as_if_nothing_had_happened(make_strategy, t
     assert_same(resume(run.odd(), run_dir, callbacks=make_callbacks(tmp_path / "parts"), **arguments), whole)
 
 
+@pytest.mark.slow
 def test_promise_30_weights_swapped_for_their_averages_are_swapped_back(make_strategy, tmp_path):
     def callbacks():
         return [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
@@ -320,6 +328,7 @@ def test_more_rows_other_types_and_other_epochs_are_refused(make_strategy, stopp
         resume(make_strategy(1), stopped, steps_per_epoch=3)
 
 
+@pytest.mark.slow
 def test_batches_of_the_users_own_are_known_by_their_number_and_types(make_strategy, tmp_path):
     train(make_strategy(1), source=batches(), epochs=1, run_dir=tmp_path)
     with pytest.raises(CheckpointError, match="the data differ in batches: 7 in the checkpoint, 3 now"):
@@ -385,6 +394,7 @@ def test_promise_29_a_run_without_a_whole_checkpoint_does_not_begin_anew(make_st
     )
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_stays_beside_the_newest(make_strategy, tmp_path):
     losses = iter([3.0, 1.0, float("nan"), 2.0, 5.0])
 

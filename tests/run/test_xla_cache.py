@@ -31,6 +31,7 @@ def train(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_compiles_nothing_again_but_what_is_torn(train, tmp_path):
     # 23 steps an epoch, the last one smaller: two programs.
     first = train(30)

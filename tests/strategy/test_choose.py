@@ -331,6 +331,7 @@ def test_promise_14_a_runtime_that_started_too_early_is_reported_before_tensorfl
     )
 
 
+@pytest.mark.slow
 def test_promise_14_detection_does_not_start_the_runtime_and_a_second_strategy_may_follow_the_first():
     script = """
 from tfdist import choose_strategy

@@ -11,7 +11,7 @@ from support.processes import REPOSITORY, run_python
 from tfdist.verify import check, command
 from tfdist.verify import report as reports
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ import tfdist
 from tfdist.data.delivery import delivery
 from tfdist.internals.access import runtime
 
+pytestmark = pytest.mark.slow
+
 DATA = {
     "a source": lambda: jobs.small_source(20),
     "fewer rows than replicas": lambda: jobs.small_source(51),

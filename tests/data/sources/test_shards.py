@@ -8,7 +8,7 @@ from support import jobs
 
 import tfdist
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 
 def make_shard(context):

@@ -8,6 +8,8 @@ import pytest
 from tfdist import data
 from tfdist.data.sources import catalog
 
+pytestmark = pytest.mark.slow
+
 
 def read(source):
     return next(source.dataset().as_numpy_iterator())

@@ -135,6 +135,7 @@ def make_convnet():
     return model
 
 
+@pytest.mark.slow
 # 40 rows: batches of 16 and one of 8; batches of 13 and one row, which leaves replicas without any.
 @pytest.mark.parametrize("batch", [16, 13])
 @pytest.mark.parametrize("replicas", [1, 3])

@@ -47,6 +47,7 @@ def expected(float64):
     return jobs.weights_of(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faster", "outcome"), [("factors", ": 1 of 4 gradients (97%"), ("all_reduce", "no factors are")]
 )
@@ -90,6 +91,7 @@ def test_a_second_fit_of_a_model_measures_nothing_anew(network, make_strategy, f
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "says"),
     [

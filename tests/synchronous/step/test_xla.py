@@ -14,7 +14,7 @@ from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.programs import Programs
 from tfdist.training.loop import batch_norms_as_wanted
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 
 def make(strategy, make_layers=list, jit_compile=False, model_class=keras.Sequential, **options):

@@ -12,7 +12,7 @@ from tfdist.synchronous.exchange.exchange import AllReduce
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.programs import Programs
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 OPTIMIZERS = {
     "sgd": lambda: None,
