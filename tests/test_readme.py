@@ -23,6 +23,7 @@ def test_the_two_examples_are_there():
     assert list(SCRIPTS) == ["fit", "by hand"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_python_of_the_readme_runs(name, tmp_path):
     script = tmp_path / "script.py"
@@ -32,6 +33,7 @@ def test_the_python_of_the_readme_runs(name, tmp_path):
     assert LOGGED[name] in ended.err
 
 
+@pytest.mark.multi_worker
 def test_its_own_model_also_trains_on_two_workers(tmp_path):
     (tmp_path / "mine.py").write_text(SCRIPTS["fit"])
     ended = run_python("-m", "tfdist.launch", "--workers=2", "--", "mine.py", folder=tmp_path)

@@ -42,7 +42,7 @@ def load(
 
     Args:
         name: "digits", "synthetic", "images" (a folder, one sub-folder per class), "records"
-            (TFRecord files), or a name of TFDS, such as "cifar10" or "imagenet2012:5.*.*".
+            (TFRecord files), or a name of TFDS, such as "cifar10" or `"imagenet2012:5.*.*"`.
         split: which part of the data; for TFDS also "train[:80%]".
         global_batch: rows of a step, over all replicas.
         seed: of the order, 0..2**32-1.

@@ -66,7 +66,7 @@ class RunConfig:
         ```
 
     Attributes:
-        name: Names the run's folder: runs/<name>-<n>.
+        name: Names the run's folder: `runs/<name>-<n>`.
         model_options: Further arguments of `tfdist.models.build`.
         dataset_options: Further arguments of `tfdist.data.load`.
         test_split: The split that is evaluated; None for no evaluation.
