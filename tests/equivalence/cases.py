@@ -5,6 +5,7 @@ workers, and, to compare, in stock Keras on replicas.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +126,8 @@ def make_cases():
     _models(add)
     _execution(add)
     _added_losses(add)
+    _losses_of_rows(add)
+    _tutorials(add)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
     return cases
@@ -488,6 +491,65 @@ def _layers(add):
         ],
     }.items():
         add("layer", name, lambda hidden=hidden: mlp(hidden=hidden), workers="Batch" in name)
+
+
+def _losses_of_rows(add):
+    """Losses that give each row's own value; Keras takes the gradient of their sum."""
+    for name, loss, build, data in (
+        ("crossentropy", keras.losses.SparseCategoricalCrossentropy, mlp, rows),
+        ("mean squared error", keras.losses.MeanSquaredError, regressor, regression),
+    ):
+        for how, options, fit in (
+            ("", {}, {}),
+            (", batches of 7", {}, {"batch_size": 7}),
+            (", XLA", {"jit_compile": True}, {}),
+        ):
+            # Made in the build, because a loss takes the precision of when it is made.
+            def made(build=build, loss=loss, options=options):
+                return build(slow_sgd, loss=loss(reduction=None), **options)
+
+            add("own loss", f"{name} of each row{how}", made, data, **fit)
+
+
+def slow_sgd():
+    return keras.optimizers.SGD(0.02, momentum=0.9)
+
+
+def regressor(optimizer=None, **options):
+    return mlp(optimizer, outputs=2, activation=None, metrics=[], **options)
+
+
+class TutorialModel(keras.Model):
+    """A `train_step` as the guides to tf.distribute write it."""
+
+    def __init__(self, *arguments, global_batch=None, **more):
+        super().__init__(*arguments, **more)
+        self._global_batch = global_batch
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            rows = keras.losses.sparse_categorical_crossentropy(y, self(x, training=True))
+            loss = tf.nn.compute_average_loss(rows, global_batch_size=self._global_batch)
+            loss += tf.nn.scale_regularization_loss(tf.add_n(self.losses))
+        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        return {"loss": loss}
+
+
+def tutorial_model(global_batch=None, optimizer=None):
+    keras.utils.set_random_seed(11)
+    x = keras.Input((WIDTH,))
+    hidden = keras.layers.Dense(6, "tanh", kernel_regularizer=keras.regularizers.L2(0.1))(x)
+    model = TutorialModel(x, keras.layers.Dense(CLASSES, "softmax")(hidden), global_batch=global_batch)
+    model.compile(optimizer or keras.optimizers.SGD(0.3, momentum=0.9))
+    return model
+
+
+def _tutorials(add):
+    for batch_size in (6, 8):
+        for given in (None, batch_size):
+            name = f"train step of a tutorial, {batch_size} rows" + (", global_batch_size given" if given else "")
+            add("own step", name, functools.partial(tutorial_model, given), batch_size=batch_size)
 
 
 def _added_losses(add):

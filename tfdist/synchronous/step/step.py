@@ -22,6 +22,7 @@ from tfdist.internals.access.collectives import sum_over_replicas
 from tfdist.internals.access.replica import Rows, compiled_by_xla, current_rows, rows_are
 from tfdist.internals.access.tracing import compiled
 from tfdist.internals.patches import optimizers, randomness, statistics
+from tfdist.internals.patches.average_losses import average_losses_are_global
 from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.exchange.choice import say_once
 from tfdist.synchronous.exchange.exchange import wire_type
@@ -169,7 +170,8 @@ def keras_for_gradients(model, exchange, form):
 def _keras_over_all_replicas(model, form):
     activities = statistics.activities_counted_by_rows(models.layers(model))
     padding = statistics.padding_left_out(model.metrics) if form.padded else contextlib.nullcontext()
-    with statistics.global_statistics(), activities, padding, randomness.replicas_differ():
+    averages = average_losses_are_global()
+    with statistics.global_statistics(), activities, padding, averages, randomness.replicas_differ():
         yield
 
 
@@ -199,10 +201,19 @@ def _compiled_by_xla(function):
 def _differentiate(model, variables, exchange, x, y, sample_weight):
     with tf.GradientTape() as tape, exchange.recording(variables) as recorder:
         loss, y_pred = loss_of(model, x, y, sample_weight)
-        part = tf.math.multiply_no_nan(loss, current_rows().share(loss.dtype))
+        part = tf.math.multiply_no_nan(loss, _weight_of(loss))
         scaled_part = model.optimizer.scale_loss(part)
     gradients = recorder.gradients(tape, scaled_part)
     return filled(gradients, exchange.sparse, exchange.alike), loss, y_pred
+
+
+def _weight_of(loss):
+    """Returns the factor of a replica's loss: its share of the rows for a mean; 1 for each row's own value.
+
+    The gradient of a tensor of values is that of their sum.
+    """
+    rows = current_rows()
+    return rows.mask(loss) if loss.shape.rank else rows.share(loss.dtype)
 
 
 def loss_of(model, x, y, sample_weight):
@@ -222,7 +233,11 @@ def replica_test(model, share, form):
 
 
 def _update_metrics(model, loss, x, y, y_pred, sample_weight):
-    models.loss_tracker(model).update_state(loss, sample_weight=current_rows().mine)
+    weight = current_rows().mine
+    if loss.shape.rank:
+        loss = tf.reduce_mean(loss, axis=list(range(1, loss.shape.rank)))
+        weight = current_rows().mask(loss)
+    models.loss_tracker(model).update_state(loss, sample_weight=weight)
     model.compute_metrics(x, y, y_pred, sample_weight)
 
 
