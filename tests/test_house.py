@@ -13,9 +13,15 @@ HOUSE = REPOSITORY / "tfdist"
 # What the command line reads before TensorFlow is loaded, though it stands higher than the ground.
 LIGHT = (
     *("tfdist.train.command", "tfdist.train.flags", "tfdist.doctor.command", "tfdist.verify.command"),
-    *("tfdist.bench.command", "tfdist.assembly.names", "tfdist.assembly.recipes", "tfdist.data", "tfdist.data.by_name"),
+    *(
+        "tfdist.bench.command",
+        "tfdist.assembly.names",
+        "tfdist.assembly.recipe_file",
+        "tfdist.data",
+        "tfdist.data.by_name",
+    ),
     *("tfdist.doctor.config", "tfdist.verify.config", "tfdist.bench.config"),
-    *("tfdist.data.sources.catalog", "tfdist.models"),
+    *("tfdist.data.sources.tfds_catalog", "tfdist.models"),
 )
 GROUND = ("process", "options", "cluster", "run", "launch")
 

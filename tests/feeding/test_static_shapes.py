@@ -15,7 +15,7 @@ from tfdist.data.delivery.share import Form
 from tfdist.data.sources.arrays import from_arrays
 from tfdist.options.step import StepOptions
 from tfdist.strategy import choose as strategies
-from tfdist.synchronous.step.meter import NoClock
+from tfdist.synchronous.step.measurements import NoClock
 from tfdist.synchronous.step.step import Step
 
 pytestmark = pytest.mark.slow

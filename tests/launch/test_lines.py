@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tfdist.launch.group import AgentLink
+from tfdist.launch.agents import AgentLink
 from tfdist.launch.lines import SHOWN_BYTES, LineSplitter
 from tfdist.launch.wire import Outbox, read_messages
 

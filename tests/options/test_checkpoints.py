@@ -16,6 +16,10 @@ from tfdist.options.checkpoints import RESUMES, CheckpointOptions
         ({"every_steps": 0}, "checkpoint_every_steps is 0. Use a whole number from 1."),
         ({"keep": None}, "keep_checkpoints is None. Use a whole number from 1."),
         ({"keep": 0}, "keep_checkpoints is 0. Use a whole number from 1."),
+        (
+            {"folder": "s3://a/b"},
+            "run_dir is s3://a/b. Only folders of mounted file systems can be used: mount it, or copy it.",
+        ),
         ({"folder": ""}, "run_dir is empty. Give a folder, or leave it out."),
     ],
 )

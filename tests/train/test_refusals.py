@@ -41,7 +41,7 @@ CASES = {
         None,
         "Unknown command line flag 'epoch'. Did you mean: epochs ? See python -m tfdist.train",
     ),
-    "a value of another type": (["--epochs=many"], None, "flag --epochs=many: invalid literal"),
+    "a value of another type": (["--epochs=many"], None, "flag --epochs=many: value should be a whole number"),
     "a value out of range": (["--seed=-1"], None, "seed is -1. Use a whole number from 0 to"),
     "a value that is not on the list": (
         ["--strategy=gpus"],

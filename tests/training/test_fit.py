@@ -1,5 +1,7 @@
 """Checks `fit`, `evaluate` and `predict` against plain Keras on one device."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from tfdist.data.source import Source
 from tfdist.data.sources.arrays import from_arrays
 from tfdist.data.sources.batches import Batches
 from tfdist.internals.access import runtime
+from tfdist.options.checkpoints import CheckpointOptions
+from tfdist.options.fields import flatten
+from tfdist.options.step import StepOptions
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64"), pytest.mark.slow]
 
@@ -263,3 +268,26 @@ def test_nothing_that_a_call_of_fit_was_told_stays_for_the_next(make_strategy, o
         return jobs.weights_of(model)
 
     np.testing.assert_array_equal(train(options), train({}))
+
+
+@pytest.mark.parametrize("kind", [StepOptions, CheckpointOptions])
+def test_each_option_of_fit_reaches_its_dataclass(monkeypatch, kind):
+    class ReachedError(Exception):
+        pass
+
+    def keep(**given):
+        raise ReachedError(given)
+
+    monkeypatch.setattr(f"tfdist.training.loop.{kind.__name__}", keep)
+    names = dict(zip([field.name for field in dataclasses.fields(kind)], flatten(kind()), strict=True))
+    values = {
+        "folder": "a",
+        "exchange": "factors",
+        "compression": "float16",
+        "resume": "never",
+        "sync_batchnorm": False,
+    }
+    values = {field: values.get(field, 7) for field in names}
+    with pytest.raises(ReachedError) as reached:
+        tfdist.fit(None, **{names[field]: value for field, value in values.items()})
+    assert reached.value.args[0] == values

@@ -83,7 +83,7 @@ class Report(Callback):
         self._begin = self._clock()
 
     def on_train_measured(self, steps, measured):
-        """Keeps the number of steps and the `meter.Measured` of a call; runs before the call's `on_train_batch_end`."""
+        """Keeps the number of steps and the `Measured` of a call; runs before the call's `on_train_batch_end`."""
         self._measured = steps, *np.asarray(measured.sums).tolist()
         self._sparse = measured.sparse
 

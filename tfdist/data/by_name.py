@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tfdist.data.sources import catalog
+from tfdist.data.sources import tfds_catalog
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import MissingFileError, UsageError
 
@@ -143,13 +143,13 @@ def _check_built_in(name: str, data_dir: str | os.PathLike[str] | None, download
 
 def _check_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> None:
     try:
-        builder = catalog.locate(name, data_dir=data_dir)
+        builder = tfds_catalog.locate(name, data_dir=data_dir)
     except (ValueError, ImportError) as error:
         if near := difflib.get_close_matches(name, BUILT_IN, n=1):
             raise type(error)(f"{error} Did you mean {near[0]!r}?") from error
         raise
     if not download:
-        catalog.check_prepared(name, builder)
+        tfds_catalog.check_prepared(name, builder)
 
 
 def _check_options(name: str, function: Callable[..., object], options: Mapping[str, Any]) -> None:

@@ -7,9 +7,9 @@ import signal
 import time
 from dataclasses import dataclass
 
+from tfdist.launch.agents import Group
 from tfdist.launch.beats import WorkerState
 from tfdist.launch.causes import Exit
-from tfdist.launch.group import Group
 from tfdist.launch.stuck import StuckWorker, find_stuck, is_hung
 from tfdist.process.exits import PEER_LOST, STOPPED
 

@@ -11,7 +11,7 @@ from tfdist.internals.access.tracing import compiled
 from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.batch_norms import batch_norms_as_wanted
-from tfdist.synchronous.step.meter import NoClock
+from tfdist.synchronous.step.measurements import NoClock
 from tfdist.synchronous.step.programs import Programs
 
 

@@ -47,10 +47,13 @@ def is_count(value: Any) -> bool:
 
 
 def check_folder(name: str, folder: Any) -> None:
-    """Checks that a folder is not an empty text, which an unset shell variable leaves: it is no request for a default.
+    """Checks that a folder can be one of this machine's file systems.
 
     Raises:
-        ValueError: the folder is "".
+        ValueError: the folder is "", which an unset shell variable leaves, and which is no request for a default; or
+            an address such as s3://bucket.
     """
     if folder == "":
         raise UsageError(f"{name} is empty. Give a folder, or leave it out.")
+    if "://" in str(folder):
+        raise UsageError(f"{name} is {folder}. Only folders of mounted file systems can be used: mount it, or copy it.")

@@ -13,7 +13,7 @@ from tfdist.process.log import say
 from tfdist.resume import callback_state, identity
 from tfdist.resume.checkpointer import Checkpointer
 from tfdist.resume.decisions import Decisions, stop_requests
-from tfdist.resume.store import Store
+from tfdist.resume.run_checkpoints import RunCheckpoints
 from tfdist.run.rundir import RunDir
 from tfdist.strategy.workers import Workers
 
@@ -91,26 +91,26 @@ class SavedRun(FreshStart):
 
     Args:
         folder: the `RunDir`.
-        store: its `Store`.
+        checkpoints: its `RunCheckpoints`.
         checkpointer: the callback that decides when to save.
         feed: the `Feed` that is trained on.
         callbacks: tfdist's own callbacks that come before the checkpointer.
         in_call: as in `FreshStart`.
     """
 
-    def __init__(self, folder, store, checkpointer, feed, callbacks=(), in_call=None):
+    def __init__(self, folder, checkpoints, checkpointer, feed, callbacks=(), in_call=None):
         super().__init__((*callbacks, checkpointer), in_call)
         self.folder = folder
-        self._store = store
+        self._checkpoints = checkpoints
         self._checkpointer = checkpointer
         self._feed = feed
         self._steps = math.inf
-        self._resumed = store.restored
+        self._resumed = checkpoints.restored
         self._is_over = False
         if self._resumed:
             # Otherwise only the end of an epoch could show the number of its steps.
             feed.steps_per_epoch = feed.steps_per_epoch or self._resumed.state["steps_per_epoch"]
-            place, per_epoch = store.place, feed.steps_per_epoch
+            place, per_epoch = checkpoints.place, feed.steps_per_epoch
             self.steps_done = place.epoch * per_epoch + place.step_in_epoch if per_epoch else place.step
             self.step = place.step
             self.steps_before = place.step - place.step_in_epoch
@@ -119,7 +119,7 @@ class SavedRun(FreshStart):
         """Restores the callbacks' states, which `on_train_begin` has reset."""
         super().begin(callbacks)
         self._steps = steps or math.inf
-        self._store.callbacks = callbacks
+        self._checkpoints.callbacks = callbacks
         if not self._resumed:
             return
         callback_state.restore(callbacks, self._resumed.state["callbacks"], self._resumed.arrays)
@@ -139,7 +139,7 @@ class SavedRun(FreshStart):
         partial = span.last < per_epoch and span.epoch * per_epoch + span.last >= self._steps
         self._checkpointer.begin_epoch(span, partial=partial)
         if self._resumed and span.first:
-            self._store.restore_epoch()
+            self._checkpoints.restore_epoch()
         self._resumed = None
 
 
@@ -169,10 +169,10 @@ def open_saved_run(trained: Trained, feed, options: CheckpointOptions):
         "run": identity.of_run(trained),
         "replicas": strategy.num_replicas_in_sync,
     }
-    store = Store(run_dir, trained, feed, about, keep=options.keep, watch=watch)
-    with store.owned(), stop_requests() as stop_request:
-        store.restore(options.resume)
+    checkpoints = RunCheckpoints(run_dir, trained, feed, about, keep=options.keep, watch=watch)
+    with checkpoints.owned(), stop_requests() as stop_request:
+        checkpoints.restore(options.resume)
         decisions = [Decisions(trained, stop_request)] if several else []
         stop_signal = decisions[0].stop_signal if several else stop_request
-        checkpointer = Checkpointer(store.save, every_steps=options.every_steps, stop_signal=stop_signal)
-        yield SavedRun(run_dir, store, checkpointer, feed, [*watching, *decisions], in_call)
+        checkpointer = Checkpointer(checkpoints.save, every_steps=options.every_steps, stop_signal=stop_signal)
+        yield SavedRun(run_dir, checkpoints, checkpointer, feed, [*watching, *decisions], in_call)

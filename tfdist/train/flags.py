@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfdist.assembly.recipes import load_recipe
+from tfdist.assembly.recipe_file import load_recipe
 from tfdist.options.command_line import read_given
 from tfdist.options.fields import option
 from tfdist.options.run import RunConfig

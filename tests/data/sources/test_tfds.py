@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfdist import data
-from tfdist.data.sources import catalog
+from tfdist.data.sources import tfds_catalog
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +106,7 @@ def test_data_that_are_not_there_are_refused_with_the_folder_searched(tmp_path):
 
 
 def test_a_download_without_network_is_refused_soon(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog, "HOST", "host.invalid")
+    monkeypatch.setattr(tfds_catalog, "HOST", "host.invalid")
     monkeypatch.setattr("urllib.request.getproxies", dict)
     start = time.monotonic()
     with pytest.raises(ConnectionError, match=r"host\.invalid:443 cannot be reached .*--data_dir"):
@@ -124,15 +124,15 @@ def test_a_host_that_does_not_answer_is_given_up(monkeypatch):
 
     monkeypatch.setattr("socket.create_connection", hang)
     with pytest.raises(ConnectionError, match=r"no answer within 0\.2 s"):
-        catalog.check_connection("host.invalid", timeout_seconds=0.2)
+        tfds_catalog.check_connection("host.invalid", timeout_seconds=0.2)
 
 
 def test_behind_a_proxy_the_proxy_is_asked(monkeypatch):
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy.invalid:3128"})
     with pytest.raises(ConnectionError, match=r"proxy\.invalid:3128 cannot be reached"):
-        catalog.check_connection("host.invalid", timeout_seconds=5)
+        tfds_catalog.check_connection("host.invalid", timeout_seconds=5)
 
 
 def test_prepared_data_are_not_downloaded(tfds_folder, monkeypatch):
-    monkeypatch.setattr(catalog, "HOST", "host.invalid")
+    monkeypatch.setattr(tfds_catalog, "HOST", "host.invalid")
     assert load(tfds_folder, download=True).rows == 23

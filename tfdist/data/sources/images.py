@@ -15,7 +15,7 @@ from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import MissingFileError, UsageError
 from tfdist.process.log import warn
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _SPLITS = ("train", "validation", "val", "test")
 
 
@@ -116,14 +116,14 @@ def list_images(folder: str, names: Sequence[str]) -> tuple[list[str], list[int]
     others = 0
     for label, name in enumerate(names):
         files = _files(os.path.join(folder, name))
-        images = [file for file in files if file.lower().endswith(EXTENSIONS)]
+        images = [file for file in files if file.lower().endswith(_EXTENSIONS)]
         paths += images
         labels += [label] * len(images)
         others += len(files) - len(images)
     if others:
-        warn(f"{folder}: {others} files are left out because they are not {', '.join(EXTENSIONS)}.")
+        warn(f"{folder}: {others} files are left out because they are not {', '.join(_EXTENSIONS)}.")
     if not paths:
-        raise UsageError(f"images: {folder!r} holds no images. Use files that end in {', '.join(EXTENSIONS)}.")
+        raise UsageError(f"images: {folder!r} holds no images. Use files that end in {', '.join(_EXTENSIONS)}.")
     return paths, labels
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfdist.data import pixels
 from tfdist.data.source import Reader, SeededOrdering, Source, SourceOptions, make_source
-from tfdist.data.sources import catalog
+from tfdist.data.sources import tfds_catalog
 from tfdist.data.sources.arrays import MemoryReader
 from tfdist.data.sources.records import Part, RecordReader, by_row
 from tfdist.internals.access.tracing import as_written
@@ -37,7 +37,7 @@ def from_tfds(
     """Makes a source of a TFDS data set.
 
     Args:
-        name, data_dir, download: see `catalog.find_builder`.
+        name, data_dir, download: see `tfds_catalog.find_builder`.
         split: "train", "train[:80%]", "train+test", ...
         keys: nested names of the features that make a row, such as ("image", "label"); None for the
             data set's own pair.
@@ -60,8 +60,8 @@ def from_tfds(
             print(error)  # … Give data_dir …, or download=True.
         ```
     """
-    builder = catalog.find_builder(name, data_dir=data_dir, download=download)
-    info = catalog.find_split(builder, split)
+    builder = tfds_catalog.find_builder(name, data_dir=data_dir, download=download)
+    info = tfds_catalog.find_split(builder, split)
     rows = TfdsRows(builder, keys, image_size)
     full_name = f"{builder.name}/{split}"
     reader: Reader

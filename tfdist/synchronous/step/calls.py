@@ -1,7 +1,7 @@
 """Runs calls of a compiled program: many steps of a model in one loop, or one step after the other.
 
-Both take (`delivery.Reading`, steps) and return (logs, steps done, a `meter.Measured`). They do fewer steps than asked
-for if the data end. What is not measured is zero.
+Both take (`delivery.Reading`, steps) and return (logs, steps done, a `measurements.Measured`). They do fewer steps than
+asked for if the data end. What is not measured is zero.
 """
 
 import time
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdist.data.delivery import delivery
 from tfdist.internals.access.tracing import compiled, named_alike
-from tfdist.synchronous.step.meter import Measured
+from tfdist.synchronous.step.measurements import Measured
 
 # What a call has measured before its first step.
 _NOTHING = (0.0, 0.0, 0.0)
@@ -64,9 +64,9 @@ class ManySteps:
 
     Args:
         step: a `Step`.
-        run: the step's method to run, (share, form, clock) → (None, `meter.Work`).
+        run: the step's method to run, (share, form, clock) → (None, `measurements.Work`).
         form: the `Form` of the shares.
-        clock: a `meter.Clock` or its stand-in.
+        clock: a `measurements.Clock` or its stand-in.
         before: None, or a function (steps done in the call) that each step runs on this worker, for fault injection.
     """
 

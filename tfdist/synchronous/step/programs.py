@@ -10,7 +10,7 @@ from tfdist.process.log import say
 from tfdist.synchronous.exchange.exchange import AllReduce
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.calls import ManySteps, Predictions, SingleSteps
-from tfdist.synchronous.step.meter import Clock, NoClock, StoppedClock
+from tfdist.synchronous.step.measurements import Clock, NoClock, StoppedClock
 from tfdist.synchronous.step.step import Step
 from tfdist.synchronous.step.xla_calls import XlaCalls
 

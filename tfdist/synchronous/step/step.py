@@ -25,7 +25,7 @@ from tfdist.internals.patches import optimizers, randomness, statistics
 from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.exchange.choice import say_once
 from tfdist.synchronous.exchange.exchange import wire_type
-from tfdist.synchronous.step import checks, meter
+from tfdist.synchronous.step import checks, measurements
 from tfdist.synchronous.step.local_statistics import LocalStatistics
 
 
@@ -33,7 +33,7 @@ class Step:
     """One step of training, evaluation or prediction of a model over all replicas.
 
     The `share` of its methods is a per-replica `Share`: a batch, and which of its rows count; `form` is the `Form` that
-    all shares of the source have; `clock` is a `meter.Clock` or its stand-in.
+    all shares of the source have; `clock` is a `measurements.Clock` or its stand-in.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -42,7 +42,7 @@ class Step:
 
     Attributes:
         strategy: the `tf.distribute.Strategy`.
-        traffic: the `meter.Traffic` of it.
+        traffic: the `measurements.Traffic` of it.
     """
 
     def __init__(self, model, strategy, options):
@@ -51,7 +51,7 @@ class Step:
         self.strategy = strategy
         self._local = LocalStatistics(model, strategy)
         replicas = strategy.num_replicas_in_sync
-        self.traffic = meter.Traffic(replicas, wire_type(options, replicas))
+        self.traffic = measurements.Traffic(replicas, wire_type(options, replicas))
 
     def train(self, share, form, clock, exchange):
         """Updates the weights once, as one device would on the whole global batch.
@@ -62,7 +62,7 @@ class Step:
 
         Returns:
             (logs, work): the result of `replica_own_step` for a user's own `train_step`, otherwise None; and a
-            `meter.Work`.
+            `measurements.Work`.
         """
         if models.has_own(self._model, "train_step"):
             return self._own_train(share, form, exchange)
@@ -71,10 +71,10 @@ class Step:
         ready = clock.ready(gradients)
         if not variables:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-            return None, meter.Work(ready, 0.0)
+            return None, measurements.Work(ready, 0.0)
         if line := exchange.describe(gradients, variables):
             say_once(self._model, line)
-        work = meter.Work(ready, self.traffic.of(self._of_one(gradients), variables, self._model.optimizer))
+        work = measurements.Work(ready, self.traffic.of(self._of_one(gradients), variables, self._model.optimizer))
         update(self.strategy, self._model.optimizer, gradients, variables, exchange.reduce)
         return None, work
 
@@ -98,11 +98,11 @@ class Step:
         with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
             logs = self._once(replica_own_step, share, self._model.train_step, form, self._local)
         # It cannot be seen from outside when its gradients are ready.
-        return logs, meter.Work(meter.UNKNOWN, self.traffic.noted)
+        return logs, measurements.Work(measurements.UNKNOWN, self.traffic.noted)
 
     def test(self, share, form, clock):
         """Adds a global batch to the loss and the metrics; returns (logs, work) as `train` does."""
-        idle = meter.Work(meter.UNKNOWN, 0.0)
+        idle = measurements.Work(measurements.UNKNOWN, 0.0)
         with _keras_over_all_replicas(self._model, form):
             if models.has_own(self._model, "test_step"):
                 return self._once(replica_own_step, share, self._model.test_step, form), idle

@@ -17,7 +17,7 @@ from tfdist.data.delivery.delivery import Places
 from tfdist.data.delivery.in_memory import RowPicker, RowReading
 from tfdist.internals.access.tracing import compiled, named_alike
 from tfdist.process.log import say
-from tfdist.synchronous.step.meter import Measured, NoClock
+from tfdist.synchronous.step.measurements import Measured, NoClock
 
 # TensorFlow raises one of these if XLA cannot compile a function; no step of it has been done then.
 _NOT_COMPILED = (
@@ -59,7 +59,7 @@ class XlaCalls:
         self._many_steps = compiled(many_steps, jit_compile=True, reduce_retracing=True)
 
     def __call__(self, reading, steps):
-        """Trains on the next batches; returns (logs, steps done, a `meter.Measured`)."""
+        """Trains on the next batches; returns (logs, steps done, a `measurements.Measured`)."""
         if self._is_refused or not isinstance(reading, RowReading):
             return self._otherwise(reading, steps)
         begin = time.perf_counter()

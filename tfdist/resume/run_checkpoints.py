@@ -19,7 +19,7 @@ from tfdist.strategy.workers import Workers
 _NONE, _FAILED = -1.0, -2.0
 
 
-class Store:
+class RunCheckpoints:
     """Writes and restores the checkpoints of one run.
 
     Args:
