@@ -84,7 +84,7 @@ def render(results):
     for name in results:
         families[CASES[name].family].append(name)
     lines = [HEAD.format(tensorflow=tf.__version__, keras=keras.__version__), "## Summary", ""]
-    lines += ["| family | rows | equal with tfdist | equal with stock Keras | other weights | crash |"]
+    lines += ["| family | rows | tfdist: equal | stock: equal | stock: differs | stock: crashes |"]
     lines += ["|---|---|---|---|---|---|", *(summary(family, names, results) for family, names in families.items())]
     lines += [summary("**all**", list(results), results), "", "## Rows", ""]
     lines += ["| row | replicas | tfdist | stock Keras |", "|---|---|---|---|"]

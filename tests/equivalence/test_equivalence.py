@@ -128,22 +128,22 @@ def test_a_mean_over_each_replica_would_be_found(strategies, monkeypatch, name):
 def test_clipping_before_the_reduction_would_be_found(strategies, monkeypatch, clip):
     import keras
 
-    from tfdist.gradients import updates
+    from tfdist.synchronous.exchange import exchange
 
     name = f"optimizer: SGD + {clip}"
-    reduce = updates.reduce_gradients
+    reduce = exchange.reduce_gradients
     clipper = keras.optimizers.SGD(**{clip: {"clipnorm": 0.1, "global_clipnorm": 0.1, "clipvalue": 0.02}[clip]})
-    monkeypatch.setattr(updates, "reduce_gradients", lambda mine, *more, **wire: reduce(clipper._clip_gradients(mine)))
+    monkeypatch.setattr(exchange, "reduce_gradients", lambda mine, *more, **wire: reduce(clipper._clip_gradients(mine)))
     _, planted, _ = run_tfdist(name, strategies[CASES[name].replicas])
     assert np.abs(planted - run_plain(name)[1]).max() > 10 * CASES[name].tolerance
 
 
 @pytest.mark.slow
 def test_updating_without_the_other_replicas_would_be_found(strategies, monkeypatch):
-    from tfdist.gradients import updates
+    from tfdist.synchronous.exchange import exchange
 
     name = "optimizer: SGD + accumulation"
-    monkeypatch.setattr(updates, "reduce_gradients", lambda gradients, *more, **wire: gradients)
+    monkeypatch.setattr(exchange, "reduce_gradients", lambda gradients, *more, **wire: gradients)
     with pytest.raises(RuntimeError, match="weights: replica 1 differs from replica 0"):
         run_tfdist(name, strategies[CASES[name].replicas])
 

@@ -1,4 +1,4 @@
-"""Callbacks: the base class with tfdist's hooks, and those that come with tfdist."""
+"""Callbacks that a user gives to `fit`, and their base class with tfdist's hooks; the loop's own stay with the loop."""
 
 from tfdist.callbacks.base import Callback
 from tfdist.callbacks.desync import DesyncCheck

@@ -1,4 +1,4 @@
-"""Where a run saves, how often, and whether it resumes."""
+"""When and where a run saves, and whether it resumes."""
 
 import dataclasses
 import os
@@ -13,9 +13,9 @@ RESUMES = ("auto", "never", "must")
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointOptions:
-    """Options of the checkpoints of a run, for `fit` under the names of the flags: `run_dir`, `resume`, ….
+    """When a run saves and resumes, and where. `fit` takes each option by its flag's name: `run_dir`, `resume`, ….
 
-    Several workers need a folder that they share. Without a folder `fit` saves nothing, and the command chooses one.
+    Several workers need a folder that they share. Without a folder, `fit` saves nothing; `tfdist train` chooses one.
 
     Example:
         ```python

@@ -154,14 +154,14 @@ def test_a_run_that_was_stopped_within_an_epoch_goes_on_to_the_same_weights(make
 
 
 def test_what_a_call_measured_is_its_time(make_strategy):
-    class Ear(keras.callbacks.Callback):
+    class Times(tfdist.callbacks.Callback):
         def on_train_measured(self, steps, measured):
-            heard.append((steps, *measured.sums.numpy()))
+            seen.append((steps, *measured.sums.numpy()))
 
-    heard = []
-    train(make_strategy(1), jobs.small_source(20), callbacks=[Ear()], steps_per_execution=4)
-    assert [steps for steps, *_ in heard] == [4, 2] * 2
-    assert all(waiting == reduced == 0 < seconds for _, waiting, seconds, reduced in heard)
+    seen = []
+    train(make_strategy(1), jobs.small_source(20), callbacks=[Times()], steps_per_execution=4)
+    assert [steps for steps, *_ in seen] == [4, 2] * 2
+    assert all(waiting == reduced == 0 < seconds for _, waiting, seconds, reduced in seen)
 
 
 def test_several_replicas_compile_their_gradients_alone(make_strategy, whole_calls):

@@ -30,7 +30,7 @@ def from_images(
     global_batch: int = DEFAULT_GLOBAL_BATCH,
     **order: Unpack[SeededOrdering],
 ) -> Source:
-    """Makes a source of `data_dir/split/class/...`, or, only for "train", of `data_dir/class/...`.
+    """Makes a source of the images in `data_dir/split/class/`; for "train" without split folders, in `data_dir/class/`.
 
     Classes are numbered by their sorted names, those of `data_dir/train` where it exists, so that
     all splits agree. Files whose names do not end like those of PNG, JPEG, BMP or GIF are left out,
@@ -41,7 +41,7 @@ def from_images(
         split: name of the sub-folder.
         image_size: (height, width) to resize to; (224, 224) if None.
         channels: 3 for RGB, 1 for grey.
-        keep_aspect: cut the sides off instead of distorting.
+        keep_aspect: crop each image to the aspect ratio of image_size; otherwise it is stretched.
         encoded: return images as they are stored, string (B,), for `augment.decode_resized_crop`.
         global_batch: rows of a step, over all replicas.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
