@@ -230,6 +230,12 @@ def test_jit_compile_is_written_as_it_is_given_to_fit(value):
     assert json.loads(json.dumps(RunConfig(step=StepOptions(jit_compile=value)).to_dict()))["jit_compile"] == value
 
 
+def test_a_function_in_place_of_the_model_needs_no_other_options():
+    assert RunConfig(model=make_something).model_options == {}
+    with pytest.raises(ValueError, match="model_options are for a model given by name"):
+        RunConfig(model=make_something, model_options={"batch_norm": True})
+
+
 def test_the_listed_names_are_all_taken():
     for field, names in (
         ("strategy", config.STRATEGIES),

@@ -6,6 +6,7 @@ import pytest
 from support import jobs
 
 import tfdist
+from tfdist.training import checks
 
 pytestmark = pytest.mark.core
 
@@ -105,3 +106,11 @@ def test_a_loop_of_the_models_own_is_refused_and_not_passed_over(make_strategy, 
         model.compile("sgd", loss="sparse_categorical_crossentropy")
     with pytest.raises(ValueError, match=f"has a make_{method}_function of its own, .* as {method}_step"):
         call(model)
+
+
+def test_a_model_outside_the_scope_of_several_workers_is_refused(make_strategy):
+    two = {"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'}
+    with pytest.raises(ValueError, match=r"TF_CONFIG lists 2 workers, but the model was made outside the scope"):
+        checks.check_not_alone(make_strategy(1), two)
+    checks.check_not_alone(make_strategy(1), {})
+    checks.check_not_alone(make_strategy(2), {"TF_CONFIG": two["TF_CONFIG"].replace(', "b:1"', "")})

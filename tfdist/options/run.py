@@ -35,6 +35,8 @@ OPTIMIZERS = (
 
 DEFAULT_EPOCHS = 20
 
+# The options of the default model.
+_CNN_OPTIONS: Mapping[str, Any] = {"batch_norm": True}
 # Field → the fields that depend on it, and their values when the field changes.
 _DEPENDENTS: Mapping[str, Mapping[str, Any]] = {
     "steps": {"epochs": None},
@@ -80,7 +82,7 @@ class RunConfig:
 
     name: str = "digits_cnn"
     model: str | Callable[[], Any] = option("cnn", help="A name from tfdist.models.")
-    model_options: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"batch_norm": True})
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _CNN_OPTIONS)
     dataset: str | Callable[[str, int, int], Any] = option(
         "digits", help="A name for tfdist.data.load, such as digits, or a TFDS name."
     )
@@ -166,6 +168,9 @@ class RunConfig:
             )
         if self.learning_rate is None and (self.base_batch or self.warmup_epochs):
             raise UsageError("base_batch and warmup_epochs change a learning_rate, but there is none. Give it too.")
+        if callable(self.model) and self.model_options is _CNN_OPTIONS:
+            # The default's, which no function takes.
+            object.__setattr__(self, "model_options", {})
         if callable(self.model) and self.model_options:
             raise UsageError(
                 "model_options are for a model given by name, but model is a function. Set them inside it."

@@ -1,9 +1,13 @@
 """Refuses, before a run starts, what would make it wrong or puzzling."""
 
+import os
+
 import tensorflow as tf
 
+from tfdist.cluster.tf_config import read_cluster
 from tfdist.internals.access import models
 from tfdist.process.errors import UsageError
+from tfdist.strategy.workers import Workers
 
 
 def check_compiled(model, method):
@@ -32,6 +36,27 @@ def check_loop(model, method):
         raise UsageError(
             f"the model has a make_{method}_function of its own, which tfdist does not call because it runs its own "
             f"loop. Write what yours does as {method}_step."
+        )
+
+
+def check_not_alone(strategy, environ=os.environ):
+    """Refuses a model of one worker in a process that belongs to a cluster of several: each would train its own.
+
+    Args:
+        strategy: the model's `tf.distribute.Strategy`.
+        environ: the environment variables, which describe the cluster.
+
+    Raises:
+        ValueError: the message says where to make the model.
+    """
+    if Workers.of(strategy).count > 1:
+        return
+    cluster = read_cluster(environ)
+    if cluster and cluster.size > 1:
+        raise UsageError(
+            f"{cluster.source} lists {cluster.size} workers, but the model was made outside the scope of their "
+            f"strategy, so each worker would train a model of its own. Make it in `with strategy.scope():` of "
+            "tfdist.choose_strategy(), or start the process without the cluster to train alone."
         )
 
 

@@ -132,6 +132,7 @@ def fit(
     )
     checks.check_compiled(model, "fit")
     checks.check_loop(model, "train")
+    checks.check_not_alone(model.distribute_strategy)
     length = {"epochs": limit(epochs, keras.config.max_epochs(), "epochs"), "steps": steps}
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = data_adapters.split_validation(x, y, sample_weight, validation_split)

@@ -28,6 +28,7 @@ from tfdist.synchronous.exchange.choice import say_once
 from tfdist.synchronous.exchange.exchange import wire_type
 from tfdist.synchronous.step import checks, measurements
 from tfdist.synchronous.step.local_statistics import LocalStatistics
+from tfdist.synchronous.step.outputs import concatenate_replicas
 
 
 class Step:
@@ -124,7 +125,7 @@ class Step:
             places = [first + tf.range(count) for first, count in zip(local(share.first_row), counts, strict=True)]
             own = tf.nest.map_structure(lambda part: _own_rows(local(part), counts), outputs)
             return own, tf.concat(places, axis=0), rows
-        whole = tf.nest.map_structure(self._gather, outputs)
+        whole = tf.nest.map_structure(functools.partial(concatenate_replicas, self.strategy), outputs)
         if form.padded:
             whole = tf.nest.map_structure(functools.partial(_without_padding, rows, self._replicas), whole)
         return whole, tf.range(rows), rows
@@ -132,11 +133,6 @@ class Step:
     @property
     def _replicas(self):
         return self.strategy.num_replicas_in_sync
-
-    def _gather(self, part):
-        if self._replicas == 1:
-            return self.strategy.experimental_local_results(part)[0]
-        return self.strategy.gather(part, axis=0)
 
     def end_call(self):
         """Averages the replicas' own statistics at the end of a call."""
