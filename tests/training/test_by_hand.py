@@ -160,6 +160,8 @@ def test_stop_ends_the_loop_and_leaving_an_epoch_is_refused(make_strategy, tmp_p
     ):
         for batches in run.epochs(2):
             next(batches)
+    with pytest.raises(RuntimeError, match="the batches of this run were taken before"):
+        next(run.batches(epochs=3))
 
 
 def test_callbacks_see_the_loop(make_strategy):

@@ -162,6 +162,7 @@ class OpenRun:
         self._callbacks = make_callback_list(model, callbacks, 0, **shown, more=more)
         self._logs: dict[str, Any] = {}
         self._last = None
+        self._is_begun = False
 
     @property
     def examples_per_second(self) -> float:
@@ -202,9 +203,13 @@ class OpenRun:
             epochs, steps: as in `batches`.
 
         Raises:
-            RuntimeError: the loop has left an epoch before its last batch without a call of `stop`.
+            RuntimeError: the loop has left an epoch before its last batch without a call of `stop`, or asks for the
+                batches of the run a second time.
         """
         model, saved, callbacks = self._model, self._saved, self._callbacks
+        if self._is_begun:
+            raise StateError("tfdist.open_run: the batches of this run were taken before. Open the run again for more.")
+        self._is_begun = True
         model.stop_training = False
         callbacks.on_train_begin()
         saved.begin(callbacks.callbacks, steps)
