@@ -20,6 +20,7 @@ from tfdist.process.errors import StateError
 from tfdist.resume.saved_run import FreshStart, open_saved_run
 from tfdist.run import rundir
 from tfdist.strategy.workers import Workers
+from tfdist.training import checks
 from tfdist.training.callback_list import make_callback_list
 from tfdist.training.summary import summarize
 
@@ -111,6 +112,7 @@ def open_run(
         ```
     """
     strategy = model.distribute_strategy
+    checks.check_not_alone(strategy)
     workers = Workers.of(strategy)
     feed = open_feed(model, train, method=None, steps=steps_per_epoch)
     models.build_layers(model, feed.spec)
