@@ -2,7 +2,7 @@
 
 import pytest
 from equivalence.runner import CASES
-from full import every_flag, evidence
+from full import evidence
 from support.processes import REPOSITORY
 
 
@@ -26,9 +26,3 @@ def test_the_table_of_equivalence_has_every_row_and_each_is_equal():
     for name, row in rows.items():
         assert float(row["tfdist"]) < CASES[name].tolerance, name
         assert int(row["replicas"]) == CASES[name].replicas, name
-
-
-def test_the_table_of_flags_has_every_row_and_each_is_as_it_should_be():
-    rows = evidence.read_rows(evidence.FOLDER / "flags.md")
-    assert list(rows) == [str(row) for row in every_flag.rows()]
-    assert {name: row["last line"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}

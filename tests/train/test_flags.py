@@ -7,7 +7,7 @@ import pytest
 from support.processes import REPOSITORY
 
 import tfdist
-from tfdist.assembly import recipes
+from tfdist.assembly import recipe_file
 from tfdist.options.command_line import make_flags
 from tfdist.options.fields import flatten
 from tfdist.options.run import DEFAULT_EPOCHS, OPTIMIZERS, RunConfig
@@ -225,18 +225,18 @@ def test_a_function_of_a_recipe_keeps_its_name(write_recipe):
         "def build():\n    pass\n"
         "def recipe():\n    return RunConfig(model=build, model_options={})\n"
     )
-    run = recipes.load_recipe(path)
+    run = recipe_file.load_recipe(path)
     assert run.to_dict()["model"] == "tfdist_recipe_recipe_under_test:build"
     assert sys.modules["tfdist_recipe_recipe_under_test"].build is run.model
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
 def test_every_recipe_loads_and_has_the_name_of_its_file(path):
-    run = recipes.load_recipe(path)
+    run = recipe_file.load_recipe(path)
     assert run.name == path.stem
 
 
 def test_the_default_is_the_recipe_digits_cnn():
-    run = recipes.load_recipe(REPOSITORY / "recipes" / "digits_cnn.py")
+    run = recipe_file.load_recipe(REPOSITORY / "recipes" / "digits_cnn.py")
     assert run == RunConfig(epochs=DEFAULT_EPOCHS)
     assert run.total_steps(23) == RunConfig().total_steps(23)

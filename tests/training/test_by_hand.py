@@ -142,6 +142,7 @@ def test_a_run_that_is_over_has_nothing_left_and_its_summary_stays(make_strategy
     np.testing.assert_array_equal(again, weights)
     after = json.loads((tmp_path / "summary.json").read_text())
     assert (rest, after["steps"], after["weights_sha256"]) == ([], 15, summary["weights_sha256"])
+    assert after["metrics"] == summary["metrics"]
     _, rest, run = train(make_strategy(2), tmp_path, steps=17)
     assert (len(rest), run.steps_done, run.epoch) == (2, 17, 3)
 
@@ -200,3 +201,47 @@ def test_two_workers_stop_together_and_go_on(tmp_path):
     assert all(result["weights"] == results[0]["weights"] for result in results)
     # The signal comes during the fourth step, which is done and saved.
     assert [(result["first"], result["last"]) for result in results] == [(0, 15), (0, 15), (4, 15), (4, 15)]
+
+
+def test_a_tracked_metric_that_is_never_reset_goes_on_over_epochs(make_strategy, tmp_path):
+    def count(epochs):
+        model, optimizer, _ = make_parts(make_strategy(2))
+        with model.distribute_strategy.scope():
+            total = keras.metrics.Sum()
+        with tfdist.open_run(tmp_path, model, optimizer, source(), track=[total]) as run:
+            for _ in run.batches(epochs=epochs):
+                total.update_state(1.0)
+        return float(total.result())
+
+    assert [count(1), count(3), count(3)] == [PER_EPOCH, 3 * PER_EPOCH, 3 * PER_EPOCH]
+
+
+@pytest.mark.parametrize("make", [lambda: keras.layers.Dense(3), lambda: tf.Variable(1.0), lambda: None])
+def test_what_cannot_be_saved_is_refused_at_once(make_strategy, make):
+    model, optimizer, _ = make_parts(make_strategy(1))
+    item = make()
+    with (
+        pytest.raises(ValueError, match="which has no Keras variables yet"),
+        tfdist.open_run(None, model, optimizer, source(), track=[item]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("value", [None, "hi", np.ones(3), {"a": 1}], ids=repr)
+def test_what_is_no_number_is_not_logged(make_strategy, value):
+    model, optimizer, _ = make_parts(make_strategy(1))
+    with (
+        pytest.raises(ValueError, match=r"log\(loss=…\) was given .*\. Give a number\."),
+        tfdist.open_run(None, model, optimizer, source()) as run,
+    ):
+        run.log(loss=value)
+
+
+def test_a_break_is_refused_because_its_step_is_not_saved(make_strategy):
+    model, optimizer, _ = make_parts(make_strategy(1))
+    with (
+        pytest.raises(RuntimeError, match=r"the loop was left in epoch 0, .* call run.stop\(\)"),
+        tfdist.open_run(None, model, optimizer, source()) as run,
+    ):
+        for _ in run.batches(epochs=2):
+            break

@@ -29,6 +29,7 @@ class RunCheckpoints:
         about: the description of the run, as in `checkpoint.Saved`.
         keep: how many of the newest checkpoints stay, beside the best.
         watch: the `Watch` over this worker.
+        metrics_by_epoch: whether the loop resets the metrics at the beginning of each epoch.
 
     Attributes:
         callbacks: the callbacks whose states are saved.
@@ -36,13 +37,14 @@ class RunCheckpoints:
         place: the `Place` that it was saved at.
     """
 
-    def __init__(self, run_dir, trained, feed, about, *, keep, watch):
+    def __init__(self, run_dir, trained, feed, about, *, keep, watch, metrics_by_epoch=True):
         self._run_dir = run_dir
         self._trained = trained
         self._feed = feed
         self._about = about
         self._keep = keep
         self._watch = watch
+        self.metrics_by_epoch = metrics_by_epoch
         self._replicas = ReplicaState(trained)
         self._workers = Workers.of(trained.distribute_strategy)
         self._damaged = ()
@@ -122,7 +124,8 @@ class RunCheckpoints:
             logs: the logs of the epoch that has just ended, which decide whether it is the best; None within one.
         """
         self._watch.heartbeat.beat("save")
-        kinds = [GRADIENTS, METRICS] if place.step_in_epoch else [GRADIENTS]
+        has_metrics = place.step_in_epoch or not self.metrics_by_epoch
+        kinds = [GRADIENTS, METRICS] if has_metrics else [GRADIENTS]
         arrays = self._replicas.collect(kinds)
         if not self._workers.is_chief:
             return

@@ -123,6 +123,8 @@ class SavedRun(FreshStart):
         if not self._resumed:
             return
         callback_state.restore(callbacks, self._resumed.state["callbacks"], self._resumed.arrays)
+        if not self._checkpoints.metrics_by_epoch:
+            self._checkpoints.restore_epoch()
         if self.steps_done >= self._steps:
             say("the run has already done all its steps; nothing is left to train.")
         self._is_over = any(map(callback_state.has_stopped, callbacks))
@@ -138,19 +140,20 @@ class SavedRun(FreshStart):
         per_epoch = self._feed.steps_per_epoch or math.inf
         partial = span.last < per_epoch and span.epoch * per_epoch + span.last >= self._steps
         self._checkpointer.begin_epoch(span, partial=partial)
-        if self._resumed and span.first:
+        if self._resumed and span.first and self._checkpoints.metrics_by_epoch:
             self._checkpoints.restore_epoch()
         self._resumed = None
 
 
 @contextlib.contextmanager
-def open_saved_run(trained: Trained, feed, options: CheckpointOptions):
+def open_saved_run(trained: Trained, feed, options: CheckpointOptions, *, metrics_by_epoch: bool = True):
     """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `SavedRun`.
 
     Args:
         trained: what is trained, built.
         feed: the `Feed` that is trained on.
         options: the `CheckpointOptions`.
+        metrics_by_epoch: whether the loop resets the metrics at the beginning of each epoch.
     """
     strategy = trained.distribute_strategy
     several = Workers.of(strategy).count > 1
@@ -169,7 +172,9 @@ def open_saved_run(trained: Trained, feed, options: CheckpointOptions):
         "run": identity.of_run(trained),
         "replicas": strategy.num_replicas_in_sync,
     }
-    checkpoints = RunCheckpoints(run_dir, trained, feed, about, keep=options.keep, watch=watch)
+    checkpoints = RunCheckpoints(
+        run_dir, trained, feed, about, keep=options.keep, watch=watch, metrics_by_epoch=metrics_by_epoch
+    )
     with checkpoints.owned(), stop_requests() as stop_request:
         checkpoints.restore(options.resume)
         decisions = [Decisions(trained, stop_request)] if several else []

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdist.callbacks.desync import DesyncCheck
@@ -16,7 +17,7 @@ from tfdist.feeding.feed import Feed, open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import models
 from tfdist.options.checkpoints import CheckpointOptions
-from tfdist.process.errors import StateError
+from tfdist.process.errors import StateError, UsageError
 from tfdist.resume.saved_run import FreshStart, open_saved_run
 from tfdist.run import rundir
 from tfdist.strategy.workers import Workers
@@ -126,16 +127,25 @@ def open_run(
     )
     with (
         workers.exit_on_peer_loss(),
-        open_saved_run(trained, feed, checkpoints) as saved,
+        open_saved_run(trained, feed, checkpoints, metrics_by_epoch=False) as saved,
         contextlib.closing(feed),
     ):
         run = OpenRun(model, feed, saved, callbacks)
         yield run
-        run.write_summary()
+        run.end()
         workers.wait()
 
 
 def _trained(model, optimizer, track):
+    if not isinstance(track, list | tuple):
+        raise UsageError(f"tfdist.open_run: track is {track!r}. Use a list.")
+    for item in track:
+        variables = getattr(item, "variables", [item])
+        if not variables or not all(isinstance(variable, keras.Variable) for variable in variables):
+            raise UsageError(
+                f"tfdist.open_run: track has {item!r}, which has no Keras variables yet. Track metrics, layers, "
+                "models, optimizers or keras.Variables, and build them before the run is opened."
+            )
     metrics = [item for item in track if isinstance(item, keras.metrics.Metric)]
     others = [item for item in track if not isinstance(item, keras.metrics.Metric)]
     tracked = [variable for item in others for variable in getattr(item, "variables", [item])]
@@ -164,7 +174,7 @@ class OpenRun:
         self._callbacks = make_callback_list(model, callbacks, 0, **shown, more=more)
         self._logs: dict[str, Any] = {}
         self._last = None
-        self._is_begun = False
+        self._is_begun = self._is_over = False
 
     @property
     def examples_per_second(self) -> float:
@@ -173,8 +183,11 @@ class OpenRun:
 
     def log(self, **values: Any) -> None:
         """Sets the logs of the callbacks, such as `log(loss=loss)`; of per-replica values the first replica's."""
-        results = self._strategy.experimental_local_results
-        self._logs |= {name: results(value)[0] for name, value in values.items()}
+        for name, value in values.items():
+            one = self._strategy.experimental_local_results(value)[0]
+            if not np.issubdtype(np.asarray(one).dtype, np.number) or np.asarray(one).ndim:
+                raise UsageError(f"tfdist.open_run: log({name}=…) was given {value!r}. Give a number.")
+            self._logs[name] = one
 
     def stop(self) -> None:
         """Ends the loop after this step, which is saved; among several workers the chief's call counts."""
@@ -232,6 +245,7 @@ class OpenRun:
             if model.stop_training:
                 break
         callbacks.on_train_end(dict(self._logs))
+        self._is_over = True
 
     def _batches_of(self, span):
         reading = self._feed.begin(span)
@@ -256,10 +270,21 @@ class OpenRun:
         self._feed.end(span, done, ended=ended)
         self._last = span.first + done
 
-    def write_summary(self) -> None:
-        """Writes `summary.json`; `open_run` calls it at the end."""
-        if self._saved.folder is None or not Workers.of(self._strategy).is_chief:
+    def end(self) -> None:
+        """Writes `summary.json`; `open_run` calls it when the loop has ended.
+
+        Raises:
+            RuntimeError: the loop has left the run's batches without a call of `stop`.
+        """
+        if self._is_begun and not self._is_over:
+            raise StateError(
+                f"tfdist.open_run: the loop was left in epoch {self.epoch}, and what it did since the last checkpoint "
+                "is not saved. To end it early call run.stop(), and go on until no batch comes."
+            )
+        folder = self._saved.folder
+        nothing_done = self.steps_done == self._saved.step
+        if folder is None or not Workers.of(self._strategy).is_chief or (nothing_done and folder.summary.is_file()):
             return
         metrics = {name: float(value) for name, value in self._logs.items()}
         measured = {"steps": self.steps_done, "examples_per_second": round(self.examples_per_second, 1)}
-        rundir.write_json(self._saved.folder.summary, summarize(self._model, metrics=metrics, **measured))
+        rundir.write_json(folder.summary, summarize(self._model, metrics=metrics, **measured))
