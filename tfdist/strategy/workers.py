@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -128,10 +128,8 @@ class SeveralWorkers(Workers):
         # The worker that gets its sum first would otherwise leave early, and the others would log an error.
         time.sleep(_LINGER_SECONDS)
 
-    @contextlib.contextmanager
-    def exit_on_peer_loss(self) -> Iterator[None]:
-        with exit_on_peer_loss():
-            yield
+    def exit_on_peer_loss(self) -> contextlib.AbstractContextManager[None]:
+        return exit_on_peer_loss()
 
 
 def _replica_vote(numbers, flags):

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -54,7 +54,7 @@ def open_run(
     train: Any,
     *,
     steps_per_epoch: int | None = None,
-    track: Iterable[Any] = (),
+    track: Sequence[Any] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
     resume: str = "auto",
     checkpoint_every_steps: int | None = None,
@@ -74,7 +74,8 @@ def open_run(
         optimizer: a Keras optimizer made in the strategy's scope.
         train: a tfdist `Source`, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator of batches.
         steps_per_epoch: the steps in an epoch; None for those of the data.
-        track: what the loop keeps besides: `keras.metrics.Metric`s, Keras layers, models, optimizers or variables.
+        track: a list of what the loop keeps besides: `keras.metrics.Metric`s, Keras layers, models, optimizers or
+            `keras.Variable`s, all built.
         callbacks: Keras callbacks; their logs are what the loop has given to `OpenRun.log`.
         resume: "auto" to resume if there is a checkpoint; "must" to require one; "never" to require an empty folder.
         checkpoint_every_steps: the steps between checkpoints; None for one at the end of each epoch.
@@ -139,6 +140,7 @@ def open_run(
 def _trained(model, optimizer, track):
     if not isinstance(track, list | tuple):
         raise UsageError(f"tfdist.open_run: track is {track!r}. Use a list.")
+    metrics, others = [], []
     for item in track:
         variables = getattr(item, "variables", [item])
         if not variables or not all(isinstance(variable, keras.Variable) for variable in variables):
@@ -146,10 +148,11 @@ def _trained(model, optimizer, track):
                 f"tfdist.open_run: track has {item!r}, which has no Keras variables yet. Track metrics, layers, "
                 "models, optimizers or keras.Variables, and build them before the run is opened."
             )
-    metrics = [item for item in track if isinstance(item, keras.metrics.Metric)]
-    others = [item for item in track if not isinstance(item, keras.metrics.Metric)]
-    tracked = [variable for item in others for variable in getattr(item, "variables", [item])]
-    return TrainedByHand([*model.variables, *tracked], optimizer, metrics, model.distribute_strategy)
+        if isinstance(item, keras.metrics.Metric):
+            metrics.append(item)
+        else:
+            others += variables
+    return TrainedByHand([*model.variables, *others], optimizer, metrics, model.distribute_strategy)
 
 
 class OpenRun:
