@@ -29,6 +29,8 @@ class Input:
         endless: whether the data are known to have no end.
         wraps: whether an epoch that is longer than the data goes on in their next pass, where Keras would end it.
         first_rows: None, or a function that returns some of the first rows without consuming them.
+        peek: None, or a function (number) → at most that many of the first rows, or None, which leaves the data and
+            their order as they are.
     """
 
     source: Source | Batches
@@ -37,6 +39,7 @@ class Input:
     endless: bool = False
     wraps: bool = False
     first_rows: Callable[[], Any] | None = None
+    peek: Callable[[int], Any] | None = None
 
     @property
     def is_read_by_threads(self):
@@ -95,7 +98,7 @@ def make_input(
         return Input(_checked(x, name, given | {"class_weight": class_weight}, None), steps)
     if isinstance(x, Source):
         source = _checked(x, name, given, class_weight)
-        return Input(source, steps, wraps=True, first_rows=source.first_rows)
+        return Input(source, steps, wraps=True, first_rows=source.first_rows, peek=source.first_rows)
     checks.check_data(x, name)
     adapter = data_adapters.make_adapter(
         x,
@@ -112,12 +115,14 @@ def make_input(
         # With "batch" Keras shuffles within each batch, which leaves the rows of every global batch the same.
         order = {"global_batch": global_batch, "seed": seed, "shuffle": bool(shuffle) and shuffle != "batch"}
         source = make_source(name, ArrayRows(arrays, rows), **order)
-        return Input(source, steps, first_rows=source.first_rows)
+        return Input(source, steps, first_rows=source.first_rows, peek=source.first_rows)
     source = Batches(name, adapter.get_tf_dataset(), adapter.num_batches)
     # Data other than a `tf.data.Dataset` may yield each row only once.
     first_rows = (lambda: next(iter(x), None)) if isinstance(x, tf.data.Dataset) else None
     hooks = data_adapters.hooks_of(adapter)
-    return Input(source, steps, hooks, endless=data_adapters.is_endless(x), first_rows=first_rows)
+    peek = functools.partial(data_adapters.first_batch, adapter, x)
+    endless = data_adapters.is_endless(x)
+    return Input(source, steps, hooks, endless=endless, first_rows=first_rows, peek=lambda count: peek())
 
 
 def _checked(source, name, given, class_weight):

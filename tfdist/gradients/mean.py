@@ -4,7 +4,9 @@ import keras
 import tensorflow as tf
 
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
+from tfdist.internals.access.replica import Rows, current_rows
 from tfdist.internals.access.tracing import as_written
+from tfdist.internals.patches.statistics import works_alone
 from tfdist.process.errors import UsageError
 
 
@@ -14,7 +16,8 @@ def global_mean(rows: tf.Tensor) -> tf.Tensor:
 
     The value is the global mean; the gradient that flows back is the one of this replica's rows, divided by the global
     number of rows, so that summing the gradients over the replicas gives one device's. (An `all_reduce` on the tape
-    would be reduced once more in the backward pass, because its gradient is an all-reduce.)
+    would be reduced once more in the backward pass, because its gradient is an all-reduce.) In a loss, a layer or a
+    `train_step` of `fit`, it counts as the mean over the rows of all replicas, too.
 
     Args:
         rows: float tensor (B,), one loss per row; B may differ between replicas and may be 0.
@@ -40,17 +43,30 @@ def global_mean(rows: tf.Tensor) -> tf.Tensor:
         loss = strategy.run(loss_of, args=(tf.range(4.0), tf.zeros([4])))
         ```
     """
-    rows = tf.convert_to_tensor(rows)
+    rows, batch = tf.convert_to_tensor(rows), current_rows()
     if rows.shape.rank != 1:
         raise UsageError(
             f"global_mean: one loss per row is needed, shape (B,). Received: shape {rows.shape}. "
             "Make the loss with reduction=None, and average it over all dimensions except the rows."
         )
+    number = tf.cast(tf.size(rows), rows.dtype)
+    if batch is not None:
+        rows, number = _without_rows_that_do_not_count(rows, number, batch)
     local = tf.reduce_sum(rows)
-    both = tf.stack([tf.stop_gradient(local), tf.cast(tf.size(rows), rows.dtype)])
-    total, count = tf.unstack(sum_over_replicas([both], "global_mean")[0])
+    both = tf.stack([tf.stop_gradient(local), number])
+    total, count = tf.unstack(both if works_alone("global_mean") else sum_over_replicas([both], "global_mean")[0])
     mine = tf.math.divide_no_nan(local, count)
+    if batch is not None:
+        # In a step of tfdist's own, each replica's loss is multiplied by its share of the rows.
+        mine = tf.math.divide_no_nan(mine, batch.share(mine.dtype))
     return mine + tf.stop_gradient(tf.math.divide_no_nan(total, count) - mine)
+
+
+def _without_rows_that_do_not_count(rows: tf.Tensor, number: tf.Tensor, batch: Rows) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns losses with zeros for rows that are borrowed or padding, and the number of those that count."""
+    if batch.padded:
+        return tf.math.multiply_no_nan(rows, batch.mask(rows)), tf.cast(batch.mine, rows.dtype)
+    return tf.math.multiply_no_nan(rows, batch.present(rows.dtype)), number * batch.present(rows.dtype)
 
 
 @as_written

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfdist.cluster.tf_config import read_cluster
 from tfdist.internals.access import models
+from tfdist.internals.access.coupling import coupling_of
 from tfdist.process.errors import UsageError
 from tfdist.strategy.workers import Workers
 
@@ -79,6 +80,16 @@ def check_training(model, strategy, options):
             f"jit_compile=True, but layer {synchronized[0]!r} takes its statistics over all replicas, and XLA cannot "
             "compile a collective. Use jit_compile=False, or sync_batchnorm=False."
         )
+    coupled = [loss.name for place, loss in enumerate(models.compiled_losses(model)) if place in _coupled(model)]
+    if options.jit_compile and coupled:
+        raise UsageError(
+            f"jit_compile=True, but loss {coupled[0]!r} couples rows, so the replicas exchange them, and XLA cannot "
+            "compile a collective. Use jit_compile=False."
+        )
+
+
+def _coupled(model):
+    return coupling_of(model).losses
 
 
 def _check_scope(model):

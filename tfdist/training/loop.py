@@ -26,6 +26,7 @@ from tfdist.strategy.workers import Workers
 from tfdist.synchronous.exchange.choice import choose
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.batch_norms import batch_norms_as_wanted
+from tfdist.synchronous.step.find_coupling import find_coupling, form_of, one_step_per_call
 from tfdist.synchronous.step.programs import Programs
 from tfdist.synchronous.step.survey import survey
 from tfdist.training import checks
@@ -150,6 +151,7 @@ def fit(
 def _fit(model, feed, options, checkpoints, length, callbacks, validate):
     """Opens the run and trains; the length is the arguments of `Feed.spans`."""
     strategy = model.distribute_strategy
+    find_coupling(model, feed)
     options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
     checks.check_training(model, strategy, options)
     warn_where_workers_differ(feed.data, strategy)
@@ -176,9 +178,9 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length):
         say(f"training: {call_length.describe()}, {xla.describe(model, feed, options)}")
     exchange = choose(model, programs.options, feed, run.folder, functools.partial(survey, model))
     hooks = measurement_hooks(callbacks.callbacks)
-    program = programs.train(feed.form, exchange, measured=bool(hooks), in_call=run.in_call)
+    program = programs.train(form_of(model, feed), exchange, measured=bool(hooks), in_call=run.in_call)
     train = call_length.timed(program)
-    ends = _ends_of_calls(model, callbacks.callbacks, exchange)
+    ends = _ends_of_calls(model, callbacks.callbacks, exchange.one_step or one_step_per_call(model, feed))
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
@@ -203,14 +205,14 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length):
     callbacks.on_train_end(logs)
 
 
-def _ends_of_calls(model, callbacks, exchange):
+def _ends_of_calls(model, callbacks, one_step):
     """Returns the arguments `every` and `at` of `plan.calls`."""
     ours = [item for item in callbacks if isinstance(item, Callback)]
     if Workers.of(model.distribute_strategy).count > 1:
         # If a call ended early on only one worker, the others would wait for it.
         ours = [item for item in ours if item.every_worker]
     every = [item.every_steps for item in ours if item.every_steps]
-    every += [1] if exchange.one_step else []
+    every += [1] if one_step else []
     return every, [step for item in ours for step in item.at_steps]
 
 
@@ -305,11 +307,13 @@ def _evaluate(model, feed, callbacks, call_length=None):
     model.stop_evaluating = False
     callbacks.on_test_begin()
     model.reset_metrics()
-    program = Programs.of(model).test(feed.form)
+    find_coupling(model, feed)
+    program = Programs.of(model).test(form_of(model, feed))
     program = call_length.timed(program) if call_length else program
     with contextlib.closing(feed):
         (span,) = feed.spans(0, epochs=1)
-        calls = plan.calls(span, lambda: model.steps_per_execution)
+        every = [1] if one_step_per_call(model, feed) else []
+        calls = plan.calls(span, lambda: model.steps_per_execution, every)
         logs, _ = _run_epoch(model, program, feed, span, calls, callbacks, "test")
     callbacks.on_test_end(logs)
     return logs

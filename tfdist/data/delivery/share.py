@@ -30,10 +30,12 @@ class Form(NamedTuple):
     Attributes:
         may_be_empty: some batch may have fewer rows than there are replicas.
         padded: shares may have rows that do not count after those that do.
+        most: None, or the rows of the largest global batch, where workers exchange rows.
     """
 
     may_be_empty: bool
     padded: bool = False
+    most: int | None = None
 
 
 def cut(batch, replicas, replica, size=None):

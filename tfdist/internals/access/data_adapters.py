@@ -145,6 +145,41 @@ def _stop(adapter):
         adapter.enqueuer.ready_queue.queue.clear()
 
 
+def first_batch(adapter, x):
+    """Returns the first batch of data, or None where looking at it would change what is read later.
+
+    Args:
+        adapter: Keras' adapter of the data.
+        x: the data.
+    """
+    if isinstance(x, keras.utils.PyDataset):
+        return x[0] if x.num_batches else None
+    if isinstance(x, tf.data.Dataset):
+        return next(iter(x), None) if _is_pure(x) else None
+    # Keras has taken the first batches of a generator to learn their shapes, and hands them out first.
+    batches = getattr(adapter, "_first_batches", ())
+    return batches[0] if batches else None
+
+
+# Data sets of `tf.data` whose iterators leave nothing behind.
+_PURE = {
+    *("TensorSliceDataset", "TensorDataset", "RangeDataset", "BatchDataset", "ParallelBatchDataset", "RepeatDataset"),
+    *("PrefetchDataset", "TakeDataset", "SkipDataset", "ZipDataset", "ConcatenateDataset", "OptionsDataset"),
+}
+
+
+def _is_pure(dataset):
+    """Returns whether reading a data set once more changes nothing, unlike with a shuffle, a cache or a generator."""
+    kind = type(dataset).__name__.lstrip("_")
+    if kind in ("MapDataset", "ParallelMapDataset"):
+        graph = dataset._map_func.function.graph
+        if any(operation.op_def.is_stateful for operation in graph.get_operations()):
+            return False
+    elif kind not in _PURE:
+        return False
+    return all(map(_is_pure, dataset._inputs()))
+
+
 def class_weight_function(class_weight):
     """Returns a function of tensors x, y → (x, y, sample_weight)."""
     return make_class_weight_map_fn(class_weight)

@@ -18,3 +18,9 @@ def kept(owner, name, make, version=None):
     if name not in values or values[name][0] != version:
         values[name] = version, make()
     return values[name][1]
+
+
+def recalled(owner, name, version=None, default=None):
+    """Returns what was kept for this owner and name; a default if there is nothing of this version."""
+    values = vars(owner).get("_tfdist_kept", {})
+    return values[name][1] if name in values and values[name][0] == version else default

@@ -126,6 +126,55 @@ def metric_variables(model):
     return [variable for metric in model.metrics for variable in metric.variables]
 
 
+def compiled_losses(model):
+    """Returns the losses of a built model, as Keras made them of what `compile` was given: one for each output."""
+    compiled = getattr(model, "_compile_loss", None)
+    return [] if compiled is None or compiled._flat_losses is None else [entry.loss for entry in compiled._flat_losses]
+
+
+def losses_replaced(model, losses):
+    """Puts others in the places of `compiled_losses`, while the context is entered."""
+    compiled = model._compile_loss
+    entries = [entry._replace(loss=loss) for entry, loss in zip(compiled._flat_losses, losses, strict=True)]
+    return swapped((compiled, "_flat_losses", entries))
+
+
+def loss_inputs(model, y, y_pred):
+    """Returns for each of `compiled_losses` the part of the targets and the part of the outputs that it compares.
+
+    Args:
+        model: a built model.
+        y, y_pred: nested tensors.
+    """
+    compiled, seen = model._compile_loss, []
+
+    def notes(place):
+        def loss(y_true, y_pred, sample_weight=None):
+            del sample_weight
+            seen.append((place, y_true, y_pred))
+            return tf.zeros([])
+
+        return loss
+
+    stand_ins = [notes(place) for place in range(len(compiled._flat_losses))]
+    # In a scope of its own, because Keras counts the losses of several outputs.
+    with losses_replaced(model, stand_ins), keras.StatelessScope():
+        compiled(y, y_pred)
+    return [(y_true, y_pred) for _, y_true, y_pred in sorted(seen, key=lambda each: each[0])]
+
+
+def compiled_metrics(model, y, y_pred):
+    """Yields (metric, its part of the targets, its part of the outputs) for the metrics that `compile` was given."""
+    compiled = getattr(model, "_compile_metrics", None)
+    if compiled is None or not compiled.built:
+        return
+    for parts in (compiled._flat_metrics, compiled._flat_weighted_metrics):
+        targets, outputs = compiled._flatten_y(y), compiled._flatten_y(y_pred)
+        for some, target, output in zip(parts, targets, outputs, strict=False):
+            for metric in getattr(some, "metrics", [some] if some else []):
+                yield metric, target, output
+
+
 def batch_norms(model):
     """Returns the model's BatchNormalization layers."""
     return [item for item in layers(model) if isinstance(item, keras.layers.BatchNormalization)]

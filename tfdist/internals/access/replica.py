@@ -11,6 +11,7 @@ import tensorflow as tf
 _ROWS: contextvars.ContextVar = contextvars.ContextVar("rows of this replica", default=None)
 _LOSSES: contextvars.ContextVar = contextvars.ContextVar("losses that layers of this replica added", default=None)
 _XLA: contextvars.ContextVar = contextvars.ContextVar("compiled by XLA", default=False)
+_TRIAL: contextvars.ContextVar = contextvars.ContextVar("operations over the replicas that were called", default=None)
 _swapping = threading.RLock()
 
 
@@ -22,12 +23,17 @@ class Rows(NamedTuple):
         total: the number of rows of all replicas.
         first: the place of its first row in the global batch.
         padded: whether its tensors may end with padding rows, which do not count, as static shapes require.
+        most: None, or the largest number of rows of all replicas in any step: rows that replicas exchange are then
+            padded to it, because between processes a collective knows its tensor by one shape within a call.
+        whole: whether the tensors hold the rows of all replicas already, so that nothing is to be exchanged.
     """
 
     mine: tf.Tensor
     total: tf.Tensor
     first: tf.Tensor
     padded: bool = False
+    most: int | None = None
+    whole: bool = False
 
     def share(self, dtype):
         """Returns this replica's share of the global batch, 0..1."""
@@ -71,6 +77,27 @@ def added_losses():
 def current_rows():
     """Returns the `Rows` of the replica that is being traced, or None outside tfdist's loops."""
     return _ROWS.get()
+
+
+def all_rows(total):
+    """Returns the `Rows` of a replica that works on the rows of all: an int64 scalar, their number."""
+    return Rows(total, total, tf.zeros_like(total), whole=True)
+
+
+@contextlib.contextmanager
+def on_trial():
+    """Yields a list that gets the name of each of tfdist's operations over the replicas that is called meanwhile.
+
+    Such operations act as on one device then, and a loss or a layer that calls one has taken care of the replicas.
+    """
+    with held(_TRIAL, []):
+        yield _TRIAL.get()
+
+
+def note_operation(name):
+    """Notes that an operation over the replicas is called, if something is on trial."""
+    if _TRIAL.get() is not None:
+        _TRIAL.get().append(name)
 
 
 def compiled_by_xla():

@@ -17,11 +17,19 @@ import inspect
 import keras
 import tensorflow as tf
 from keras.src.backend import get_keras_mask as keras_mask
+from keras.src.backend.common import global_state
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_losses
 
-from tfdist.internals.access.collectives import sum_over_replicas
-from tfdist.internals.access.replica import added_losses, current_rows, is_compiled_by_xla, swapped
+from tfdist.internals.access.collectives import replica_context, sum_over_replicas
+from tfdist.internals.access.replica import (
+    added_losses,
+    current_rows,
+    is_compiled_by_xla,
+    note_operation,
+    swapped,
+)
 from tfdist.internals.cpu_kernels import batchnorm
 from tfdist.process.errors import UsageError
 
@@ -106,7 +114,7 @@ def _weighted_by_rows(update_state):
         rows = current_rows()
         bound = signature.bind(self, *arguments, **options)
         values = arguments[0] if arguments else next(iter(options.values()))
-        if rows is None or not len(getattr(values, "shape", ())):
+        if rows is None or rows.whole or not len(getattr(values, "shape", ())):
             return update_state(self, *arguments, **options)
         given = bound.arguments.get("sample_weight")
         weights = _ones_for(values, arguments, self.dtype) if given is None else tf.cast(given, self.dtype)
@@ -250,6 +258,8 @@ def moments(x, axes, keepdims):
 
 def _global_sum(value):
     """Sums a scalar that depends on the data alone over the replicas: one small all-reduce."""
+    if current_rows().whole:
+        return value
     if is_compiled_by_xla():
         raise UsageError(
             "jit_compile=True, but the loss divides by weights or unmasked elements of all replicas, and the "
@@ -257,3 +267,51 @@ def _global_sum(value):
         )
     present = value * current_rows().present(value.dtype)
     return tf.stop_gradient(sum_over_replicas([present])[0])
+
+
+def works_alone(caller):
+    """Returns whether an operation over the replicas has all rows at hand, so that it has nothing to exchange.
+
+    That is so on one replica, for a function that works on the rows of all already, and where Keras builds a layer or
+    calls it in the scope, outside of any replica.
+
+    Args:
+        caller: the name of the operation, for messages.
+
+    Raises:
+        ValueError: XLA compiles what is traced, and would have to compile a collective.
+        RuntimeError: called in cross-replica context by the user.
+    """
+    note_operation(caller)
+    rows = current_rows()
+    if rows is not None and rows.whole:
+        return True
+    if tf.distribute.get_replica_context() is None and is_in_keras_call():
+        return True
+    if replica_context(caller).num_replicas_in_sync == 1:
+        return True
+    if is_compiled_by_xla():
+        raise UsageError(
+            f"jit_compile=True, but the model calls tfdist.{caller}, and XLA cannot compile its collective. Use "
+            "jit_compile=False."
+        )
+    return False
+
+
+def is_in_keras_call():
+    """Returns whether Keras builds something from symbolic inputs, or a layer is being called."""
+    return in_stateless_scope() or global_state.get_global_attribute("current_call_ctx") is not None
+
+
+def one_device_scale():
+    """Makes Keras' losses leave out their division by the replicas, for a function that works on the rows of all.
+
+    In tfdist's own step they leave it out already. Enter it in replica context only around code without collectives.
+    """
+    if _keras_is_over_all_replicas():
+        return contextlib.nullcontext()
+    return swapped((keras_losses, "scale_loss_for_distribution", lambda value: value))
+
+
+def _keras_is_over_all_replicas():
+    return keras_losses.scale_loss_for_distribution is scale_loss

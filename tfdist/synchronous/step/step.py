@@ -23,10 +23,11 @@ from tfdist.internals.access.replica import Rows, compiled_by_xla, current_rows,
 from tfdist.internals.access.tracing import compiled
 from tfdist.internals.patches import optimizers, randomness, statistics
 from tfdist.internals.patches.average_losses import average_losses_are_global
+from tfdist.internals.patches.coupled import coupled_over_all_rows
 from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.exchange.choice import say_once
 from tfdist.synchronous.exchange.exchange import wire_type
-from tfdist.synchronous.step import checks, measurements
+from tfdist.synchronous.step import checks, measurements, metric_states
 from tfdist.synchronous.step.local_statistics import LocalStatistics
 from tfdist.synchronous.step.outputs import concatenate_replicas
 
@@ -97,7 +98,7 @@ class Step:
 
     def _own_train(self, share, form, exchange):
         apply = functools.partial(_apply_by_rows, self.traffic, exchange.wire)
-        with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
+        with keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
             logs = self._once(replica_own_step, share, self._model.train_step, form, self._local)
         # It cannot be seen from outside when its gradients are ready.
         return logs, measurements.Work(measurements.UNKNOWN, self.traffic.noted)
@@ -105,7 +106,7 @@ class Step:
     def test(self, share, form, clock):
         """Adds a global batch to the loss and the metrics; returns (logs, work) as `train` does."""
         idle = measurements.Work(measurements.UNKNOWN, 0.0)
-        with _keras_over_all_replicas(self._model, form):
+        with keras_over_all_replicas(self._model, form):
             if models.has_own(self._model, "test_step"):
                 return self._once(replica_own_step, share, self._model.test_step, form), idle
             return self._once(replica_test, share, form), idle
@@ -158,16 +159,18 @@ class Step:
 @contextlib.contextmanager
 def keras_for_gradients(model, exchange, form):
     """Makes Keras compute over all replicas, and report to the exchange what that records."""
-    with _keras_over_all_replicas(model, form), exchange.reported():
+    with keras_over_all_replicas(model, form), exchange.reported():
         yield
 
 
 @contextlib.contextmanager
-def _keras_over_all_replicas(model, form):
+def keras_over_all_replicas(model, form):
+    """Makes Keras compute over all replicas: losses, metrics and statistics of batches."""
     activities = statistics.activities_counted_by_rows(models.layers(model))
     padding = statistics.padding_left_out(model.metrics) if form.padded else contextlib.nullcontext()
     averages = average_losses_are_global()
-    with statistics.global_statistics(), activities, padding, averages, randomness.replicas_differ():
+    coupled = coupled_over_all_rows(model)
+    with statistics.global_statistics(), activities, padding, averages, coupled, randomness.replicas_differ():
         yield
 
 
@@ -308,23 +311,23 @@ def replica_logs(model):
 
     Reading such a variable would be a collective too, one per variable, and would hang if only the chief read it.
     """
-    variables = models.metric_variables(model)
-    totals = sum_over_replicas([tf.convert_to_tensor(variable.value) for variable in variables])
-    with keras.StatelessScope(state_mapping=list(zip(variables, totals, strict=True))):
+    with keras.StatelessScope(state_mapping=metric_states.over_all_replicas(model)):
         return model.get_metrics_result()
 
 
 def _rows_of(share, form):
-    return Rows(share.replica_rows, share.global_rows, share.first_row, form.padded)
+    return Rows(share.replica_rows, share.global_rows, share.first_row, form.padded, form.most)
 
 
 @contextlib.contextmanager
 def _skip_borrowed_rows(model, rows, form, local=None):
     """Restores metrics and local statistics after the block if this replica had no rows of its own."""
-    variables = [*models.metric_variables(model), *(local.variables if local else [])] if form.may_be_empty else []
+    own = [*metric_states.of_own_rows(model), *(local.variables if local else [])]
+    variables = own if form.may_be_empty else []
     before = [tf.convert_to_tensor(variable.value) for variable in variables]
     yield
     if local:
         local.count(rows)
     for variable, value in zip(variables, before, strict=True):
         variable.assign(tf.where(rows.mine > 0, variable.value, value))
+    metric_states.average_means(model, rows)

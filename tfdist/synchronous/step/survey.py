@@ -50,7 +50,7 @@ def _survey(model, exchange, spec, form):
 
     def replica_survey(backward, batch):
         one = tf.constant(1, tf.int64)
-        rows = Rows(one, one, one - one, form.padded)
+        rows = Rows(one, one, one - one, form.padded, form.most)
         with rows_are(rows), tf.GradientTape() as tape, exchange.recording(variables) as recorder:
             loss, _ = loss_of(model, *keras.utils.unpack_x_y_sample_weight(batch))
         uses.update(recorder.uses)

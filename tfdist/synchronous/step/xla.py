@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfdist.internals.access import models, runtime
 from tfdist.internals.access.collectives import BYTES_PER_PACK
+from tfdist.internals.access.coupling import coupling_of
 from tfdist.options.step import AUTO
 from tfdist.process.log import warn
 
@@ -69,6 +70,8 @@ def why_not(model, feed):
             return f"layer {synchronized[0]!r} takes its statistics over all replicas"
         if models.counts_over_replicas(model):
             return "the loss divides by weights or unmasked elements of all replicas"
+        if coupling_of(model).exchanges:
+            return "replicas exchange the rows of a loss or a layer"
     if tf.config.list_physical_devices("GPU") or _is_faster_in_whole_calls(model, feed):
         return None
     return _why_not_on_cpus(models.layers(model)) or _why_not_between_workers(model)

@@ -1,0 +1,255 @@
+"""Tries eagerly whether what is computed from parts of some rows adds up to what is computed from all of them.
+
+What adds up may be computed by each replica on its own rows. What does not is computed from the rows of all replicas.
+Both are tried with the rules of the step, so a mean over rows and a sum that Keras reduces add up.
+"""
+
+import contextlib
+import enum
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist.internals.access.gathering import is_carried
+from tfdist.internals.access.replica import Rows, on_trial, rows_are, swapped
+
+# How far parts may be from the whole, relative to the largest number, by the type of the computation.
+_TOLERANCES = {tf.float64: 1e-9, tf.float32: 1e-4}
+_TOLERANCE_OF_HALF = 3e-2
+# A change that only float64 resolves.
+_NUDGE = 1e-11
+_SEED = 7
+
+
+class Verdict(enum.IntEnum):
+    """What was found: the numbers are exchanged between workers."""
+
+    ROWS = 0
+    COUPLED = 1
+    UNKNOWN = 2
+    # It calls an operation of tfdist's over the replicas, and so takes care of them itself.
+    OWN = 3
+
+
+def try_loss(loss, y_true, y_pred):
+    """Tries whether a loss is a mean over rows, or another value that adds up.
+
+    Args:
+        loss: a `keras.losses.Loss` as Keras calls it, or another function of targets and outputs.
+        y_true, y_pred: nested tensors (B, ...).
+
+    Returns:
+        A `Verdict`.
+    """
+    found = Verdict.UNKNOWN
+    for targets, outputs in copies(y_true, y_pred):
+        for dtype in _types_of(outputs):
+            with _in_type(loss, dtype):
+                verdict = _try_copy(loss, _cast(targets, dtype), _cast(outputs, dtype), dtype)
+            if verdict in (Verdict.COUPLED, Verdict.OWN):
+                return verdict
+            if verdict == Verdict.ROWS:
+                found = verdict
+                break
+    return found
+
+
+def _types_of(values):
+    """Returns the types to compute in: the widest, and the values' own if the loss cannot be computed in it."""
+    own = next((value.dtype for value in tf.nest.flatten(values) if value.dtype.is_floating), tf.float32)
+    return dict.fromkeys((tf.float64, own))
+
+
+def _cast(values, dtype):
+    def cast(value):
+        return tf.cast(value, dtype) if value is not None and value.dtype.is_floating else value
+
+    return tf.nest.map_structure(cast, values)
+
+
+@contextlib.contextmanager
+def _in_type(loss, dtype):
+    """Makes a loss of Keras' compute in a type; others keep theirs."""
+    # Keras casts to `_dtype`, of which `dtype` is a view.
+    named = isinstance(loss, keras.losses.Loss) and hasattr(loss, "_dtype")
+    with swapped((loss, "_dtype", dtype.name)) if named else contextlib.nullcontext():
+        yield
+
+
+def _try_copy(loss, y_true, y_pred, dtype):
+    count = rows_of(y_pred)
+    try:
+        with on_trial() as called:
+            whole = _contribution(loss, y_true, y_pred, [(0, count)])
+            again = _contribution(loss, y_true, y_pred, [(0, count)])
+            nudged = _contribution(loss, y_true, _nudged(y_pred), [(0, count)])
+    except Exception:
+        return Verdict.UNKNOWN
+    if called:
+        return Verdict.OWN
+    # It may cast to a narrower type by itself.
+    narrow = dtype == tf.float64 and float(whole[0]) == float(nudged[0])
+    near = functools.partial(_is_near, dtype=tf.float32 if narrow else dtype)
+    # A value that is not finite shows nothing, and neither does one that is drawn at random.
+    if not all(np.isfinite(_wide(value)).all() for value in whole) or not all(map(near, whole, again)):
+        return Verdict.UNKNOWN
+    first = max(1, count // 3)
+    try:
+        parts = _contribution(loss, y_true, y_pred, [(0, first), (first, count)])
+    except Exception:
+        # It needs the rows that it was given: those of all replicas are what one device would give it.
+        return Verdict.COUPLED
+    return Verdict.ROWS if all(map(near, whole, parts)) else Verdict.COUPLED
+
+
+def _nudged(values):
+    def nudge(value):
+        return value * (1 + _NUDGE) if value.dtype == tf.float64 else value
+
+    return tf.nest.map_structure(nudge, values)
+
+
+def _contribution(loss, y_true, y_pred, bounds):
+    """Returns [what parts of the rows add to the loss, the gradients by the outputs], as the step adds them up."""
+    count = rows_of(y_pred)
+    flat = [value for value in tf.nest.flatten(y_pred) if value.dtype.is_floating]
+    with tf.GradientTape() as tape:
+        tape.watch(flat)
+        total = tf.zeros([], tf.float64)
+        for first, last in bounds:
+            rows = rows_between(first, last, count)
+            with rows_are(rows), keras.StatelessScope():
+                value = tf.convert_to_tensor(loss(sliced(y_true, first, last), sliced(y_pred, first, last)))
+            part = value * rows.share(value.dtype) if value.shape.rank == 0 else value
+            total += tf.cast(tf.reduce_sum(part), tf.float64)
+    gradients = tape.gradient(total, flat, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return [total, *(tf.convert_to_tensor(gradient) for gradient in gradients)]
+
+
+def try_metric(metric, y_true, y_pred):
+    """Tries whether the variables of a metric add up over parts of the rows, also after several batches.
+
+    Args:
+        metric: a `keras.metrics.Metric`.
+        y_true, y_pred: nested tensors (B, ...).
+
+    Returns:
+        A `Verdict`.
+    """
+    count = rows_of(y_pred)
+    batches = list(copies(y_true, y_pred))
+    first = max(1, count // 3)
+    try:
+        with on_trial() as called:
+            whole = _states(metric, batches, 0, count)
+    except Exception:
+        return Verdict.UNKNOWN
+    if called:
+        return Verdict.OWN
+    try:
+        parts = [_states(metric, batches, 0, first), _states(metric, batches, first, count)]
+    except Exception:
+        return Verdict.COUPLED
+    sums = [np.add(*each) for each in zip(*parts, strict=True)]
+    return Verdict.ROWS if all(map(_is_near, whole, sums)) else Verdict.COUPLED
+
+
+def _states(metric, batches, first, last):
+    """Returns the values of a metric's variables after each batch, from its reset; the metric itself is unchanged."""
+    states = []
+    with keras.StatelessScope() as scope:
+        metric.reset_state()
+        for y_true, y_pred in batches:
+            with rows_are(rows_between(first, last, rows_of(y_pred))):
+                metric.update_state(sliced(y_true, first, last), sliced(y_pred, first, last))
+            values = [scope.get_current_value(variable) for variable in metric.variables]
+            states += [np.zeros(()) if value is None else _wide(value) for value in values]
+    return states
+
+
+def copies(y_true, y_pred):
+    """Yields (targets, outputs): those given, and copies of them that are perturbed.
+
+    A hinge may be inactive for what an untrained model returns, and no two rows may have one label.
+    """
+    yield y_true, y_pred
+    generator = np.random.default_rng(_SEED)
+    count = rows_of(y_pred)
+    pairs = np.arange(count) // 2
+    # A mean with another row stays what an output is: between two bounds, or adding up to one.
+    other = generator.permutation(count)
+    mix = functools.partial(_mixed, other)
+    yield _picked(y_true, pairs), tf.nest.map_structure(mix, y_pred)
+    spread = functools.partial(_spread, generator)
+    yield _picked(y_true, pairs[::-1]), tf.nest.map_structure(spread, y_pred)
+
+
+def _mixed(other, value):
+    if not value.dtype.is_floating:
+        return tf.gather(value, other)
+    return 0.7 * value + 0.3 * tf.gather(value, other)
+
+
+def _spread(generator, value):
+    """Returns outputs that differ more between rows: probabilities where they were, else with noise."""
+    if not value.dtype.is_floating:
+        return value
+    wide = _wide(value)
+    noise = generator.normal(size=wide.shape)
+    if wide.min() < 0 or wide.max() > 1:
+        return tf.cast(wide + noise * (wide.std() + 1.0), value.dtype)
+    if wide.ndim > 1 and wide.shape[-1] > 1 and np.allclose(wide.sum(-1), 1, atol=1e-2):
+        return tf.cast(tf.nn.softmax(noise), value.dtype)
+    return tf.cast(tf.nn.sigmoid(noise), value.dtype)
+
+
+def _picked(values, places):
+    def pick(value):
+        return tf.gather(value, places) if has_rows(value) else value
+
+    return tf.nest.map_structure(pick, values)
+
+
+def has_rows(value):
+    """Returns whether a value has rows: a dense tensor of any type, but no scalar."""
+    return isinstance(value, tf.Tensor) and bool(value.shape.rank)
+
+
+def can_be_tried(values):
+    """Returns whether nested values have rows that can be cut, and that replicas can exchange."""
+    return all(value is None or is_carried(value) for value in tf.nest.flatten(values))
+
+
+def rows_of(values):
+    """Returns the number of rows of nested tensors."""
+    return next(int(value.shape[0]) for value in tf.nest.flatten(values) if has_rows(value))
+
+
+def rows_between(first, last, count):
+    """Returns the `Rows` of a replica that would have the rows first..last-1 of a batch."""
+    return Rows(*(tf.constant(number, tf.int64) for number in (last - first, count, first)))
+
+
+def sliced(values, first, last):
+    """Returns the rows first..last-1 of nested tensors."""
+    return tf.nest.map_structure(lambda value: value[first:last] if has_rows(value) else value, values)
+
+
+def _wide(value):
+    value = tf.convert_to_tensor(value)
+    return np.asarray(tf.cast(value, tf.float64) if value.dtype.is_floating else value).astype("float64")
+
+
+def _is_near(whole, part, dtype=tf.float32):
+    """Returns whether two values are equal but for rounding in a type."""
+    whole, part = _wide(whole), _wide(part)
+    finite = np.isfinite(whole)
+    if not np.array_equal(finite, np.isfinite(part)):
+        return False
+    if not np.array_equal(whole[~finite], part[~finite], equal_nan=True):
+        return False
+    scale = np.abs(whole[finite]).max(initial=0.0)
+    tolerance = _TOLERANCES.get(dtype, _TOLERANCE_OF_HALF)
+    return bool(np.abs(whole[finite] - part[finite]).max(initial=0.0) <= tolerance * scale + 1e-12)
