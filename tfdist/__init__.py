@@ -15,6 +15,9 @@ _HOMES = {
     "CheckpointOptions": "tfdist.options.checkpoints",
     "TfdistError": "tfdist.process.errors",
     "choose_strategy": "tfdist.strategy.choose",
+    "gather_rows": "tfdist.gradients",
+    "global_sum": "tfdist.gradients",
+    "global_loss": "tfdist.gradients",
     "global_mean": "tfdist.gradients",
     "regularization": "tfdist.gradients",
     "reduce_gradients": "tfdist.gradients",
@@ -38,7 +41,10 @@ if TYPE_CHECKING:
     from tfdist.cluster.tf_config import Cluster as Cluster
     from tfdist.cluster.tf_config import read_cluster as read_cluster
     from tfdist.gradients import apply_gradients as apply_gradients
+    from tfdist.gradients import gather_rows as gather_rows
+    from tfdist.gradients import global_loss as global_loss
     from tfdist.gradients import global_mean as global_mean
+    from tfdist.gradients import global_sum as global_sum
     from tfdist.gradients import reduce_gradients as reduce_gradients
     from tfdist.gradients import regularization as regularization
     from tfdist.options.checkpoints import CheckpointOptions as CheckpointOptions

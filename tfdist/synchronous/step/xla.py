@@ -65,16 +65,19 @@ def why_not(model, feed):
         return "the model runs eagerly"
     if models.has_own(model, "train_step"):
         return "the model has a train_step of its own"
-    if strategy.num_replicas_in_sync > 1:
-        if synchronized := [layer.name for layer in models.batch_norms(model) if layer.synchronized]:
-            return f"layer {synchronized[0]!r} takes its statistics over all replicas"
-        if models.counts_over_replicas(model):
-            return "the loss divides by weights or unmasked elements of all replicas"
-        if coupling_of(model).exchanges:
-            return "replicas exchange the rows of a loss or a layer"
+    if strategy.num_replicas_in_sync > 1 and (reason := _why_not_on_replicas(model)):
+        return reason
     if tf.config.list_physical_devices("GPU") or _is_faster_in_whole_calls(model, feed):
         return None
     return _why_not_on_cpus(models.layers(model)) or _why_not_between_workers(model)
+
+
+def _why_not_on_replicas(model):
+    if synchronized := [layer.name for layer in models.batch_norms(model) if layer.synchronized]:
+        return f"layer {synchronized[0]!r} takes its statistics over all replicas"
+    if models.counts_over_replicas(model):
+        return "the loss divides by weights or unmasked elements of all replicas"
+    return "replicas exchange the rows of a loss or a layer" if coupling_of(model).exchanges else None
 
 
 def _is_faster_in_whole_calls(model, feed):
