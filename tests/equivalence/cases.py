@@ -128,6 +128,11 @@ def make_cases():
     _added_losses(add)
     _losses_of_rows(add)
     _tutorials(add)
+    # Here, because they use the helpers of this module.
+    from equivalence.coupled_cases import add_coupled, add_metrics
+
+    add_coupled(add)
+    add_metrics(add)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
     return cases
