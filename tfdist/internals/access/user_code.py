@@ -8,6 +8,9 @@ from tfdist.internals.access import models
 
 # Losses of Keras' in which rows may depend on each other.
 _COUPLING = ("Dice", "Tversky", "Circle", "dice", "tversky", "circle")
+_OPERATIONS = {"gather_rows", "global_sum", "global_loss", "global_mean"}
+# Packages whose functions are not looked into.
+_OTHERS = {"keras", "tensorflow", "numpy", "tfdist"}
 
 
 def is_known(item):
@@ -35,50 +38,63 @@ def adds_losses(model):
 
     That is an `add_loss` in a layer or in the model, an activity regularizer, or a `compute_loss` of the model's own.
     """
-    if models.has_own(model, "compute_loss"):
+    if models.has_own(model, "compute_loss") or _reads_any({"add_loss"}, _functions_of_layers(model)):
         return True
-    for layer in (model, *models.layers(model)):
-        regularizer = layer.activity_regularizer
-        if regularizer is not None and not _is_keras_module(type(regularizer)):
+    regularizers = [layer.activity_regularizer for layer in (model, *models.layers(model))]
+    return any(each is not None and not _is_keras_module(type(each)) for each in regularizers)
+
+
+def calls_operation(model):
+    """Returns whether code of the user's layers, or of the model itself, names an operation over the replicas."""
+    return _reads_any(_OPERATIONS, _functions_of_layers(model))
+
+
+def has_own_code(model):
+    """Returns whether a layer, the model or a loss is none of Keras'."""
+    kinds = [type(layer) for layer in (model, *models.layers(model))]
+    return not all(map(_is_keras_module, kinds)) or not all(map(is_known, models.compiled_losses(model)))
+
+
+def _functions_of_layers(model):
+    for kind in dict.fromkeys(type(layer) for layer in (model, *models.layers(model))):
+        for owner in inspect.getmro(kind):
+            if not _is_keras_module(owner):
+                yield from filter(inspect.isfunction, vars(owner).values())
+
+
+def _reads_any(wanted, functions):
+    """Returns whether one of some functions, or a function that they call by name, reads one of some names."""
+    functions, known = list(functions), set()
+    while functions:
+        function = functions.pop()
+        if function in known or function.__module__.split(".")[0] in _OTHERS:
+            continue
+        known.add(function)
+        names = _names(function.__code__)
+        if wanted & names:
             return True
-        if any(map(_names_add_loss, _functions_of_user(type(layer)))):
-            return True
+        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+        called = [*cells, *(function.__globals__.get(name) for name in names)]
+        functions += filter(inspect.isfunction, called)
     return False
 
 
-def _functions_of_user(kind):
-    for owner in inspect.getmro(kind):
-        if not _is_keras_module(owner):
-            yield from (value for value in vars(owner).values() if inspect.isfunction(value))
-
-
-def _names_add_loss(function, known=None):
-    """Returns whether a function, or one of its module that it calls by name, reads an attribute `add_loss`."""
-    known = set() if known is None else known
-    if function in known:
+def _is_filled(cell):
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
         return False
-    known.add(function)
-    codes, names = [function.__code__], set()
-    while codes:
-        code = codes.pop()
-        names.update(code.co_names)
-        # Functions within functions.
-        codes += [constant for constant in code.co_consts if inspect.iscode(constant)]
-    if "add_loss" in names:
-        return True
-    called = (function.__globals__.get(name) for name in names)
-    return any(
-        inspect.isfunction(each) and each.__module__ == function.__module__ and _names_add_loss(each, known)
-        for each in called
-    )
+
+
+def _names(code):
+    """Returns the names that a function reads, with those of the functions within it."""
+    within = [_names(constant) for constant in code.co_consts if inspect.iscode(constant)]
+    return set(code.co_names).union(*within)
 
 
 def depends_on_training(model):
     """Returns whether a model computes something else in training, from batch statistics or at random."""
     if models.batch_norms(model):
         return True
-    return any(
-        isinstance(value, keras.random.SeedGenerator)
-        for layer in models.layers(model)
-        for value in vars(layer).values()
-    )
+    values = (value for layer in models.layers(model) for value in vars(layer).values())
+    return any(isinstance(value, keras.random.SeedGenerator) for value in values)

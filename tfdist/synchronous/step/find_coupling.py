@@ -43,9 +43,11 @@ def find_coupling(model, feed):
 
 def form_of(model, feed):
     """Returns the `Form` of a feed's batches for a model, with what its exchange of rows needs to know."""
-    if not coupling_of(model).exchanges or not is_between_workers(model.distribute_strategy):
+    if not is_between_workers(model.distribute_strategy):
         return feed.form
-    return feed.form._replace(most=feed.global_batch)
+    # An operation may be called where `user_code.calls_operation` does not see it.
+    exchanges = coupling_of(model).exchanges or user_code.has_own_code(model)
+    return feed.form._replace(most=feed.global_batch) if exchanges else feed.form
 
 
 def one_step_per_call(model, feed):
@@ -74,7 +76,7 @@ def _find(model, feed):
     adds = user_code.adds_losses(model)
     own_metrics = [metric for metric in user_code.compiled_metrics(model) if not user_code.is_known(metric)]
     if not losses and not own_metrics and not adds:
-        return Coupling()
+        return Coupling(exchanges=user_code.calls_operation(model))
     with warnings.catch_warnings(), keras_over_all_replicas(model, Form(may_be_empty=False)), on_trial() as called:
         # What the user's code warns of, it warns of in the training.
         warnings.simplefilter("ignore")
@@ -84,7 +86,7 @@ def _find(model, feed):
         coupled = [place for place, verdict in zip(losses, of_losses, strict=True) if verdict == Verdict.COUPLED]
         wrong = _try_added(tried, coupled) if adds else []
     workers = Workers.of(model.distribute_strategy)
-    exchanges = bool(called) or Verdict.OWN in (*of_losses, *of_metrics)
+    exchanges = bool(called) or Verdict.OWN in (*of_losses, *of_metrics) or user_code.calls_operation(model)
     *verdicts, exchanges = workers.broadcast([*map(float, (*of_losses, *of_metrics)), float(exchanges)])
     of_losses, of_metrics = verdicts[: len(losses)], verdicts[len(losses) :]
     if workers.is_chief:
