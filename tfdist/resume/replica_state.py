@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import gather_over_replicas
+from tfdist.internals.access.coupling import aggregations_of, alike_variables
 from tfdist.internals.access.tracing import compiled
 from tfdist.internals.patches import optimizers
 from tfdist.strategy.replicas import run_on_replicas
@@ -18,7 +19,8 @@ class ReplicaState:
     """Collects each replica's own values for a checkpoint, and restores them.
 
     With the same number of replicas each gets its own values back, so that sums round as in an undisturbed run. With
-    another number the first replica gets the sum, and the others get zeros.
+    another number the first replica gets the sum, and the others get zeros; values that are no sums, such as those of
+    metrics that every replica updates with the rows of all, are the first replica's on each.
 
     Args:
         trained: the `saved_run.Trained`, built.
@@ -83,18 +85,27 @@ class ReplicaState:
         if not all(fits) or f"{kind}/{len(variables)}" in arrays:
             return False
         pick = compiled(lambda values: run_on_replicas(self._strategy, _replica_pick, values), reduce_retracing=True)
-        for name, variable in zip(names, variables, strict=True):
+        for name, variable, is_alike in zip(names, variables, self._are_alike(kind), strict=True):
             # A view, because NumPy forgets the names of types such as bfloat16.
-            values = self._redistributed(arrays[name].view(variable.dtype.as_numpy_dtype))
+            values = self._redistributed(arrays[name].view(variable.dtype.as_numpy_dtype), is_alike)
             mine = pick(tf.constant(values))
             self._strategy.extended.update(variable, lambda v, value: v.assign(value), args=(mine,))
         return True
 
-    def _redistributed(self, values):
+    def _are_alike(self, kind):
+        """Returns for each variable whether its values are no parts of a sum."""
+        if kind != METRICS:
+            return [False] * len(self._variables(kind))
+        known = alike_variables(self._trained) | aggregations_of(self._trained).keys()
+        return [id(variable) in known for variable in models.metric_variables(self._trained)]
+
+    def _redistributed(self, values, is_alike):
         """Returns (replicas now, ...) for (replicas then, ...)."""
         count = self._strategy.num_replicas_in_sync
         if len(values) == count:
             return values
+        if is_alike:
+            return np.repeat(values[:1], count, axis=0)
         shared = np.zeros((count, *values.shape[1:]), values.dtype)
         shared[0] = values.sum(axis=0, dtype=values.dtype)
         return shared

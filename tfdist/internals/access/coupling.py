@@ -8,6 +8,8 @@ from tfdist.internals.access import models
 from tfdist.internals.access.kept import recalled
 
 NAME = "coupling"
+# Keras' aggregations of variables that are not summed.
+FIRST, MEAN = "only_first_replica", "mean"
 
 
 class Coupling(NamedTuple):
@@ -27,6 +29,19 @@ class Coupling(NamedTuple):
     exchanges: bool = False
 
 
+def alike_variables(model):
+    """Returns the ids of the metric variables that have the same values on all replicas."""
+    return {id(variable) for metric in coupling_of(model).metrics for variable in metric.variables}
+
+
+def aggregations_of(model):
+    """Returns how the metric variables that do not add up are brought together: id → FIRST or MEAN."""
+    additive = {id(variable) for metric in coupling_of(model).additive for variable in metric.variables}
+    found = {id(each): getattr(each, "aggregation", None) for each in models.metric_variables(model)}
+    return {key: value for key, value in found.items() if value in (FIRST, MEAN) and key not in additive}
+
+
 def coupling_of(model):
     """Returns the `Coupling` that was found for a model since it was compiled; otherwise an empty one."""
-    return recalled(model, NAME, models.compile_token(model), Coupling())
+    token = models.compile_token(model) if isinstance(model, keras.Model) else None
+    return recalled(model, NAME, token, Coupling())
