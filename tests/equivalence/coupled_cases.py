@@ -41,7 +41,25 @@ def add_coupled(add):
     add("coupled", "one of two outputs", _two_outputs, _two_targets, workers=True)
     add("coupled", "validation_data", _negatives, pairs, validation_data=(pairs()[0][:13], pairs()[1][:13]))
     add("coupled", "own train step", functools.partial(_own_step, GuidesStep), pairs, workers=True)
+    _add_layers(add)
     _add_operations(add)
+
+
+def _add_layers(add):
+    """Adds trainings whose layers add a loss in which rows depend on each other, without tfdist's operations."""
+    norm = keras.layers.BatchNormalization
+    for name, hidden in {
+        "add_loss": [Decorrelated],
+        "add_loss + BatchNormalization": [Decorrelated, norm],
+        "BatchNormalization + add_loss": [norm, Decorrelated],
+        "add_loss, twice": [Decorrelated, Decorrelated],
+        "add_loss in a nested layer": [Outer],
+        "activity_regularizer": [lambda: keras.layers.Dense(6, activity_regularizer=spread_penalty)],
+        "activity_regularizer, a mean over rows": [lambda: keras.layers.Dense(6, activity_regularizer=mean_penalty)],
+    }.items():
+        add("coupled", name, lambda hidden=hidden: mlp(hidden=hidden), workers=True)
+    add("coupled", "add_loss, 2 rows", lambda: mlp(hidden=[Decorrelated]), batch_size=2)
+    add("coupled", "add_loss, tf.data", lambda: mlp(hidden=[Decorrelated]), _stream, workers=True, batch_size=None)
 
 
 def _add_operations(add):
@@ -58,9 +76,7 @@ def _add_operations(add):
     add("coupled", "global_loss in a compute_loss", functools.partial(_own_step, OwnLoss), pairs, workers=True)
     add("coupled", "global_mean in a compute_loss", functools.partial(_own_step, MeanLoss), pairs)
     add("coupled", "global_loss in an own train step", functools.partial(_own_step, GlobalStep), pairs, workers=True)
-    add(
-        "coupled", "tf.data, a layer with gather_rows", lambda: mlp(hidden=[Attending]), _stream_of_labels, workers=True
-    )
+    add("coupled", "tf.data, a layer with gather_rows", lambda: mlp(hidden=[Attending]), _filtered, workers=True)
 
 
 def embedder(loss, hidden=(), optimizer=None, **options):
@@ -179,7 +195,7 @@ def _stream():
     return tf.data.Dataset.from_tensor_slices(pairs()).batch(6)
 
 
-def _stream_of_labels():
+def _filtered():
     return tf.data.Dataset.from_tensor_slices(rows()).batch(6).filter(lambda x, y: True)
 
 
@@ -294,6 +310,39 @@ def decorrelation(x):
     """Returns the squared covariances of a batch: a scalar."""
     x = x - tf.reduce_mean(x, axis=0)
     return tf.reduce_sum(tf.matmul(x, x, transpose_a=True) ** 2) / tf.cast(tf.shape(x)[0], x.dtype) ** 2
+
+
+class Decorrelated(keras.layers.Layer):
+    """Adds a penalty on the covariance of the batch, and scales its inputs by a weight of its own."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
+
+    def call(self, x):
+        x = x * self.scale
+        self.add_loss(0.02 * decorrelation(x))
+        return x
+
+
+class Outer(keras.layers.Layer):
+    """A layer with such a layer in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Decorrelated()
+
+    def call(self, x):
+        return keras.ops.tanh(self.inner(x))
+
+
+def spread_penalty(x):
+    """Returns the negative variance of the batch."""
+    return -0.1 * tf.math.reduce_variance(x)
+
+
+def mean_penalty(x):
+    """Returns a mean over rows, where Keras' own regularizers return sums."""
+    return 0.1 * tf.reduce_mean(x**2)
 
 
 class GathersRows(keras.layers.Layer):

@@ -80,16 +80,19 @@ def check_training(model, strategy, options):
             f"jit_compile=True, but layer {synchronized[0]!r} takes its statistics over all replicas, and XLA cannot "
             "compile a collective. Use jit_compile=False, or sync_batchnorm=False."
         )
-    coupled = [loss.name for place, loss in enumerate(models.compiled_losses(model)) if place in _coupled(model)]
-    if options.jit_compile and coupled:
+    if options.jit_compile and (coupled := _coupled(model)):
         raise UsageError(
-            f"jit_compile=True, but loss {coupled[0]!r} couples rows, so the replicas exchange them, and XLA cannot "
-            "compile a collective. Use jit_compile=False."
+            f"jit_compile=True, but {coupled[0]} couples rows, so the replicas exchange them, and XLA cannot compile a "
+            "collective. Use jit_compile=False."
         )
 
 
 def _coupled(model):
-    return coupling_of(model).losses
+    """Returns phrases for the losses that are computed from the rows of all replicas."""
+    coupling = coupling_of(model)
+    names = [loss.name for loss in models.compiled_losses(model)]
+    layers = [f"the loss that layer {layer.name!r} adds" for layer in coupling.layers]
+    return [*(f"loss {names[place]!r}" for place in coupling.losses), *layers]
 
 
 def _check_scope(model):

@@ -86,16 +86,8 @@ def test_what_cannot_be_tried_is_said_with_the_cure(make_strategy):
     assert re.search("loss 'fails.*' could not be tried .* counts as a mean over rows.*tfdist.global_loss", line)
 
 
-class AddsItself(keras.layers.Layer):
-    """Adds a loss in which rows depend on each other."""
-
-    def call(self, x):
-        self.add_loss(written.decorrelation(x))
-        return x
-
-
 class AddsByHelp(keras.layers.Layer):
-    """The same, by a function beside the class."""
+    """Adds a loss in which rows depend on each other, by a function beside the class."""
 
     def call(self, x):
         return help_add(self, x)
@@ -120,21 +112,63 @@ class AddsToCoupled(written.Embedder):
         return super().compute_loss(x, y, y_pred, sample_weight) + tf.reduce_mean(y_pred**2)
 
 
-def spread_penalty(x):
-    return tf.math.reduce_variance(x)
+class AddsInItsCall(written.Net):
+    """A model whose `call` adds a loss in which rows depend on each other."""
+
+    def call(self, x, training=False):
+        self.add_loss(written.decorrelation(x))
+        return super().call(x)
+
+
+class AddsInOwnStep(keras.Sequential):
+    """A model with a `train_step` of its own."""
+
+    def train_step(self, data):
+        return {"loss": 0.0}
+
+
+def with_own_step():
+    return compiled(AddsInOwnStep([keras.Input((4,)), keras.layers.Dense(3), AddsByHelp()]))
+
+
+def compiled(model):
+    model.compile("sgd", "mse")
+    return model
+
+
+def of_parts():
+    """Adds a loss to rows that are no rows of the batch."""
+    halves = keras.layers.Lambda(lambda x: keras.ops.reshape(x, (-1, 3)))
+    whole = keras.layers.Lambda(lambda x: keras.ops.reshape(x, (-1, 6)))
+    return written.mlp(hidden=[lambda: halves, AddsByHelp, lambda: whole])
 
 
 @pytest.mark.parametrize(
     "build, what",
     [
-        (lambda: written.mlp(hidden=[AddsItself]), "the loss that layer 'adds_itself.*' adds"),
-        (lambda: written.mlp(hidden=[AddsByHelp]), "the loss that layer 'adds_by_help.*' adds"),
-        (lambda: written.mlp(hidden=[AddsItself, keras.layers.BatchNormalization]), "the loss that layer 'adds_itself"),
-        (lambda: written.mlp(kernel={"activity_regularizer": spread_penalty}), "the loss that layer 'dense.*' adds"),
-        (lambda: written._own_step(CouplesItself), "the model's compute_loss"),
+        (lambda: written.mlp(hidden=[written.Decorrelated]), "layer 'decorrelated.*'"),
+        (lambda: written.mlp(hidden=[AddsByHelp]), "layer 'adds_by_help.*'"),
+        (lambda: written.mlp(hidden=[written.Decorrelated, keras.layers.BatchNormalization]), "layer 'decorrelated.*'"),
+        (lambda: written.mlp(kernel={"activity_regularizer": written.spread_penalty}), "layer 'dense.*'"),
     ],
 )
-def test_what_adds_a_loss_that_couples_rows_is_said_by_name(make_strategy, build, what):
+def test_a_layer_that_adds_a_loss_that_couples_rows_is_named(make_strategy, build, what):
+    _, coupling, (line,) = found(make_strategy(2), build)
+    assert re.match(f"the loss that {what} adds couples rows, so each replica computes it from the rows of all", line)
+    assert len(coupling.layers) == 1
+    assert coupling.exchanges
+
+
+@pytest.mark.parametrize(
+    "build, what",
+    [
+        (lambda: written._own_step(CouplesItself), "the model's compute_loss"),
+        (lambda: compiled(AddsInItsCall()), "the loss that 'adds_in_its_call.*' adds"),
+        (with_own_step, "the loss that 'adds_by_help.*' adds"),
+        (of_parts, "the loss that 'adds_by_help.*' adds"),
+    ],
+)
+def test_what_adds_a_loss_that_cannot_be_computed_from_all_rows_is_said_with_the_cure(make_strategy, build, what):
     with jobs.lines_of_tfdist(logging.WARNING) as warned:
         found(make_strategy(2), build)
     (line,) = warned

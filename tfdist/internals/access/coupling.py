@@ -19,6 +19,7 @@ class Coupling(NamedTuple):
         losses: the places of such losses among those given to `compile`.
         metrics: such metrics; their variables are alike on all replicas.
         additive: metrics of the user's own whose variables were seen to add up over the replicas.
+        layers: layers that add a loss in which rows depend on each other.
         exchanges: whether something in the step exchanges rows: one of these, or an operation of tfdist's in a loss or
             a layer.
     """
@@ -26,6 +27,7 @@ class Coupling(NamedTuple):
     losses: tuple[int, ...] = ()
     metrics: tuple[keras.metrics.Metric, ...] = ()
     additive: tuple[keras.metrics.Metric, ...] = ()
+    layers: tuple[keras.layers.Layer, ...] = ()
     exchanges: bool = False
 
 

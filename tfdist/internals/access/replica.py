@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import functools
 import threading
 from typing import NamedTuple
 
@@ -129,3 +130,28 @@ def swapped(*replacements):
         finally:
             for owner, name, original in originals:
                 setattr(owner, name, original)
+
+
+def replaced_methods(items, name, make):
+    """Replaces a method of some objects while the context is entered, as `swapped` does.
+
+    It is replaced in their classes, because an attribute set on an object would stay there.
+
+    Args:
+        items: the objects.
+        name: the method's name.
+        make: a function of the original, a function (self, …), → its replacement.
+    """
+    known = {id(item) for item in items}
+
+    def of_kind(method):
+        replacement = make(method)
+
+        @functools.wraps(method)
+        def call(self, *arguments, **options):
+            return (replacement if id(self) in known else method)(self, *arguments, **options)
+
+        return call
+
+    kinds = dict.fromkeys(type(item) for item in items)
+    return swapped(*((kind, name, of_kind(getattr(kind, name))) for kind in kinds))

@@ -33,20 +33,28 @@ def compiled_metrics(model):
     return [] if compiled is None else list(dict.fromkeys(compiled.metrics))
 
 
-def adds_losses(model):
-    """Returns whether code of the user's may add a loss to that of `compile`.
+def adding_layers(model):
+    """Returns the layers, perhaps with the model itself, whose code of the user's may add a loss.
 
-    That is an `add_loss` in a layer or in the model, an activity regularizer, or a `compute_loss` of the model's own.
+    That is an `add_loss` that is called there, or an activity regularizer that is none of Keras'.
     """
-    if models.has_own(model, "compute_loss") or _reads_any({"add_loss"}, _functions_of_layers(model)):
-        return True
-    regularizers = [layer.activity_regularizer for layer in (model, *models.layers(model))]
-    return any(each is not None and not _is_keras_module(type(each)) for each in regularizers)
+    return [layer for layer in (model, *models.layers(model)) if has_own_regularizer(layer) or adds_loss_itself(layer)]
+
+
+def adds_loss_itself(layer):
+    """Returns whether code of the user's in a layer may call `add_loss`."""
+    return _reads_any({"add_loss"}, _functions_of([type(layer)]))
+
+
+def has_own_regularizer(layer):
+    """Returns whether a layer has an activity regularizer that is none of Keras'."""
+    regularizer = layer.activity_regularizer
+    return regularizer is not None and not _is_keras_module(type(regularizer))
 
 
 def calls_operation(model):
     """Returns whether code of the user's layers, or of the model itself, names an operation over the replicas."""
-    return _reads_any(_OPERATIONS, _functions_of_layers(model))
+    return _reads_any(_OPERATIONS, _functions_of(type(layer) for layer in (model, *models.layers(model))))
 
 
 def has_own_code(model):
@@ -55,8 +63,9 @@ def has_own_code(model):
     return not all(map(_is_keras_module, kinds)) or not all(map(is_known, models.compiled_losses(model)))
 
 
-def _functions_of_layers(model):
-    for kind in dict.fromkeys(type(layer) for layer in (model, *models.layers(model))):
+def _functions_of(kinds):
+    """Yields the functions of classes, without those that Keras brings."""
+    for kind in dict.fromkeys(kinds):
         for owner in inspect.getmro(kind):
             if not _is_keras_module(owner):
                 yield from filter(inspect.isfunction, vars(owner).values())

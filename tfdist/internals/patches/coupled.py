@@ -1,7 +1,6 @@
 """Computes losses and metrics in which rows depend on each other from the rows of all replicas, on each of them."""
 
 import contextlib
-import inspect
 
 import keras
 import tensorflow as tf
@@ -11,7 +10,16 @@ from keras.src.backend import set_keras_mask
 from tfdist.internals.access.coupling import coupling_of
 from tfdist.internals.access.gathering import count_once, gather, gather_for_one_loss, is_carried, place_of_batch
 from tfdist.internals.access.models import compiled_losses, losses_replaced
-from tfdist.internals.access.replica import all_rows, current_rows, is_compiled_by_xla, rows_are, swapped
+from tfdist.internals.access.replica import (
+    added_losses,
+    all_rows,
+    current_rows,
+    is_compiled_by_xla,
+    replaced_methods,
+    rows_are,
+    swapped,
+)
+from tfdist.internals.access.user_code import adds_loss_itself, has_own_regularizer
 from tfdist.process.errors import UsageError
 
 
@@ -27,7 +35,9 @@ def coupled_over_all_rows(model):
             ]
             stack.enter_context(losses_replaced(model, losses))
         if coupling.metrics:
-            stack.enter_context(_metrics_of_all_rows(coupling.metrics))
+            stack.enter_context(replaced_methods(coupling.metrics, "update_state", _update_of_all_rows))
+        if coupling.layers:
+            stack.enter_context(_layers_of_all_rows(coupling.layers))
         yield
 
 
@@ -102,38 +112,72 @@ def _gradient_alone(value, divisor):
 
 
 @contextlib.contextmanager
-def _metrics_of_all_rows(metrics):
-    kinds = dict.fromkeys(type(metric) for metric in metrics)
-    known = {id(metric) for metric in metrics}
-    replacements = [(kind, "update_state", _of_all_rows(kind.update_state, known)) for kind in kinds]
-    with swapped(*replacements):
+def _layers_of_all_rows(layers):
+    """Makes layers, or only their regularizers, work on the rows of all replicas, and return those of their own."""
+    regularized = [layer for layer in layers if has_own_regularizer(layer)]
+    regularizers = [
+        (layer, "activity_regularizer", _regularizer_of_all_rows(layer.activity_regularizer)) for layer in regularized
+    ]
+    calling = [layer for layer in layers if adds_loss_itself(layer)]
+    with swapped(*regularizers), replaced_methods(calling, "call", _call_of_all_rows):
         yield
 
 
-def _of_all_rows(update_state, known):
-    signature = inspect.signature(update_state)
+def _regularizer_of_all_rows(regularizer):
+    def call(output):
+        rows = current_rows()
+        if rows is None or rows.whole:
+            return regularizer(output)
+        (whole,), replicas = _gathered([output], rows)
+        with rows_are(all_rows(rows.total)):
+            return count_once(tf.convert_to_tensor(regularizer(whole)), replicas)
 
+    return call
+
+
+def _call_of_all_rows(call):
+    def call_of_all_rows(self, *arguments, **options):
+        rows = current_rows()
+        if rows is None or rows.whole:
+            return call(self, *arguments, **options)
+        batch = next(value for value in tf.nest.flatten((arguments, options)) if _has_rows(value))
+        # What has another number of rows than the first input is no part of the batch.
+        arguments, options = _with_all_rows((arguments, options), lambda value: value.shape[0] == batch.shape[0])
+        own = added_losses()
+        with rows_are(all_rows(rows.total)):
+            outputs = call(self, *arguments, **options)
+            own.update(added_losses())
+        # A row that is borrowed or padding repeats another one.
+        places = tf.minimum(rows.first + tf.range(tf.shape(batch, out_type=tf.int64)[0]), rows.total - 1)
+        return tf.nest.map_structure(lambda output: tf.gather(output, places), outputs)
+
+    return call_of_all_rows
+
+
+def _update_of_all_rows(update_state):
     def update(self, *arguments, **options):
         rows = current_rows()
-        if id(self) not in known or rows is None or rows.whole:
+        if rows is None or rows.whole:
             return update_state(self, *arguments, **options)
-        given = arguments, options
-        masks = [keras_mask(value) for value in tf.nest.flatten(given)]
-        values = [*tf.nest.flatten(given), *masks]
-        places = [place for place, value in enumerate(values) if _has_rows(value)]
-        wholes = gather([tf.convert_to_tensor(values[p]) for p in places], [place_of_batch(rows)] * len(places))
-        for place, whole in zip(places, wholes, strict=True):
-            values[place] = whole
-        count = len(masks)
-        for value, mask in zip(values[:count], values[count:], strict=True):
-            if mask is not None:
-                set_keras_mask(value, mask)
-        arguments, options = tf.nest.pack_sequence_as(given, values[:count])
+        arguments, options = _with_all_rows((arguments, options), lambda value: True)
         with rows_are(all_rows(rows.total)):
             return update_state(self, *arguments, **options)
 
-    update.__signature__ = signature
     return update
+
+
+def _with_all_rows(given, is_of_batch):
+    """Returns nested values with the rows of all replicas, and with their masks; what has no rows stays."""
+    flat = tf.nest.flatten(given)
+    values = [*flat, *map(keras_mask, flat)]
+    places = [place for place, value in enumerate(values) if _has_rows(value) and is_of_batch(value)]
+    tensors = [tf.convert_to_tensor(values[place]) for place in places]
+    for place, whole in zip(places, gather(tensors, [place_of_batch(current_rows())] * len(places)), strict=True):
+        values[place] = whole
+    for value, mask in zip(values[: len(flat)], values[len(flat) :], strict=True):
+        if mask is not None:
+            set_keras_mask(value, mask)
+    return tf.nest.pack_sequence_as(given, values[: len(flat)])
 
 
 def _has_rows(value):

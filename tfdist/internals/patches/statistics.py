@@ -72,6 +72,10 @@ def add_loss(self, loss):
         _add_loss_of_keras(self, loss)
         return
     mine = losses.setdefault(id(self), [])
+    if in_stateless_scope():
+        # There Keras keeps them in the scope, if anywhere.
+        mine.extend(map(tf.convert_to_tensor, keras.tree.flatten(loss)))
+        return
     before = len(self._losses)
     _add_loss_of_keras(self, loss)
     mine.extend(self._losses[before:])
