@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdist.gradients import cost
 from tfdist.gradients.factors import Factors, Use
-from tfdist.gradients.updates import reduce_gradients
+from tfdist.gradients.updates import sum_gradients
 from tfdist.gradients.wire import narrowed_type
 from tfdist.internals.access import models, runtime
 from tfdist.internals.access.kept import kept
@@ -261,7 +261,7 @@ def _measure(strategy, kind, variables, wire):
         own = [Factors(tuple(next(pairs) for _ in kind.uses), (), None) for _ in weights]
         gradients = own if by_factors else [_multiplied(gradient, kind) for gradient in own]
         # One element of each sum is enough to make TensorFlow compute all of it.
-        return tf.add_n([tf.reshape(total, [-1])[0] for total in reduce_gradients(gradients, weights, wire)])
+        return tf.add_n([tf.reshape(total, [-1])[0] for total in sum_gradients(gradients, weights, wire)])
 
     @compiled
     def timed(by_factors, factors):
