@@ -104,9 +104,10 @@ def is_between_workers(strategy):
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def say_once(model, line):
-    """Logs a line once for a model, unless it is compiled again."""
-    kept(model, ("said", line), functools.partial(say, line), models.compile_token(model))
+def say_once(model, line, *, explains_difference=False):
+    """Logs a line once for a model, unless it is compiled again; arguments as for `tfdist.process.log.say`."""
+    say_it = functools.partial(say, line, explains_difference=explains_difference)
+    kept(model, ("said", line), say_it, models.compile_token(model))
 
 
 def _may_use_factors(model, options):

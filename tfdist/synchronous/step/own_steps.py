@@ -25,7 +25,7 @@ class OwnSteps:
     """
 
     def __init__(self, model, replicas, traffic):
-        self._say = functools.partial(say_once, model)
+        self._say = functools.partial(say_once, model, explains_difference=True)
         self._several = replicas > 1
         self._traffic = traffic
 
