@@ -284,6 +284,12 @@ STEPS = {
     "two losses side by side": with_loss(
         lambda self, y, outputs: tf.stack([tf.reduce_mean(of_each_row(y, outputs)), tf.reduce_mean(outputs**2)])
     ),
+    "sum over rows and a term of the weights": with_loss(
+        lambda self, y, outputs: 0.1 * (tf.reduce_sum(of_each_row(y, outputs)) + 3 * tf.add_n(self.losses))
+    ),
+    "a sum less a mean over rows": with_loss(
+        lambda self, y, outputs: 0.1 * tf.reduce_sum(of_each_row(y, outputs)) - tf.reduce_mean(outputs**2)
+    ),
     "Keras' loss with reduction=sum": with_loss(
         lambda self, y, outputs: 0.1 * keras.losses.SparseCategoricalCrossentropy(reduction="sum")(y, outputs)
     ),

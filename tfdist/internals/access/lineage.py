@@ -148,6 +148,28 @@ class Lineage:
             return one if other == ALIKE else other
         return UNKNOWN if UNKNOWN in (one, other) else COUPLED
 
+    def terms(self, tensor):
+        """Returns the terms of a scalar, each with its factor, whose kinds are known where that of the whole is not.
+
+        Returns:
+            A list of (tensor, factor), such that the scalar is the sum of the products. A factor is a number or a
+            constant tensor.
+        """
+        if self.kind(tensor) != COUPLED:
+            return [(tensor, 1)]
+        operation, inputs = tensor.op, list(tensor.op.inputs)
+        if operation.type not in _SUMS | _PRODUCTS | {"Neg", "Identity"}:
+            return [(tensor, 1)]
+        if operation.type in _PRODUCTS:
+            factors = [each for each in inputs if each.op.type == "Const"]
+            others = [each for each in inputs if each.op.type != "Const"]
+            if len(factors) != 1:
+                return [(tensor, 1)]
+            return [(term, factor * factors[0]) for term, factor in self.terms(others[0])]
+        signs = {"Neg": (-1,), "Sub": (1, -1)}.get(operation.type, (1,) * len(inputs))
+        parts = [self.terms(each) for each in inputs]
+        return [(term, sign * factor) for part, sign in zip(parts, signs, strict=True) for term, factor in part]
+
     def _kind_of_sum(self, rows):
         """Returns the kind of the sum of rows, each of which may be divided by their number."""
         operation, inputs = rows.op, list(rows.op.inputs)

@@ -104,10 +104,15 @@ def gradient(self, target, sources, output_gradients=None, unconnected_gradients
     if not step.is_here() or not all(isinstance(each, tf.Tensor) for each in targets):
         return _gradient(self, *given)
     upstream = [None] * len(targets) if output_gradients is None else tf.nest.flatten(output_gradients)
-    weighted = [_weighted(step, each, above) for each, above in zip(targets, upstream, strict=True)]
+    weighted = [pair for each, above in zip(targets, upstream, strict=True) for pair in _weighted(step, each, above)]
+    # A tape takes a target once, and a term may come twice.
+    together = {}
+    for each, above in weighted:
+        together[id(each)] = each, above + together[id(each)][1] if id(each) in together else above
+    targets, upstream = zip(*together.values(), strict=True)
     # A part that is computed twice to save memory has a tape of its own in its backward pass.
     with held(_STEP, None):
-        parts = tf.nest.flatten(_gradient(self, targets, flat, weighted, unconnected_gradients))
+        parts = tf.nest.flatten(_gradient(self, list(targets), flat, list(upstream), unconnected_gradients))
     places = [
         place
         for place, (source, part) in enumerate(zip(flat, parts, strict=True))
@@ -124,21 +129,27 @@ def _is_variable(source):
 
 
 def _weighted(step, target, above):
-    """Returns what flows back into a target: its share of the rows for a mean, the whole for what rows add up to."""
+    """Yields (tensor, what flows back into it) for the terms of a target, weighted by this replica's rows.
+
+    That is its share of the rows for a mean, and the whole for what rows add up to.
+    """
     rows = current_rows()
     whole = tf.ones_like(target) if above is None else tf.convert_to_tensor(above)
     if not target.dtype.is_floating:
-        return whole
+        yield target, whole
+        return
     if step.lineage.has_rows(target):
-        return whole * rows.present(target.dtype)
-    kind = step.lineage.kind(target)
-    if kind == COUPLED:
-        step.say(
-            f"train_step differentiates {_plain_name(target)!r}, which is neither a mean nor a sum over "
-            "rows, such as the root or the quotient of means: each replica computes it from its own rows. Compute it "
-            "by tfdist.global_loss from the rows of all replicas."
-        )
-    return whole * (rows.present(target.dtype) if kind == SUM else rows.share(target.dtype))
+        yield target, whole * rows.present(target.dtype)
+        return
+    for term, factor in step.lineage.terms(target):
+        kind = step.lineage.kind(term)
+        if kind == COUPLED:
+            step.say(
+                f"train_step differentiates {_plain_name(term)!r}, which is neither a mean nor a sum over rows, such "
+                "as the root or the quotient of means: each replica computes it from its own rows. Compute it by "
+                "tfdist.global_loss from the rows of all replicas."
+            )
+        yield term, whole * factor * (rows.present(term.dtype) if kind == SUM else rows.share(term.dtype))
 
 
 def _plain_name(tensor):
