@@ -18,6 +18,30 @@ def add_own_steps(add):
         for more, options in _OPTIONS.items() if name in _IN_ALL_WAYS else [("", {})]:
             label = f"{name}{more}"
             add("own step", label, functools.partial(own_step_model, step, **options), workers=name in _ON_WORKERS)
+    for name, loss in LOSSES.items():
+        for how, options in (("", {}), (", XLA", {"jit_compile": True})):
+            build = functools.partial(own_loss_model, loss, **options)
+            add("own loss", f"compute_loss: {name}{how}", build, workers=not how)
+
+
+class OwnLossModel(keras.Model):
+    """A model whose `compute_loss` is given."""
+
+    def __init__(self, *arguments, loss_of, **more):
+        super().__init__(*arguments, **more)
+        self.loss_of = loss_of
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return self.loss_of(self, y, y_pred)
+
+
+def own_loss_model(loss_of, **options):
+    keras.utils.set_random_seed(11)
+    inputs = keras.Input((WIDTH,))
+    x = keras.layers.Dense(5, "tanh", kernel_regularizer=keras.regularizers.L2(0.01))(inputs)
+    model = OwnLossModel(inputs, keras.layers.Dense(CLASSES, "softmax")(x), loss_of=loss_of)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), **options)
+    return model
 
 
 class OwnStepModel(keras.Model):
@@ -297,6 +321,12 @@ STEPS = {
         lambda self, y, outputs: keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")(
             y, outputs, sample_weight=tf.cast(y + 1, outputs.dtype)
         )
+    ),
+}
+LOSSES = {
+    "a sum over rows": lambda self, y, outputs: tf.reduce_sum(of_each_row(y, outputs)),
+    "a sum, a mean, a term of the weights": lambda self, y, outputs: (
+        tf.reduce_sum(of_each_row(y, outputs)) - tf.reduce_mean(outputs**2) + 3 * tf.add_n(self.losses)
     ),
 }
 _IN_ALL_WAYS = {"clipped gradients", "sharpness-aware minimization", "loss of each row"}

@@ -1,6 +1,7 @@
 """What a tensor of a replica's step was computed from, read from the graph that is being traced."""
 
 import contextvars
+import re
 from typing import ClassVar
 
 import numpy as np
@@ -37,6 +38,15 @@ def adds_up(value):
     """Returns whether the parts of a scalar on the replicas add up to the scalar over all rows, as far as is known."""
     lineage = _LINEAGE.get()
     return lineage is not None and lineage.kind(value) == SUM
+
+
+def coupled_line(who, tensor):
+    """Returns the line that names a scalar of the kind COUPLED; `who` and what it does with it come first."""
+    name = re.sub(r"^replica_\d+/", "", tensor.name.partition(":")[0])
+    return (
+        f"{who} {name!r}, which is neither a mean nor a sum over rows, such as the root or the quotient of means: each "
+        "replica computes it from its own rows. Compute it by tfdist.global_loss from the rows of all replicas."
+    )
 
 
 def note_sums(sums):

@@ -9,7 +9,6 @@ import contextvars
 import functools
 import inspect
 import itertools
-import re
 
 import keras
 import tensorflow as tf
@@ -19,7 +18,7 @@ from tensorflow.python.eager.polymorphic_function.polymorphic_function import Fu
 from tensorflow.python.framework import ops
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 
-from tfdist.internals.access.lineage import COUPLED, SUM, current_lineage
+from tfdist.internals.access.lineage import COUPLED, SUM, coupled_line, current_lineage
 from tfdist.internals.access.replica import current_rows, held, swapped
 from tfdist.internals.access.tracing import converted
 
@@ -144,17 +143,8 @@ def _weighted(step, target, above):
     for term, factor in step.lineage.terms(target):
         kind = step.lineage.kind(term)
         if kind == COUPLED:
-            step.say(
-                f"train_step differentiates {_plain_name(term)!r}, which is neither a mean nor a sum over rows, such "
-                "as the root or the quotient of means: each replica computes it from its own rows. Compute it by "
-                "tfdist.global_loss from the rows of all replicas."
-            )
+            step.say(coupled_line("train_step differentiates", term))
         yield term, whole * factor * (rows.present(term.dtype) if kind == SUM else rows.share(term.dtype))
-
-
-def _plain_name(tensor):
-    """Returns a tensor's name without its replica and output."""
-    return re.sub(r"^replica_\d+/", "", tensor.name.partition(":")[0])
 
 
 def _recordable(part):

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tfdist.gradients import apply_gradients
 from tfdist.gradients.updates import sum_gradients
+from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
-from tfdist.internals.access.lineage import Lineage, lineage_is
+from tfdist.internals.access.lineage import COUPLED, SUM, Lineage, coupled_line, lineage_is
 from tfdist.internals.access.replica import current_rows
 from tfdist.internals.patches import optimizers, tapes
 from tfdist.process.errors import UsageError
@@ -83,6 +84,29 @@ class OwnSteps:
 def lineage_of(batch, rows, replicas):
     """Returns the context in which the lineage of one replica's tensors is known, to enter in replica context."""
     return lineage_is(Lineage(batch, [rows.mine, rows.first]) if replicas > 1 else None)
+
+
+def as_mean(model, loss, batch):
+    """Returns the loss of a model's own `compute_loss` as one that counts by this replica's rows.
+
+    Args:
+        model: a `keras.Model`.
+        loss: the result of `compute_loss` for this replica's rows.
+        batch: nested tensors: these rows.
+    """
+    several = model.distribute_strategy.num_replicas_in_sync > 1
+    if not several or not models.has_own(model, "compute_loss") or loss.shape.rank or tf.executing_eagerly():
+        return loss
+    rows = current_rows()
+    lineage = Lineage(batch, [rows.mine, rows.first])
+    terms = []
+    for term, factor in lineage.terms(loss):
+        kind = lineage.kind(term)
+        if kind == COUPLED:
+            line = coupled_line("compute_loss returns", term)
+            say_once(model, line, explains_difference=True)
+        terms.append(factor * (tf.math.divide_no_nan(term, rows.share(term.dtype)) if kind == SUM else term))
+    return tf.add_n(terms)
 
 
 def _weigh(gradient):

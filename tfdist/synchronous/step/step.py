@@ -30,7 +30,7 @@ from tfdist.synchronous.exchange.exchange import wire_type
 from tfdist.synchronous.step import checks, measurements
 from tfdist.synchronous.step.local_statistics import LocalStatistics
 from tfdist.synchronous.step.outputs import concatenate_replicas
-from tfdist.synchronous.step.own_steps import OwnSteps, lineage_of
+from tfdist.synchronous.step.own_steps import OwnSteps, as_mean, lineage_of
 
 
 class Step:
@@ -217,7 +217,8 @@ def _weight_of(loss):
 def loss_of(model, x, y, sample_weight):
     """Returns (the loss of a replica's rows, the model's outputs)."""
     y_pred = models.call(model, x, training=True)
-    return models.compute_loss(model, x, y, y_pred, sample_weight, training=True), y_pred
+    loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=True)
+    return as_mean(model, loss, (x, y, sample_weight)), y_pred
 
 
 def replica_test(model, share, form):
@@ -227,6 +228,7 @@ def replica_test(model, share, form):
     with rows_are(rows), _skip_borrowed_rows(model, rows, form):
         y_pred = models.call(model, x, training=False)
         loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=False)
+        loss = as_mean(model, loss, (x, y, sample_weight))
         _update_metrics(model, loss, x, y, y_pred, sample_weight)
 
 
