@@ -34,10 +34,24 @@ def current_lineage():
     return _LINEAGE.get()
 
 
-def adds_up(value):
-    """Returns whether the parts of a scalar on the replicas add up to the scalar over all rows, as far as is known."""
+def as_mean(value, rows, say=None):
+    """Returns a scalar that counts by this replica's rows, from one whose terms may be sums over them.
+
+    Args:
+        value: a scalar computed from this replica's rows; outside the users' own code it is returned as it is.
+        rows: the `Rows` of this replica.
+        say: None, or a function of a term that is neither a mean nor a sum.
+    """
     lineage = _LINEAGE.get()
-    return lineage is not None and lineage.kind(value) == SUM
+    if lineage is None or lineage.kind(value) not in (SUM, COUPLED):
+        return value
+    terms = []
+    for term, factor in lineage.terms(value):
+        kind = lineage.kind(term)
+        if kind == COUPLED and say:
+            say(term)
+        terms.append(factor * (tf.math.divide_no_nan(term, rows.share(term.dtype)) if kind == SUM else term))
+    return tf.add_n(terms)
 
 
 def coupled_line(who, tensor):

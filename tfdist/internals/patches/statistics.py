@@ -21,7 +21,7 @@ from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_losses
 
 from tfdist.internals.access.collectives import sum_over_replicas
-from tfdist.internals.access.lineage import adds_up
+from tfdist.internals.access.lineage import as_mean
 from tfdist.internals.access.replica import added_losses, current_rows, is_compiled_by_xla, swapped
 from tfdist.internals.cpu_kernels import batchnorm
 from tfdist.process.errors import UsageError
@@ -229,8 +229,7 @@ def update_mean(self, values, sample_weight=None):
     values = keras.ops.convert_to_tensor(values)
     if rows is None or sample_weight is not None or values.shape.rank != 0:
         return _update_mean(self, values, sample_weight)
-    if adds_up(values):
-        values = tf.math.divide_no_nan(values, rows.share(values.dtype))
+    values = as_mean(values, rows)
     return _update_mean(self, values, rows.share(self.dtype))
 
 

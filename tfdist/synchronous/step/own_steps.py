@@ -9,7 +9,7 @@ from tfdist.gradients import apply_gradients
 from tfdist.gradients.updates import sum_gradients
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
-from tfdist.internals.access.lineage import COUPLED, SUM, Lineage, coupled_line, lineage_is
+from tfdist.internals.access.lineage import Lineage, as_mean, coupled_line, lineage_is
 from tfdist.internals.access.replica import current_rows
 from tfdist.internals.patches import optimizers, tapes
 from tfdist.process.errors import UsageError
@@ -86,7 +86,7 @@ def lineage_of(batch, rows, replicas):
     return lineage_is(Lineage(batch, [rows.mine, rows.first]) if replicas > 1 else None)
 
 
-def as_mean(model, loss, batch):
+def own_loss(model, loss, batch):
     """Returns the loss of a model's own `compute_loss` as one that counts by this replica's rows.
 
     Args:
@@ -94,19 +94,15 @@ def as_mean(model, loss, batch):
         loss: the result of `compute_loss` for this replica's rows.
         batch: nested tensors: these rows.
     """
-    several = model.distribute_strategy.num_replicas_in_sync > 1
-    if not several or not models.has_own(model, "compute_loss") or loss.shape.rank or tf.executing_eagerly():
+    if not models.has_own(model, "compute_loss") or loss.shape.rank:
         return loss
     rows = current_rows()
-    lineage = Lineage(batch, [rows.mine, rows.first])
-    terms = []
-    for term, factor in lineage.terms(loss):
-        kind = lineage.kind(term)
-        if kind == COUPLED:
-            line = coupled_line("compute_loss returns", term)
-            say_once(model, line, explains_difference=True)
-        terms.append(factor * (tf.math.divide_no_nan(term, rows.share(term.dtype)) if kind == SUM else term))
-    return tf.add_n(terms)
+    with lineage_of(batch, rows, model.distribute_strategy.num_replicas_in_sync):
+        return as_mean(
+            loss,
+            rows,
+            lambda term: say_once(model, coupled_line("compute_loss returns", term), explains_difference=True),
+        )
 
 
 def _weigh(gradient):

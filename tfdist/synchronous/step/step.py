@@ -19,7 +19,7 @@ from tfdist.gradients import update
 from tfdist.gradients.sparse import filled
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
-from tfdist.internals.access.lineage import adds_up
+from tfdist.internals.access.lineage import as_mean
 from tfdist.internals.access.replica import Rows, compiled_by_xla, current_rows, rows_are
 from tfdist.internals.access.tracing import compiled
 from tfdist.internals.patches import randomness, statistics
@@ -30,7 +30,7 @@ from tfdist.synchronous.exchange.exchange import wire_type
 from tfdist.synchronous.step import checks, measurements
 from tfdist.synchronous.step.local_statistics import LocalStatistics
 from tfdist.synchronous.step.outputs import concatenate_replicas
-from tfdist.synchronous.step.own_steps import OwnSteps, as_mean, lineage_of
+from tfdist.synchronous.step.own_steps import OwnSteps, lineage_of, own_loss
 
 
 class Step:
@@ -218,7 +218,7 @@ def loss_of(model, x, y, sample_weight):
     """Returns (the loss of a replica's rows, the model's outputs)."""
     y_pred = models.call(model, x, training=True)
     loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=True)
-    return as_mean(model, loss, (x, y, sample_weight)), y_pred
+    return own_loss(model, loss, (x, y, sample_weight)), y_pred
 
 
 def replica_test(model, share, form):
@@ -228,7 +228,7 @@ def replica_test(model, share, form):
     with rows_are(rows), _skip_borrowed_rows(model, rows, form):
         y_pred = models.call(model, x, training=False)
         loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=False)
-        loss = as_mean(model, loss, (x, y, sample_weight))
+        loss = own_loss(model, loss, (x, y, sample_weight))
         _update_metrics(model, loss, x, y, y_pred, sample_weight)
 
 
@@ -248,17 +248,16 @@ def replica_own_step(model, share, step, form, local=None, own=None):
         own: the `OwnSteps` of a `train_step`.
 
     Returns:
-        Its logs over all replicas, each scalar weighted by its rows, or summed if rows add up to it; and for each
-        whether it differs from the metric's result: a metric is computed exactly, from its variables, instead.
+        Its logs over all replicas, each scalar weighted by its rows, sums over rows added; and for each whether
+        it differs from the metric's result: a metric is computed exactly, from its variables, instead.
     """
     rows = _rows_of(share, form)
     lineage = lineage_of(share.batch, rows, model.distribute_strategy.num_replicas_in_sync)
     entered = own.entered() if own else contextlib.nullcontext()
     with rows_are(rows), _skip_borrowed_rows(model, rows, form, local), lineage, entered:
-        logs = {name: _as_float(value) for name, value in _flat(step(share.batch))}
+        logs = {name: as_mean(_as_float(value), rows) for name, value in _flat(step(share.batch))}
         results = {name: _as_float(value) for name, value in _flat(model.get_metrics_result())}
-        factor = {name: rows.present if adds_up(value) else rows.share for name, value in logs.items()}
-    parts = [tf.math.multiply_no_nan(value, factor[name](value.dtype)) for name, value in logs.items()]
+    parts = [tf.math.multiply_no_nan(value, rows.share(value.dtype)) for value in logs.values()]
     differ = [tf.cast(tf.reduce_any(value != results.get(name, np.nan)), value.dtype) for name, value in logs.items()]
     sums = sum_over_replicas([*parts, *differ])
     count = len(parts)
