@@ -95,10 +95,10 @@ def test_what_only_sums_lead_to_is_alike(batch):
     trace.get_concrete_function()
     assert found == {
         "inner": True,
-        "sum": (True, True, False),
-        "changed": (True, True, False),
+        "sum": (True, True, True),
+        "changed": (True, True, True),
         "rows": (False, False, False),
-        "weight": (True, False, False),
+        "weight": (True, False, True),
         "drawn": (False, False, True),
     }
 

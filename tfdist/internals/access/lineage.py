@@ -90,24 +90,25 @@ class Lineage:
         self._batch = {_name(each) for each in flat if tf.is_symbolic_tensor(each)}
         self._counts = {_name(each) for each in counts if tf.is_symbolic_tensor(each)}
 
-    def is_alike(self, gradient):
-        """Returns whether a tensor is certainly the same on every replica, because only sums lead to it from the rows.
+    def is_alike(self, *tensors):
+        """Returns whether tensors are certainly the same on every replica: only sums lead to them from the rows.
 
         Without a graph nothing is certain but numbers.
         """
-        return self._depends_on(gradient) <= {"sums"}
+        return self._depends_on(*tensors) <= {"sums"}
 
-    def is_sum(self, gradient):
+    def is_sum(self, tensor):
         """Returns whether a tensor is that, and a sum does lead to it."""
-        return self._depends_on(gradient) == {"sums"}
+        return self._depends_on(tensor) == {"sums"}
 
-    def is_drawn(self, gradient):
-        """Returns whether a tensor would be the same on every replica but for random numbers."""
-        return "draws" in (found := self._depends_on(gradient)) and found <= {"sums", "draws"}
+    def is_drawn(self, *tensors):
+        """Returns whether tensors would be the same on every replica but for random numbers."""
+        return self._depends_on(*tensors) <= {"sums", "draws"}
 
-    def _depends_on(self, gradient):
-        parts = [gradient.values, gradient.indices] if isinstance(gradient, tf.IndexedSlices) else [gradient]
-        parts = [part for part in parts if not isinstance(part, _PLAIN)]
+    def _depends_on(self, *tensors):
+        """Returns what leads to tensors, numbers or `tf.IndexedSlices`: "rows", "counts", "draws", "sums"."""
+        flat = [[each.values, each.indices] if isinstance(each, tf.IndexedSlices) else [each] for each in tensors]
+        parts = [part for some in flat for part in some if not isinstance(part, _PLAIN)]
         if not all(isinstance(part, tf.Tensor) for part in parts) or (parts and self._eager):
             return {"rows"}
         found, seen, left = set(), set(), parts

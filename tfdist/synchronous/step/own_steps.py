@@ -64,7 +64,7 @@ class OwnSteps:
         """Replaces `optimizer.apply`."""
         step, gradients = tapes.current_own_step(), list(gradients)
         known = [gradient for gradient in gradients if gradient is not None]
-        if step is not None and all(map(step.lineage.is_alike, known)):
+        if step is not None and step.lineage.is_alike(*known):
             optimizers.apply_alike(optimizer, gradients, variables)
             return
         if step is not None and not step.is_here():
@@ -73,7 +73,7 @@ class OwnSteps:
                 "gradients of this replica's rows alone. Compute them by a tf.GradientTape outside it, where tfdist "
                 "sums them over the replicas."
             )
-        if step is not None and all(step.lineage.is_alike(each) or step.lineage.is_drawn(each) for each in known):
+        if step is not None and step.lineage.is_drawn(*known):
             optimizers.apply_alike(optimizer, _of_first_replica(gradients), variables)
             return
         parts = [None if gradient is None else _weigh(gradient) for gradient in gradients]
