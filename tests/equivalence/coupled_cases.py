@@ -40,6 +40,8 @@ def add_coupled(add):
     add("coupled", "a mask", _masked, _tokens_with_gaps, workers=True)
     add("coupled", "one of two outputs", _two_outputs, _two_targets, workers=True)
     add("coupled", "validation_data", _negatives, pairs, validation_data=(pairs()[0][:13], pairs()[1][:13]))
+    add("coupled", "add_loss, own train step", adding_model, rows, workers=True)
+    add("coupled", "gather_rows in an own train step", functools.partial(_own_step, GathersStep), pairs, workers=True)
     add("coupled", "own train step", functools.partial(_own_step, GuidesStep), pairs, workers=True)
     _add_layers(add)
     _add_operations(add)
@@ -278,6 +280,17 @@ class GuidesStep(Embedder):
         return {"loss": loss}
 
 
+class GathersStep(Embedder):
+    """A `train_step` with a loss of gathered rows, and a temperature that is learned."""
+
+    def train_step(self, data):
+        x, _ = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(negatives(None, tfdist.gather_rows(self(x, training=True)) * self.heat))
+        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        return {"loss": loss}
+
+
 class GlobalStep(Embedder):
     """A `train_step` with a loss of all rows, and a temperature that is learned."""
 
@@ -322,6 +335,27 @@ class Decorrelated(keras.layers.Layer):
         x = x * self.scale
         self.add_loss(0.02 * decorrelation(x))
         return x
+
+
+class AddingStep(keras.Model):
+    """The `train_step` of Keras' guide, in a model with such a layer."""
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, self(x, training=True))
+        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        return {"loss": loss}
+
+
+def adding_model():
+    """Builds a model with a layer that adds a loss and a `train_step` of its own."""
+    keras.utils.set_random_seed(11)
+    inputs = keras.Input((WIDTH,))
+    hidden = Decorrelated()(keras.layers.Dense(6, activation="tanh")(inputs))
+    model = AddingStep(inputs, keras.layers.Dense(CLASSES, activation="softmax")(hidden))
+    model.compile(keras.optimizers.SGD(0.3), loss="sparse_categorical_crossentropy")
+    return model
 
 
 class Outer(keras.layers.Layer):

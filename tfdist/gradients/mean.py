@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
+from tfdist.internals.access.lineage import note_sums
 from tfdist.internals.access.replica import Rows, current_rows
 from tfdist.internals.access.tracing import as_written
 from tfdist.internals.patches.statistics import works_alone
@@ -59,7 +60,9 @@ def global_mean(rows: tf.Tensor) -> tf.Tensor:
     if batch is not None:
         # In a step of tfdist's own, each replica's loss is multiplied by its share of the rows.
         mine = tf.math.divide_no_nan(mine, batch.share(mine.dtype))
-    return mine + tf.stop_gradient(tf.math.divide_no_nan(total, count) - mine)
+    mean = mine + tf.stop_gradient(tf.math.divide_no_nan(total, count) - mine)
+    note_sums([mean])
+    return mean
 
 
 def _without_rows_that_do_not_count(rows: tf.Tensor, number: tf.Tensor, batch: Rows) -> tuple[tf.Tensor, tf.Tensor]:

@@ -120,17 +120,6 @@ class AddsInItsCall(written.Net):
         return super().call(x)
 
 
-class AddsInOwnStep(keras.Sequential):
-    """A model with a `train_step` of its own."""
-
-    def train_step(self, data):
-        return {"loss": 0.0}
-
-
-def with_own_step():
-    return compiled(AddsInOwnStep([keras.Input((4,)), keras.layers.Dense(3), AddsByHelp()]))
-
-
 def compiled(model):
     model.compile("sgd", "mse")
     return model
@@ -164,7 +153,6 @@ def test_a_layer_that_adds_a_loss_that_couples_rows_is_named(make_strategy, buil
     [
         (lambda: written._own_step(CouplesItself), "the model's compute_loss"),
         (lambda: compiled(AddsInItsCall()), "the loss that 'adds_in_its_call.*' adds"),
-        (with_own_step, "the loss that 'adds_by_help.*' adds"),
         (of_parts, "the loss that 'adds_by_help.*' adds"),
     ],
 )

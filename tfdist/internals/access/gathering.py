@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdist.internals.access.collectives import gather_over_replicas, sum_over_replicas
+from tfdist.internals.access.lineage import note_sums
 from tfdist.internals.access.replica import current_rows
 from tfdist.process.errors import UsageError
 
@@ -148,7 +149,9 @@ def count_once(loss, replicas):
     if rows is not None:
         # The step multiplies a replica's loss by its share of the rows.
         factor = tf.math.divide_no_nan(factor, rows.share(loss.dtype))
-    return scaled_gradient(loss, factor)
+    counted = scaled_gradient(loss, factor)
+    note_sums([counted])
+    return counted
 
 
 @tf.custom_gradient
@@ -165,7 +168,9 @@ def _replaced(placed, whole, factor):
 def _own_gradient(placed, whole, replicas):
     if not placed.dtype.is_floating:
         return whole
-    return _replaced(placed, whole, tf.cast(replicas, placed.dtype))
+    same = _replaced(placed, whole, tf.cast(replicas, placed.dtype))
+    note_sums([same])
+    return same
 
 
 def _placed(value, place):

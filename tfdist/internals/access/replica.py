@@ -89,10 +89,14 @@ def all_rows(total):
 def on_trial():
     """Yields a list that gets the name of each of tfdist's operations over the replicas that is called meanwhile.
 
-    Such operations act as on one device then, and a loss or a layer that calls one has taken care of the replicas.
+    Such operations act as on one device then, and a loss or a layer that calls one has taken care of the replicas. An
+    outer list gets the names, too.
     """
-    with held(_TRIAL, []):
-        yield _TRIAL.get()
+    outer, names = _TRIAL.get(), []
+    with held(_TRIAL, names):
+        yield names
+    if outer is not None:
+        outer.extend(names)
 
 
 def note_operation(name):

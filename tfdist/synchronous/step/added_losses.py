@@ -8,8 +8,11 @@ import keras
 import tensorflow as tf
 
 from tfdist.internals.access import models, user_code
+from tfdist.internals.access.lineage import as_mean
 from tfdist.internals.access.replica import added_losses, on_trial, replaced_methods, rows_are
+from tfdist.internals.access.tracing import compiled
 from tfdist.synchronous.step import trial
+from tfdist.synchronous.step.own_steps import lineage_of
 
 _TOLERANCE = 1e-4
 
@@ -35,8 +38,9 @@ def forward(model, x, y, bounds, *, training, watched=()):
         watched: layers whose inputs and outputs are looked at.
 
     Returns:
-        (outputs; what each layer adds to the loss, by id, and what the model's own `compute_loss` returns, by None; the
-        ids of the watched layers whose inputs and outputs all have a row for each row of the batch).
+        (outputs; what each layer adds to the loss, by id, and what the model's own `compute_loss` returns, by None; for
+        each watched layer, by id, whether its inputs and outputs all have a row for each row of the batch, None where
+        it calls an operation over the replicas).
     """
     first, last = bounds
     rows = trial.rows_between(first, last, trial.rows_of(x))
@@ -47,8 +51,28 @@ def forward(model, x, y, bounds, *, training, watched=()):
         y_pred = models.call(model, x, training=training)
         added = {key: _sum(losses, rows) for key, losses in added_losses().items() if losses}
         if models.has_own(model, "compute_loss"):
-            added[None] = _sum([models.compute_loss(model, x, y, y_pred, None, training=training)], rows)
-    return y_pred, added, {key for key, fit in fits.items() if fit}
+            added[None] = float(_own_loss(model, x, y, rows, training))
+    return y_pred, added, fits
+
+
+def _own_loss(model, x, y, rows, training):
+    """Returns what the model's own `compute_loss` adds for some rows, with sums over rows told from means as in a step.
+
+    Where the step itself finds a term that is neither, and says so, it is zero.
+    """
+    coupled = []
+
+    @compiled
+    def traced(x, y):
+        loss = models.compute_loss(model, x, y, models.call(model, x, training=training), None, training=training)
+        loss = tf.convert_to_tensor(loss)
+        if loss.shape.rank:
+            return tf.reduce_sum(loss)
+        with lineage_of((x, y), rows, model.distribute_strategy.num_replicas_in_sync):
+            return as_mean(loss, rows, coupled.append) * rows.share(loss.dtype)
+
+    value = traced(x, y)
+    return 0.0 if coupled else value
 
 
 def _sum(losses, rows):
@@ -58,10 +82,12 @@ def _sum(losses, rows):
 
 def _watched(count, fits, call):
     def watched(self, *arguments, **options):
-        outputs = call(self, *arguments, **options)
+        with on_trial() as called:
+            outputs = call(self, *arguments, **options)
         given = [value for value in keras.tree.flatten(arguments[:1]) if value is not None]
         values = [*given, *keras.tree.flatten(outputs)]
-        fits[id(self)] &= bool(given) and all(trial.has_rows(v) and v.shape[0] == count for v in values)
+        fit = bool(given) and all(trial.has_rows(v) and v.shape[0] == count for v in values)
+        fits[id(self)] = None if called or fits[id(self)] is None else fits[id(self)] and fit
         return outputs
 
     return watched
@@ -84,29 +110,26 @@ def try_added(model, x, y, coupled, layers):
     known = [_zero if place in coupled else loss for place, loss in enumerate(losses)]
     watched = [layer for layer in layers if layer is not model]
     run = functools.partial(forward, model, x, y, training=training, watched=watched)
-    nothing = [Added.ROWS] * len(layers), False
     try:
-        with models.losses_replaced(model, known) if losses else contextlib.nullcontext():
-            with on_trial() as called:
-                _, whole, fits = run((0, count))
-                _, again, _ = run((0, count))
+        with models.losses_replaced(model, known) if losses else contextlib.nullcontext(), on_trial() as called:
+            _, whole, fits = run((0, count))
+            _, again, _ = run((0, count))
             parts = [run(bounds)[1] for bounds in ((0, count // 3), (count // 3, count))]
     except Exception:
-        return nothing
-    # What calls an operation over the replicas takes care of them, and what is drawn at random shows nothing.
-    if called or any(not _is_near(whole[key], again.get(key, 0.0)) for key in whole):
-        return nothing
-    wrong = {key for key in whole if not _is_near(whole[key], sum(part.get(key, 0.0) for part in parts))}
-    found = [_of_layer(model, layer, wrong, id(layer) in fits) for layer in layers]
+        return [Added.ROWS] * len(layers), False
+    # What is drawn at random shows nothing, and what calls an operation over the replicas takes care of them.
+    known = {key for key in whole if _is_near(whole[key], again.get(key, 0.0))}
+    known -= {None} if called else set()
+    known -= {key for key, fit in fits.items() if fit is None}
+    wrong = {key for key in known if not _is_near(whole[key], sum(part.get(key, 0.0) for part in parts))}
+    found = [_of_layer(layer, wrong, fits.get(id(layer))) for layer in layers]
     return found, None in wrong and not any(found)
 
 
-def _of_layer(model, layer, wrong, fits):
+def _of_layer(layer, wrong, fits):
     if id(layer) not in wrong:
         return Added.ROWS
-    # A `train_step` of the user's own weights gradients by rows when they have passed through the layer.
-    in_own_step = models.has_own(model, "train_step") and user_code.adds_loss_itself(layer)
-    return Added.OF_ALL_ROWS if fits and not in_own_step else Added.WRONG
+    return Added.OF_ALL_ROWS if fits else Added.WRONG
 
 
 def _zero(y_true, y_pred, sample_weight=None):
