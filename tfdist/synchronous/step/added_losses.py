@@ -71,8 +71,14 @@ def _own_loss(model, x, y, rows, training):
         with lineage_of((x, y), rows, model.distribute_strategy.num_replicas_in_sync):
             return as_mean(loss, rows, coupled.append) * rows.share(loss.dtype)
 
-    value = traced(x, y)
+    # With an open number of rows, as in the step: a known one is a constant there, and counts no rows.
+    specs = tf.nest.map_structure(lambda each: None if each is None else _open_spec(each), (x, y))
+    value = traced.get_concrete_function(*specs)(x, y)
     return 0.0 if coupled else value
+
+
+def _open_spec(value):
+    return tf.TensorSpec([None, *value.shape[1:]] if value.shape.rank else [], value.dtype)
 
 
 def _sum(losses, rows):
