@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from equivalence import coupled_cases as written
 from support import jobs
 
 import tfdist
@@ -193,3 +194,22 @@ def test_what_cannot_tell_padding_is_refused_with_the_cure(make_strategy, static
 def test_only_a_tpu_needs_static_shapes(make_strategy):
     assert not any(strategies.needs_static_shapes(make_strategy(replicas)) for replicas in (1, 2))
     assert strategies.needs_static_shapes(tf.distribute.TPUStrategy.__new__(tf.distribute.TPUStrategy))
+
+
+def coupled_model():
+    """A loss and a layer in which rows depend on each other, and a metric whose state is no sum."""
+    keras.utils.set_random_seed(3)
+    layers = [keras.Input((6, 1)), keras.layers.Flatten(), keras.layers.Dense(8)]
+    model = keras.Sequential([*layers, written.LosesGlobally(), written.Decorrelated()])
+    model.compile(keras.optimizers.SGD(0.01), written.InBatchSoftmax(), metrics=[written.Largest()])
+    return model
+
+
+def test_rows_of_all_replicas_are_those_that_count(make_strategy, float64, static):
+    static(False)
+    expected = run(make_strategy(1), coupled_model, 16)
+    static(True)
+    found = run(make_strategy(3), coupled_model, 16)
+    np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-9)
+    for key, values in expected[1].items():
+        np.testing.assert_allclose(found[1][key], values, rtol=1e-5, err_msg=key)

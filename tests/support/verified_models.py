@@ -42,6 +42,16 @@ def tutorial_loss():
     return compiled(classifier([dense()]), loss=loss), (X, Y)
 
 
+def loss_over_the_global_batch():
+    """The same with the division by hand: a sum over rows, which is computed from the rows of all replicas."""
+
+    def loss(y, y_pred):
+        rows = keras.losses.sparse_categorical_crossentropy(y, y_pred)
+        return tf.reduce_sum(rows) / 16
+
+    return compiled(classifier([dense()]), loss=loss), (X, Y)
+
+
 def functional():
     inputs = keras.Input((4,))
     x = dense(kernel_regularizer=keras.regularizers.L2(1e-2))(inputs)
@@ -167,6 +177,7 @@ def float32_inside():
 
 RIGHT = (
     tutorial_loss,
+    loss_over_the_global_batch,
     functional,
     nested,
     subclassed,
@@ -185,12 +196,12 @@ RIGHT = (
 # Wrong ones.
 
 
-def loss_over_the_global_batch():
+def loss_over_replicas():
     """A loss for custom loops, where gradients are summed and not weighed, divided by hand."""
 
     def loss(y, y_pred):
         rows = keras.losses.sparse_categorical_crossentropy(y, y_pred)
-        return tf.reduce_sum(rows) / 16
+        return tf.reduce_mean(rows) / tf.distribute.get_strategy().num_replicas_in_sync
 
     return compiled(classifier([dense()]), loss=loss), (X, Y)
 

@@ -37,7 +37,7 @@ def test_promise_09_a_right_model_raises_no_alarm(make_strategy, build):
 
 # Build function → (the quantities that differ in an even batch, the first difference, the cause).
 WRONG = {
-    "loss_over_the_global_batch": (
+    "loss_over_replicas": (
         {"loss", "gradients"},
         "first in the loss: the outputs of all layers agree",
         "The gradients are 1/2 of one device's: the loss is divided by the wrong batch",

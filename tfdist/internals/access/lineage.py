@@ -70,6 +70,11 @@ def note_sums(sums):
             each.graph._tfdist_sums = getattr(each.graph, "_tfdist_sums", frozenset()) | {each.name}
 
 
+def is_noted(tensor):
+    """Returns whether a tensor is itself one that `note_sums` remembers."""
+    return tf.is_symbolic_tensor(tensor) and tensor.name in getattr(tensor.graph, "_tfdist_sums", ())
+
+
 class Lineage:
     """What the tensors of one replica's step depend on.
 
@@ -124,7 +129,7 @@ class Lineage:
     def _origin(self, tensor, name):
         """Returns what a tensor is where its inputs need no look: a set, or None."""
         operation = tensor.op
-        if tensor.name in getattr(tensor.graph, "_tfdist_sums", ()):
+        if is_noted(tensor):
             return {"sums"}
         if name in self._batch:
             return {"rows"}

@@ -23,7 +23,7 @@ from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_losses
 
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
-from tfdist.internals.access.lineage import as_mean
+from tfdist.internals.access.lineage import as_mean, is_noted
 from tfdist.internals.access.replica import (
     added_losses,
     current_rows,
@@ -136,8 +136,10 @@ def _ones_for(values, arguments, dtype):
 
 
 def _add_loss(self, loss):
-    """Stands in for `keras.layers.Layer.add_loss` where a batch may have padding rows: refuses a scalar."""
-    _without_padding(loss, f"the loss that layer {self.name!r} adds")
+    """Stands in for `keras.layers.Layer.add_loss` where a batch may have padding rows: refuses a scalar of them."""
+    rows = current_rows()
+    if rows is None or not (rows.whole or is_noted(loss)):
+        _without_padding(loss, f"the loss that layer {self.name!r} adds")
     add_loss(self, loss)
 
 
