@@ -20,6 +20,7 @@ from tfdist.internals.access.replica import (
     swapped,
 )
 from tfdist.internals.access.user_code import adds_loss_itself, has_own_regularizer
+from tfdist.internals.patches.statistics import activity_losses_are_sums
 from tfdist.process.errors import UsageError
 
 
@@ -130,7 +131,12 @@ def _regularizer_of_all_rows(regularizer):
             return regularizer(output)
         (whole,), replicas = _gathered([output], rows)
         with rows_are(all_rows(rows.total)):
-            return count_once(tf.convert_to_tensor(regularizer(whole)), replicas)
+            loss = tf.convert_to_tensor(regularizer(whole))
+        loss = count_once(loss, replicas)
+        if activity_losses_are_sums():
+            return loss
+        # Keras divides by the rows of the output, but this one is of all rows.
+        return loss * tf.cast(tf.shape(output, out_type=tf.int64)[0] / rows.total, loss.dtype)
 
     return call
 

@@ -145,14 +145,15 @@ def _add_loss(self, loss):
 
 def activities_counted_by_rows(layers):
     """Makes the activity regularizers of layers means over rows where they are sums, as before about Keras 3.14."""
-    if not _activity_losses_are_sums():
+    if not activity_losses_are_sums():
         return contextlib.nullcontext()
     layers = [layer for layer in layers if layer.activity_regularizer is not None]
     return swapped(*((layer, "activity_regularizer", _over_share(layer.activity_regularizer)) for layer in layers))
 
 
 @functools.cache
-def _activity_losses_are_sums():
+def activity_losses_are_sums():
+    """Returns whether Keras adds an activity regularizer's sum as it is, without a division by the rows."""
     layer = keras.layers.ActivityRegularization(l1=1.0, dtype="float32")
     with tf.init_scope():
         layer(tf.ones((2, 1)))
