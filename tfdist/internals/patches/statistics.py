@@ -312,15 +312,16 @@ def is_in_keras_call():
     return in_stateless_scope() or global_state.get_global_attribute("current_call_ctx") is not None
 
 
+@contextlib.contextmanager
 def one_device_scale():
     """Makes Keras' losses leave out their division by the replicas, for a function that works on the rows of all.
 
     In tfdist's own step they leave it out already. Enter it in replica context only around code without collectives.
     """
-    if _keras_is_over_all_replicas():
-        return contextlib.nullcontext()
-    return swapped((keras_losses, "scale_loss_for_distribution", lambda value: value))
-
-
-def _keras_is_over_all_replicas():
-    return keras_losses.scale_loss_for_distribution is scale_loss
+    before = keras_losses.scale_loss_for_distribution
+    # Without the lock of `swapped`, which the thread that traces all replicas may hold; replicas are traced in turns.
+    keras_losses.scale_loss_for_distribution = lambda value: value
+    try:
+        yield
+    finally:
+        keras_losses.scale_loss_for_distribution = before

@@ -283,7 +283,8 @@ def _as_float(value):
 
 def replica_predict(model, share, form):
     """Returns the outputs for this replica's rows and, if shapes are static, for its padding rows."""
-    outputs = model.predict_step(share.batch)
+    with rows_are(_rows_of(share, form)):
+        outputs = model.predict_step(share.batch)
     checks.check_outputs(outputs)
     return outputs if form.padded else rows_that_count(share._replace(batch=outputs))
 
