@@ -1,16 +1,20 @@
-"""Averages the moving statistics of BatchNormalization layers that are not synchronized, once per call."""
+"""Makes one value of what the replicas compute each for itself: statistics of BatchNormalization, states of layers."""
+
+import contextlib
 
 import tensorflow as tf
 
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
 from tfdist.strategy.replicas import run_on_replicas
+from tfdist.synchronous.step.layer_states import LayerStates
 
 
 class LocalStatistics:
     """Averages each replica's own statistics over the replicas, weighted by the rows that each has seen.
 
-    Without that, replicas would save and predict differently.
+    Without that, replicas would save and predict differently. The moving statistics of BatchNormalization layers that
+    are not synchronized are averaged once per call, other states of layers when they are assigned.
 
     Args:
         model: a built `keras.Model`.
@@ -21,6 +25,7 @@ class LocalStatistics:
         self._strategy = strategy
         several = strategy.num_replicas_in_sync > 1
         self.variables = models.unsynchronized_statistics(model) if several else []
+        self._states = LayerStates(model) if several else None
         if self.variables:
             with strategy.scope():
                 self._seen = tf.Variable(
@@ -30,6 +35,14 @@ class LocalStatistics:
                     synchronization=tf.VariableSynchronization.ON_READ,
                     aggregation=tf.VariableAggregation.SUM,
                 )
+
+    def states_are_combined(self):
+        """Returns a context to enter around a step's replica function, so that `states_kept` has an effect."""
+        return self._states.are_combined() if self._states else contextlib.nullcontext()
+
+    def states_kept(self):
+        """Returns a context to enter in replica context: what layers assign there counts for all replicas."""
+        return self._states.kept() if self._states else contextlib.nullcontext()
 
     def count(self, rows):
         """Counts a replica's rows of a step; called in replica context."""

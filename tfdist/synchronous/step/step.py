@@ -93,11 +93,13 @@ class Step:
         with keras_for_gradients(self._model, exchange, form):
             differentiate = functools.partial(_differentiate, self._model, variables, exchange)
             differentiate = _compiled_by_xla(differentiate) if self._jit_compile else differentiate
-            return self._on_replicas(replica_gradients, share, differentiate, form, self._local)
+            with self._local.states_are_combined():
+                return self._on_replicas(replica_gradients, share, differentiate, form, self._local)
 
     def _own_train(self, share, form, exchange):
         apply = functools.partial(_apply_by_rows, self.traffic, exchange.wire)
-        with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
+        over_all = _keras_over_all_replicas(self._model, form)
+        with over_all, optimizers.apply_is(apply), self._local.states_are_combined():
             logs = self._once(replica_own_step, share, self._model.train_step, form, self._local)
         # It cannot be seen from outside when its gradients are ready.
         return logs, measurements.Work(measurements.UNKNOWN, self.traffic.noted)
@@ -323,7 +325,8 @@ def _skip_borrowed_rows(model, rows, form, local=None):
     """Restores metrics and local statistics after the block if this replica had no rows of its own."""
     variables = [*models.metric_variables(model), *(local.variables if local else [])] if form.may_be_empty else []
     before = [tf.convert_to_tensor(variable.value) for variable in variables]
-    yield
+    with local.states_kept() if local else contextlib.nullcontext():
+        yield
     if local:
         local.count(rows)
     for variable, value in zip(variables, before, strict=True):

@@ -1,0 +1,61 @@
+"""Makes the states of layers, such as running means, what they would be on one device."""
+
+import contextlib
+
+from tfdist.internals.access import models, variables
+from tfdist.internals.access.replica import current_rows
+from tfdist.internals.patches import assignments
+from tfdist.synchronous.exchange.choice import say_once
+
+_EXACT_FOR = {
+    assignments.MEAN: "That is exact for a mean over the rows",
+    assignments.SUM: "That is exact for a count or a sum over the rows",
+    assignments.FIRST: "As their aggregation says, the rows of the other replicas do not count",
+    assignments.ANY: "That is exact for a flag that any row sets",
+}
+
+
+class LayerStates:
+    """The variables of a model that its step may assign: all but those of optimizers, metrics and random numbers.
+
+    Args:
+        model: a built `keras.Model` of several replicas.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self.variables = models.states(model)
+        self._noted = {}
+
+    @contextlib.contextmanager
+    def are_combined(self, find_keeper=None):
+        """Makes the replicas' assignments count for all; then logs once what was done, by variable.
+
+        Args:
+            find_keeper: as in `assignments.states_are_combined`.
+        """
+        with assignments.states_are_combined(*([find_keeper] if find_keeper else [])):
+            yield
+        noted, self._noted = self._noted, {}
+        for rule, names in noted.items():
+            say_once(self._model, _line(rule, list(names)))
+
+    def kept(self):
+        """Returns a context to enter in replica context, around what may assign."""
+        return assignments.kept_by(self.keeper(current_rows))
+
+    def keeper(self, rows):
+        """Returns the `assignments.Keeper` of one replica; `rows` as there."""
+        return assignments.Keeper(self.variables, rows, self._note)
+
+    def _note(self, variable, rule):
+        self._noted.setdefault(rule, {})[variables.name_of(variable)] = None
+
+
+def _line(rule, names):
+    what, it = ("states", "they are") if len(names) > 1 else ("state", "it is")
+    return (
+        f"layer {what} {', '.join(names)}: computed by each replica from its own rows, so {it} {rule} in each step. "
+        f"{_EXACT_FOR[rule]}. For anything else, such as a queue or a codebook, use tfdist.global_sum or "
+        "tfdist.gather_rows in the layer."
+    )
