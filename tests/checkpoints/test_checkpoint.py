@@ -304,7 +304,7 @@ from tfdist.process import faults
 from tfdist.run.rundir import RunDir
 
 class Nothing:
-    variables, optimizer = [], None
+    variables, metrics, optimizer = [], [], None
 
 for number, fault in enumerate(sys.argv[2:]):
     child = os.fork()

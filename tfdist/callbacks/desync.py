@@ -2,7 +2,6 @@
 
 import functools
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -10,7 +9,7 @@ from tfdist.callbacks.base import Callback
 from tfdist.internals.access import models
 from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import compiled
-from tfdist.internals.access.variables import name_of
+from tfdist.internals.access.variables import name_of, tf_variable
 from tfdist.process.errors import StateError
 from tfdist.strategy.workers import Workers
 
@@ -131,7 +130,7 @@ def first_differing_replica(values):
 
 def _components(variable):
     """Returns the `tf.Variable` of each replica of this worker."""
-    value = variable.value if isinstance(variable, keras.Variable) else variable
+    value = tf_variable(variable)
     return value.values if isinstance(value, tf.distribute.DistributedValues) else (value,)
 
 

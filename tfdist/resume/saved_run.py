@@ -120,9 +120,12 @@ class SavedRun(FreshStart):
         super().begin(callbacks)
         self._steps = steps or math.inf
         self._checkpoints.callbacks = callbacks
+        callback_state.check(callbacks)
+        self._checkpoints.describe_unsavable()
         if not self._resumed:
             return
-        callback_state.restore(callbacks, self._resumed.state["callbacks"], self._resumed.arrays)
+        state, arrays = self._resumed.state["callbacks"], self._resumed.arrays
+        callback_state.restore(callbacks, state, arrays, self._checkpoints.known())
         if not self._checkpoints.metrics_by_epoch:
             self._checkpoints.restore_epoch()
         if self.steps_done >= self._steps:

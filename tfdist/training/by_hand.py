@@ -23,6 +23,7 @@ from tfdist.run import rundir
 from tfdist.strategy.workers import Workers
 from tfdist.training import checks
 from tfdist.training.callback_list import make_callback_list
+from tfdist.training.states_by_hand import OneReplica, open_states
 from tfdist.training.summary import summarize
 
 _END = object()
@@ -37,12 +38,14 @@ class TrainedByHand:
         optimizer: the Keras optimizer.
         metrics: the tracked metrics.
         distribute_strategy: the `tf.distribute.Strategy`.
+        parts: name → what the user gave; all that it leads to is saved.
     """
 
     variables: list[keras.Variable]
     optimizer: keras.optimizers.Optimizer
     metrics: list[keras.metrics.Metric]
     distribute_strategy: tf.distribute.Strategy
+    parts: dict[str, Any]
     loss: None = None
 
 
@@ -130,8 +133,9 @@ def open_run(
         workers.exit_on_peer_loss(),
         open_saved_run(trained, feed, checkpoints, metrics_by_epoch=False) as saved,
         contextlib.closing(feed),
+        open_states(model) as states,
     ):
-        run = OpenRun(model, feed, saved, callbacks)
+        run = OpenRun(model, feed, saved, callbacks, states)
         yield run
         run.end()
         workers.wait()
@@ -152,7 +156,8 @@ def _trained(model, optimizer, track):
             metrics.append(item)
         else:
             others += variables
-    return TrainedByHand([*model.variables, *others], optimizer, metrics, model.distribute_strategy)
+    parts = {"model": model, "optimizer": optimizer, "track": list(track)}
+    return TrainedByHand([*model.variables, *others], optimizer, metrics, model.distribute_strategy, parts)
 
 
 class OpenRun:
@@ -163,12 +168,15 @@ class OpenRun:
         steps_done: the steps done since the run began, also by earlier starts.
     """
 
-    def __init__(self, model: keras.Model, feed: Feed, saved: FreshStart, callbacks: Sequence[Any]) -> None:
+    def __init__(
+        self, model: keras.Model, feed: Feed, saved: FreshStart, callbacks: Sequence[Any], states: OneReplica
+    ) -> None:
         self.epoch = 0
         self.steps_done = 0
         self._model = model
         self._feed = feed
         self._saved = saved
+        self._states = states
         self._strategy = model.distribute_strategy
         self._rows = 0
         self._throughput = Throughput(lambda first, count: int(self._rows))
@@ -263,7 +271,9 @@ class OpenRun:
             if ended:
                 break
             batch, self._rows = element
+            self._states.before_step(batch, self._rows)
             yield batch
+            self._states.after_step()
             done += 1
             self.steps_done += 1
             self._callbacks.on_train_batch_end(span.first + done - 1, dict(self._logs))

@@ -176,6 +176,11 @@ def unsynchronized_statistics(model):
     return [variable for layer in local for variable in (layer.moving_mean, layer.moving_variance)]
 
 
+def layers_with_local_statistics(model):
+    """Returns the names of BatchNormalization layers that are not synchronized."""
+    return [layer.name for layer in batch_norms(model) if not layer.synchronized]
+
+
 def cannot_be_padded(model, method):
     """Returns what in a model takes a mean over rows of its own, from which padding rows cannot be excluded.
 
@@ -221,6 +226,11 @@ def batch_norms_synchronized(model, synchronized):
 def optimizer_variables(model):
     """Returns the variables of the model's optimizer; none where it has none."""
     return [] if model.optimizer is None else model.optimizer.variables
+
+
+def trained_by(optimizer):
+    """Returns the variables that an optimizer was built for, in its order."""
+    return getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables
 
 
 def steps_done(model):

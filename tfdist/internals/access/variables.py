@@ -156,7 +156,7 @@ def mark_per_replica(variable):
 
 def is_per_replica(variable):
     """Returns whether each replica keeps a value of its own: the user has said so, or it is made to be summed."""
-    value = variable.value if isinstance(variable, keras.Variable) else variable
+    value = tf_variable(variable)
     if getattr(variable, _PER_REPLICA, False) or getattr(value, _PER_REPLICA, False):
         return True
     return getattr(value, "synchronization", None) == tf.VariableSynchronization.ON_READ
@@ -164,8 +164,12 @@ def is_per_replica(variable):
 
 def is_distributed(variable):
     """Returns whether a variable has a part for each replica."""
-    value = variable.value if isinstance(variable, keras.Variable) else variable
-    return isinstance(value, tf.distribute.DistributedValues)
+    return isinstance(tf_variable(variable), tf.distribute.DistributedValues)
+
+
+def tf_variable(variable):
+    """Returns the `tf.Variable` of a `keras.Variable`, or the given one."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def name_of(variable):

@@ -7,14 +7,13 @@ that whoever reads the state next reads that value. What does not depend on rows
 import contextlib
 import contextvars
 
-import keras
 import tensorflow as tf
 from tensorflow.python.distribute import values_util
 
-from tfdist.internals.access.collectives import sum_over_replicas
+from tfdist.internals.access.collectives import gather_over_replicas, sum_over_replicas
 from tfdist.internals.access.dependence import alike, differs_by_replica, is_in_inner_graph
 from tfdist.internals.access.replica import held, is_compiled_by_xla, swapped
-from tfdist.internals.access.variables import identity
+from tfdist.internals.access.variables import identity, tf_variable
 
 _KEEPER: contextvars.ContextVar = contextvars.ContextVar("keeper of layer states on this replica", default=None)
 _METHODS = ("assign", "assign_add", "assign_sub")
@@ -32,7 +31,7 @@ def rule_of(variable):
 
     The variable's `aggregation` decides. Without one, integers count what is added, and other numbers are means.
     """
-    value = variable.value if isinstance(variable, keras.Variable) else variable
+    value = tf_variable(variable)
     if value.aggregation in _DECLARED:
         return _DECLARED[value.aggregation]
     if value.dtype == tf.bool:
@@ -61,7 +60,7 @@ class Keeper:
         """Reads the states of which only the increase counts, because branches may assign them."""
         for key, variable in self._watched.items():
             if rule_of(variable) == SUM:
-                self._before[key] = tf.convert_to_tensor(_here(variable))
+                self._before[key] = tf.convert_to_tensor(here(variable))
 
     def assign(self, method, variable, value, **options):
         """Calls `method`, such as "assign_add", of this replica's part of a distributed `tf.Variable`."""
@@ -76,6 +75,8 @@ class Keeper:
             self._later[identity(variable)] = watched
             return write(value, **options)
         rule = rule_of(watched)
+        if tf.executing_eagerly() and _is_same_on_all(value):
+            return write(value, **options)
         self._note(watched, rule)
         before = tf.convert_to_tensor(variable._get()) if method == "assign" and rule == SUM else tf.zeros_like(value)
         return write(self._combined(rule, value, before), **options)
@@ -83,9 +84,9 @@ class Keeper:
     def end(self):
         """Combines what branches, loops and functions compiled by XLA have assigned, which can hold no collective."""
         for key, variable in self._later.items():
-            rule, here = rule_of(variable), _here(variable)
+            rule, mine = rule_of(variable), here(variable)
             self._note(variable, rule)
-            here.assign(self._combined(rule, tf.convert_to_tensor(here), self._before.get(key)))
+            mine.assign(self._combined(rule, tf.convert_to_tensor(mine), self._before.get(key)))
 
     def _combined(self, rule, value, before):
         rows, value = self._rows(), tf.stop_gradient(value)
@@ -102,9 +103,14 @@ class Keeper:
         return _sum(tf.where(first, value, tf.zeros_like(value)))
 
 
-def _here(variable):
-    value = variable.value if isinstance(variable, keras.Variable) else variable
-    return value._get()
+def here(variable):
+    """Returns the part of a variable that belongs to the replica that is being traced."""
+    return tf_variable(variable)._get()
+
+
+def _is_same_on_all(value):
+    (values,) = gather_over_replicas([value])
+    return bool(tf.reduce_all((values == values[0]) | (values != values)))
 
 
 def _sum(value):
@@ -120,11 +126,12 @@ def kept_by(keeper):
     keeper.end()
 
 
-def states_are_combined(find_keeper=_KEEPER.get):
+def states_are_combined(find_keeper=_KEEPER.get, **lock):
     """Makes the assignments of a replica go through its `Keeper`; enter it around `strategy.run`.
 
     Args:
         find_keeper: a function () → the `Keeper` of the replica that is being traced, or None.
+        **lock: as for `swapped`.
     """
 
     def writing(method):
@@ -141,6 +148,7 @@ def states_are_combined(find_keeper=_KEEPER.get):
         *((values_util, f"on_write_{method}", writing(method)) for method in _METHODS),
         (tf.distribute.ReplicaContext, "all_reduce", _marked(_all_reduce)),
         (tf.distribute.ReplicaContext, "all_gather", _marked(_all_gather)),
+        **lock,
     )
 
 

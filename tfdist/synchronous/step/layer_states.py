@@ -28,14 +28,14 @@ class LayerStates:
         self._noted = {}
 
     @contextlib.contextmanager
-    def are_combined(self, find_keeper=None):
-        """Makes the replicas' assignments count for all; then logs once what was done, by variable.
-
-        Args:
-            find_keeper: as in `assignments.states_are_combined`.
-        """
-        with assignments.states_are_combined(*([find_keeper] if find_keeper else [])):
+    def are_combined(self):
+        """Makes the replicas' assignments count for all; then logs once what was done, by variable."""
+        with assignments.states_are_combined():
             yield
+        self.say_what_was_done()
+
+    def say_what_was_done(self):
+        """Logs once what was done, by variable."""
         noted, self._noted = self._noted, {}
         for rule, names in noted.items():
             say_once(self._model, _line(rule, list(names)))

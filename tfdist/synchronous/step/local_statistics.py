@@ -49,6 +49,12 @@ class LocalStatistics:
         if self.variables:
             self._seen.assign_add(tf.cast(rows.mine, "float64"))
 
+    def average_after(self, rows):
+        """Averages after a step in which each replica saw so many rows, an int64 per-replica value."""
+        if self.variables:
+            run_on_replicas(self._strategy, lambda mine: self._seen.assign_add(tf.cast(mine, "float64")), rows)
+            self.average()
+
     def average(self):
         """Averages at the end of a call; called in cross-replica context."""
         if self.variables:
@@ -59,7 +65,7 @@ class LocalStatistics:
         (total,) = sum_over_replicas([mine])
         share = tf.math.divide_no_nan(mine, total)
         values = [tf.convert_to_tensor(variable.value) for variable in self.variables]
-        means = sum_over_replicas([value * tf.cast(share, value.dtype) for value in values])
+        means = sum_over_replicas([tf.math.multiply_no_nan(value, tf.cast(share, value.dtype)) for value in values])
         for variable, value, mean in zip(self.variables, values, means, strict=True):
             variable.assign(tf.where(total > 0, mean, value))
         self._seen.assign(tf.zeros_like(mine))
