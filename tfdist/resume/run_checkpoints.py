@@ -129,6 +129,12 @@ class RunCheckpoints:
 
     def describe_unsavable(self):
         """Logs, when the run begins, what can be reached and cannot be saved."""
+        if reason := self._feed.why_not_repeatable():
+            warn(
+                f"{self._feed.data.source.name}: {reason}, so a resumed run reads its rows in another order than the "
+                "undisturbed one. Give shuffle(…, seed=…), or call keras.utils.set_random_seed before the data set is "
+                "made; shuffle after cache(); and leave out repeat(n), or use repeat() with steps_per_epoch."
+            )
         if found := contents_of(self._trained).unsavable:
             parts = ", ".join(f"{name} ({phrase})" for name, phrase in found.items())
             warn(
@@ -164,6 +170,7 @@ class RunCheckpoints:
         state = {
             "place": dataclasses.asdict(place),
             "steps_per_epoch": self._feed.steps_per_epoch,
+            "iterators": self._feed.iterators,
             "learning_rate": models.settable_learning_rate(self._trained),
             "callbacks": items,
         }

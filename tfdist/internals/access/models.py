@@ -228,6 +228,11 @@ def optimizer_variables(model):
     return [] if model.optimizer is None else model.optimizer.variables
 
 
+def states_of_replicas(model):
+    """Returns the variables in which each replica keeps a value of its own, other than metrics."""
+    return list(filter(variables.is_per_replica, variables.reached_from({"model": model}).variables.values()))
+
+
 def trained_by(optimizer):
     """Returns the variables that an optimizer was built for, in its order."""
     return getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables

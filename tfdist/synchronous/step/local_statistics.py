@@ -19,12 +19,17 @@ class LocalStatistics:
     Args:
         model: a built `keras.Model`.
         strategy: its `tf.distribute.Strategy`.
+
+    Attributes:
+        variables: the moving statistics that are averaged once per call.
+        kept_back: the variables that a replica without rows must not change: these, and what each keeps for itself.
     """
 
     def __init__(self, model, strategy):
         self._strategy = strategy
         several = strategy.num_replicas_in_sync > 1
         self.variables = models.unsynchronized_statistics(model) if several else []
+        self.kept_back = [*self.variables, *(models.states_of_replicas(model) if several else [])]
         self._states = LayerStates(model) if several else None
         if self.variables:
             with strategy.scope():

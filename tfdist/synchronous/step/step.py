@@ -323,11 +323,11 @@ def _rows_of(share, form):
 @contextlib.contextmanager
 def _skip_borrowed_rows(model, rows, form, local=None):
     """Restores metrics and local statistics after the block if this replica had no rows of its own."""
-    variables = [*models.metric_variables(model), *(local.variables if local else [])] if form.may_be_empty else []
-    before = [tf.convert_to_tensor(variable.value) for variable in variables]
+    variables = [*models.metric_variables(model), *(local.kept_back if local else [])] if form.may_be_empty else []
+    before = [tf.convert_to_tensor(variable) for variable in variables]
     with local.states_kept() if local else contextlib.nullcontext():
         yield
     if local:
         local.count(rows)
     for variable, value in zip(variables, before, strict=True):
-        variable.assign(tf.where(rows.mine > 0, variable.value, value))
+        variable.assign(tf.where(rows.mine > 0, tf.convert_to_tensor(variable), value))
