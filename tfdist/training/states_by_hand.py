@@ -5,12 +5,14 @@ import contextlib
 import keras
 import tensorflow as tf
 
+from tfdist.data import order
 from tfdist.data.delivery.share import count_rows
 from tfdist.internals.access import models
 from tfdist.internals.access.replica import Rows
 from tfdist.internals.access.tracing import compiled
 from tfdist.internals.patches import assignments
 from tfdist.process.log import say
+from tfdist.strategy.workers import Workers
 from tfdist.synchronous.step.layer_states import LayerStates
 from tfdist.synchronous.step.local_statistics import LocalStatistics
 
@@ -42,11 +44,12 @@ class SeveralReplicas(OneReplica):
         self._is_used = False
         with strategy.scope():
             sync = {"synchronization": tf.VariableSynchronization.ON_READ, "trainable": False}
-            self._mine, self._total = (
-                tf.Variable(0, dtype="int64", aggregation=tf.VariableAggregation.SUM, **sync) for _ in range(2)
-            )
+            # This replica's rows, those of all, and the place of this replica's first one.
+            self._numbers = [
+                tf.Variable(0, dtype="int64", aggregation=tf.VariableAggregation.SUM, **sync) for _ in range(3)
+            ]
         # In replica context, where a step is traced, only one replica's part could be found.
-        self._parts = [strategy.experimental_local_results(variable) for variable in (self._mine, self._total)]
+        self._parts = list(map(strategy.experimental_local_results, self._numbers))
         if names := models.layers_with_local_statistics(model):
             say(
                 f"BatchNormalization layers {', '.join(names)}: each replica takes the statistics of its own rows, which "
@@ -78,15 +81,15 @@ class SeveralReplicas(OneReplica):
             # The step is being traced, and will run on the batch that was given out last.
             with tf.init_scope():
                 self._set_rows()
-        mine, total = (tf.convert_to_tensor(assignments.here(variable)) for variable in (self._mine, self._total))
-        return Rows(mine, total, tf.zeros_like(mine))
+        return Rows(*(tf.convert_to_tensor(assignments.here(variable)) for variable in self._numbers))
 
     def _set_rows(self):
-        mine, totals = self._parts
-        for variable, count in zip(mine, self._counts, strict=True):
-            variable.assign(count)
-        for variable in totals:
-            variable.assign(self._rows_of_batch)
+        replicas, workers = self._strategy.num_replicas_in_sync, Workers.of(self._strategy)
+        begin = workers.rank * replicas // workers.count
+        for place, (mine, total, first) in enumerate(zip(*self._parts, strict=True)):
+            mine.assign(self._counts[place])
+            total.assign(self._rows_of_batch)
+            first.assign(order.replica_bounds(self._rows_of_batch, replicas, begin + place)[0])
 
 
 @contextlib.contextmanager

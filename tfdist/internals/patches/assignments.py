@@ -22,7 +22,7 @@ _all_reduce = tf.distribute.ReplicaContext.all_reduce
 _all_gather = tf.distribute.ReplicaContext.all_gather
 
 # How the values of the replicas become one.
-MEAN, SUM, FIRST, ANY = "averaged by rows", "summed by what each adds", "taken from the first replica", "true if any is"
+MEAN, SUM, FIRST, ANY = "averaged by rows", "summed by what each adds", "taken from the first replica with rows", "true if any is"
 _DECLARED = {tf.VariableAggregation.SUM: SUM, tf.VariableAggregation.ONLY_FIRST_REPLICA: FIRST}
 
 
@@ -91,15 +91,14 @@ class Keeper:
     def _combined(self, rule, value, before):
         rows, value = self._rows(), tf.stop_gradient(value)
         if rule == MEAN:
-            wide = value if value.dtype.is_floating or value.dtype.is_complex else tf.cast(value, tf.float64)
-            mean = _sum(tf.math.multiply_no_nan(wide, rows.share(wide.dtype)))
-            return mean if wide.dtype == value.dtype else tf.cast(tf.round(mean), value.dtype)
+            return _sum(tf.math.multiply_no_nan(value, rows.share(value.dtype)))
         if rule == SUM:
             added = value - before
             return before + _sum(tf.where(rows.mine > 0, added, tf.zeros_like(added)))
         if rule == ANY:
             return _sum(tf.cast(value, tf.int32) * rows.present(tf.int32)) > 0
-        first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+        # Not the first of all: one without rows has worked on a row that does not count.
+        first = (rows.mine > 0) & (rows.first == 0)
         return _sum(tf.where(first, value, tf.zeros_like(value)))
 
 
