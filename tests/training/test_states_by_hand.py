@@ -76,3 +76,24 @@ class InBranch(RunningMean):
 def test_a_state_that_a_branch_assigns_ends_the_run_with_the_cure(make_strategy):
     with pytest.raises(RuntimeError, match=r"replica 1 differs .*in_branch\w*/mean .*\(tfdist.global_sum\)"):
         train(make_strategy(2), InBranch())
+
+
+def test_all_that_is_tracked_comes_back_also_a_second_optimizer_that_the_loop_builds(make_strategy, tmp_path):
+    def loop(folder, epochs):
+        strategy = make_strategy(2)
+        with strategy.scope():
+            model, optimizer = make_model(), keras.optimizers.SGD(0.1)
+            second, extra = keras.optimizers.Adam(0.1), {"a": [tf.Variable(tf.ones([], tf.float64))]}
+        with tfdist.open_run(folder, model, optimizer, data(), track=[second, extra]) as run:
+            for _ in run.batches(epochs=epochs):
+                if not second.built:
+                    with strategy.scope():
+                        second.build(model.trainable_variables)
+                for variable in (*second.variables, extra["a"][0]):
+                    variable.assign(variable + tf.ones([], variable.dtype))
+        return [np.asarray(variable) for variable in (*second.variables, extra["a"][0])]
+
+    whole = loop(None, 3)
+    loop(tmp_path, 2)
+    for mine, theirs in zip(loop(tmp_path, 3), whole, strict=True):
+        np.testing.assert_array_equal(mine, theirs)

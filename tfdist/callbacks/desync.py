@@ -25,6 +25,10 @@ class DesyncCheck(Callback):
     Each replica's device computes a digest of 8 bytes per weight, and the digests are gathered. Weights themselves are
     gathered only where digests differ. All workers must run the callback, and all raise the same error.
 
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+        parts: None, or name → what is to be compared beside the model, such as the optimizer of a hand-written loop.
+
     Example:
         ```python
         import tfdist
@@ -35,8 +39,9 @@ class DesyncCheck(Callback):
         ```
     """
 
-    def __init__(self, strategy):
+    def __init__(self, strategy, parts=None):
         super().__init__()
+        self._parts = parts
         self._strategy = strategy
         self._gather = compiled_gather(strategy)
         self._batch = self._unchecked = 0
@@ -65,7 +70,7 @@ class DesyncCheck(Callback):
         if self._strategy.num_replicas_in_sync == 1:
             return
         when = f"after step {models.steps_done(self.model)}"
-        check_replicas(self._strategy, models.variables_alike(self.model), when, self._gather)
+        check_replicas(self._strategy, models.variables_alike(self.model, self._parts), when, self._gather)
 
 
 def compiled_gather(strategy):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdist.internals.access import models
-from tfdist.internals.access.variables import is_per_replica, reached_from
+from tfdist.internals.access.variables import is_per_replica, name_of, reached_from
 
 
 class Contents(NamedTuple):
@@ -33,7 +33,7 @@ def contents_of(trained):
     """Returns the `Contents` for a compiled, built `keras.Model` or the parts of a hand-written loop."""
     main = [*trained.variables, *models.optimizer_variables(trained)]
     reached = reached_from(roots_of(trained), known=[*main, *trained.metrics, *models.metric_variables(trained)])
-    per_replica = {variable.path: variable for variable in main if is_per_replica(variable)}
+    per_replica = {name_of(variable): variable for variable in main if is_per_replica(variable)}
     others, unsavable = {}, dict(reached.unsavable)
     for name, variable in reached.variables.items():
         if is_per_replica(variable):
@@ -43,7 +43,7 @@ def contents_of(trained):
         else:
             others[name] = variable
     # Numbered, because two variables of a loop may have the same path.
-    variables = {f"{place}: {variable.path}": variable for place, variable in enumerate(main)}
+    variables = {f"{place}: {name_of(variable)}": variable for place, variable in enumerate(main)}
     optimizers = reached_from(roots_of(trained)).optimizers
     return Contents(variables | others, list(others), per_replica, reached.metrics, optimizers, unsavable)
 

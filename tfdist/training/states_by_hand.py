@@ -33,11 +33,12 @@ class SeveralReplicas(OneReplica):
     Args:
         model: a built `keras.Model`.
         strategy: its `tf.distribute.Strategy`.
+        parts: name → what the user gave to the loop.
     """
 
-    def __init__(self, model, strategy):
+    def __init__(self, model, strategy, parts):
         self._strategy = strategy
-        self._states = LayerStates(model)
+        self._states = LayerStates(model, parts)
         self._local = LocalStatistics(model, strategy)
         self._average = compiled(self._local.average_after, reduce_retracing=True)
         self._counts, self._rows_of_batch = (), 0
@@ -93,13 +94,13 @@ class SeveralReplicas(OneReplica):
 
 
 @contextlib.contextmanager
-def open_states(model: keras.Model):
-    """Yields the `OneReplica` or `SeveralReplicas` of a loop, during which the model's states are kept equal."""
+def open_states(model: keras.Model, parts):
+    """Yields the `OneReplica` or `SeveralReplicas` of a loop, during which the states are kept equal."""
     strategy = model.distribute_strategy
     if strategy.num_replicas_in_sync == 1:
         yield OneReplica()
         return
-    states = SeveralReplicas(model, strategy)
+    states = SeveralReplicas(model, strategy, parts)
     # Without a lock, because the loop is the user's, and may use tfdist in other threads.
     with assignments.states_are_combined(states.find_keeper, lock=contextlib.nullcontext()):
         yield states

@@ -132,12 +132,16 @@ def batch_norms(model):
     return [item for item in layers(model) if isinstance(item, keras.layers.BatchNormalization)]
 
 
-def variables_alike(model):
+def variables_alike(model, parts=None):
     """Returns the variables that must be equal on all replicas between two calls: all that can be reached, but few.
 
     Metrics are left out, gradients that are accumulated, and what each replica keeps for itself.
+
+    Args:
+        model: a `keras.Model`.
+        parts: None, or name → further objects to begin from, such as the optimizer of a hand-written loop.
     """
-    reached = variables.reached_from({"model": model})
+    reached = variables.reached_from({"model": model} | (parts or {}))
     left_out = {id(gradient) for each in reached.optimizers.values() for gradient in _accumulated(each)}
     alike = [each for each in reached.variables.values() if not variables.is_per_replica(each)]
     return [each for each in alike if id(each) not in left_out and each.dtype != "string"]
@@ -147,12 +151,13 @@ def _accumulated(optimizer):
     return getattr(optimizer, "_accumulated_gradients", None) or ()
 
 
-def states(model):
+def states(model, parts=None):
     """Returns the variables that a step may assign: all but those of optimizers, metrics and random numbers.
 
-    What each replica keeps for itself, as the user has declared or `BatchNormalization` was told, is left out too.
+    What each replica keeps for itself, as the user has declared or `BatchNormalization` was told, is left out too. The
+    arguments are those of `variables_alike`.
     """
-    reached = variables.reached_from({"model": model})
+    reached = variables.reached_from({"model": model} | (parts or {}))
     others = [variable for optimizer in reached.optimizers.values() for variable in optimizer.variables]
     others += [*reached.seeds, *unsynchronized_statistics(model)]
     left_out = set(map(variables.identity, others))

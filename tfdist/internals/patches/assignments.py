@@ -136,7 +136,9 @@ def states_are_combined(find_keeper=_KEEPER.get, **lock):
     def writing(method):
         def write(var, value, use_locking=False, name=None, read_value=True):
             options = {"use_locking": use_locking, "name": name, "read_value": read_value}
-            keeper = find_keeper() if tf.distribute.get_replica_context() else None
+            # Outside `strategy.run` there is a context too: that of TensorFlow's own strategy for no strategy.
+            in_replica = tf.distribute.has_strategy() and tf.distribute.get_replica_context()
+            keeper = find_keeper() if in_replica else None
             if keeper is None:
                 return _originals[method](var, value, **options)
             return keeper.assign(method, var, value, **options)

@@ -20,11 +20,12 @@ class LayerStates:
 
     Args:
         model: a built `keras.Model` of several replicas.
+        parts: None, or name → what else the step may assign to, as in `models.variables_alike`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, parts=None):
         self._model = model
-        self.variables = models.states(model)
+        self.variables = models.states(model, parts)
         self._noted = {}
 
     @contextlib.contextmanager
