@@ -1,4 +1,4 @@
-"""A checkpoint holds every variable that can be reached: a killed run with all kinds of them ends as if never killed."""
+"""A checkpoint holds every variable that can be reached, so a killed run ends as the undisturbed one."""
 
 import logging
 import signal
@@ -72,7 +72,11 @@ def test_all_that_a_model_leads_to_is_found_once_and_named():
     # Two counters, and two moments for each of two weights; and the variable.
     assert len(contents.others) == 2 + 2 * 2 + 1
     assert len({id(variable) for variable in contents.variables.values()}) == len(contents.variables)
-    assert sorted(contents.unsavable.values()) == ["a NumPy random generator", "a lookup table", "a variable of strings"]
+    assert sorted(contents.unsavable.values()) == [
+        "a NumPy random generator",
+        "a lookup table",
+        "a variable of strings",
+    ]
 
 
 def test_an_optimizer_that_the_run_builds_in_its_first_step_is_built_before_it_is_restored(run):

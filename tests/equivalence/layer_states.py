@@ -58,7 +58,7 @@ class Counters(keras.layers.Layer):
 
 
 class Codebook(keras.layers.Layer):
-    """Replaces rows by the nearest of some codes, which follow the rows: exact, because the layer sums over replicas."""
+    """Replaces rows by the nearest of some codes, which follow the rows; the layer itself sums over the replicas."""
 
     def build(self, shape):
         def weight(name, shape, start):

@@ -52,7 +52,9 @@ def test_each_replica_has_its_own_value_and_gets_it_back_and_a_replica_without_r
     np.testing.assert_array_equal(values_of(whole.layers[0].rows), [2 * 4, 2 * 4, 2 * 5])
     for mine, theirs in zip(resumed.layers[0].weights, whole.layers[0].weights, strict=True):
         np.testing.assert_array_equal(values_of(mine), values_of(theirs))
-    with pytest.raises(CheckpointError, match=r"bank\w*/last, \S*bank\w*/rows differ .* by 3 replicas, but there are 2"):
+    with pytest.raises(
+        CheckpointError, match=r"bank\w*/last, \S*bank\w*/rows differ .* by 3 replicas, but there are 2"
+    ):
         train(make_strategy(2), tmp_path / "run", 3)
 
 

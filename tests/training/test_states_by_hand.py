@@ -23,7 +23,9 @@ def data():
     x, _ = jobs.make_rows(22)
     # Batches of 8, 8, 5 and 1 rows: the last one leaves replicas without rows.
     parts = [x[:8], x[8:16], x[16:21], x[21:]]
-    ragged = tf.data.Dataset.from_generator(lambda: iter(parts), output_signature=tf.TensorSpec([None, jobs.WIDTH], tf.float64))
+    ragged = tf.data.Dataset.from_generator(
+        lambda: iter(parts), output_signature=tf.TensorSpec([None, jobs.WIDTH], tf.float64)
+    )
     return ragged.map(lambda rows: (rows, rows[:, :1]))
 
 

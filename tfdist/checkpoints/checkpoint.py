@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfdist.checkpoints.contents import assign, build_optimizers, built_for, contents_of, describe, variables_of
+from tfdist.checkpoints.contents import assign, build_optimizers, built_for, contents_of, describe
 from tfdist.process.errors import TfdistError
 from tfdist.process.faults import Faults
 from tfdist.process.log import say, warn

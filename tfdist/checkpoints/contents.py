@@ -103,4 +103,3 @@ def build_optimizers(trained, built):
         if not optimizer.built and name in built and max(built[name], default=-1) < len(variables):
             with trained.distribute_strategy.scope():
                 optimizer.build([variables[place] for place in built[name]])
-

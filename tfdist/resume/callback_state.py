@@ -141,11 +141,15 @@ def _without_arrays(value, name, arrays, where):
         ]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    return _without_array(value, name, arrays, where)
+
+
+def _without_array(value, name, arrays, where):
     array = np.asarray(value)
     if array.dtype.kind == "O":
         raise UsageError(
-            f"callback {where} is {value!r}, which a checkpoint cannot hold. Return numbers, strings, arrays, and lists, "
-            "sets and dicts of them."
+            f"callback {where} is {value!r}, which a checkpoint cannot hold. Return numbers, strings, arrays, and "
+            "lists, sets and dicts of them."
         )
     if array.ndim == 0 and array.dtype.kind in "biuf":
         return array.item()

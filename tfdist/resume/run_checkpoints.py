@@ -89,11 +89,14 @@ class RunCheckpoints:
         then, now = self.restored.about.get("replicas"), self._trained.distribute_strategy.num_replicas_in_sync
         if names and then not in (None, now):
             raise CheckpointError(
-                f"checkpoint {folder}: {', '.join(names)} differ between replicas, as tfdist.keep_per_replica declares, "
-                f"and the checkpoint was written by {then} replicas, but there are {now} now. Resume on {then} replicas."
+                f"checkpoint {folder}: {', '.join(names)} differ between replicas, as tfdist.keep_per_replica "
+                f"declares, and the checkpoint was written by {then} replicas, but there are {now} now. Resume on "
+                f"{then} replicas."
             )
         if not self._replicas.restore(OWN, self.restored.arrays):
-            warn(f"checkpoint {folder}: each replica's own values of {', '.join(names)} are not in it. All begin alike.")
+            warn(
+                f"checkpoint {folder}: each replica's own values of {', '.join(names)} are not in it. All begin alike."
+            )
         if not self._replicas.restore(OTHER_METRICS, self.restored.arrays):
             warn(f"checkpoint {folder}: the metrics that no epoch resets are not in it. They begin anew.")
 

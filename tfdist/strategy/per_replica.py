@@ -14,8 +14,8 @@ Variable = TypeVar("Variable", keras.Variable, tf.Variable)
 def keep_per_replica(variable: Variable) -> Variable:
     """Declares that each replica keeps a value of its own in a variable, such as a bank of the rows that it has seen.
 
-    Without that, what a replica assigns from its rows counts for all replicas, and a difference is an error. A checkpoint
-    holds the value of each replica, and a run resumes with it on the same number of replicas.
+    Without that, what a replica assigns from its rows counts for all replicas, and a difference is an error. A
+    checkpoint holds the value of each replica, and a run resumes with it on the same number of replicas.
 
     Args:
         variable: a `keras.Variable` or `tf.Variable`.

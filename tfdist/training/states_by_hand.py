@@ -53,9 +53,9 @@ class SeveralReplicas(OneReplica):
         self._parts = list(map(strategy.experimental_local_results, self._numbers))
         if names := models.layers_with_local_statistics(model):
             say(
-                f"BatchNormalization layers {', '.join(names)}: each replica takes the statistics of its own rows, which "
-                "is not what one device does; the moving statistics are averaged by rows after each step. Make them "
-                "with synchronized=True for those of all rows."
+                f"BatchNormalization layers {', '.join(names)}: each replica takes the statistics of its own rows, "
+                "which is not what one device does; the moving statistics are averaged by rows after each step. Make "
+                "them with synchronized=True for those of all rows."
             )
 
     def before_step(self, batch, rows):

@@ -27,7 +27,8 @@ def differs_by_replica(tensor, known_alike):
     """Returns whether a tensor may differ between the replicas that compute it.
 
     It may if a batch leads to it other than through a sum over the replicas. The arguments of traced functions, the
-    elements of iterators and random numbers count as such. The values of variables do not: they are alike between steps.
+    elements of iterators and random numbers count as such. The values of variables do not, because they are alike
+    between steps.
 
     Args:
         tensor: a `tf.Tensor`.

@@ -22,7 +22,12 @@ _all_reduce = tf.distribute.ReplicaContext.all_reduce
 _all_gather = tf.distribute.ReplicaContext.all_gather
 
 # How the values of the replicas become one.
-MEAN, SUM, FIRST, ANY = "averaged by rows", "summed by what each adds", "taken from the first replica with rows", "true if any is"
+MEAN, SUM, FIRST, ANY = (
+    "averaged by rows",
+    "summed by what each adds",
+    "taken from the first replica with rows",
+    "true if any is",
+)
 _DECLARED = {tf.VariableAggregation.SUM: SUM, tf.VariableAggregation.ONLY_FIRST_REPLICA: FIRST}
 
 
@@ -45,7 +50,8 @@ class Keeper:
     Args:
         variables: the states, each a `keras.Variable` or `tf.Variable`.
         rows: a function () → the `Rows` of this replica, called only if a state is combined.
-        note: a function (variable, rule) called for each state that is combined.
+        note: a function (variable, rule, at_end=False) called for each state that is combined; `at_end` where a branch
+            or XLA assigned it.
     """
 
     def __init__(self, variables, rows, note):
@@ -85,7 +91,7 @@ class Keeper:
         """Combines what branches, loops and functions compiled by XLA have assigned, which can hold no collective."""
         for key, variable in self._later.items():
             rule, mine = rule_of(variable), here(variable)
-            self._note(variable, rule)
+            self._note(variable, rule, at_end=True)
             mine.assign(self._combined(rule, tf.convert_to_tensor(mine), self._before.get(key)))
 
     def _combined(self, rule, value, before):
@@ -109,7 +115,7 @@ def here(variable):
 
 def _is_same_on_all(value):
     (values,) = gather_over_replicas([value])
-    return bool(tf.reduce_all((values == values[0]) | (values != values)))
+    return len({part.numpy().tobytes() for part in tf.unstack(values)}) == 1
 
 
 def _sum(value):

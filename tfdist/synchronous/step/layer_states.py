@@ -38,8 +38,8 @@ class LayerStates:
     def say_what_was_done(self):
         """Logs once what was done, by variable."""
         noted, self._noted = self._noted, {}
-        for rule, names in noted.items():
-            say_once(self._model, _line(rule, list(names)))
+        for (rule, at_end), names in noted.items():
+            say_once(self._model, _line(rule, list(names), at_end))
 
     def kept(self):
         """Returns a context to enter in replica context, around what may assign."""
@@ -49,14 +49,18 @@ class LayerStates:
         """Returns the `assignments.Keeper` of one replica; `rows` as there."""
         return assignments.Keeper(self.variables, rows, self._note)
 
-    def _note(self, variable, rule):
-        self._noted.setdefault(rule, {})[variables.name_of(variable)] = None
+    def _note(self, variable, rule, *, at_end=False):
+        self._noted.setdefault((rule, at_end), {})[variables.name_of(variable)] = None
 
 
-def _line(rule, names):
+def _line(rule, names, at_end):
+    late = (
+        " They are assigned in a branch, in a function or by XLA, where no collective can be: what reads them "
+        "afterwards within the step reads the replica's own value."
+    )
     what, it = ("states", "they are") if len(names) > 1 else ("state", "it is")
     return (
         f"layer {what} {', '.join(names)}: computed by each replica from its own rows, so {it} {rule} in each step. "
-        f"{_EXACT_FOR[rule]}. For anything else, such as a queue or a codebook, use tfdist.global_sum or "
-        "tfdist.gather_rows in the layer."
+        f"{_EXACT_FOR[rule]}.{late if at_end else ''} For anything else, such as a queue or a codebook, use "
+        "tfdist.global_sum or tfdist.gather_rows in the layer."
     )
