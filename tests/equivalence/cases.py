@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from equivalence.layer_states import layer_states
+from equivalence.own_steps import add_own_steps
 
 from tfdist.models.dropout import RowDropout
 
@@ -129,6 +130,7 @@ def make_cases():
     _added_losses(add)
     _losses_of_rows(add)
     _tutorials(add)
+    add_own_steps(add)
     layer_states(add, mlp, regression)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
