@@ -39,7 +39,7 @@ class LayerStates:
         """Logs once what was done, by variable."""
         noted, self._noted = self._noted, {}
         for (rule, at_end), names in noted.items():
-            say_once(self._model, _line(rule, list(names), at_end))
+            say_once(self._model, _line(rule, list(names), at_end), explains_difference=True)
 
     def kept(self):
         """Returns a context to enter in replica context, around what may assign."""
