@@ -18,6 +18,7 @@ _HOMES = {
     "gather_rows": "tfdist.gradients",
     "global_sum": "tfdist.gradients",
     "global_loss": "tfdist.gradients",
+    "keep_per_replica": "tfdist.strategy.per_replica",
     "global_mean": "tfdist.gradients",
     "regularization": "tfdist.gradients",
     "reduce_gradients": "tfdist.gradients",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from tfdist.options.step import StepOptions as StepOptions
     from tfdist.process.errors import TfdistError as TfdistError
     from tfdist.strategy.choose import choose_strategy as choose_strategy
+    from tfdist.strategy.per_replica import keep_per_replica as keep_per_replica
     from tfdist.training import evaluate as evaluate
     from tfdist.training import fit as fit
     from tfdist.training import open_run as open_run

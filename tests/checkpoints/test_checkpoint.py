@@ -304,7 +304,7 @@ from tfdist.process import faults
 from tfdist.run.rundir import RunDir
 
 class Nothing:
-    variables, optimizer = [], None
+    variables, metrics, optimizer = [], [], None
 
 for number, fault in enumerate(sys.argv[2:]):
     child = os.fork()
@@ -421,7 +421,8 @@ def test_a_file_in_the_place_of_the_folder_is_reported(run, saved):
         (
             {"optimizer": "plain"},
             {"optimizer": "momentum"},
-            "it holds 11 variables, but the model and its optimizer have 17.",
+            "it holds 11 variables, but the model, its optimizers and what else can be reached have 17; only this "
+            "run has sgd/sequential_dense_kernel_momentum float32(3, 4).",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A check during training that all replicas hold the same weights; the error names a replica that differs."""
+"""A check during training that all replicas hold the same variables; the error names a replica that differs."""
 
 import functools
 
@@ -9,6 +9,7 @@ from tfdist.callbacks.base import Callback
 from tfdist.internals.access import models
 from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import compiled
+from tfdist.internals.access.variables import name_of, tf_variable
 from tfdist.process.errors import StateError
 from tfdist.strategy.workers import Workers
 
@@ -19,10 +20,14 @@ _BITS = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
 
 
 class DesyncCheck(Callback):
-    """Compares the weights of all replicas at the start, at each epoch's end and about every 1,000 steps.
+    """Compares the variables of all replicas at the start, at each epoch's end and about every 1,000 steps.
 
     Each replica's device computes a digest of 8 bytes per weight, and the digests are gathered. Weights themselves are
     gathered only where digests differ. All workers must run the callback, and all raise the same error.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+        parts: None, or name → what is to be compared beside the model, such as the optimizer of a hand-written loop.
 
     Example:
         ```python
@@ -34,8 +39,9 @@ class DesyncCheck(Callback):
         ```
     """
 
-    def __init__(self, strategy):
+    def __init__(self, strategy, parts=None):
         super().__init__()
+        self._parts = parts
         self._strategy = strategy
         self._gather = compiled_gather(strategy)
         self._batch = self._unchecked = 0
@@ -64,7 +70,7 @@ class DesyncCheck(Callback):
         if self._strategy.num_replicas_in_sync == 1:
             return
         when = f"after step {models.steps_done(self.model)}"
-        check_replicas(self._strategy, models.weights_alike(self.model), when, self._gather)
+        check_replicas(self._strategy, models.variables_alike(self.model, self._parts), when, self._gather)
 
 
 def compiled_gather(strategy):
@@ -97,9 +103,11 @@ def check_replicas(strategy, variables, when="", gather=None):
             replica, difference = found
             raise StateError(
                 f"weights: replica {replica}{_worker_of(replica, strategy)} differs from replica 0 in "
-                f"{variables[index].path} {when} (max difference {difference:.3g}). Something changed it on one "
+                f"{name_of(variables[index])} {when} (max difference {difference:.3g}). Something changed it on one "
                 "replica alone: a callback that runs on one worker, or a layer or train_step that assigns a value "
-                "computed from its own rows only. Do it on every worker, or sum the value over the replicas first."
+                "computed from its own rows only. Do it on every worker, or sum the value over the replicas first "
+                "(tfdist.global_sum). If the replicas are meant to differ in it, declare that: "
+                "tfdist.keep_per_replica(variable)."
             )
 
 
@@ -127,7 +135,7 @@ def first_differing_replica(values):
 
 def _components(variable):
     """Returns the `tf.Variable` of each replica of this worker."""
-    value = variable.value
+    value = tf_variable(variable)
     return value.values if isinstance(value, tf.distribute.DistributedValues) else (value,)
 
 

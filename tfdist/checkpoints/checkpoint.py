@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tfdist.internals.access import models
+from tfdist.checkpoints.contents import assign, build_optimizers, built_for, contents_of, describe
+from tfdist.checkpoints.contents import variables_of as variables_of
 from tfdist.process.errors import TfdistError
 from tfdist.process.faults import Faults
 from tfdist.process.log import say, warn
@@ -49,15 +50,6 @@ class Saved:
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def variables_of(model):
-    """Returns the variables that a run must keep, in order: weights, random state, optimizer.
-
-    Unlike `model.weights`, `model.variables` also holds the seed generators. It holds no metrics, because each replica
-    has its own; they are in `Saved.arrays`.
-    """
-    return [*model.variables, *models.optimizer_variables(model)]
-
-
 def save(run_dir, model, step, saved=None, *, faults=None):
     """Writes the checkpoint of a step; only the chief calls it.
 
@@ -87,8 +79,8 @@ def save(run_dir, model, step, saved=None, *, faults=None):
 
 def _write(aside, run_dir, model, step, saved, faults):
     writer = FolderWriter(aside)
-    variables = variables_of(model)
-    arrays = {str(index): variable for index, variable in enumerate(variables)}
+    contents = contents_of(model)
+    arrays = {str(index): variable for index, variable in enumerate(contents.variables.values())}
     with writer.file(VARIABLES) as file:
         _write_arrays(file, arrays | dict(saved.arrays))
     faults.strike("save_files", step, aside)
@@ -100,7 +92,8 @@ def _write(aside, run_dir, model, step, saved, faults):
         "step": step,
         **_plain(saved.about),
         "numerics": hardware.numerics(),
-        "variables": [_describe(variable) for variable in variables],
+        "variables": list(map(describe, contents.variables, contents.variables.values())),
+        "optimizers": built_for(contents),
         "files": writer.files,
     }
     manifest.write_manifest(aside, content)
@@ -173,8 +166,15 @@ def restore(run_dir, model, step, about=None):
         content = manifest.read_whole(folder)
     except (DamagedError, FormatError) as error:
         raise CheckpointError(f"checkpoint {folder}: {error}. Every worker must see the same, whole folder.") from None
-    variables = variables_of(model)
-    present = [_describe(variable) for variable in variables]
+    build_optimizers(model, content.get("optimizers", {}))
+    contents = contents_of(model)
+    present = list(map(describe, contents.variables, contents.variables.values()))
+    if "optimizers" not in content and contents.others:
+        present = present[: -len(contents.others)]
+        warn(
+            f"checkpoint {folder}: an earlier tfdist wrote it, which saved one optimizer and no more. Not restored: "
+            f"{', '.join(contents.others)}. They go on from what they are now."
+        )
     if difference := _first_difference(content["variables"], present):
         raise CheckpointError(
             f"checkpoint {folder}: {difference} Use the model and the optimizer that wrote it, or another run_dir."
@@ -182,9 +182,8 @@ def restore(run_dir, model, step, about=None):
     _compare(folder, content, _plain(about or {}))
     state = json.loads((folder / STATE).read_text())
     with np.load(folder / VARIABLES) as values:
-        for index, variable in enumerate(variables):
-            # A view, because NumPy forgets the names of types such as bfloat16.
-            variable.assign(values[str(index)].view(variable.dtype))
+        for index, variable in enumerate(list(contents.variables.values())[: len(present)]):
+            assign(variable, values[str(index)])
         arrays = {name: values[name] for name in values.files if not name.isdecimal()}
     say(f"going on from {folder}.")
     return Saved(state, arrays, {name: content[name] for name in content.keys() & {"data", "run", "replicas"}})
@@ -217,17 +216,17 @@ def _plain(value):
     return json.loads(json.dumps(value))
 
 
-def _describe(variable):
-    return {"path": variable.path, "shape": list(variable.shape), "dtype": variable.dtype}
-
-
 def _first_difference(stored, present):
     """Returns a sentence about the first variable that differs; None where all are the same."""
     for there, here in zip(stored, present, strict=False):
         if _identity(there) != _identity(here):
             return f"it holds {_text(there)} where this run has {_text(here)}."
     if len(stored) != len(present):
-        return f"it holds {len(stored)} variables, but the model and its optimizer have {len(present)}."
+        more, has_it = (stored, "the checkpoint") if len(stored) > len(present) else (present, "this run")
+        return (
+            f"it holds {len(stored)} variables, but the model, its optimizers and what else can be reached have "
+            f"{len(present)}; only {has_it} has {_text(more[min(len(stored), len(present))])}."
+        )
     return None
 
 

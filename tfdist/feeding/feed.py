@@ -141,6 +141,21 @@ class Feed:
             if steps is not None and (self._done >= steps or self._done == before):
                 return
 
+    @property
+    def iterators(self):
+        """How many iterators of the user's own data set were made; None for data with an order of tfdist's."""
+        return getattr(self.data.source, "iterators", None)
+
+    def catch_up(self, iterators):
+        """Sets how many iterators an earlier start of the run had made, so that their orders are not read again."""
+        if self.iterators is not None:
+            self.data.source.iterators_before = iterators
+
+    def why_not_repeatable(self):
+        """Returns why a resumed run would read the rows in another order; None where it would not."""
+        source = self.data.source
+        return source.why_not_repeatable() if self.iterators is not None else None
+
     def begin(self, span):
         """Begins an epoch, and returns the `Reading` of its shares."""
         self.data.hooks.on_epoch_begin()

@@ -118,11 +118,16 @@ def make_input(
         return Input(source, steps, first_rows=source.first_rows, peek=source.first_rows)
     source = Batches(name, adapter.get_tf_dataset(), adapter.num_batches)
     # Data other than a `tf.data.Dataset` may yield each row only once.
-    first_rows = (lambda: next(iter(x), None)) if isinstance(x, tf.data.Dataset) else None
+    first_rows = functools.partial(_first_batch, source, x) if isinstance(x, tf.data.Dataset) else None
     hooks = data_adapters.hooks_of(adapter)
     peek = functools.partial(data_adapters.first_batch, adapter, x)
     endless = data_adapters.is_endless(x)
     return Input(source, steps, hooks, endless=endless, first_rows=first_rows, peek=lambda count: peek())
+
+
+def _first_batch(source, dataset):
+    source.iterators += 1
+    return next(iter(dataset), None)
 
 
 def _checked(source, name, given, class_weight):

@@ -1,18 +1,22 @@
-"""Collects and restores each replica's own values: metrics, and gradients that wait for their update."""
+"""Collects and restores each replica's own values: metrics, gradients that wait for their update, declared states."""
 
 import functools
 
 import numpy as np
 import tensorflow as tf
 
+from tfdist.checkpoints.contents import contents_of
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import gather_over_replicas
 from tfdist.internals.access.coupling import aggregations_of, alike_variables
 from tfdist.internals.access.tracing import compiled
+from tfdist.internals.access.variables import tf_variable
 from tfdist.internals.patches import optimizers
 from tfdist.strategy.replicas import run_on_replicas
 
 METRICS, GRADIENTS = "metric", "gradient"
+# Metrics that no epoch resets, and what the user has declared to differ between replicas.
+OTHER_METRICS, OWN = "other metric", "own"
 
 
 class ReplicaState:
@@ -34,7 +38,20 @@ class ReplicaState:
     def _variables(self, kind):
         if kind == METRICS:
             return [variable.value for variable in models.metric_variables(self._trained)]
+        if kind == OTHER_METRICS:
+            metrics = contents_of(self._trained).metrics.values()
+            return [variable.value for metric in metrics for variable in metric.variables]
+        if kind == OWN:
+            return list(map(tf_variable, contents_of(self._trained).per_replica.values()))
         return optimizers.pending_accumulators(self._trained.optimizer)
+
+    def own_names(self):
+        """Returns the names of the variables that the user has declared to differ between replicas."""
+        return list(contents_of(self._trained).per_replica)
+
+    def has(self, kind):
+        """Returns whether there are variables of a kind."""
+        return bool(self._variables(kind))
 
     def is_pending(self):
         """Returns whether gradients wait for their update."""
@@ -44,7 +61,7 @@ class ReplicaState:
         """Returns the values of every replica; all workers call it together.
 
         Args:
-            kinds: some of METRICS and GRADIENTS.
+            kinds: some of METRICS, GRADIENTS, OTHER_METRICS and OWN.
 
         Returns:
             name → array of shape (replicas, ...), the same on every worker.
@@ -73,7 +90,7 @@ class ReplicaState:
         """Assigns the values that `collect` returned.
 
         Args:
-            kind: METRICS or GRADIENTS.
+            kind: METRICS, GRADIENTS, OTHER_METRICS or OWN.
             arrays: name → array of shape (replicas then, ...), also with other names.
 
         Returns:

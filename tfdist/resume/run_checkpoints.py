@@ -7,12 +7,13 @@ import os
 
 from tfdist.checkpoints import checkpoint
 from tfdist.checkpoints.checkpoint import CheckpointError, Saved
+from tfdist.checkpoints.contents import contents_of
 from tfdist.internals.access import models
 from tfdist.process.faults import ATTEMPT
 from tfdist.process.log import say, warn
 from tfdist.resume import callback_state
 from tfdist.resume.checkpointer import Place
-from tfdist.resume.replica_state import GRADIENTS, METRICS, ReplicaState
+from tfdist.resume.replica_state import GRADIENTS, METRICS, OTHER_METRICS, OWN, ReplicaState
 from tfdist.run import manifest, rundir
 from tfdist.strategy.workers import Workers
 
@@ -78,8 +79,26 @@ class RunCheckpoints:
                 f"checkpoint {self._run_dir.checkpoint(step)}: the gradients that wait for their update are not in it. "
                 "Delete this folder to resume from the checkpoint before."
             )
+        self._restore_own(step)
         if manifest.best_step(self._run_dir) in self._run_dir.checkpoint_steps():
             self._best = rundir.read_json(self._run_dir.best)
+
+    def _restore_own(self, step):
+        """Restores what each replica keeps for itself, and the metrics that no epoch resets."""
+        folder, names = self._run_dir.checkpoint(step), self._replicas.own_names()
+        then, now = self.restored.about.get("replicas"), self._trained.distribute_strategy.num_replicas_in_sync
+        if names and then not in (None, now):
+            raise CheckpointError(
+                f"checkpoint {folder}: {', '.join(names)} differ between replicas, as tfdist.keep_per_replica "
+                f"declares, and the checkpoint was written by {then} replicas, but there are {now} now. Resume on "
+                f"{then} replicas."
+            )
+        if not self._replicas.restore(OWN, self.restored.arrays):
+            warn(
+                f"checkpoint {folder}: each replica's own values of {', '.join(names)} are not in it. All begin alike."
+            )
+        if not self._replicas.restore(OTHER_METRICS, self.restored.arrays):
+            warn(f"checkpoint {folder}: the metrics that no epoch resets are not in it. They begin anew.")
 
     def _run_on_chief(self, function):
         """Calls a function on the chief; returns its number or None on all workers, and fails on all if it fails."""
@@ -105,6 +124,27 @@ class RunCheckpoints:
         step, self._damaged = checkpoint.newest_whole(self._run_dir)
         return step
 
+    def known(self):
+        """Returns the variables that are saved with what is trained, and the metrics."""
+        contents = contents_of(self._trained)
+        metrics = [*self._trained.metrics, *contents.metrics.values()]
+        return [*contents.variables.values(), *contents.per_replica.values(), *metrics]
+
+    def describe_unsavable(self):
+        """Logs, when the run begins, what can be reached and cannot be saved."""
+        if reason := self._feed.why_not_repeatable():
+            warn(
+                f"{self._feed.data.source.name}: {reason}, so a resumed run reads its rows in another order than the "
+                "undisturbed one. Give shuffle(…, seed=…), or call keras.utils.set_random_seed before the data set is "
+                "made; shuffle after cache(); and leave out repeat(n), or use repeat() with steps_per_epoch."
+            )
+        if found := contents_of(self._trained).unsavable:
+            parts = ", ".join(f"{name} ({phrase})" for name, phrase in found.items())
+            warn(
+                f"checkpoints hold variables, and not {parts}: a resumed run begins there anew. Keep such a state in a "
+                "keras.Variable, or in a callback with get_state and set_state."
+            )
+
     def restore_epoch(self):
         """Restores the metrics of the unfinished epoch, and the learning rate of its last step.
 
@@ -125,14 +165,15 @@ class RunCheckpoints:
         """
         self._watch.heartbeat.beat("save")
         has_metrics = place.step_in_epoch or not self.metrics_by_epoch
-        kinds = [GRADIENTS, METRICS] if has_metrics else [GRADIENTS]
+        kinds = [GRADIENTS, OTHER_METRICS, OWN, *([METRICS] if has_metrics else [])]
         arrays = self._replicas.collect(kinds)
         if not self._workers.is_chief:
             return
-        items, more = callback_state.collect(self.callbacks)
+        items, more = callback_state.collect(self.callbacks, self.known())
         state = {
             "place": dataclasses.asdict(place),
             "steps_per_epoch": self._feed.steps_per_epoch,
+            "iterators": self._feed.iterators,
             "learning_rate": models.settable_learning_rate(self._trained),
             "callbacks": items,
         }

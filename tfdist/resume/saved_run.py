@@ -110,7 +110,10 @@ class SavedRun(FreshStart):
         if self._resumed:
             # Otherwise only the end of an epoch could show the number of its steps.
             feed.steps_per_epoch = feed.steps_per_epoch or self._resumed.state["steps_per_epoch"]
-            place, per_epoch = checkpoints.place, feed.steps_per_epoch
+            # A checkpoint of an earlier tfdist lacks the number: then each epoch had an iterator.
+            place = checkpoints.place
+            feed.catch_up(self._resumed.state.get("iterators", place.epoch + bool(place.step_in_epoch)))
+            per_epoch = feed.steps_per_epoch
             self.steps_done = place.epoch * per_epoch + place.step_in_epoch if per_epoch else place.step
             self.step = place.step
             self.steps_before = place.step - place.step_in_epoch
@@ -120,9 +123,12 @@ class SavedRun(FreshStart):
         super().begin(callbacks)
         self._steps = steps or math.inf
         self._checkpoints.callbacks = callbacks
+        callback_state.check(callbacks)
+        self._checkpoints.describe_unsavable()
         if not self._resumed:
             return
-        callback_state.restore(callbacks, self._resumed.state["callbacks"], self._resumed.arrays)
+        state, arrays = self._resumed.state["callbacks"], self._resumed.arrays
+        callback_state.restore(callbacks, state, arrays, self._checkpoints.known())
         if not self._checkpoints.metrics_by_epoch:
             self._checkpoints.restore_epoch()
         if self.steps_done >= self._steps:

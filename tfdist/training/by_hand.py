@@ -16,6 +16,7 @@ from tfdist.data.delivery import delivery
 from tfdist.feeding.feed import Feed, open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import models
+from tfdist.internals.access.variables import reached_from
 from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.process.errors import StateError, UsageError
 from tfdist.resume.saved_run import FreshStart, open_saved_run
@@ -23,6 +24,7 @@ from tfdist.run import rundir
 from tfdist.strategy.workers import Workers
 from tfdist.training import checks
 from tfdist.training.callback_list import make_callback_list
+from tfdist.training.states_by_hand import OneReplica, open_states
 from tfdist.training.summary import summarize
 
 _END = object()
@@ -37,12 +39,14 @@ class TrainedByHand:
         optimizer: the Keras optimizer.
         metrics: the tracked metrics.
         distribute_strategy: the `tf.distribute.Strategy`.
+        parts: name → what the user gave; all that it leads to is saved.
     """
 
     variables: list[keras.Variable]
     optimizer: keras.optimizers.Optimizer
     metrics: list[keras.metrics.Metric]
     distribute_strategy: tf.distribute.Strategy
+    parts: dict[str, Any]
     loss: None = None
 
 
@@ -74,8 +78,8 @@ def open_run(
         optimizer: a Keras optimizer made in the strategy's scope.
         train: a tfdist `Source`, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator of batches.
         steps_per_epoch: the steps in an epoch; None for those of the data.
-        track: a list of what the loop keeps besides: `keras.metrics.Metric`s, Keras layers, models, optimizers or
-            `keras.Variable`s, all built.
+        track: a list of what the loop keeps besides: `keras.metrics.Metric`s, Keras layers, models, optimizers,
+            variables, or lists, dicts and objects of these. Layers and models are built; an optimizer need not be.
         callbacks: Keras callbacks; their logs are what the loop has given to `OpenRun.log`.
         resume: "auto" to resume if there is a checkpoint; "must" to require one; "never" to require an empty folder.
         checkpoint_every_steps: the steps between checkpoints; None for one at the end of each epoch.
@@ -130,8 +134,9 @@ def open_run(
         workers.exit_on_peer_loss(),
         open_saved_run(trained, feed, checkpoints, metrics_by_epoch=False) as saved,
         contextlib.closing(feed),
+        open_states(model, trained.parts) as states,
     ):
-        run = OpenRun(model, feed, saved, callbacks)
+        run = OpenRun(model, feed, saved, callbacks, states, trained.parts)
         yield run
         run.end()
         workers.wait()
@@ -143,16 +148,18 @@ def _trained(model, optimizer, track):
     metrics, others = [], []
     for item in track:
         variables = getattr(item, "variables", [item])
-        if not variables or not all(isinstance(variable, keras.Variable) for variable in variables):
+        reached = reached_from({"track": item})
+        if not reached.variables and not (reached.metrics and variables):
             raise UsageError(
-                f"tfdist.open_run: track has {item!r}, which has no Keras variables yet. Track metrics, layers, "
-                "models, optimizers or keras.Variables, and build them before the run is opened."
+                f"tfdist.open_run: track has {item!r}, which has no variables yet. Track metrics, layers, models, "
+                "optimizers, variables, or lists, dicts and objects of them, and build them before the run is opened."
             )
         if isinstance(item, keras.metrics.Metric):
             metrics.append(item)
-        else:
+        elif all(isinstance(variable, keras.Variable) for variable in variables):
             others += variables
-    return TrainedByHand([*model.variables, *others], optimizer, metrics, model.distribute_strategy)
+    parts = {"model": model, "optimizer": optimizer, "track": list(track)}
+    return TrainedByHand([*model.variables, *others], optimizer, metrics, model.distribute_strategy, parts)
 
 
 class OpenRun:
@@ -163,17 +170,26 @@ class OpenRun:
         steps_done: the steps done since the run began, also by earlier starts.
     """
 
-    def __init__(self, model: keras.Model, feed: Feed, saved: FreshStart, callbacks: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        feed: Feed,
+        saved: FreshStart,
+        callbacks: Sequence[Any],
+        states: OneReplica,
+        parts: dict[str, Any],
+    ) -> None:
         self.epoch = 0
         self.steps_done = 0
         self._model = model
         self._feed = feed
         self._saved = saved
+        self._states = states
         self._strategy = model.distribute_strategy
         self._rows = 0
         self._throughput = Throughput(lambda first, count: int(self._rows))
         shown = {"epochs": 1, "steps": feed.steps_per_epoch}
-        more = [self._throughput, DesyncCheck(self._strategy), *saved.callbacks]
+        more = [self._throughput, DesyncCheck(self._strategy, parts), *saved.callbacks]
         self._callbacks = make_callback_list(model, callbacks, 0, **shown, more=more)
         self._logs: dict[str, Any] = {}
         self._last = None
@@ -263,7 +279,9 @@ class OpenRun:
             if ended:
                 break
             batch, self._rows = element
+            self._states.before_step(batch, self._rows)
             yield batch
+            self._states.after_step()
             done += 1
             self.steps_done += 1
             self._callbacks.on_train_batch_end(span.first + done - 1, dict(self._logs))

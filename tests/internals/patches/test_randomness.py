@@ -28,7 +28,8 @@ class Recorder(keras.layers.Layer):
     """Keeps, on each replica, what comes through in the last step."""
 
     def build(self, shape):
-        self.kept = self.add_weight(shape=(2, shape[-1]), initializer="zeros", trainable=False)
+        kept = self.add_weight(shape=(2, shape[-1]), initializer="zeros", trainable=False)
+        self.kept = tfdist.keep_per_replica(kept)
 
     def call(self, x, training=False):
         if training:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfdist.data.delivery import delivery
 from tfdist.data.delivery.share import Form, Share, cut, is_absent_spec
 from tfdist.internals.access import runtime
+from tfdist.internals.access.pipelines import shuffles_of
 from tfdist.internals.access.tracing import as_written
 from tfdist.process.errors import UsageError
 
@@ -54,14 +55,56 @@ class Batches:
         dataset: a `tf.data.Dataset` of nested tensors (G, ...), the same on every worker.
         cardinality: batches in an epoch; None where that is unknown until it ends.
         global_batch: None, or the rows of every batch if all shares must have the same number of rows.
+
+    Attributes:
+        name, cardinality: the same.
+        iterators: how many iterators of the data set were made; a pipeline that shuffles has another order in each.
+        iterators_before: None, or that number in an earlier start of the run, up to which the next reading catches up.
     """
 
     def __init__(self, name, dataset, cardinality=None, global_batch=None):
         self.name = name
         self.cardinality = cardinality
+        self.iterators = 0
+        self.iterators_before = None
         self._dataset = dataset
         self._global_batch = global_batch
         self._delivered = None, None
+
+    def why_not_repeatable(self):
+        """Returns why a resumed run would read the rows in another order; None where it would not."""
+        shuffles = shuffles_of(self._dataset)
+        if shuffles.unseeded:
+            return "its shuffle has no seed"
+        if shuffles.cached and shuffles.anew:
+            return "it shuffles both before and after its cache"
+        # Seen on TensorFlow 2.21: whether the last pass was read to its end decides the orders of the next iterator.
+        if shuffles.repeated and self._dataset.cardinality() != tf.data.INFINITE_CARDINALITY:
+            return "it shuffles before repeat(n), and the next order depends on how far TensorFlow has read ahead"
+        return None
+
+    def _catch_up(self, step):
+        """Makes the iterators that earlier starts of the run have made, so that the next one has the order it had."""
+        if self.iterators_before is None:
+            return
+        # In the middle of a pass, the last iterator is the one to read on from.
+        missing = max(0, self.iterators_before - bool(step) - self.iterators)
+        self.iterators_before = None
+        if not shuffles_of(self._dataset).anew:
+            return
+        for _ in range(missing):
+            # Each iterator takes the next order when it is made, also if no row is read from it.
+            iter(self._dataset)
+        self.iterators += missing
+
+    def _counted(self, begin):
+        """Returns a function that begins a reading and counts it."""
+
+        def counted():
+            self.iterators += 1
+            return begin()
+
+        return counted
 
     def with_static_shapes(self):
         """Returns the same batches with the same number of rows in every share, some of which may not count.
@@ -100,14 +143,17 @@ class Batches:
             epoch: not used here, because the data set has an order of its own.
             step: batches to skip.
         """
+        self._catch_up(step)
         may_end = bool(self._dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY)
         if runtime.is_on_cpus(strategy):
             places = delivery.own_places(strategy, self._global_batch)
-            return delivery.stream(self._dataset.skip(step) if step else self._dataset, BatchCutter(places, may_end))
+            data = self._dataset.skip(step) if step else self._dataset
+            return self._counted(delivery.stream(data, BatchCutter(places, may_end)))
         # Kept, because each epoch begins anew, and tracing the cuts may take longer than an epoch.
         if self._delivered[0] != (strategy, step):
             shares = functools.partial(self.shares, self._dataset, step=step)
-            self._delivered = (strategy, step), delivery.deliver_shares(strategy, shares, delivery.ShareTaker(may_end))
+            begin = delivery.deliver_shares(strategy, shares, delivery.ShareTaker(may_end))
+            self._delivered = (strategy, step), self._counted(begin)
         return self._delivered[1]
 
     def shares(self, dataset, places, *, step):

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfdist.internals.access.dependence import alike
 from tfdist.internals.access.lineage import note_sums
 from tfdist.process.errors import StateError
 
@@ -110,7 +111,8 @@ def _gather(context, value):
     is_bfloat16 = value.dtype == tf.bfloat16
     # TensorFlow's gather does not support bfloat16, so its bits go as float16; it refuses a tensor without a device.
     bits = tf.bitcast(value, tf.float16) if is_bfloat16 else tf.identity(value)
-    gathered = context.all_gather(bits, axis=0)
+    with alike():
+        gathered = tf.identity(context.all_gather(bits, axis=0))
     return tf.bitcast(gathered, tf.bfloat16) if is_bfloat16 else gathered
 
 
@@ -163,7 +165,8 @@ def _all_reduced(values, options):
 
         return [tf.identity(value) for value in both[len(sums) :]], gradient
 
-    summed = with_gradient(*values, *sums)
+    with alike():
+        summed = with_gradient(*values, *sums)
     note_sums(summed)
     return summed
 

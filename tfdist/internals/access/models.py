@@ -11,6 +11,7 @@ from keras.src.backend import compute_output_spec
 from keras.src.backend.tensorflow.trainer import potentially_ragged_concat
 from keras.src.models.functional import Functional
 
+from tfdist.internals.access import variables
 from tfdist.internals.access.replica import swapped
 
 
@@ -180,15 +181,42 @@ def batch_norms(model):
     return [item for item in layers(model) if isinstance(item, keras.layers.BatchNormalization)]
 
 
-def weights_alike(model):
-    """Returns the weights that must be equal on all replicas.
+def variables_alike(model, parts=None):
+    """Returns the variables that must be equal on all replicas between two calls: all that can be reached, but few.
 
-    These are all weights except those in which a layer may keep statistics of one replica's rows.
+    Metrics are left out, gradients that are accumulated, and what each replica keeps for itself.
+
+    Args:
+        model: a `keras.Model`.
+        parts: None, or name → further objects to begin from, such as the optimizer of a hand-written loop.
     """
-    kept = [weight for layer in model._flatten_layers() for weight in layer._trainable_variables]
-    for layer in batch_norms(model):
-        kept += layer.non_trainable_variables if layer.synchronized else []
-    return list({id(weight): weight for weight in kept}.values())
+    reached = variables.reached_from({"model": model} | (parts or {}))
+    left_out = {id(gradient) for each in reached.optimizers.values() for gradient in _accumulated(each)}
+    alike = [each for each in reached.variables.values() if not variables.is_per_replica(each)]
+    return [each for each in alike if id(each) not in left_out and each.dtype != "string"]
+
+
+def _accumulated(optimizer):
+    return getattr(optimizer, "_accumulated_gradients", None) or ()
+
+
+def states(model, parts=None):
+    """Returns the variables that a step may assign: all but those of optimizers, metrics and random numbers.
+
+    What each replica keeps for itself, as the user has declared or `BatchNormalization` was told, is left out too. The
+    arguments are those of `variables_alike`.
+    """
+    reached = variables.reached_from({"model": model} | (parts or {}))
+    others = [variable for optimizer in reached.optimizers.values() for variable in optimizer.variables]
+    others += [*reached.seeds, *unsynchronized_statistics(model)]
+    left_out = set(map(variables.identity, others))
+    return [
+        variable
+        for variable in reached.variables.values()
+        if variables.identity(variable) not in left_out
+        and not variables.is_per_replica(variable)
+        and variables.is_distributed(variable)
+    ]
 
 
 def number_types(model):
@@ -200,6 +228,11 @@ def unsynchronized_statistics(model):
     """Returns the moving statistics of BatchNormalization layers that are not synchronized, which differ by replica."""
     local = [layer for layer in batch_norms(model) if not layer.synchronized]
     return [variable for layer in local for variable in (layer.moving_mean, layer.moving_variance)]
+
+
+def layers_with_local_statistics(model):
+    """Returns the names of BatchNormalization layers that are not synchronized."""
+    return [layer.name for layer in batch_norms(model) if not layer.synchronized]
 
 
 def cannot_be_padded(model, method):
@@ -247,6 +280,16 @@ def batch_norms_synchronized(model, synchronized):
 def optimizer_variables(model):
     """Returns the variables of the model's optimizer; none where it has none."""
     return [] if model.optimizer is None else model.optimizer.variables
+
+
+def states_of_replicas(model):
+    """Returns the variables in which each replica keeps a value of its own, other than metrics."""
+    return list(filter(variables.is_per_replica, variables.reached_from({"model": model}).variables.values()))
+
+
+def trained_by(optimizer):
+    """Returns the variables that an optimizer was built for, in its order."""
+    return getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables
 
 
 def steps_done(model):

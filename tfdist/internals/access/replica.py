@@ -116,7 +116,7 @@ def is_compiled_by_xla():
 
 
 @contextlib.contextmanager
-def swapped(*replacements):
+def swapped(*replacements, lock=_swapping):
     """Replaces attributes while the context is entered.
 
     Enter it around `strategy.run`, not inside it, because replicas are traced in turns and would restore each other's
@@ -124,8 +124,9 @@ def swapped(*replacements):
 
     Args:
         *replacements: (owner, name, replacement) each.
+        lock: a context that keeps other threads from replacing meanwhile.
     """
-    with _swapping:
+    with lock:
         originals = [(owner, name, getattr(owner, name)) for owner, name, _ in replacements]
         for owner, name, replacement in replacements:
             setattr(owner, name, replacement)

@@ -97,10 +97,12 @@ class Step:
         with keras_for_gradients(self._model, exchange, form):
             differentiate = functools.partial(_differentiate, self._model, variables, exchange)
             differentiate = _compiled_by_xla(differentiate) if self._jit_compile else differentiate
-            return self._on_replicas(replica_gradients, share, differentiate, form, self._local)
+            with self._local.states_are_combined():
+                return self._on_replicas(replica_gradients, share, differentiate, form, self._local)
 
     def _own_train(self, share, form, exchange):
-        with keras_over_all_replicas(self._model, form), self._own.gradients_are_global(exchange.wire):
+        over_all = keras_over_all_replicas(self._model, form)
+        with over_all, self._own.gradients_are_global(exchange.wire), self._local.states_are_combined():
             logs = self._once(replica_own_step, share, self._model.train_step, form, self._local, self._own)
         # It cannot be seen from outside when its gradients are ready.
         return logs, measurements.Work(measurements.UNKNOWN, self.traffic.noted)
@@ -318,12 +320,13 @@ def _rows_of(share, form):
 @contextlib.contextmanager
 def _skip_borrowed_rows(model, rows, form, local=None):
     """Restores metrics and local statistics after the block if this replica had no rows of its own."""
-    own = [*metric_states.of_own_rows(model), *(local.variables if local else [])]
+    own = [*metric_states.of_own_rows(model), *(local.kept_back if local else [])]
     variables = own if form.may_be_empty else []
-    before = [tf.convert_to_tensor(variable.value) for variable in variables]
-    yield
+    before = [tf.convert_to_tensor(variable) for variable in variables]
+    with local.states_kept() if local else contextlib.nullcontext():
+        yield
     if local:
         local.count(rows)
     for variable, value in zip(variables, before, strict=True):
-        variable.assign(tf.where(rows.mine > 0, variable.value, value))
+        variable.assign(tf.where(rows.mine > 0, tf.convert_to_tensor(variable), value))
     metric_states.average_means(model, rows)
