@@ -75,6 +75,11 @@ class Feed:
         return self.data.source.is_in_memory(self._strategy)
 
     @property
+    def rows_in_memory(self):
+        """Nested tensors of all rows where they are in memory as they are; otherwise None."""
+        return self.data.source.rows_in_memory() if self._source_plan else None
+
+    @property
     def replica_spec(self):
         """Nested specs of a replica's part of a full batch; None where its rows are not known in advance."""
         source_plan = self._source_plan

@@ -28,21 +28,24 @@ class RunCheckpoints:
         feed: the `Feed` that is trained on.
         about: the description of the run, as in `checkpoint.Saved`.
         keep: how many of the newest checkpoints stay, beside the best.
+        weights: the `FiniteWeights`: what has become NaN is not saved.
         watch: the `Watch` over this worker.
         metrics_by_epoch: whether the loop resets the metrics at the beginning of each epoch.
 
     Attributes:
+        weights: the same.
         callbacks: the callbacks whose states are saved.
         restored: the `Saved` that the run resumes from, or None.
         place: the `Place` that it was saved at.
     """
 
-    def __init__(self, run_dir, trained, feed, about, *, keep, watch, metrics_by_epoch=True):
+    def __init__(self, run_dir, trained, feed, about, *, keep, weights, watch, metrics_by_epoch=True):
         self._run_dir = run_dir
         self._trained = trained
         self._feed = feed
         self._about = about
         self._keep = keep
+        self.weights = weights
         self._watch = watch
         self.metrics_by_epoch = metrics_by_epoch
         self._replicas = ReplicaState(trained)
@@ -123,6 +126,8 @@ class RunCheckpoints:
             place: the `Place` to go on from.
             logs: the logs of the epoch that has just ended, which decide whether it is the best; None within one.
         """
+        if not self.weights.check(place.step):
+            return
         self._watch.heartbeat.beat("save")
         has_metrics = place.step_in_epoch or not self.metrics_by_epoch
         kinds = [GRADIENTS, METRICS] if has_metrics else [GRADIENTS]

@@ -1,13 +1,15 @@
 """Refuses, before a run starts, what would make it wrong or puzzling."""
 
+import contextlib
 import os
 
 import tensorflow as tf
 
 from tfdist.cluster.tf_config import read_cluster
-from tfdist.internals.access import models
+from tfdist.internals.access import models, runtime
 from tfdist.process.errors import UsageError
 from tfdist.strategy.workers import Workers
+from tfdist.synchronous.step import labels
 
 
 def check_compiled(model, method):
@@ -79,6 +81,33 @@ def check_training(model, strategy, options):
             f"jit_compile=True, but layer {synchronized[0]!r} takes its statistics over all replicas, and XLA cannot "
             "compile a collective. Use jit_compile=False, or sync_batchnorm=False."
         )
+
+
+def check_labels(model, feed, options):
+    """Refuses labels that are not numbers of the model's classes where neither XLA nor a GPU would refuse them.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        feed: the `Feed` that is trained on.
+        options: `StepOptions` whose `jit_compile` is resolved.
+
+    Raises:
+        ValueError: the message has the label and the number of classes.
+    """
+    unchecked = options.jit_compile or not runtime.is_on_cpus(model.distribute_strategy)
+    if unchecked and labels.has_class_numbers(model) and (rows := feed.rows_in_memory) is not None:
+        labels.check_rows(model, rows, models.output_specs(model, feed.spec))
+
+
+@contextlib.contextmanager
+def label_errors():
+    """Converts an error of TensorFlow's about labels, from within the step, to a `UsageError`."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if mistake := labels.read_error(error):
+            raise mistake from None
+        raise
 
 
 def _check_scope(model):

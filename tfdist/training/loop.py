@@ -31,6 +31,7 @@ from tfdist.synchronous.step.survey import survey
 from tfdist.training import checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callback_list import make_callback_list
+from tfdist.training.loss_watch import LossWatch, ends_on_nan
 
 
 def fit(
@@ -62,6 +63,7 @@ def fit(
     exchange: str = "auto",
     compression: str = "none",
     steps_per_execution: int | str | None = None,
+    on_nan: str = "stop",
 ) -> keras.callbacks.History:
     """Trains a compiled model on its strategy's replicas, as `keras.Model.fit` does on one device.
 
@@ -94,6 +96,9 @@ def fit(
             Keras' default of 1. With "auto", a callback of yours with batch methods keeps 1 step per call, and
             `ModelCheckpoint(save_freq=n)` at most n. With a number, such a callback is called once per call, with the
             call's last step, as in Keras.
+        on_nan: "stop" to raise `NotFiniteError` with the step and the weight if the loss or a weight is NaN or
+            infinite, and to keep the checkpoints from before; "warn" to log it and go on, as Keras does, without
+            saving. With `keras.callbacks.TerminateOnNaN`, that callback ends the run.
 
     Returns:
         A `keras.callbacks.History`.
@@ -101,6 +106,7 @@ def fit(
     Raises:
         ValueError: the model is not compiled or was not made in the scope, arguments contradict each other, or a
             checkpoint is of another model or other data, or none is whole (`CheckpointError`).
+        ArithmeticError: the loss or a weight is NaN or infinite (`on_nan`).
         FileExistsError, FileNotFoundError: `run_dir` does not meet the condition of `resume`.
         OSError: a checkpoint cannot be written.
 
@@ -126,6 +132,7 @@ def fit(
         jit_compile=jit_compile,
         steps_per_execution=steps_per_execution,
         sync_batchnorm=sync_batchnorm,
+        on_nan=on_nan,
     )
     checkpoints = CheckpointOptions(
         folder=run_dir, resume=resume, every_steps=checkpoint_every_steps, keep=keep_checkpoints
@@ -152,16 +159,19 @@ def _fit(model, feed, options, checkpoints, length, callbacks, validate):
     strategy = model.distribute_strategy
     options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
     checks.check_training(model, strategy, options)
+    checks.check_labels(model, feed, options)
+    own, verbose = callbacks
+    options = dataclasses.replace(options, on_nan="warn") if ends_on_nan(own) else options
     warn_where_workers_differ(feed.data, strategy)
     with (
         set_call_length(model, options.steps_per_execution) as call_length,
         Workers.of(strategy).exit_on_peer_loss(),
-        open_saved_run(model, feed, checkpoints) as run,
+        open_saved_run(model, feed, checkpoints, on_nan=options.on_nan) as run,
         contextlib.closing(feed),
+        checks.label_errors(),
     ):
         if length["steps"] and feed.steps_per_epoch:
             length["epochs"] = -(-length["steps"] // feed.steps_per_epoch)
-        own, verbose = callbacks
         more = [DesyncCheck(strategy), call_length, *run.callbacks]
         more += kept_programs() if options.jit_compile else []
         shown = {"epochs": length["epochs"], "steps": feed.steps_per_epoch}
@@ -176,7 +186,10 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length):
         say(f"training: {call_length.describe()}, {xla.describe(model, feed, options)}")
     exchange = choose(model, programs.options, feed, run.folder, functools.partial(survey, model))
     hooks = measurement_hooks(callbacks.callbacks)
-    program = programs.train(feed.form, exchange, measured=bool(hooks), in_call=run.in_call)
+    watch = LossWatch(model, run.weights, callbacks.callbacks, is_compiled=options.jit_compile)
+    program = programs.train(
+        feed.form, exchange, measured=bool(hooks), in_call=run.in_call, watch=watch.on_nan
+    )
     train = call_length.timed(program)
     ends = _ends_of_calls(model, callbacks.callbacks, exchange)
     logs = {}
@@ -191,7 +204,9 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length):
         callbacks.on_epoch_begin(span.epoch)
         run.resume_epoch(span)
         calls = plan.calls(span, lambda: model.steps_per_execution, *ends, before=run.steps_before)
-        logs, last = _run_epoch(model, train, feed, span, calls, callbacks, "train", hooks)
+        look = functools.partial(watch.after_call, span, run.steps_before)
+        logs, last = _run_epoch(model, train, feed, span, calls, callbacks, "train", hooks, look)
+        watch.after_epoch(run.steps_before + last)
         programs.announce_retracing(program)
         logs = logs | validate(span.epoch, callbacks)
         callbacks.on_epoch_end(span.epoch, logs)
@@ -214,7 +229,7 @@ def _ends_of_calls(model, callbacks, exchange):
     return every, [step for item in ours for step in item.at_steps]
 
 
-def _run_epoch(model, program, feed, span, calls, callbacks, mode, hooks=()):
+def _run_epoch(model, program, feed, span, calls, callbacks, mode, hooks=(), look=None):
     """Runs the calls of one epoch of "train" or "test"; returns (the logs, the steps done since its beginning)."""
     begin, end = (getattr(callbacks, f"on_{mode}_batch_{when}") for when in ("begin", "end"))
     stopped = {"train": "stop_training", "test": "stop_evaluating"}[mode]
@@ -225,6 +240,8 @@ def _run_epoch(model, program, feed, span, calls, callbacks, mode, hooks=()):
         call_logs, call_done, measured = program(reading, count)
         if call_done or not done:
             logs = call_logs
+        if look:
+            look(first, call_done, call_logs, measured)
         done += call_done
         ended = call_done < count
         if call_done:

@@ -27,6 +27,7 @@ from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.exchange.choice import say_once
 from tfdist.synchronous.exchange.exchange import wire_type
 from tfdist.synchronous.step import checks, measurements
+from tfdist.synchronous.step.labels import with_labels_checked
 from tfdist.synchronous.step.local_statistics import LocalStatistics
 from tfdist.synchronous.step.outputs import concatenate_replicas
 
@@ -92,7 +93,8 @@ class Step:
         variables = list(self._model.trainable_variables)
         with keras_for_gradients(self._model, exchange, form):
             differentiate = functools.partial(_differentiate, self._model, variables, exchange)
-            differentiate = _compiled_by_xla(differentiate) if self._jit_compile else differentiate
+            if self._jit_compile:
+                differentiate = with_labels_checked(self._model, _compiled_by_xla(differentiate))
             return self._on_replicas(replica_gradients, share, differentiate, form, self._local)
 
     def _own_train(self, share, form, exchange):
@@ -137,6 +139,14 @@ class Step:
     def end_call(self):
         """Averages the replicas' own statistics at the end of a call."""
         self._local.average()
+
+    def loss_is_finite(self):
+        """Returns whether the loss of this worker's replicas has been finite since the epoch's beginning.
+
+        The running sum is read, because it stays NaN or infinite once it is.
+        """
+        total = models.loss_tracker(self._model).total.value
+        return tf.math.is_finite(sum(map(tf.convert_to_tensor, self.strategy.experimental_local_results(total))))
 
     def logs(self):
         """Returns the metrics over all replicas: a dict of scalars, the same on every worker."""
