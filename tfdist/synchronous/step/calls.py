@@ -34,6 +34,32 @@ class OnNan(enum.Enum):
     COUNT = enum.auto()
     END = enum.auto()
 
+    def begin(self, zero):
+        """Returns what a compiled loop must carry: for COUNT, the steps before a loss that is not finite."""
+        return [zero] if self is OnNan.COUNT else []
+
+    def look(self, step, done, last, *finite):
+        """Looks at the loss after a step within a compiled loop.
+
+        Args:
+            step: the `Step`.
+            done, last: int64 scalars, the steps done in the call, and how many it is to do.
+            finite: what `begin` or this method returned before.
+
+        Returns:
+            (last, *finite), as they are after the step.
+        """
+        if self is OnNan.UNWATCHED:
+            return last, *finite
+        is_finite = step.loss_is_finite()
+        if self is OnNan.END:
+            return (tf.where(is_finite, last, done),)
+        return last, tf.where(is_finite, done, *finite)
+
+    def steps_finite(self, done, finite):
+        """Returns `Measured.steps_finite` of a call that has done `done` steps, with what its loops carried."""
+        return (lambda: done - 1) if self is OnNan.END else lambda: sum(map(int, finite))
+
 
 class Traced:
     """A function that is traced for each kind of data; a call finds its trace without comparing its arguments.
@@ -102,19 +128,19 @@ class ManySteps:
         function = self.traced.of(reading)
         done, sums, finite = 0, [], []
         for batches, count in reading.calls(steps):
-            logs, call_done, call_sums, call_finite = function(batches, tf.constant(count, tf.int64))
+            logs, call_done, call_sums, *call_finite = function(batches, tf.constant(count, tf.int64))
             done += count if call_done is None else int(call_done)
             sums.append(call_sums)
-            finite.append(call_finite)
+            finite += call_finite
             if self._watch is OnNan.END and call_done < count:
                 break
         total = sums[0] if len(sums) == 1 else tf.add_n(sums)
-        return logs, done, Measured(total, self._step.traffic.sparse, lambda: sum(map(int, finite)))
+        return logs, done, Measured(total, self._step.traffic.sparse, self._watch.steps_finite(done, finite))
 
     def _make(self, taker):
         strategy, clock = self._step.strategy, self._clock
 
-        def one_step(batches, done, last, finite, sums):
+        def one_step(batches, done, last, sums, *finite):
             asked = clock.now()
             has_batch, make_share = taker.next(strategy, batches, done)
 
@@ -124,45 +150,25 @@ class ManySteps:
                 if self._before:
                     tf.py_function(self._before, [done], [])
                 _, work = self._run(share, self._form, clock)
-                return done + 1, *self._watched(done + 1, last, finite), clock.add(sums, asked, arrived, work)
+                after = done + 1
+                end, *now_finite = self._watch.look(self._step, after, last, *finite)
+                return after, end, clock.add(sums, asked, arrived, work), *now_finite
 
             # Without a batch `last` becomes `done`, which ends the loop.
-            return run() if has_batch is None else tf.cond(has_batch, run, lambda: (done, done, finite, sums))
+            return run() if has_batch is None else tf.cond(has_batch, run, lambda: (done, done, sums, *finite))
 
         def many_steps(batches, steps):
-            done, _, finite, sums = tf.while_loop(
+            zero = tf.constant(0, tf.int64)
+            done, _, sums, *finite = tf.while_loop(
                 lambda done, last, *_: done < last,
                 lambda *state: one_step(batches, *state),
-                (tf.constant(0, tf.int64), steps, tf.constant(0, tf.int64), tf.constant(_NOTHING, tf.float64)),
+                (zero, steps, tf.constant(_NOTHING, tf.float64), *self._watch.begin(zero)),
             )
             self._step.end_call()
             has_ends = taker.may_end or self._watch is OnNan.END
-            return self._step.logs(), done if has_ends else None, sums, finite
+            return self._step.logs(), done if has_ends else None, sums, *finite
 
         return many_steps
-
-    def _watched(self, done, last, finite):
-        """Returns (the steps of the call, of which those before a loss that is not finite) after a step."""
-        return watched(self._step, self._watch, done, last, finite)
-
-
-def watched(step, watch, done, last, finite):
-    """Looks at the loss after a step within a compiled call.
-
-    Args:
-        step: the `Step`.
-        watch: an `OnNan`.
-        done, last: int64 scalars, the steps done in the call, and how many it is to do.
-        finite: int64 scalar, the steps before the first one whose loss was not finite.
-
-    Returns:
-        (last, finite).
-    """
-    if watch is OnNan.UNWATCHED:
-        return last, finite
-    is_finite = step.loss_is_finite()
-    last = tf.where(is_finite, last, done) if watch is OnNan.END else last
-    return last, tf.where(is_finite, done, finite)
 
 
 class SingleSteps:

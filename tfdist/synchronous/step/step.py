@@ -146,7 +146,8 @@ class Step:
         The running sum is read, because it stays NaN or infinite once it is.
         """
         total = models.loss_tracker(self._model).total.value
-        return tf.math.is_finite(sum(map(tf.convert_to_tensor, self.strategy.experimental_local_results(total))))
+        parts = [tf.convert_to_tensor(part) for part in self.strategy.experimental_local_results(total)]
+        return tf.math.is_finite(tf.add_n(parts) if len(parts) > 1 else parts[0])
 
     def logs(self):
         """Returns the metrics over all replicas: a dict of scalars, the same on every worker."""

@@ -16,7 +16,6 @@ from tfdist.data.delivery.delivery import Places
 from tfdist.data.delivery.in_memory import RowPicker, RowReading
 from tfdist.internals.access.tracing import compiled, named_alike
 from tfdist.process.log import say
-from tfdist.synchronous.step.calls import watched
 from tfdist.synchronous.step.measurements import Measured, NoClock
 
 # TensorFlow raises one of these if XLA cannot compile a function; no step of it has been done then.
@@ -42,20 +41,22 @@ class XlaCalls:
     def __init__(self, step, train, form, otherwise, watch):
         self._otherwise = otherwise
         self.traced = otherwise.traced
+        self._watch = watch
         self._sizes = set()
         self._is_refused = False
 
-        def one_step(batches, place, last, finite):
+        def one_step(batches, place, last, *finite):
             # One replica has all rows of a batch.
             train(RowPicker(Places(1, 0, 1)).share(step.strategy, (batches, place)), form, NoClock())
-            return place + 1, *watched(step, watch, place + 1, last, finite)
+            return place + 1, *watch.look(step, place + 1, last, *finite)
 
         def many_steps(batches, steps):
             body = functools.partial(one_step, batches)
             zero = tf.constant(0, tf.int64)
-            _, _, finite = tf.while_loop(lambda place, last, _: place < last, body, (zero, steps, zero))
+            begin = (zero, steps, *watch.begin(zero))
+            done, _, *finite = tf.while_loop(lambda place, last, *_: place < last, body, begin)
             step.end_call()
-            return step.logs(), finite
+            return step.logs(), done, *finite
 
         self._many_steps = compiled(many_steps, jit_compile=True, reduce_retracing=True)
 
@@ -63,15 +64,16 @@ class XlaCalls:
         """Trains on the next batches; returns (logs, steps done, a `measurements.Measured`)."""
         if self._is_refused or not isinstance(reading, RowReading):
             return self._otherwise(reading, steps)
-        begin, finites = time.perf_counter(), []
+        begin, dones, finites = time.perf_counter(), [], []
         try:
             for batches, count in reading.even_calls(steps):
                 # Only for a call that traces, because no other thread traces at that time.
                 naming = contextlib.nullcontext() if batches.size in self._sizes else named_alike()
                 with naming:
-                    logs, finite = self._many_steps(batches, tf.constant(count, tf.int64))
+                    logs, done, *finite = self._many_steps(batches, tf.constant(count, tf.int64))
                 self._sizes.add(batches.size)
-                finites.append(finite)
+                dones.append(done)
+                finites += finite
         except _NOT_COMPILED as error:
             if self._sizes:
                 raise
@@ -80,7 +82,7 @@ class XlaCalls:
             return self._otherwise(reading, steps)
         # No clock runs inside, because reading is a part of the program and no gradient is exchanged.
         sums = tf.constant((0.0, time.perf_counter() - begin, 0.0), tf.float64)
-        return logs, steps, Measured(sums, (), lambda: sum(map(int, finites)))
+        return logs, steps, Measured(sums, (), lambda: self._watch.steps_finite(sum(map(int, dones)), finites)())
 
 
 def _first_line(error):
