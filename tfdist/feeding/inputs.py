@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from tfdist.data.sources.arrays import RowReader
 from tfdist.data.sources.batches import Batches
 from tfdist.data.sources.shards import Shards
 from tfdist.feeding import checks
-from tfdist.internals.access import data_adapters
+from tfdist.internals.access import data_adapters, pipelines
 from tfdist.internals.access.tracing import as_written
 from tfdist.process.errors import UsageError
 
@@ -29,6 +30,8 @@ class Input:
         endless: whether the data are known to have no end.
         wraps: whether an epoch that is longer than the data goes on in their next pass, where Keras would end it.
         first_rows: None, or a function that returns some of the first rows without consuming them.
+        is_repeatable: whether these are sure to be the same in every process.
+        is_one_pass: whether the data can be read only once, as a generator.
     """
 
     source: Source | Batches
@@ -37,6 +40,8 @@ class Input:
     endless: bool = False
     wraps: bool = False
     first_rows: Callable[[], Any] | None = None
+    is_repeatable: bool = False
+    is_one_pass: bool = False
 
     @property
     def is_read_by_threads(self):
@@ -116,8 +121,12 @@ def make_input(
     source = Batches(name, adapter.get_tf_dataset(), adapter.num_batches)
     # Data other than a `tf.data.Dataset` may yield each row only once.
     first_rows = (lambda: next(iter(x), None)) if isinstance(x, tf.data.Dataset) else None
-    hooks = data_adapters.hooks_of(adapter)
-    return Input(source, steps, hooks, endless=data_adapters.is_endless(x), first_rows=first_rows)
+    about = {
+        "first_rows": first_rows,
+        "is_repeatable": first_rows is not None and pipelines.is_repeatable(x),
+        "is_one_pass": isinstance(x, types.GeneratorType),
+    }
+    return Input(source, steps, data_adapters.hooks_of(adapter), endless=data_adapters.is_endless(x), **about)
 
 
 def _checked(source, name, given, class_weight):

@@ -63,8 +63,12 @@ class RunCheckpoints:
             self._run_on_chief(lambda: stack.enter_context(rundir.locked(self._run_dir)))
             yield
 
-    def restore(self, resume):
+    def restore(self, resume, *, with_changes=False):
         """Restores the newest whole checkpoint, which the chief chooses; every worker calls it.
+
+        Args:
+            resume: one of `options.checkpoints.RESUMES`.
+            with_changes: whether other data and another run are only logged.
 
         Raises:
             CheckpointError, FileExistsError, FileNotFoundError: as `rundir.find_resume_step` and `checkpoint.restore`.
@@ -74,8 +78,11 @@ class RunCheckpoints:
             if self._workers.is_chief and int(os.environ.get(ATTEMPT, "0")) > 0:
                 say("no checkpoint was saved before: the run starts again at its first step.")
             return
-        self.restored = checkpoint.restore(self._run_dir, self._trained, step, self._about)
+        rate = models.settable_learning_rate(self._trained)
+        self.restored = checkpoint.restore(self._run_dir, self._trained, step, self._about, with_changes=with_changes)
         self.place = Place(**self.restored.state["place"])
+        self._check_steps_per_epoch(with_changes)
+        self._set_changed_rate(rate)
         if self._replicas.is_pending() and not self._replicas.restore(GRADIENTS, self.restored.arrays):
             raise CheckpointError(
                 f"checkpoint {self._run_dir.checkpoint(step)}: the gradients that wait for their update are not in it. "
@@ -83,6 +90,23 @@ class RunCheckpoints:
             )
         if manifest.best_step(self._run_dir) in self._run_dir.checkpoint_steps():
             self._best = rundir.read_json(self._run_dir.best)
+
+    def _check_steps_per_epoch(self, with_changes):
+        # Of data of unknown length, the checkpoint knows the number once an epoch has ended.
+        there, here = self.restored.state["steps_per_epoch"], self._feed.steps_per_epoch
+        if there and here and there != here and not with_changes:
+            raise CheckpointError(
+                f"checkpoint {self._run_dir.checkpoint(self.place.step)}: the data differ in steps_per_epoch: {there} "
+                f"in the checkpoint, {here} now. Use the number of the checkpoint, or another run_dir."
+            )
+
+    def _set_changed_rate(self, rate):
+        """Sets a learning rate that the script has changed since, which the checkpoint has just overwritten."""
+        there = self.restored.about.get("run", {}).get("learning_rate")
+        here = self._about["run"]["learning_rate"]
+        if rate is not None and there != here and "learning_rate" in self.restored.about.get("run", {}):
+            self._trained.optimizer.learning_rate = rate
+            self.restored.state["learning_rate"] = rate
 
     def _run_on_chief(self, function):
         """Calls a function on the chief; returns its number or None on all workers, and fails on all if it fails."""

@@ -113,6 +113,8 @@ class SavedRun(FreshStart):
         if self._resumed:
             # Otherwise only the end of an epoch could show the number of its steps.
             feed.steps_per_epoch = feed.steps_per_epoch or self._resumed.state["steps_per_epoch"]
+            if "steps_per_epoch" not in self._resumed.about.get("data", {}):
+                feed.end_epochs_with_data()
             place, per_epoch = checkpoints.place, feed.steps_per_epoch
             self.steps_done = place.epoch * per_epoch + place.step_in_epoch if per_epoch else place.step
             self.step = place.step
@@ -149,7 +151,9 @@ class SavedRun(FreshStart):
 
 
 @contextlib.contextmanager
-def open_saved_run(trained: Trained, feed, options: CheckpointOptions, *, metrics_by_epoch: bool = True, on_nan: str = "stop"):
+def open_saved_run(
+    trained: Trained, feed, options: CheckpointOptions, *, metrics_by_epoch: bool = True, on_nan: str = "stop"
+):
     """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `SavedRun`.
 
     Args:
@@ -173,17 +177,26 @@ def open_saved_run(trained: Trained, feed, options: CheckpointOptions, *, metric
         return
     run_dir = RunDir(pathlib.Path(options.folder))
     about = {
-        "data": identity.of_data(feed.data),
+        "data": identity.of_data(feed.data) | identity.of_rows(feed.data, Workers.of(strategy)),
         "run": identity.of_run(trained),
         "replicas": strategy.num_replicas_in_sync,
     }
     weights = FiniteWeights(trained, on_nan, run_dir)
     checkpoints = RunCheckpoints(
-        run_dir, trained, feed, about, keep=options.keep, weights=weights, watch=watch, metrics_by_epoch=metrics_by_epoch
+        run_dir,
+        trained,
+        feed,
+        about,
+        keep=options.keep,
+        weights=weights,
+        watch=watch,
+        metrics_by_epoch=metrics_by_epoch,
     )
     with checkpoints.owned(), stop_requests() as stop_request:
-        checkpoints.restore(options.resume)
+        checkpoints.restore(options.resume, with_changes=options.resume_with_changes)
         decisions = [Decisions(trained, weights, stop_request)] if several else []
         stop_signal = decisions[0].stop_signal if several else stop_request
-        checkpointer = Checkpointer(checkpoints.save, every_steps=options.every_steps, stop_signal=stop_signal)
+        checkpointer = Checkpointer(
+            checkpoints.save, every_steps=options.every_steps, stop_signal=stop_signal, is_left=feed.is_left
+        )
         yield SavedRun(run_dir, checkpoints, checkpointer, feed, [*watching, *decisions], in_call)

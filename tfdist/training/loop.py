@@ -58,6 +58,7 @@ def fit(
     resume: str = "auto",
     checkpoint_every_steps: int | None = None,
     keep_checkpoints: int = 3,
+    resume_with_changes: bool = False,
     sync_batchnorm: bool = True,
     jit_compile: bool | str | None = None,
     exchange: str = "auto",
@@ -82,6 +83,8 @@ def fit(
             "never" requires an empty folder.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
+        resume_with_changes: whether to go on from a checkpoint even if the data, the loss, or a setting of the model or
+            the optimizer is not the one that wrote it; the new one counts.
         sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas, or on each
             replica over its own rows; it overrides the layers' own settings.
         jit_compile: None for the value given to `compile`; True to compile with XLA: whole calls on one replica, if the
@@ -135,7 +138,11 @@ def fit(
         on_nan=on_nan,
     )
     checkpoints = CheckpointOptions(
-        folder=run_dir, resume=resume, every_steps=checkpoint_every_steps, keep=keep_checkpoints
+        folder=run_dir,
+        resume=resume,
+        every_steps=checkpoint_every_steps,
+        keep=keep_checkpoints,
+        resume_with_changes=resume_with_changes,
     )
     checks.check_compiled(model, "fit")
     checks.check_loop(model, "train")
@@ -187,9 +194,7 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length):
     exchange = choose(model, programs.options, feed, run.folder, functools.partial(survey, model))
     hooks = measurement_hooks(callbacks.callbacks)
     watch = LossWatch(model, run.weights, callbacks.callbacks, is_compiled=options.jit_compile)
-    program = programs.train(
-        feed.form, exchange, measured=bool(hooks), in_call=run.in_call, watch=watch.on_nan
-    )
+    program = programs.train(feed.form, exchange, measured=bool(hooks), in_call=run.in_call, watch=watch.on_nan)
     train = call_length.timed(program)
     ends = _ends_of_calls(model, callbacks.callbacks, exchange)
     logs = {}

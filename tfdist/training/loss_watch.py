@@ -42,7 +42,8 @@ class LossWatch:
             return OnNan.UNWATCHED
         strategy = self._model.distribute_strategy
         ends = self._weights.on_nan == "stop" and not models.scales_loss(self._model)
-        # Only one worker sees all losses within a call, and a condition on a GPU's value would wait for it in each step.
+        # One of several workers does not see the others' losses within a call, and a condition on a GPU's value would
+        # wait for it in each step.
         ends = ends and self._workers.count == 1 and runtime.is_on_cpus(strategy)
         return OnNan.END if ends else OnNan.COUNT
 

@@ -56,9 +56,14 @@ class OnNan(enum.Enum):
             return (tf.where(is_finite, last, done),)
         return last, tf.where(is_finite, done, *finite)
 
-    def steps_finite(self, done, finite):
-        """Returns `Measured.steps_finite` of a call that has done `done` steps, with what its loops carried."""
-        return (lambda: done - 1) if self is OnNan.END else lambda: sum(map(int, finite))
+    def steps_finite(self, dones, finite):
+        """Returns `Measured.steps_finite` of a call.
+
+        Args:
+            dones: the steps that each of its loops has done.
+            finite: what its loops carried at their ends.
+        """
+        return (lambda: sum(map(int, dones)) - 1) if self is OnNan.END else lambda: sum(map(int, finite))
 
 
 class Traced:
@@ -135,7 +140,7 @@ class ManySteps:
             if self._watch is OnNan.END and call_done < count:
                 break
         total = sums[0] if len(sums) == 1 else tf.add_n(sums)
-        return logs, done, Measured(total, self._step.traffic.sparse, self._watch.steps_finite(done, finite))
+        return logs, done, Measured(total, self._step.traffic.sparse, self._watch.steps_finite([done], finite))
 
     def _make(self, taker):
         strategy, clock = self._step.strategy, self._clock

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.internals.access import models
 from tfdist.process.errors import UsageError
 
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
@@ -72,7 +71,7 @@ def read_error(error):
     lines = [line for line in str(error.message).splitlines() if LABEL_WORDS in line]
     if not lines:
         return None
-    text = lines[0][lines[0].index("labels that") :].replace("\'", "").replace("[", "").replace("]", "").rstrip(" \"")
+    text = lines[0][lines[0].index("labels that") :].replace("'", "").replace("[", "").replace("]", "").rstrip(' "')
     return UsageError(f"y: {text}. Correct the labels, or give the last layer more units.")
 
 
