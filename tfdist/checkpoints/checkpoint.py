@@ -207,7 +207,7 @@ def _compare(folder, content, about, state, *, with_changes):
                 meant = kind == "run" or name == SOME_ROWS
                 raise CheckpointError(
                     f"checkpoint {folder}: {what}: {_shown(there)} in the checkpoint, {_shown(here)} now. Use "
-                    f"{'the data' if kind == 'data' else 'what'} that wrote it, or another run_dir."
+                    f"{'the data that' if kind == 'data' else 'what'} wrote it, or another run_dir."
                     + meant
                     * " If you mean the change, use resume_with_changes."
                 )

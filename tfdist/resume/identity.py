@@ -8,6 +8,7 @@ from tfdist.data.delivery.share import is_absent_spec
 from tfdist.data.digest import digest_of_rows
 from tfdist.data.source import Source
 from tfdist.data.sources.arrays import RowReader
+from tfdist.internals.access import models
 from tfdist.resume.description import describe, describe_config, describe_model
 
 # The rows of which a digest is compared.
@@ -34,12 +35,8 @@ def of_data(data):
             "drop_remainder": plan.drop_remainder,
         }
     # Of data of unknown length, the number may be given only when the run resumes.
-    steps = (
-        {}
-        if data.steps is None and not known.get("rows") and data.source.cardinality is None
-        else {"steps_per_epoch": data.steps}
-    )
-    return known | steps | {"types": spec}
+    is_known = data.steps is not None or isinstance(source, Source) or source.cardinality is not None
+    return known | ({"steps_per_epoch": data.steps} if is_known else {}) | {"types": spec}
 
 
 def of_rows(data, workers):
@@ -78,12 +75,14 @@ def of_run(trained):
     """
     optimizer = trained.optimizer
     model = getattr(trained, "described", trained)
-    return {
+    about = {
         "loss": describe(trained.loss),
         "optimizer": None if optimizer is None else _describe_optimizer(optimizer),
-        "learning_rate": None if optimizer is None else _learning_rate(optimizer),
         "model": describe_model(model),
     }
+    # After steps in this process, callbacks may have changed the rate that the script has given.
+    is_given = optimizer is not None and models.steps_done(trained) == 0
+    return about | ({"learning_rate": _learning_rate(optimizer)} if is_given else {})
 
 
 def _describe_optimizer(optimizer):

@@ -101,10 +101,18 @@ class RunCheckpoints:
             )
 
     def _set_changed_rate(self, rate):
-        """Sets a learning rate that the script has changed since, which the checkpoint has just overwritten."""
-        there = self.restored.about.get("run", {}).get("learning_rate")
-        here = self._about["run"]["learning_rate"]
-        if rate is not None and there != here and "learning_rate" in self.restored.about.get("run", {}):
+        """Sets a learning rate that the script has changed since, which the checkpoint has just overwritten.
+
+        Args:
+            rate: the rate before the checkpoint was restored, or None.
+        """
+        there, here = self.restored.about.get("run", {}), self._about["run"]
+        restored = self.restored.state["learning_rate"]
+        if "learning_rate" not in here:
+            here |= {name: value for name, value in there.items() if name == "learning_rate"}
+            if rate not in (None, restored):
+                say(f"the learning rate is {restored:g}, as in the checkpoint, and no longer {rate:g}.")
+        elif "learning_rate" in there and rate is not None and there["learning_rate"] != here["learning_rate"]:
             self._trained.optimizer.learning_rate = rate
             self.restored.state["learning_rate"] = rate
 
