@@ -145,6 +145,10 @@ class Feed:
             )
         for epoch in epochs:
             if self._is_spent:
+                warnings.warn(
+                    f"{self.data.source.name}: the generator has ended after {self._done} batches, and so does the run.",
+                    stacklevel=2,
+                )
                 return
             before = self._done
             left = plan.UNKNOWN if steps is None else steps - before

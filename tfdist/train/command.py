@@ -10,6 +10,7 @@ import threading
 
 from tfdist.assembly.names import check_names
 from tfdist.cluster import preemption, rendezvous
+from tfdist.cluster.alone import check_sole
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.tf_config import read_cluster
 from tfdist.options.fields import flatten
@@ -30,7 +31,9 @@ def main(arguments=None):
     run = None
     try:
         config = flags.read_config(arguments)
-        cluster = read_cluster(os.environ)
+        cluster = None if config.alone else read_cluster(os.environ)
+        if cluster is None and not config.alone:
+            check_sole(os.environ)
         check(config, cluster)
         heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
         run = agree_on_run(config, cluster, flags.read_files(arguments))

@@ -2,14 +2,42 @@
 
 import contextlib
 import os
+import types
 
 import tensorflow as tf
 
+from tfdist.cluster.alone import check_sole
 from tfdist.cluster.tf_config import read_cluster
-from tfdist.internals.access import models, runtime
+from tfdist.internals.access import models, moving, runtime
 from tfdist.process.errors import UsageError
+from tfdist.strategy import chosen
 from tfdist.strategy.workers import Workers
 from tfdist.synchronous.step import labels
+
+
+def move(model, strategy, method):
+    """Moves a model of one replica into a strategy, in which it stays; does nothing without one.
+
+    Args:
+        model: a `keras.Model`.
+        strategy: a `tf.distribute.Strategy`, or None.
+        method: the function that was called, for messages.
+
+    Raises:
+        ValueError: it is no strategy, or the model cannot be moved; the message names the line to move instead.
+    """
+    if strategy is None or model.distribute_strategy is strategy:
+        return
+    if not isinstance(strategy, tf.distribute.Strategy):
+        raise UsageError(
+            f"tfdist.{method}: strategy is {strategy!r}. Give a strategy, such as tfdist.choose_strategy('mirrored')."
+        )
+    instead = "Move the lines that make the model and call model.compile into `with strategy.scope():` instead."
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        raise UsageError(f"tfdist.{method}: the model is in another strategy of several replicas already. {instead}")
+    if what := moving.unmovable(model):
+        raise UsageError(f"tfdist.{method}: {what}, which strategy= cannot move. {instead}")
+    moving.move_model(model, strategy)
 
 
 def check_compiled(model, method):
@@ -22,6 +50,34 @@ def check_compiled(model, method):
         raise UsageError(
             f"tfdist.{method}: the model is not compiled. Call model.compile(optimizer, loss) in the scope first."
         )
+
+
+def check_one_pass(model, epochs, trained, validated):
+    """Refuses a generator that is to be read to its end more than once, because what it has yielded is gone.
+
+    Args:
+        model: a `keras.Model`.
+        epochs: the range of the epochs.
+        trained: (the data, a number of steps or None).
+        validated: the same of the validation, and its frequency as in Keras.
+
+    Raises:
+        ValueError: the message says how often.
+    """
+    data, steps, frequency = validated
+    validations = 0
+    if isinstance(data, types.GeneratorType):
+        validations = sum(models.should_validate(model, epoch, frequency) for epoch in epochs)
+    for name, argument, given, passes in (
+        ("x", "steps_per_epoch", trained, len(epochs)),
+        ("validation_data", "validation_steps", (data, steps), validations),
+    ):
+        if isinstance(given[0], types.GeneratorType) and not given[1] and passes > 1:
+            raise UsageError(
+                f"{name} is a generator, which can be read once, but this fit reads it to its end {passes} times. Give "
+                f"{argument}, so that each pass goes on where the last one ended, or data that can be read again: "
+                "arrays, a keras.utils.PyDataset, a tf.data.Dataset, or a tfdist Source."
+            )
 
 
 def check_loop(model, method):
@@ -42,7 +98,7 @@ def check_loop(model, method):
 
 
 def check_not_alone(strategy, environ=os.environ):
-    """Refuses a model of one worker in a process that belongs to a cluster of several: each would train its own.
+    """Refuses a model on one device where there are more: in several processes, each would train a model of its own.
 
     Args:
         strategy: the model's `tf.distribute.Strategy`.
@@ -53,12 +109,30 @@ def check_not_alone(strategy, environ=os.environ):
     """
     if Workers.of(strategy).count > 1:
         return
+    _check_devices(strategy)
+    if chosen.is_alone():
+        return
     cluster = read_cluster(environ)
     if cluster and cluster.size > 1:
         raise UsageError(
             f"{cluster.source} lists {cluster.size} workers, but the model was made outside the scope of their "
             f"strategy, so each worker would train a model of its own. Make it in `with strategy.scope():` of "
             "tfdist.choose_strategy(), or start the process without the cluster to train alone."
+        )
+    if cluster is None:
+        check_sole(environ)
+
+
+def _check_devices(strategy):
+    """Refuses a model that was made outside every scope though `choose_strategy` has chosen several replicas."""
+    last = chosen.last_strategy()
+    if last is None or last.num_replicas_in_sync == 1 or strategy is not tf.distribute.get_strategy():
+        return
+    if not tf.distribute.has_strategy():
+        raise UsageError(
+            f"the model was made outside strategy.scope(), so it would train on one device, but choose_strategy chose "
+            f"{last.num_replicas_in_sync} replicas. Move the lines that make the model and call model.compile into "
+            "`with strategy.scope():`, or give fit strategy=strategy, which moves the model there."
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfdist.callbacks.base import Callback, measurement_hooks
 from tfdist.callbacks.desync import DesyncCheck
@@ -65,13 +66,14 @@ def fit(
     compression: str = "none",
     steps_per_execution: int | str | None = None,
     on_nan: str = "stop",
+    strategy: tf.distribute.Strategy | None = None,
 ) -> keras.callbacks.History:
     """Trains a compiled model on its strategy's replicas, as `keras.Model.fit` does on one device.
 
     No argument affects a later call, because nothing of it stays on the model.
 
     Args:
-        model: a compiled `keras.Model`, made in the strategy's scope.
+        model: a compiled `keras.Model`, made in the strategy's scope or moved there by `strategy`.
         x, y, sample_weight: a tfdist `Source`, or what Keras takes: nested arrays of shape (rows, ...), a
             `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator of batches.
         batch_size: rows of a step over **all** replicas; 32 by default.
@@ -102,6 +104,7 @@ def fit(
         on_nan: "stop" to raise `NotFiniteError` with the step and the weight if the loss or a weight is NaN or
             infinite, and to keep the checkpoints from before; "warn" to log it and go on, as Keras does, without
             saving. With `keras.callbacks.TerminateOnNaN`, that callback ends the run.
+        strategy: None, or a strategy into which a model that was made outside its scope is moved, to stay there.
 
     Returns:
         A `keras.callbacks.History`.
@@ -144,10 +147,13 @@ def fit(
         keep=keep_checkpoints,
         resume_with_changes=resume_with_changes,
     )
+    checks.move(model, strategy, "fit")
     checks.check_compiled(model, "fit")
     checks.check_loop(model, "train")
     checks.check_not_alone(model.distribute_strategy)
     length = {"epochs": limit(epochs, keras.config.max_epochs(), "epochs"), "steps": steps}
+    one_pass = (x, steps_per_epoch or steps), (validation_data, validation_steps, validation_freq)
+    checks.check_one_pass(model, range(initial_epoch, length["epochs"]), *one_pass)
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = data_adapters.split_validation(x, y, sample_weight, validation_split)
     order = {"steps": steps_per_epoch, "shuffle": shuffle, "class_weight": class_weight}
@@ -286,6 +292,8 @@ def evaluate(
     steps: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
     return_dict: bool = False,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Any:
     """Computes loss and metrics over a whole data set, exactly, on any number of replicas.
 
@@ -294,6 +302,7 @@ def evaluate(
         x, y, sample_weight: a tfdist `Source`, or what Keras takes, as in `fit`.
         batch_size: rows of a step over all replicas; 32 by default.
         verbose, steps, callbacks, return_dict: as in Keras.
+        strategy: as in `fit`.
 
     Returns:
         A dict of numbers with `return_dict=True`; else a number, or a list in the order of `model.metrics`.
@@ -310,6 +319,7 @@ def evaluate(
         loss = tfdist.evaluate(model, np.ones((10, 4)), np.ones(10), verbose=0)
         ```
     """
+    checks.move(model, strategy, "evaluate")
     checks.check_compiled(model, "evaluate")
     feed = open_feed(model, x, y, sample_weight, method="test_step", batch_size=batch_size, steps=steps)
     losses_exit = Workers.of(model.distribute_strategy).exit_on_peer_loss()
