@@ -6,6 +6,7 @@ The chief writes a checkpoint aside, with checksums, and then renames it.
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -197,7 +198,7 @@ def _compare(folder, content, about, state, *, with_changes):
     """Refuses another run or other data, unless changes are meant; logs what else differs."""
     for kind in ("data", "run"):
         for changed in changes(content.get(kind, {}), about.get(kind, {})):
-            if changed.name == "learning_rate" and changed.here == state.get("learning_rate"):
+            if changed.name == "learning_rate" and _is_close(changed.here, state.get("learning_rate")):
                 # A callback has changed it since, and the script goes on with that.
                 continue
             name, there, here = narrowed(changed)
@@ -218,6 +219,10 @@ def _compare(folder, content, about, state, *, with_changes):
     if others := changes(content["numerics"], hardware.numerics()):
         pairs = ", ".join(f"{name} was {there} and is now {here}" for name, there, here in others)
         warn(f"checkpoint {folder}: {pairs}. The weights may differ from an uninterrupted run's by rounding.")
+
+
+def _is_close(one, other):
+    return isinstance(one, float) and isinstance(other, float) and math.isclose(one, other, rel_tol=1e-6)
 
 
 def _shown(value):

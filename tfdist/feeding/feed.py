@@ -146,7 +146,7 @@ class Feed:
         for epoch in epochs:
             if self._is_spent:
                 warnings.warn(
-                    f"{self.data.source.name}: the generator has ended after {self._done} batches, and so does the run.",
+                    f"{self.data.source.name}: the generator ended after {self._done} batches, and so does the run.",
                     stacklevel=2,
                 )
                 return

@@ -94,7 +94,9 @@ def _describe_optimizer(optimizer):
 
 def _learning_rate(optimizer):
     config = describe_config(getattr(optimizer, "inner_optimizer", optimizer)) or {}
-    return config.get("learning_rate")
+    rate = config.get("learning_rate")
+    # As the script has given it, and not as float32 holds it.
+    return float(f"{rate:.7g}") if isinstance(rate, float) else rate
 
 
 def _spec_text(spec):

@@ -45,7 +45,8 @@ def unmovable(model):
         return f"the optimizer is a {type(model.optimizer).__name__}"
     for layer in model._flatten_layers():
         for name, value in vars(layer).items():
-            for part in _parts(value):
+            # TensorFlow keeps what it tracks a second time, under names of its own.
+            for part in () if name.startswith("_self_") else _parts(value):
                 is_second = isinstance(part, keras.optimizers.Optimizer) and part is not model.optimizer
                 if is_second or isinstance(part, tf.Variable | tf.Module):
                     return f"{layer.name}.{name} holds a {type(part).__name__}"
