@@ -386,9 +386,9 @@ def test_another_setting_is_refused_by_name_unless_it_is_meant(make_strategy, st
     if "rate" in changes:
         rates = []
         look = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda *_: rates.append(look.model.optimizer.learning_rate)
+            on_train_batch_end=lambda batch, logs: rates.append(look.model.optimizer.learning_rate)
         )
-        model, _ = resume(
+        resume(
             make_strategy(1), stopped, make=lambda: make_other(**changes), resume_with_changes=True, callbacks=[look]
         )
         assert difference in caplog.text
@@ -400,7 +400,7 @@ def test_another_setting_is_refused_by_name_unless_it_is_meant(make_strategy, st
 def test_other_rows_of_the_same_shape_are_refused(make_strategy, stopped, caplog):
     x, y = jobs.make_rows(ROWS, "float32")
     other = from_arrays(x + 1, y, global_batch=BATCH, seed=5)
-    with pytest.raises(CheckpointError, match="the data differ in some rows: 'sha256 .*use resume_with_changes"):
+    with pytest.raises(CheckpointError, match=r"the data differ in some rows: 'sha256 .*use resume_with_changes"):
         resume(make_strategy(1), stopped, source=other)
     resume(make_strategy(1), stopped, source=other, resume_with_changes=True)
     assert "the data differ in some rows" in caplog.text
@@ -431,7 +431,7 @@ def test_data_of_unknown_length_go_on_within_an_epoch_once_the_steps_are_given(m
 
     whole = train(make_strategy(1), source=source(), epochs=epochs)
     stop(make_strategy(1), tmp_path, at=4, source=source(), epochs=epochs)
-    with pytest.raises(ValueError, match="a run cannot go on in the middle of one. Give steps_per_epoch"):
+    with pytest.raises(ValueError, match=r"a run cannot go on in the middle of one. Give steps_per_epoch"):
         resume(make_strategy(1), tmp_path, source=source(), epochs=epochs)
     resumed = resume(make_strategy(1), tmp_path, source=source(), epochs=epochs, steps_per_epoch=PER_EPOCH)
     assert_same(resumed, whole)

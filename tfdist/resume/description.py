@@ -25,7 +25,8 @@ def describe_model(model):
         Nested dicts of JSON types.
     """
     about = {"class": type(model).__name__, "config": describe_config(model)}
-    if not models.is_graph(model):
+    # One layer without a config takes that of the whole away.
+    if about["config"] is None or not models.is_graph(model):
         layers = models.layers(model)
         about["layers"] = {f"{place} {_name(layer.name)}": describe(layer) for place, layer in enumerate(layers)}
     return about
@@ -57,7 +58,8 @@ def describe(value):
     if isinstance(value, bytes | np.ndarray | np.generic | keras.Variable):
         return _describe_array(value)
     if hasattr(value, "get_config") and not isinstance(value, type):
-        return {"class": type(value).__name__, **(describe_config(value) or {})}
+        more = describe(models.loss_arguments(value))
+        return {"class": type(value).__name__, **(describe_config(value) or {}), **more}
     return _describe_function(value)
 
 

@@ -129,6 +129,11 @@ def has_own(model, method):
     return method in vars(model) or getattr(type(model), method) is not getattr(keras.Model, method)
 
 
+def loss_arguments(loss):
+    """Returns the arguments of a Keras loss, of which its config lacks some; an empty dict for other objects."""
+    return dict(getattr(loss, "_fn_kwargs", None) or {}) if isinstance(loss, keras.losses.Loss) else {}
+
+
 def layers(model):
     """Returns every layer of the model, nested ones too."""
     return list(model._flatten_layers(include_self=False))
