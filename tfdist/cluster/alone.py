@@ -22,7 +22,7 @@ def check_sole(environ: Mapping[str, str]) -> None:
     if sign is None:
         return
     value = sign.value if len(sign.value) <= 60 else f"{sign.value[:60]}…"
-    started = f"started {sign.count} processes" if sign.count else "numbered its processes"
+    started = f"started {sign.processes} processes" if sign.processes else "numbered its processes"
     raise UsageError(
         f"{sign.name} is {value!r}: a launcher has {started}, but no cluster is described from which tfdist could read "
         "the others, so each would train a model of its own. Set TF_CONFIG in each process, or start them with "

@@ -52,6 +52,17 @@ def check_compiled(model, method):
         )
 
 
+def check_fit(model):
+    """Refuses a model that is not compiled, has a loop of its own, or would train alone beside others.
+
+    Raises:
+        ValueError: the message says what to change.
+    """
+    check_compiled(model, "fit")
+    check_loop(model, "train")
+    check_not_alone(model.distribute_strategy)
+
+
 def check_one_pass(model, epochs, trained, validated):
     """Refuses a generator that is to be read to its end more than once, because what it has yielded is gone.
 

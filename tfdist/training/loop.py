@@ -140,17 +140,10 @@ def fit(
         sync_batchnorm=sync_batchnorm,
         on_nan=on_nan,
     )
-    checkpoints = CheckpointOptions(
-        folder=run_dir,
-        resume=resume,
-        every_steps=checkpoint_every_steps,
-        keep=keep_checkpoints,
-        resume_with_changes=resume_with_changes,
-    )
+    saving: dict[str, Any] = {"folder": run_dir, "every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
+    checkpoints = CheckpointOptions(resume=resume, resume_with_changes=resume_with_changes, **saving)
     checks.move(model, strategy, "fit")
-    checks.check_compiled(model, "fit")
-    checks.check_loop(model, "train")
-    checks.check_not_alone(model.distribute_strategy)
+    checks.check_fit(model)
     length = {"epochs": limit(epochs, keras.config.max_epochs(), "epochs"), "steps": steps}
     one_pass = (x, steps_per_epoch or steps), (validation_data, validation_steps, validation_freq)
     checks.check_one_pass(model, range(initial_epoch, length["epochs"]), *one_pass)

@@ -61,5 +61,5 @@ def test_one_process_is_no_reason_to_stop(environ):
 
 
 def test_the_number_of_processes_is_read_where_it_is_there():
-    assert [find_sign(environ).count for environ in SEVERAL[:3]] == [4, 4, None]
-    assert find_sign({"CLUSTER_SPEC": SPEC}).count == 2
+    assert [find_sign(environ).processes for environ in SEVERAL[:3]] == [4, 4, None]
+    assert find_sign({"CLUSTER_SPEC": SPEC}).processes == 2

@@ -11,12 +11,12 @@ class Sign(NamedTuple):
 
     Attributes:
         name, value: the variable.
-        count: how many processes it tells of; None where it has only the number of this one.
+        processes: how many processes it tells of; None where it has only the number of this one.
     """
 
     name: str
     value: str
-    count: int | None
+    processes: int | None
 
 
 def find_sign(environ: Mapping[str, str]) -> Sign | None:
@@ -31,7 +31,7 @@ def find_sign(environ: Mapping[str, str]) -> Sign | None:
         if environ.get(name) and (count := read(environ[name])) is not None
     ]
     for sign in counts:
-        if sign.count and sign.count > 1:
+        if sign.processes and sign.processes > 1:
             return sign
     for name in _INDICES:
         # Number 0 may be the only process, and another variable may say so.
