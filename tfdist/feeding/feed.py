@@ -12,6 +12,7 @@ from tfdist.feeding import plan
 from tfdist.feeding.inputs import make_input
 from tfdist.feeding.static_shapes import for_strategy
 from tfdist.process.errors import UsageError
+from tfdist.process.log import warn
 
 
 def open_feed(model, x, y=None, sample_weight=None, *, method, **arguments):
@@ -145,9 +146,10 @@ class Feed:
             )
         for epoch in epochs:
             if self._is_spent:
-                warnings.warn(
-                    f"{self.data.source.name}: the generator ended after {self._done} batches, and so does the run.",
-                    stacklevel=2,
+                warn(
+                    f"{self.data.source.name}: a generator can be read once, and this one has ended after {self._done} "
+                    "batches, so the run ends with it. For more epochs give steps_per_epoch and a generator that goes "
+                    "on, or data that can be read again: arrays, a PyDataset, a tf.data.Dataset, or a tfdist Source."
                 )
                 return
             before = self._done

@@ -63,32 +63,26 @@ def check_fit(model):
     check_not_alone(model.distribute_strategy)
 
 
-def check_one_pass(model, epochs, trained, validated):
-    """Refuses a generator that is to be read to its end more than once, because what it has yielded is gone.
+def check_one_pass(model, epochs, data, steps, frequency):
+    """Refuses a generator for more than one validation, because what it has yielded is gone after the first.
 
     Args:
         model: a `keras.Model`.
         epochs: the range of the epochs.
-        trained: (the data, a number of steps or None).
-        validated: the same of the validation, and its frequency as in Keras.
+        data, steps, frequency: `validation_data`, `validation_steps` and `validation_freq` of `fit`.
 
     Raises:
-        ValueError: the message says how often.
+        ValueError: the message says how often it would be read.
     """
-    data, steps, frequency = validated
-    validations = 0
-    if isinstance(data, types.GeneratorType):
-        validations = sum(models.should_validate(model, epoch, frequency) for epoch in epochs)
-    for name, argument, given, passes in (
-        ("x", "steps_per_epoch", trained, len(epochs)),
-        ("validation_data", "validation_steps", (data, steps), validations),
-    ):
-        if isinstance(given[0], types.GeneratorType) and not given[1] and passes > 1:
-            raise UsageError(
-                f"{name} is a generator, which can be read once, but this fit reads it to its end {passes} times. Give "
-                f"{argument}, so that each pass goes on where the last one ended, or data that can be read again: "
-                "arrays, a keras.utils.PyDataset, a tf.data.Dataset, or a tfdist Source."
-            )
+    if not isinstance(data, types.GeneratorType) or steps:
+        return
+    passes = sum(models.should_validate(model, epoch, frequency) for epoch in epochs)
+    if passes > 1:
+        raise UsageError(
+            f"validation_data is a generator, which can be read once, but this fit reads it to its end {passes} times. "
+            "Give validation_steps, so that each pass goes on where the last one ended, or data that can be read "
+            "again: arrays, a keras.utils.PyDataset, a tf.data.Dataset, or a tfdist Source."
+        )
 
 
 def check_loop(model, method):

@@ -145,8 +145,8 @@ def fit(
     checks.move(model, strategy, "fit")
     checks.check_fit(model)
     length = {"epochs": limit(epochs, keras.config.max_epochs(), "epochs"), "steps": steps}
-    one_pass = (x, steps_per_epoch or steps), (validation_data, validation_steps, validation_freq)
-    checks.check_one_pass(model, range(initial_epoch, length["epochs"]), *one_pass)
+    epochs_left = range(initial_epoch, length["epochs"])
+    checks.check_one_pass(model, epochs_left, validation_data, validation_steps, validation_freq)
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = data_adapters.split_validation(x, y, sample_weight, validation_split)
     order = {"steps": steps_per_epoch, "shuffle": shuffle, "class_weight": class_weight}
