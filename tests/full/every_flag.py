@@ -21,7 +21,7 @@ from support.processes import REPOSITORY, run_python  # noqa: E402
 from support.small_files import write_images  # noqa: E402
 
 from tfdist.options.run import OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
-from tfdist.options.step import COMPRESSIONS, EXCHANGES  # noqa: E402
+from tfdist.options.step import COMPRESSIONS, EXCHANGES, ON_NAN  # noqa: E402
 
 COMMAND = "python tests/full/every_flag.py"
 COLUMNS = ("row", "exit code", "seconds", "as it should be", "last line")
@@ -60,6 +60,9 @@ TRAIN = (
     ("--keep_checkpoints=1",),
     ("--resume=auto",),
     ("--resume=never",),
+    ("--resume_with_changes",),
+    *((f"--on_nan={name}",) for name in ON_NAN),
+    ("--alone",),
     ("--profile_steps=1:3",),
     ("--start_seconds=60",),
     *((f"--preemption_notice={name}",) for name in PREEMPTION_NOTICES),
@@ -189,6 +192,9 @@ def _with_steps(flags):
 
 
 def _codes(command, flags):
+    if "--alone" in flags and "tfdist.launch" in command:
+        # Two workers that train alone: one of them has the folder.
+        return (0, 2)
     if {"--epochs=1", "--steps=3"} <= set(flags) or {"--global_batch=32", "--replica_batch=16"} <= set(flags):
         # They contradict each other.
         return (2,)

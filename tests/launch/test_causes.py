@@ -21,6 +21,7 @@ def found(*exits, **more):
 
 
 REFUSED = {"error": "tfdist.checkpoints.checkpoint.CheckpointError", "exit_code": 2}
+NAN = {"error": "tfdist.process.errors.NotFiniteError", "exit_code": 77}
 LATE = {"error": "tfdist.cluster.rendezvous.messages.RendezvousError", "exit_code": 76}
 LOST_PEER = "tensorflow.python.framework.errors_impl.UnavailableError: Socket closed"
 
@@ -40,6 +41,9 @@ LOST_PEER = "tensorflow.python.framework.errors_impl.UnavailableError: Socket cl
         ([ended(0, 76), ended(1, -15, asked=True)], ("failure", (0,), 76)),
         ([ended(1, 2), ended(0, 2)], ("mistake", (0,), 2)),
         ([ended(0, 76), ended(1, 2)], ("mistake", (1,), 2)),
+        # All workers stop alike, and a restart would end the same way.
+        ([ended(1, 77), ended(0, 77)], ("nan", (0,), 77)),
+        ([ended(1, 1, cause=NAN), ended(0, 76)], ("nan", (1,), 77)),
         # In the user's own script, the uncaught error shows that a restart does not help.
         ([ended(1, 1, cause=REFUSED), ended(0, 76)], ("mistake", (1,), 2)),
         ([ended(1, 1, cause=LATE), ended(0, 1, "ValueError: x")], ("failure", (0,), 1)),

@@ -28,6 +28,7 @@ DONE, SAVED, MISTAKE = Past("done", (), 1.0), Past("preempted", (), 1.0), Past("
     [
         ([DONE], {}, "", "end: all workers have ended with exit code 0"),
         ([MISTAKE], {}, "", "end: a restart does not correct a mistake"),
+        ([Past("nan", (0,), 1.0)], {}, "", "end: a restart would train to the same loss"),
         ([failed(1)], {"max_restarts": 0}, "", "end: all restarts are used (--max_restarts=0)"),
         ([failed(1)], {}, "012", "restart 1 of 2 in 1 s, with 3 workers"),
         ([failed(1)], {"asked": signal.SIGTERM}, "", "end: a signal asked the launcher to end"),

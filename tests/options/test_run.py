@@ -19,7 +19,7 @@ KEYS = {
     *("warmup_epochs", "optimizer_options", "loss", "metrics", "precision", "strategy", "replicas", "seed"),
     *("steps_per_execution", "compression", "exchange", "jit_compile", "sync_batchnorm", "deterministic", "run_dir"),
     *("checkpoint_every_steps", "keep_checkpoints", "resume", "profile_steps", "start_seconds"),
-    *("preemption_notice", "expected"),
+    *("preemption_notice", "expected", "on_nan", "resume_with_changes", "alone"),
 }
 
 

@@ -342,17 +342,114 @@ def test_another_model_is_refused(make_strategy, stopped):
         resume(make_strategy(1), stopped, make=lambda: make_model(units=9))
 
 
-def test_what_may_change_does_and_what_matters_is_mentioned(make_strategy, stopped, caplog):
+def test_what_may_change_does(make_strategy, stopped, caplog):
     def make():
-        model = make_model(lambda: keras.optimizers.Adam(0.5, beta_1=0.8))
+        model = make_model()
         model.steps_per_execution = 4
         return model
 
     resume(make_strategy(2), stopped, make=make, callbacks=[keras.callbacks.TerminateOnNaN()], epochs=4)
-    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told.startswith(f"checkpoint {RunDir(stopped).checkpoint(9)}: the optimizer was 'amsgrad=False, ")
-    assert "beta_1=0.9" in told
-    assert "is now 'amsgrad=False, beta_1=0.8" in told
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def make_other(**changes):
+    """Makes the model with another setting, and equal variables."""
+    make = {
+        "rate": 0.02,
+        "beta_1": 0.9,
+        "activation": "tanh",
+        "dropout": 0.3,
+        "loss": "sparse_categorical_crossentropy",
+    }
+    make |= changes
+    model = make_model(lambda: keras.optimizers.Adam(make["rate"], beta_1=make["beta_1"]), dropout=make["dropout"])
+    model.layers[0].activation = keras.activations.get(make["activation"])
+    model.compile(model.optimizer, make["loss"], metrics=["accuracy"])
+    return model
+
+
+CHANGES = [
+    ({"rate": 0.05}, "the run differs in learning_rate: 0.02 in the checkpoint, 0.05 now"),
+    ({"beta_1": 0.8}, "the run differs in optimizer.beta_1: 0.9 in the checkpoint, 0.8 now"),
+    ({"activation": "relu"}, "dense.activation: 'tanh' in the checkpoint, 'relu' now"),
+    ({"dropout": 0.4}, "dropout.rate: 0.3 in the checkpoint, 0.4 now"),
+    ({"loss": keras.losses.SparseCategoricalCrossentropy()}, "the run differs in loss"),
+]
+
+
+@pytest.mark.parametrize(("changes", "difference"), CHANGES, ids=str)
+def test_another_setting_is_refused_by_name_unless_it_is_meant(make_strategy, stopped, changes, difference, caplog):
+    with pytest.raises(CheckpointError) as error:
+        resume(make_strategy(1), stopped, make=lambda: make_other(**changes))
+    assert difference in str(error.value)
+    assert str(error.value).endswith("If you mean the change, use resume_with_changes.")
+    if "rate" in changes:
+        rates = []
+        look = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: rates.append(look.model.optimizer.learning_rate)
+        )
+        resume(
+            make_strategy(1), stopped, make=lambda: make_other(**changes), resume_with_changes=True, callbacks=[look]
+        )
+        assert difference in caplog.text
+        np.testing.assert_allclose([*map(np.asarray, rates)], 0.05, rtol=1e-6)
+        # It is the rate of this run from here on.
+        resume(make_strategy(1), stopped, make=lambda: make_other(**changes), epochs=4)
+
+
+def test_other_rows_of_the_same_shape_are_refused(make_strategy, stopped, caplog):
+    x, y = jobs.make_rows(ROWS, "float32")
+    other = from_arrays(x + 1, y, global_batch=BATCH, seed=5)
+    with pytest.raises(CheckpointError, match=r"the data differ in some rows: 'sha256 .*use resume_with_changes"):
+        resume(make_strategy(1), stopped, source=other)
+    resume(make_strategy(1), stopped, source=other, resume_with_changes=True)
+    assert "the data differ in some rows" in caplog.text
+
+
+class Halving(keras.callbacks.Callback):
+    """Halves the learning rate after each epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = float(self.model.optimizer.learning_rate.numpy()) / 2
+
+
+def test_a_rate_that_callbacks_have_changed_is_no_change_of_the_script(make_strategy, tmp_path):
+    whole, history = train(make_strategy(1), callbacks=[Halving()])
+    stop(make_strategy(1), tmp_path, at=12, callbacks=[Halving()])
+    model, rest = resume(make_strategy(1), tmp_path, callbacks=[Halving()])
+    assert_same((model, rest), (whole, history))
+    # The same model in the same process, whose rate is the last one.
+    train(model, run_dir=tmp_path, epochs=4)
+
+
+@pytest.mark.parametrize("data", ["filter", "generator"])
+def test_data_of_unknown_length_go_on_within_an_epoch_once_the_steps_are_given(make_strategy, tmp_path, data):
+    epochs = 3 if data == "filter" else 1
+
+    def source():
+        return batches().filter(lambda x, y: True) if data == "filter" else (each for each in batches())
+
+    whole = train(make_strategy(1), source=source(), epochs=epochs)
+    stop(make_strategy(1), tmp_path, at=4, source=source(), epochs=epochs)
+    with pytest.raises(ValueError, match=r"a run cannot go on in the middle of one. Give steps_per_epoch"):
+        resume(make_strategy(1), tmp_path, source=source(), epochs=epochs)
+    resumed = resume(make_strategy(1), tmp_path, source=source(), epochs=epochs, steps_per_epoch=PER_EPOCH)
+    assert_same(resumed, whole)
+    if data == "filter":
+        with pytest.raises(CheckpointError, match="differ in steps_per_epoch: 7 in the checkpoint, 6 now"):
+            resume(make_strategy(1), tmp_path, source=source(), epochs=4, steps_per_epoch=6)
+
+
+def test_a_run_that_a_callback_stops_within_an_epoch_goes_on_at_the_next_row(make_strategy, tmp_path):
+    class Leave(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 3
+
+    whole = train(make_strategy(1))
+    train(make_strategy(1), run_dir=tmp_path, callbacks=[Leave()])
+    assert RunDir(tmp_path).checkpoint_steps() == [4]
+    model, _ = resume(make_strategy(1), tmp_path)
+    np.testing.assert_array_equal(jobs.weights_of(model), jobs.weights_of(whole[0]))
 
 
 def test_other_threads_and_versions_are_mentioned(make_strategy, stopped, caplog, monkeypatch):

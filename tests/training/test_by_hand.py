@@ -154,6 +154,11 @@ def test_stop_ends_the_loop_and_leaving_an_epoch_is_refused(make_strategy, tmp_p
 
     _, means, run = train(make_strategy(1), tmp_path / "stopped", look=stop)
     assert (len(means), run.steps_done) == (7, 7)
+    # The next start goes on with the next row.
+    whole, _, _ = train(make_strategy(1))
+    weights, rest, _ = train(make_strategy(1), tmp_path / "stopped", resume="must")
+    assert len(rest) == 3 * PER_EPOCH - 7
+    np.testing.assert_array_equal(weights, whole)
     model, optimizer, _ = make_parts(make_strategy(1))
     with (
         pytest.raises(RuntimeError, match=r"left epoch 0 before its last batch. Call run.stop\(\)"),

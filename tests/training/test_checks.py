@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from support import jobs
 
 import tfdist
+from tfdist.strategy import chosen, hardware
 from tfdist.training import checks
 
 pytestmark = pytest.mark.core
@@ -114,3 +116,146 @@ def test_a_model_outside_the_scope_of_several_workers_is_refused(make_strategy):
         checks.check_not_alone(make_strategy(1), two)
     checks.check_not_alone(make_strategy(1), {})
     checks.check_not_alone(make_strategy(2), {"TF_CONFIG": two["TF_CONFIG"].replace(', "b:1"', "")})
+
+
+@pytest.fixture
+def choose(cpus, monkeypatch):
+    """Returns `choose_strategy` on a bare machine, whose choice is forgotten after the test."""
+    monkeypatch.setattr(hardware, "gpu_count", lambda: 0)
+    monkeypatch.setattr(chosen._Chosen, "strategy", chosen._Chosen.strategy)
+    monkeypatch.setattr(chosen._Chosen, "alone", False)
+    return tfdist.choose_strategy
+
+
+def test_a_model_outside_the_scope_of_several_replicas_is_refused(choose):
+    strategy = choose("mirrored", replicas=2)
+    model = make_net()
+    model.compile("sgd", loss="sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"choose_strategy chose 2 replicas. Move the lines that make the model and"):
+        fit(model)
+    # A scope of one device is meant; and so is the last choice, if it is of one device.
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        other = make_net()
+        other.compile("sgd", loss="sparse_categorical_crossentropy")
+    fit(other)
+    choose("one_device")
+    fit(model)
+    del strategy
+
+
+def test_a_process_that_a_launcher_started_beside_others_trains_alone_only_if_told(choose, monkeypatch, make_strategy):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with make_strategy(1).scope():
+        model = make_net()
+        model.compile("sgd", loss="sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="OMPI_COMM_WORLD_SIZE is '2': a launcher has started 2 processes"):
+        fit(model)
+    with pytest.raises(ValueError, match="OMPI_COMM_WORLD_SIZE is '2'"):
+        choose("one_device")
+    choose("one_device", alone=True)
+    fit(model)
+
+
+class Subclass(keras.Model):
+    """A model that no config can make again."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.hidden, self.norm = keras.layers.Dense(6, "tanh"), keras.layers.BatchNormalization()
+        self.drop, self.classes = keras.layers.Dropout(0.0), keras.layers.Dense(jobs.CLASSES, "softmax")
+        self.not_serializable = [weights]
+
+    def call(self, x, training=None):
+        return self.classes(self.drop(self.norm(self.hidden(x), training=training), training=training))
+
+
+def make_movable(kind):
+    keras.utils.set_random_seed(3)
+    if kind == "subclass":
+        model = Subclass(lambda: None)
+    else:
+        first = [keras.Input((jobs.WIDTH,))] if kind == "built" else []
+        model = keras.Sequential(
+            [*first, keras.layers.Dense(6, "tanh"), keras.layers.BatchNormalization(), keras.layers.Dense(3, "softmax")]
+        )
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.1)
+    if kind == "built":
+        optimizer.exclude_from_weight_decay(var_list=[model.layers[0].kernel])
+    metrics = [keras.metrics.SparseCategoricalAccuracy()]
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=metrics, jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize(("kind", "trained_before"), [("built", True), ("unbuilt", False), ("subclass", True)])
+def test_fit_moves_a_model_into_a_strategy_where_it_goes_on_as_on_one_device(
+    make_strategy, float64, kind, trained_before
+):
+    x, y = jobs.make_rows(37)
+    plain, moved = make_movable(kind), make_movable(kind)
+    arguments = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+    for model in (plain, moved) if trained_before else ():
+        model.fit(x, y, **arguments)
+    plain.fit(x, y, **arguments)
+    strategy = make_strategy(3)
+    tfdist.fit(moved, x, y, strategy=strategy, **arguments)
+    assert moved.distribute_strategy is strategy
+    np.testing.assert_allclose(jobs.weights_of(moved), jobs.weights_of(plain), rtol=0, atol=1e-12)
+    expected = plain.evaluate(x, y, verbose=0)
+    assert tfdist.evaluate(moved, x, y, verbose=0) == pytest.approx(expected, abs=1e-12)
+    np.testing.assert_allclose(moved.predict(x, verbose=0), plain.predict(x, verbose=0), rtol=0, atol=1e-12)
+
+
+def test_evaluate_and_predict_move_a_model_too(make_strategy):
+    x, y = jobs.make_rows(8, "float32")
+    one, other = make_movable("built"), make_movable("built")
+    expected = one.evaluate(x, y, verbose=0), one.predict(x, verbose=0)
+    assert tfdist.evaluate(one, x, y, verbose=0, strategy=make_strategy(2)) == pytest.approx(expected[0], abs=1e-6)
+    np.testing.assert_allclose(tfdist.predict(other, x, verbose=0, strategy=make_strategy(2)), expected[1], atol=1e-6)
+
+
+class OfTensorFlow(keras.layers.Layer):
+    """A layer with a variable that Keras does not know."""
+
+    def __init__(self):
+        super().__init__(name="old")
+        self.scale = tf.Variable(1.0)
+
+    def call(self, x):
+        return x * self.scale
+
+
+def test_what_cannot_be_moved_is_refused_by_name(make_strategy):
+    model = keras.Sequential([keras.Input((jobs.WIDTH,)), OfTensorFlow(), keras.layers.Dense(3, "softmax")])
+    model.compile("sgd", loss="sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"old.scale holds a .*Variable, which strategy= cannot move. Move the lines"):
+        fit(model, strategy=make_strategy(2))
+    model = make_movable("built")
+    model.second = keras.optimizers.SGD(0.1)
+    with pytest.raises(ValueError, match=r"second holds a SGD, which strategy= cannot move"):
+        fit(model, strategy=make_strategy(2))
+    with make_strategy(2).scope():
+        model = make_movable("built")
+    with pytest.raises(ValueError, match="the model is in another strategy of several replicas already"):
+        fit(model, strategy=make_strategy(3))
+    with pytest.raises(ValueError, match=r"strategy is 'mirrored'. Give a strategy"):
+        fit(make_movable("built"), strategy="mirrored")
+
+
+def test_a_generator_is_not_read_twice(make_strategy, caplog):
+    x, y = jobs.make_rows(32, "float32")
+
+    def batches():
+        yield from ((x[place : place + 8], y[place : place + 8]) for place in range(0, 32, 8))
+
+    with make_strategy(1).scope():
+        model = make_net()
+        model.compile("sgd", loss="sparse_categorical_crossentropy")
+    history = tfdist.fit(model, batches(), epochs=3, verbose=0)
+    # Keras would train on the first batches once more, in silence.
+    assert (len(history.history["loss"]), int(model.optimizer.iterations.numpy())) == (1, 4)
+    assert "this one has ended after 4 batches, so the run ends with it" in caplog.text
+    with pytest.raises(ValueError, match=r"validation_data is a generator, .* 2 times. Give validation_steps"):
+        fit(model, epochs=4, validation_data=batches(), validation_freq=2)
+    with pytest.warns(UserWarning, match=r"data ended after 1 batches"):
+        history = tfdist.fit(model, batches(), epochs=4, steps_per_epoch=3, verbose=0)
+    assert len(history.history["loss"]) == 2

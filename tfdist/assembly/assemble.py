@@ -49,7 +49,9 @@ def make_strategy(config, cluster):
     Returns:
         (the `tf.distribute.Strategy`, its `Workers`).
     """
-    strategy = choose_strategy(config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0)
+    strategy = choose_strategy(
+        config.strategy, cluster=cluster, replicas=config.replicas, start_seconds=0, alone=config.alone
+    )
     hardware.set_precision(config.precision)
     hardware.set_seeds(config.seed, deterministic=config.deterministic)
     return strategy, Workers.of(strategy)

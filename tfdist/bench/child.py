@@ -50,7 +50,7 @@ class ContenderChild:
             # Without tfdist a user would use no strategy for one device: stock Keras is slower with one.
             self._strategy = tf.distribute.get_strategy()
         else:
-            self._strategy = strategy.choose_strategy(name, replicas=replicas)
+            self._strategy = strategy.choose_strategy(name, replicas=replicas, alone="TF_CONFIG" not in os.environ)
         self._config = from_dict(request["config"])
         self._task = make_task(self._config, self._strategy)
         self._contender = make_contender(request["contender"], self._task)

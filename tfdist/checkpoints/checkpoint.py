@@ -6,6 +6,7 @@ The chief writes a checkpoint aside, with checksums, and then renames it.
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -18,12 +19,14 @@ from tfdist.checkpoints.contents import variables_of as variables_of
 from tfdist.process.errors import TfdistError
 from tfdist.process.faults import Faults
 from tfdist.process.log import say, warn
-from tfdist.process.same_run import changes
+from tfdist.process.same_run import changes, narrowed
 from tfdist.run import manifest, rundir
 from tfdist.run.manifest import DamagedError, FolderWriter, FormatError
 from tfdist.strategy import hardware
 
 VARIABLES, STATE, CONFIG = "variables.npz", "state.json", "config.json"
+# The entry of `Saved.about["data"]` with the digest of some rows.
+SOME_ROWS = "some rows"
 
 
 class CheckpointError(TfdistError, ValueError):
@@ -41,8 +44,8 @@ class Saved:
     Attributes:
         state: JSON types.
         arrays: name → array, for what JSON cannot hold.
-        about: what the run was: {"data": …, "run": …, "replicas": …}, each JSON types. Other data are refused;
-            differences of the run are logged.
+        about: what the run was: {"data": …, "run": …, "replicas": …}, each JSON types. Other data and another
+            run are refused.
     """
 
     state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -145,7 +148,7 @@ def _problem(folder):
     return None
 
 
-def restore(run_dir, model, step, about=None):
+def restore(run_dir, model, step, about=None, *, with_changes=False):
     """Reads the checkpoint of a step into the model and its optimizer; every worker calls it.
 
     Args:
@@ -153,6 +156,7 @@ def restore(run_dir, model, step, about=None):
         model: a compiled, built `keras.Model`.
         step: the step of a checkpoint.
         about: what the run is now, as in `Saved`; None to compare no data and no run.
+        with_changes: whether other data and another run are only logged.
 
     Returns:
         The `Saved` that was kept with the variables.
@@ -179,8 +183,8 @@ def restore(run_dir, model, step, about=None):
         raise CheckpointError(
             f"checkpoint {folder}: {difference} Use the model and the optimizer that wrote it, or another run_dir."
         )
-    _compare(folder, content, _plain(about or {}))
     state = json.loads((folder / STATE).read_text())
+    _compare(folder, content, _plain(about or {}), state, with_changes=with_changes)
     with np.load(folder / VARIABLES) as values:
         for index, variable in enumerate(list(contents.variables.values())[: len(present)]):
             assign(variable, values[str(index)])
@@ -189,18 +193,40 @@ def restore(run_dir, model, step, about=None):
     return Saved(state, arrays, {name: content[name] for name in content.keys() & {"data", "run", "replicas"}})
 
 
-def _compare(folder, content, about):
-    """Refuses other data, and logs other differences."""
-    for name, there, here in changes(content.get("data", {}), about.get("data", {})):
-        raise CheckpointError(
-            f"checkpoint {folder}: the data differ in {name}: {there!r} in the checkpoint, {here!r} now. Use the data "
-            "that wrote it, or another run_dir."
-        )
-    for name, there, here in changes(content.get("run", {}), about.get("run", {})):
-        warn(f"checkpoint {folder}: the {name} was {there!r} and is now {here!r}. Going on with the new one.")
+def _compare(folder, content, about, state, *, with_changes):
+    """Refuses another run or other data, unless changes are meant; logs what else differs."""
+    for kind in ("data", "run"):
+        for changed in changes(content.get(kind, {}), about.get(kind, {})):
+            if changed.name == "learning_rate" and _is_close(changed.here, state.get("learning_rate")):
+                # A callback has changed it since, and the script goes on with that.
+                continue
+            name, there, here = narrowed(changed)
+            what = f"the data differ in {name}" if kind == "data" else f"the run differs in {name}"
+            if not with_changes:
+                # Another order of the rows leaves some out, which is hardly meant.
+                meant = kind == "run" or name == SOME_ROWS
+                raise CheckpointError(
+                    f"checkpoint {folder}: {what}: {_shown(there)} in the checkpoint, {_shown(here)} now. Use "
+                    f"{'the data that' if kind == 'data' else 'what'} wrote it, or another run_dir."
+                    + meant
+                    * " If you mean the change, use resume_with_changes."
+                )
+            warn(
+                f"checkpoint {folder}: {what}: {_shown(there)} in the checkpoint, {_shown(here)} now. Going on with "
+                "the new one, because of resume_with_changes."
+            )
     if others := changes(content["numerics"], hardware.numerics()):
         pairs = ", ".join(f"{name} was {there} and is now {here}" for name, there, here in others)
         warn(f"checkpoint {folder}: {pairs}. The weights may differ from an uninterrupted run's by rounding.")
+
+
+def _is_close(one, other):
+    return isinstance(one, float) and isinstance(other, float) and math.isclose(one, other, rel_tol=1e-6)
+
+
+def _shown(value):
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def weights_sha256(model):

@@ -213,7 +213,7 @@ class Source:
     @property
     def element_spec(self) -> Any:
         """Nested `tf.TensorSpec`s of a batch, the first dimension None; None for what is absent."""
-        rows = self._rows_in_memory()
+        rows = self.rows_in_memory()
         # Making a pipeline takes longer than training for a short epoch.
         return self.dataset().element_spec if rows is None else open_specs(rows)
 
@@ -262,14 +262,14 @@ class Source:
         """
         if self.is_in_memory(strategy):
             places = delivery.own_places(strategy, self.global_batch if self.static_shapes else None)
-            return functools.partial(RowReading, self.plan, self._rows_in_memory(), places, epoch, step)
+            return functools.partial(RowReading, self.plan, self.rows_in_memory(), places, epoch, step)
         return delivery.deliver_shares(strategy, lambda places: self.local_batches(places, epoch=epoch, step=step))
 
     def is_in_memory(self, strategy: tf.distribute.Strategy) -> bool:
         """Returns whether the replicas pick their rows themselves, without a pipeline: for now only on CPUs."""
-        return runtime.is_on_cpus(strategy) and self._rows_in_memory() is not None
+        return runtime.is_on_cpus(strategy) and self.rows_in_memory() is not None
 
-    def _rows_in_memory(self) -> Any:
+    def rows_in_memory(self) -> Any:
         """Returns nested tensors (rows, ...) if each batch only picks some of these rows, else None."""
         tensors = getattr(self.reader, "tensors", None)
         return tensors() if tensors and self.transform is None else None

@@ -1,5 +1,6 @@
 """What `fit` was given → the batches of each epoch."""
 
+import dataclasses
 import functools
 import itertools
 import warnings
@@ -11,6 +12,7 @@ from tfdist.feeding import plan
 from tfdist.feeding.inputs import make_input
 from tfdist.feeding.static_shapes import for_strategy
 from tfdist.process.errors import UsageError
+from tfdist.process.log import warn
 
 
 def open_feed(model, x, y=None, sample_weight=None, *, method, **arguments):
@@ -50,6 +52,7 @@ class Feed:
         self._reading = None
         self._delivered = None, None
         self._done = 0
+        self._is_left = self._is_spent = False
         self.steps_per_epoch = data.steps or data.source.cardinality
         if self.steps_per_epoch is None and data.endless:
             raise UsageError(
@@ -73,6 +76,11 @@ class Feed:
     def is_in_memory(self):
         """Whether the step picks rows from memory, without a pipeline."""
         return self.data.source.is_in_memory(self._strategy)
+
+    @property
+    def rows_in_memory(self):
+        """Nested tensors of all rows where they are in memory as they are; otherwise None."""
+        return self.data.source.rows_in_memory() if self._source_plan else None
 
     @property
     def replica_spec(self):
@@ -116,12 +124,14 @@ class Feed:
             return self._spans_to_the_end(
                 done, range(first_epoch, epochs) if steps is None else itertools.count(), steps
             )
-        return plan.spans(
+        spans = plan.spans(
             max(done, first_epoch * self.steps_per_epoch),
             steps_per_epoch=self.steps_per_epoch,
             total=steps or epochs * self.steps_per_epoch,
             batches=self._batches,
         )
+        # What a generator has yielded is gone.
+        return itertools.takewhile(lambda _: not self._is_spent, spans)
 
     @property
     def _batches(self):
@@ -135,6 +145,13 @@ class Feed:
                 "middle of one. Give steps_per_epoch."
             )
         for epoch in epochs:
+            if self._is_spent:
+                warn(
+                    f"{self.data.source.name}: a generator can be read once, and this one has ended after {self._done} "
+                    "batches, so the run ends with it. For more epochs give steps_per_epoch and a generator that goes "
+                    "on, or data that can be read again: arrays, a PyDataset, a tf.data.Dataset, or a tfdist Source."
+                )
+                return
             before = self._done
             left = plan.UNKNOWN if steps is None else steps - before
             yield plan.Span(epoch, 0, min(self.steps_per_epoch or plan.UNKNOWN, left), before)
@@ -190,6 +207,8 @@ class Feed:
         if self._batches:
             ended = ended or self._place(span)[1] + done >= self._batches
         given, here = self.data.steps, span.first + done
+        self._is_left = not ended and here < span.last
+        self._is_spent = self.data.is_one_pass and ended
         if ended and given and here < given:
             warnings.warn(
                 f"{self.data.source.name}: the data ended after {here} batches; this epoch ends here. Data for "
@@ -203,6 +222,14 @@ class Feed:
             if ended and not self.data.is_read_by_threads:
                 self._reading.leave()
             self.close()
+
+    def is_left(self):
+        """Returns whether the last epoch was left before its last step."""
+        return self._is_left
+
+    def end_epochs_with_data(self):
+        """Makes the given steps per epoch those of a pass over the data, which begin anew with each epoch."""
+        self.data = dataclasses.replace(self.data, steps=None)
 
     def close(self):
         """Stops reading; the next epoch reads the data anew from its own place."""

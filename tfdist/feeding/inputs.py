@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from tfdist.data.sources.arrays import RowReader
 from tfdist.data.sources.batches import Batches
 from tfdist.data.sources.shards import Shards
 from tfdist.feeding import checks
-from tfdist.internals.access import data_adapters
+from tfdist.internals.access import data_adapters, pipelines
 from tfdist.internals.access.tracing import as_written
 from tfdist.process.errors import UsageError
 
@@ -31,6 +32,8 @@ class Input:
         first_rows: None, or a function that returns some of the first rows without consuming them.
         peek: None, or a function (number) → at most that many of the first rows, or None, which leaves the data and
             their order as they are.
+        is_repeatable: whether these are sure to be the same in every process.
+        is_one_pass: whether the data can be read only once, as a generator.
     """
 
     source: Source | Batches
@@ -40,6 +43,8 @@ class Input:
     wraps: bool = False
     first_rows: Callable[[], Any] | None = None
     peek: Callable[[int], Any] | None = None
+    is_repeatable: bool = False
+    is_one_pass: bool = False
 
     @property
     def is_read_by_threads(self):
@@ -118,11 +123,16 @@ def make_input(
         return Input(source, steps, first_rows=source.first_rows, peek=source.first_rows)
     source = Batches(name, adapter.get_tf_dataset(), adapter.num_batches)
     # Data other than a `tf.data.Dataset` may yield each row only once.
-    first_rows = functools.partial(_first_batch, source, x) if isinstance(x, tf.data.Dataset) else None
-    hooks = data_adapters.hooks_of(adapter)
+    is_dataset = isinstance(x, tf.data.Dataset)
     peek = functools.partial(data_adapters.first_batch, adapter, x)
-    endless = data_adapters.is_endless(x)
-    return Input(source, steps, hooks, endless=endless, first_rows=first_rows, peek=lambda count: peek())
+    about = {
+        "endless": data_adapters.is_endless(x),
+        "first_rows": functools.partial(_first_batch, source, x) if is_dataset else None,
+        "peek": lambda count: peek(),
+        "is_repeatable": is_dataset and pipelines.is_repeatable(x),
+        "is_one_pass": isinstance(x, types.GeneratorType),
+    }
+    return Input(source, steps, data_adapters.hooks_of(adapter), **about)
 
 
 def _first_batch(source, dataset):

@@ -3,11 +3,7 @@
 If they differ, some rows are lost and others are trained on twice.
 """
 
-import hashlib
-
-import numpy as np
-import tensorflow as tf
-
+from tfdist.data.digest import digest_of_rows
 from tfdist.process.log import warn
 from tfdist.strategy.workers import Workers
 
@@ -24,7 +20,7 @@ def warn_where_workers_differ(data, strategy):
     workers = Workers.of(strategy)
     if workers.count == 1 or data.first_rows is None:
         return
-    digest = _digest(data.first_rows())
+    digest = float(digest_of_rows(data.first_rows()))
     (chiefs,) = workers.broadcast([digest])
     _, (differ,) = workers.vote([], [digest != chiefs])
     if differ:
@@ -34,12 +30,3 @@ def warn_where_workers_differ(data, strategy):
             "shuffle with a seed, or tfdist.data), or each its own with tfdist.data.from_function. If only random "
             "augmentation makes the difference, nothing is wrong."
         )
-
-
-def _digest(rows):
-    """Returns a digest of nested rows, as a number that a float64 represents exactly."""
-    sha = hashlib.sha256()
-    for part in tf.nest.flatten(rows, expand_composites=True):
-        array = np.asarray(part)
-        sha.update(repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes())
-    return float(int.from_bytes(sha.digest()[:6], "big"))

@@ -112,8 +112,8 @@ class Launcher:
             self._screen.say("all workers have ended with exit code 0")
             return
         show = self._screen.say if verdict.kind in ("stopped", "preempted") else self._screen.warn
-        # The message of a mistake is shown once.
-        shown = verdict.kind == "mistake" and any(map(self._config.shows, verdict.roots))
+        # The message of the workers, which is the same on all, is shown once.
+        shown = verdict.kind in ("mistake", "nan") and any(map(self._config.shows, verdict.roots))
         show("\n".join(summary.summarize(verdict, attempt.exits, attempt.reports, shown)))
         show(move.reason)
 

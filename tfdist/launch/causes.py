@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 from tfdist.launch.plan import Worker
 from tfdist.process.errors import Cause
-from tfdist.process.exits import HUNG, INTERRUPTED, MISTAKE, PEER_LOST, STOPPED
+from tfdist.process.exits import HUNG, INTERRUPTED, MISTAKE, NOT_FINITE, PEER_LOST, STOPPED
 
 # The errors of TensorFlow and of sockets where another worker is gone.
 _PEER_WORDS = re.compile(
     r"Unavailable|AbortedError|CancelledError|DeadlineExceeded|DEADLINE_EXCEEDED|UNAVAILABLE|Connection re(set|fused)"
     r"|Socket closed|Broken ?[pP]ipe|[Cc]oordination (service|agent)|EOFError|ConnectionError"
 )
+
+
+# Exit code → the kind of a verdict after which a restart would end the same way.
+_FINAL = {MISTAKE: "mistake", NOT_FINITE: "nan"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,12 @@ class Exit:
             return "was lost with its host" if self.worker.slot.host else "was lost with its agent"
         if self.code < 0:
             return f"was killed by {signal_name(-self.code)}"
-        known = {MISTAKE: "reported a mistake", STOPPED: "saved and stopped", PEER_LOST: "lost another worker"}
+        known = {
+            MISTAKE: "reported a mistake",
+            STOPPED: "saved and stopped",
+            PEER_LOST: "lost another worker",
+            NOT_FINITE: "found a loss or a weight that is not finite",
+        }
         description = known.get(self.meaning)
         return f"{description} (exit code {self.code})" if description else f"ended with exit code {self.code}"
 
@@ -59,7 +68,7 @@ class Verdict:
     """The outcome of an attempt.
 
     Attributes:
-        kind: done, stopped (a signal asked the launcher to end), preempted, mistake, failure, early, hang or lost.
+        kind: done, stopped (a signal asked the launcher to end), preempted, mistake, nan, failure, early, hang or lost.
         code: the exit code for a shell.
         cause: the cause in one line.
         roots: the ranks of the workers that caused it.
@@ -144,10 +153,10 @@ def _judge_root(exits, own, root):
         return Verdict("early", shell_code(root.code), _describe_early(leaver), (leaver.worker.rank,))
     if root.code == STOPPED:
         return Verdict("preempted", STOPPED, f"{root.worker} {root}: it asks for a restart")
-    if root.meaning == MISTAKE:
-        root = min((item for item in own if item.meaning == MISTAKE), key=lambda item: item.worker.rank)
+    if root.meaning in _FINAL:
+        root = min((item for item in own if item.meaning == root.meaning), key=lambda item: item.worker.rank)
         at = _at(root) if root.cause else ""
-        return Verdict("mistake", MISTAKE, f"{root.worker} {root}{at}", (root.worker.rank,))
+        return Verdict(_FINAL[root.meaning], root.meaning, f"{root.worker} {root}{at}", (root.worker.rank,))
     alone = "; no other worker failed before" if root.meaning == PEER_LOST else ""
     cause = f"{root.worker} {root} after {root.seconds:.0f} s{_at(root)}{alone}"
     return Verdict("failure", shell_code(root.code), cause, (root.worker.rank,))
@@ -164,7 +173,7 @@ def _judge_lost(exits, root):
 
 def _is_consequence(item):
     """Returns whether an exit looks like the consequence of another."""
-    if item.meaning in (None, STOPPED, MISTAKE):
+    if item.meaning in (None, STOPPED, *_FINAL):
         return False
     if item.meaning == PEER_LOST:
         return True
@@ -173,7 +182,7 @@ def _is_consequence(item):
 
 
 def _find_early_leaver(exits, root):
-    if root.meaning in (STOPPED, MISTAKE):
+    if root.meaning in (STOPPED, *_FINAL):
         return None
     before = [item for item in exits[: exits.index(root)] if item.code == 0 and not item.asked]
     # A worker in phase "end" has not left early, unless nothing else explains the failures of the others.

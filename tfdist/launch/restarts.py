@@ -91,6 +91,8 @@ def _reason_to_end(config, last, counted, asked):
         return "a signal asked the launcher to end"
     if last.kind == "mistake":
         return "a restart does not correct a mistake"
+    if last.kind == "nan":
+        return "a restart would train to the same loss"
     if counted <= config.max_restarts:
         return None
     return f"all restarts are used (--max_restarts={config.max_restarts})"

@@ -33,7 +33,7 @@ def summarize(verdict, exits, reports=None, shown=False):
         lines += ["  all workers were ended; stacks that they have written are in the logs"]
     elif verdict.kind == "early":
         lines += [line for item in others if item.code and not item.asked for line in _consequence(item)]
-    elif verdict.kind != "mistake":
+    elif verdict.kind not in ("mistake", "nan"):
         said = [f"{item.worker} {_describe_end(item)}" for item in others if item.code]
         lines += [f"  consequences: {'; '.join(said)}"] if said else []
     return lines
@@ -74,6 +74,7 @@ _TITLES = {
     "hang": "root cause",
     "lost": "root cause",
     "mistake": "mistake",
+    "nan": "not finite",
     "preempted": "preempted",
     "stopped": "ended",
 }

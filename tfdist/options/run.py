@@ -111,6 +111,7 @@ class RunConfig:
     precision: str = option("float32", choices=PRECISIONS, help="Keras' dtype policy.")
     strategy: str = option("auto", choices=STRATEGIES, help="The tf.distribute strategy.")
     replicas: int | None = option(None, help="Number of GPUs, or of logical CPU devices, to mirror over.")
+    alone: bool = option(False, help="Train alone in this process, though the environment describes several processes.")
     seed: int = option(0, help="Seed of weights, order and random layers.")
     step: StepOptions = dataclasses.field(default_factory=StepOptions)
     deterministic: bool = option(False, help="Use TensorFlow's deterministic kernels, where they differ.")

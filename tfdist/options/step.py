@@ -9,6 +9,7 @@ from tfdist.process.errors import UsageError
 AUTO = "auto"
 EXCHANGES = (AUTO, "all_reduce", "factors")
 COMPRESSIONS = ("none", "bfloat16", "float16")
+ON_NAN = ("stop", "warn")
 
 
 @documented
@@ -48,6 +49,13 @@ class StepOptions:
     )
     sync_batchnorm: bool = option(
         True, help="BatchNormalization over the rows of all replicas; otherwise each replica takes its own rows."
+    )
+
+    on_nan: str = option(
+        "stop",
+        choices=ON_NAN,
+        help="If the loss or a weight is NaN or infinite: stop: end with exit code 77 and keep the checkpoints from "
+        "before; warn: log it once and go on without saving.",
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypedDict
 
-from tfdist.process.exits import MISTAKE
+from tfdist.process.exits import MISTAKE, NOT_FINITE
 
 # The launcher's agent sets it: the folder to which a process writes the error that ended it.
 CAUSES = "TFDIST_CAUSES_DIR"
@@ -68,6 +68,12 @@ class MissingFileError(TfdistError, FileNotFoundError):
 
 class MissingPackageError(TfdistError, ImportError):
     """An optional package is not installed."""
+
+
+class NotFiniteError(TfdistError, ArithmeticError):
+    """The loss or a weight is NaN or infinite; what was saved before is unchanged."""
+
+    exit_code = NOT_FINITE
 
 
 class UserCodeError(UsageError):

@@ -16,6 +16,8 @@ MISTAKE = 2
 STOPPED = 75
 # Another worker ended or stopped answering, and this worker could not continue without it.
 PEER_LOST = 76
+# The loss or a weight is not a finite number. The same command would end the same way.
+NOT_FINITE = 77
 # A worker was stuck for too long, and the launcher ended it; `timeout` has the same code.
 HUNG = 124
 # Ctrl-C, with the code of shells; a run with checkpoints has saved one.

@@ -32,6 +32,16 @@ def changes(there: Mapping[str, Any], here: Mapping[str, Any], names: Iterable[s
     return [one for one in both if one.there != one.here]
 
 
+def narrowed(changed: Changed) -> Changed:
+    """Returns the first value within two nested dicts that differs, named by its path, such as "model.config.units"."""
+    name, there, here = changed
+    if not (isinstance(there, Mapping) and isinstance(here, Mapping)):
+        return changed
+    keys = dict.fromkeys([*here, *there])
+    first = next(key for key in keys if there.get(key, "nothing") != here.get(key, "nothing"))
+    return narrowed(Changed(f"{name}.{first}", there.get(first, "nothing"), here.get(first, "nothing")))
+
+
 def differences(hellos: Sequence[Mapping[str, Any]]) -> list[str]:
     """Finds where the workers of a run differ.
 

@@ -32,13 +32,15 @@ class Checkpointer(Callback):
         save: a function (`Place`, logs of an epoch or None), which all workers call after the same step.
         every_steps: steps between checkpoints; None for the ends of epochs alone.
         stop_signal: a function () → the signal that asked the run to stop, or 0; the same on all workers.
+        is_left: a function () → whether the epoch that has just ended was left before its last step.
     """
 
-    def __init__(self, save, *, every_steps=None, stop_signal=lambda: 0):
+    def __init__(self, save, *, every_steps=None, stop_signal=lambda: 0, is_left=lambda: False):
         super().__init__()
         self.every_steps = every_steps
         self._save_place = save
         self._stop_signal = stop_signal
+        self._is_left = is_left
         self._step = self._saved = self._span = None
         self._partial = False
 
@@ -67,7 +69,10 @@ class Checkpointer(Callback):
         """Saves; if the run must stop, ends it."""
         if self._step is None:
             return
-        if not self._partial:
+        if self._is_left():
+            # A callback or the loop has stopped the run: the next start goes on with the next row.
+            self._save(Place(self._step, epoch, self._step - self.steps_before))
+        elif not self._partial:
             self._save(Place(self._step, epoch + 1, 0), logs)
         self._end_if(self._stop_signal())
 

@@ -52,11 +52,14 @@ class Decisions(Callback):
 
     Args:
         trained: the `saved_run.Trained`, on several workers.
+        weights: its `FiniteWeights`, at which all workers look after the same step, when the chief does.
         stop_signal: a function () → the signal that asked this worker to stop, or 0.
     """
 
-    def __init__(self, trained, stop_signal=lambda: 0):
+    def __init__(self, trained, weights, stop_signal=lambda: 0):
         super().__init__()
+        self._weights = weights
+        self._step = 0
         self._trained = trained
         self._workers = Workers.of(trained.distribute_strategy)
         self._own_signal = stop_signal
@@ -74,19 +77,21 @@ class Decisions(Callback):
         """Settles the epoch's learning rate."""
         self._settle()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_step_end(self, step, logs=None):
         """Settles after each call."""
-        self._settle()
+        self._step = step
+        self._settle(is_due=self._weights.is_due())
 
     def on_epoch_end(self, epoch, logs=None):
         """Settles after validation."""
         self._settle()
 
-    def _settle(self):
+    def _settle(self, *, is_due=False):
         rate = models.settable_learning_rate(self._trained)
         own_signal = self._own_signal()
-        (stop, chiefs_rate, steps), asked = self._workers.vote(
-            [float(bool(self.model.stop_training)), 0.0 if rate is None else rate, self.model.steps_per_execution],
+        rate_now = 0.0 if rate is None else rate
+        (stop, chiefs_rate, steps, look), asked = self._workers.vote(
+            [float(bool(self.model.stop_training)), rate_now, self.model.steps_per_execution, float(is_due)],
             [own_signal == signum for signum in _STOPS],
         )
         self._agreed = next((signum for signum, by_any in zip(_STOPS, asked, strict=True) if by_any), 0)
@@ -95,3 +100,5 @@ class Decisions(Callback):
         self.model.steps_per_execution = int(steps)
         if rate is not None and rate != chiefs_rate:
             self._trained.optimizer.learning_rate = chiefs_rate
+        if look:
+            self._weights.check(self._step)

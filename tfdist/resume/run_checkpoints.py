@@ -29,21 +29,24 @@ class RunCheckpoints:
         feed: the `Feed` that is trained on.
         about: the description of the run, as in `checkpoint.Saved`.
         keep: how many of the newest checkpoints stay, beside the best.
+        weights: the `FiniteWeights`: what has become NaN is not saved.
         watch: the `Watch` over this worker.
         metrics_by_epoch: whether the loop resets the metrics at the beginning of each epoch.
 
     Attributes:
+        weights: the same.
         callbacks: the callbacks whose states are saved.
         restored: the `Saved` that the run resumes from, or None.
         place: the `Place` that it was saved at.
     """
 
-    def __init__(self, run_dir, trained, feed, about, *, keep, watch, metrics_by_epoch=True):
+    def __init__(self, run_dir, trained, feed, about, *, keep, weights, watch, metrics_by_epoch=True):
         self._run_dir = run_dir
         self._trained = trained
         self._feed = feed
         self._about = about
         self._keep = keep
+        self.weights = weights
         self._watch = watch
         self.metrics_by_epoch = metrics_by_epoch
         self._replicas = ReplicaState(trained)
@@ -61,8 +64,12 @@ class RunCheckpoints:
             self._run_on_chief(lambda: stack.enter_context(rundir.locked(self._run_dir)))
             yield
 
-    def restore(self, resume):
+    def restore(self, resume, *, with_changes=False):
         """Restores the newest whole checkpoint, which the chief chooses; every worker calls it.
+
+        Args:
+            resume: one of `options.checkpoints.RESUMES`.
+            with_changes: whether other data and another run are only logged.
 
         Raises:
             CheckpointError, FileExistsError, FileNotFoundError: as `rundir.find_resume_step` and `checkpoint.restore`.
@@ -72,8 +79,11 @@ class RunCheckpoints:
             if self._workers.is_chief and int(os.environ.get(ATTEMPT, "0")) > 0:
                 say("no checkpoint was saved before: the run starts again at its first step.")
             return
-        self.restored = checkpoint.restore(self._run_dir, self._trained, step, self._about)
+        rate = models.settable_learning_rate(self._trained)
+        self.restored = checkpoint.restore(self._run_dir, self._trained, step, self._about, with_changes=with_changes)
         self.place = Place(**self.restored.state["place"])
+        self._check_steps_per_epoch(with_changes)
+        self._set_changed_rate(rate)
         if self._replicas.is_pending() and not self._replicas.restore(GRADIENTS, self.restored.arrays):
             raise CheckpointError(
                 f"checkpoint {self._run_dir.checkpoint(step)}: the gradients that wait for their update are not in it. "
@@ -99,6 +109,31 @@ class RunCheckpoints:
             )
         if not self._replicas.restore(OTHER_METRICS, self.restored.arrays):
             warn(f"checkpoint {folder}: the metrics that no epoch resets are not in it. They begin anew.")
+
+    def _check_steps_per_epoch(self, with_changes):
+        # Of data of unknown length, the checkpoint knows the number once an epoch has ended.
+        there, here = self.restored.state["steps_per_epoch"], self._feed.steps_per_epoch
+        if there and here and there != here and not with_changes:
+            raise CheckpointError(
+                f"checkpoint {self._run_dir.checkpoint(self.place.step)}: the data differ in steps_per_epoch: {there} "
+                f"in the checkpoint, {here} now. Use the number of the checkpoint, or another run_dir."
+            )
+
+    def _set_changed_rate(self, rate):
+        """Sets a learning rate that the script has changed since, which the checkpoint has just overwritten.
+
+        Args:
+            rate: the rate before the checkpoint was restored, or None.
+        """
+        there, here = self.restored.about.get("run", {}), self._about["run"]
+        restored = self.restored.state["learning_rate"]
+        if "learning_rate" not in here:
+            here |= {name: value for name, value in there.items() if name == "learning_rate"}
+            if rate not in (None, restored):
+                say(f"the learning rate is {restored:g}, as in the checkpoint, and no longer {rate:g}.")
+        elif "learning_rate" in there and rate is not None and there["learning_rate"] != here["learning_rate"]:
+            self._trained.optimizer.learning_rate = rate
+            self.restored.state["learning_rate"] = rate
 
     def _run_on_chief(self, function):
         """Calls a function on the chief; returns its number or None on all workers, and fails on all if it fails."""
@@ -163,6 +198,8 @@ class RunCheckpoints:
             place: the `Place` to go on from.
             logs: the logs of the epoch that has just ended, which decide whether it is the best; None within one.
         """
+        if not self.weights.check(place.step):
+            return
         self._watch.heartbeat.beat("save")
         has_metrics = place.step_in_epoch or not self.metrics_by_epoch
         kinds = [GRADIENTS, OTHER_METRICS, OWN, *([METRICS] if has_metrics else [])]

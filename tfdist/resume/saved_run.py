@@ -13,6 +13,7 @@ from tfdist.process.log import say
 from tfdist.resume import callback_state, identity
 from tfdist.resume.checkpointer import Checkpointer
 from tfdist.resume.decisions import Decisions, stop_requests
+from tfdist.resume.finite_weights import FiniteWeights
 from tfdist.resume.run_checkpoints import RunCheckpoints
 from tfdist.run.rundir import RunDir
 from tfdist.strategy.workers import Workers
@@ -42,11 +43,12 @@ class FreshStart:
     The loop calls `begin`, and then for each of `spans` `begin_epoch`, `resume_epoch` and `end_epoch`.
 
     Args:
+        weights: the run's `FiniteWeights`.
         callbacks: tfdist's own callbacks, which come after the user's.
         in_call: None, or a function (steps done in the call) that each step of a call is to run on this worker.
 
     Attributes:
-        callbacks, in_call: the same.
+        weights, callbacks, in_call: the same.
         folder: None, or the `RunDir` of the run.
         step: the steps done before.
         steps_done: the same as `Feed.spans` counts them: more if the data ended within epochs.
@@ -58,7 +60,8 @@ class FreshStart:
     steps_done = 0
     steps_before = None
 
-    def __init__(self, callbacks=(), in_call=None):
+    def __init__(self, weights, callbacks=(), in_call=None):
+        self.weights = weights
         self.callbacks = callbacks
         self.in_call = in_call
         self._counting = ()
@@ -99,7 +102,7 @@ class SavedRun(FreshStart):
     """
 
     def __init__(self, folder, checkpoints, checkpointer, feed, callbacks=(), in_call=None):
-        super().__init__((*callbacks, checkpointer), in_call)
+        super().__init__(checkpoints.weights, (*callbacks, checkpointer), in_call)
         self.folder = folder
         self._checkpoints = checkpoints
         self._checkpointer = checkpointer
@@ -110,10 +113,11 @@ class SavedRun(FreshStart):
         if self._resumed:
             # Otherwise only the end of an epoch could show the number of its steps.
             feed.steps_per_epoch = feed.steps_per_epoch or self._resumed.state["steps_per_epoch"]
+            if "steps_per_epoch" not in self._resumed.about.get("data", {}):
+                feed.end_epochs_with_data()
+            place, per_epoch = checkpoints.place, feed.steps_per_epoch
             # A checkpoint of an earlier tfdist lacks the number: then each epoch had an iterator.
-            place = checkpoints.place
             feed.catch_up(self._resumed.state.get("iterators", place.epoch + bool(place.step_in_epoch)))
-            per_epoch = feed.steps_per_epoch
             self.steps_done = place.epoch * per_epoch + place.step_in_epoch if per_epoch else place.step
             self.step = place.step
             self.steps_before = place.step - place.step_in_epoch
@@ -152,7 +156,9 @@ class SavedRun(FreshStart):
 
 
 @contextlib.contextmanager
-def open_saved_run(trained: Trained, feed, options: CheckpointOptions, *, metrics_by_epoch: bool = True):
+def open_saved_run(
+    trained: Trained, feed, options: CheckpointOptions, *, metrics_by_epoch: bool = True, on_nan: str = "stop"
+):
     """Restores the newest whole checkpoint of a run; yields a `FreshStart` or `SavedRun`.
 
     Args:
@@ -160,6 +166,7 @@ def open_saved_run(trained: Trained, feed, options: CheckpointOptions, *, metric
         feed: the `Feed` that is trained on.
         options: the `CheckpointOptions`.
         metrics_by_epoch: whether the loop resets the metrics at the beginning of each epoch.
+        on_nan: one of `options.step.ON_NAN`.
     """
     strategy = trained.distribute_strategy
     several = Workers.of(strategy).count > 1
@@ -170,20 +177,31 @@ def open_saved_run(trained: Trained, feed, options: CheckpointOptions, *, metric
             raise UsageError(
                 f"checkpoint_every_steps is {options.every_steps}, but there is no run_dir to write to. Give one."
             )
-        yield FreshStart([*watching, *([Decisions(trained)] if several else [])], in_call)
+        weights = FiniteWeights(trained, on_nan)
+        yield FreshStart(weights, [*watching, *([Decisions(trained, weights)] if several else [])], in_call)
         return
     run_dir = RunDir(pathlib.Path(options.folder))
     about = {
-        "data": identity.of_data(feed.data),
+        "data": identity.of_data(feed.data) | identity.of_rows(feed.data, Workers.of(strategy)),
         "run": identity.of_run(trained),
         "replicas": strategy.num_replicas_in_sync,
     }
+    weights = FiniteWeights(trained, on_nan, run_dir)
     checkpoints = RunCheckpoints(
-        run_dir, trained, feed, about, keep=options.keep, watch=watch, metrics_by_epoch=metrics_by_epoch
+        run_dir,
+        trained,
+        feed,
+        about,
+        keep=options.keep,
+        weights=weights,
+        watch=watch,
+        metrics_by_epoch=metrics_by_epoch,
     )
     with checkpoints.owned(), stop_requests() as stop_request:
-        checkpoints.restore(options.resume)
-        decisions = [Decisions(trained, stop_request)] if several else []
+        checkpoints.restore(options.resume, with_changes=options.resume_with_changes)
+        decisions = [Decisions(trained, weights, stop_request)] if several else []
         stop_signal = decisions[0].stop_signal if several else stop_request
-        checkpointer = Checkpointer(checkpoints.save, every_steps=options.every_steps, stop_signal=stop_signal)
+        checkpointer = Checkpointer(
+            checkpoints.save, every_steps=options.every_steps, stop_signal=stop_signal, is_left=feed.is_left
+        )
         yield SavedRun(run_dir, checkpoints, checkpointer, feed, [*watching, *decisions], in_call)

@@ -9,6 +9,7 @@ import threading
 
 import tensorflow as tf
 
+from tfdist.cluster.alone import check_sole
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.rendezvous import meet
 from tfdist.cluster.tf_config import Cluster, hosts_of, read_cluster
@@ -16,7 +17,7 @@ from tfdist.internals.access import runtime
 from tfdist.options.run import STRATEGIES
 from tfdist.process.errors import StateError, UsageError
 from tfdist.process.log import say
-from tfdist.strategy import hardware
+from tfdist.strategy import chosen, hardware
 
 _REDUCTIONS = {
     "nccl": tf.distribute.NcclAllReduce,
@@ -121,6 +122,7 @@ def choose_strategy(
     replicas: int | None = None,
     communication: str | None = None,
     start_seconds: float = 120.0,
+    alone: bool = False,
 ) -> tf.distribute.Strategy:
     """Chooses and makes the strategy, and logs its name, the reason and the number of replicas in one line.
 
@@ -133,12 +135,14 @@ def choose_strategy(
             for multi_worker "ring", "nccl" or "auto".
         start_seconds: how long several workers wait for each other before an error names the absent ones; 0 if they
             have already met.
+        alone: whether this process trains alone, though the environment describes several.
 
     Returns:
         A `tf.distribute.Strategy`.
 
     Raises:
-        ValueError: the name is unknown, the arguments contradict each other, or the cluster's description is wrong.
+        ValueError: the name is unknown, the arguments contradict each other, the cluster's description is wrong, or a
+            launcher has started several processes without a description of their cluster.
         RuntimeError: a requested device is missing, TensorFlow's runtime has started too early, a worker is absent or
             differs, or a port is taken.
 
@@ -153,7 +157,11 @@ def choose_strategy(
             model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         ```
     """
-    cluster = cluster or read_cluster(os.environ)
+    if alone and cluster:
+        raise UsageError("choose_strategy: alone is True, but a cluster is given. Give one of them.")
+    cluster = None if alone else cluster or read_cluster(os.environ)
+    if cluster is None and not alone:
+        check_sole(os.environ)
     if cluster:
         # Before GPUs are counted, because CUDA reads this variable once and ignores later changes.
         os.environ.update(cluster.gpu_environment())
@@ -168,6 +176,7 @@ def choose_strategy(
         strategy, choice = _tpu_or_next(choice, replicas, communication)
     else:
         strategy = _make(choice, cluster, communication, start_seconds)
+    chosen.remember(strategy, alone=alone)
     say(
         f"strategy {choice.name} ({choice.reason}): {strategy.num_replicas_in_sync} replica"
         f"{'s' if strategy.num_replicas_in_sync > 1 else ''}."

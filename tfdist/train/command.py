@@ -10,6 +10,7 @@ import threading
 
 from tfdist.assembly.names import check_names
 from tfdist.cluster import preemption, rendezvous
+from tfdist.cluster.alone import check_sole
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.tf_config import read_cluster
 from tfdist.options.fields import flatten
@@ -30,7 +31,9 @@ def main(arguments=None):
     run = None
     try:
         config = flags.read_config(arguments)
-        cluster = read_cluster(os.environ)
+        cluster = None if config.alone else read_cluster(os.environ)
+        if cluster is None and not config.alone:
+            check_sole(os.environ)
         check(config, cluster)
         heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
         run = agree_on_run(config, cluster, flags.read_files(arguments))
@@ -156,9 +159,14 @@ def choose_run(config):
         names = [name for name in IDENTITY if not (name == "global_batch" and config.replica_batch)]
         if found := changes(rundir.read_json(run.config), config.to_dict(), names):
             name, there, here = found[0]
+            if config.checkpoints.resume_with_changes:
+                changed = ", ".join(f"{one.name} was {one.there!r} and is now {one.here!r}" for one in found)
+                say(f"run_dir {run.path}: {changed}. Going on, because of --resume_with_changes.")
+                return run
             raise UsageError(
                 f"run_dir {run.path} holds another run: {name} is {there!r} there, and {here!r} here. Use the flags of "
-                "that run (more epochs, other devices and other workers are fine), or another run_dir."
+                "that run (more epochs, other devices and other workers are fine), or another run_dir. If you mean the "
+                "change, use --resume_with_changes."
             )
     return run
 

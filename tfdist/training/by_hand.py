@@ -18,6 +18,7 @@ from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import models
 from tfdist.internals.access.variables import reached_from
 from tfdist.options.checkpoints import CheckpointOptions
+from tfdist.options.step import StepOptions
 from tfdist.process.errors import StateError, UsageError
 from tfdist.resume.saved_run import FreshStart, open_saved_run
 from tfdist.run import rundir
@@ -63,6 +64,8 @@ def open_run(
     resume: str = "auto",
     checkpoint_every_steps: int | None = None,
     keep_checkpoints: int = 3,
+    resume_with_changes: bool = False,
+    on_nan: str = "stop",
 ) -> Iterator["OpenRun"]:
     """Opens the run of a loop written by hand; the loop resumes at the very row, also after a kill.
 
@@ -84,6 +87,8 @@ def open_run(
         resume: "auto" to resume if there is a checkpoint; "must" to require one; "never" to require an empty folder.
         checkpoint_every_steps: the steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
+        resume_with_changes: whether to go on from a checkpoint of other data or other settings, with the new ones.
+        on_nan: "stop" to raise `NotFiniteError` if a weight is NaN or infinite; "warn" to log it and not to save.
 
     Yields:
         An `OpenRun`.
@@ -128,11 +133,16 @@ def open_run(
     trained = _trained(model, optimizer, track)
     warn_where_workers_differ(feed.data, strategy)
     checkpoints = CheckpointOptions(
-        folder=run_dir, resume=resume, every_steps=checkpoint_every_steps, keep=keep_checkpoints
+        folder=run_dir,
+        resume=resume,
+        every_steps=checkpoint_every_steps,
+        keep=keep_checkpoints,
+        resume_with_changes=resume_with_changes,
     )
+    on_nan = StepOptions(on_nan=on_nan).on_nan
     with (
         workers.exit_on_peer_loss(),
-        open_saved_run(trained, feed, checkpoints, metrics_by_epoch=False) as saved,
+        open_saved_run(trained, feed, checkpoints, metrics_by_epoch=False, on_nan=on_nan) as saved,
         contextlib.closing(feed),
         open_states(model, trained.parts) as states,
     ):
@@ -186,6 +196,7 @@ class OpenRun:
         self._saved = saved
         self._states = states
         self._strategy = model.distribute_strategy
+        self._workers = Workers.of(self._strategy)
         self._rows = 0
         self._throughput = Throughput(lambda first, count: int(self._rows))
         shown = {"epochs": 1, "steps": feed.steps_per_epoch}
@@ -259,6 +270,7 @@ class OpenRun:
                     f"tfdist.open_run: the loop left epoch {span.epoch} before its last batch. Call run.stop() to end "
                     "the run early, or give steps_per_epoch for shorter epochs."
                 )
+            saved.weights.check(self.steps_done)
             callbacks.on_epoch_end(span.epoch, dict(self._logs))
             saved.end_epoch(self._last)
             if model.stop_training:
@@ -284,6 +296,9 @@ class OpenRun:
             self._states.after_step()
             done += 1
             self.steps_done += 1
+            # Among several workers the chief decides when, in `resume.decisions`.
+            if self._workers.count == 1 and self._saved.weights.is_due():
+                self._saved.weights.check(self.steps_done)
             self._callbacks.on_train_batch_end(span.first + done - 1, dict(self._logs))
         if done == left:
             # A reading moves on when the next batch is asked for.

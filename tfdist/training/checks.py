@@ -1,14 +1,44 @@
 """Refuses, before a run starts, what would make it wrong or puzzling."""
 
+import contextlib
 import os
+import types
 
 import tensorflow as tf
 
+from tfdist.cluster.alone import check_sole
 from tfdist.cluster.tf_config import read_cluster
-from tfdist.internals.access import models
+from tfdist.internals.access import models, moving, runtime
 from tfdist.internals.access.coupling import coupling_of
 from tfdist.process.errors import UsageError
+from tfdist.strategy import chosen
 from tfdist.strategy.workers import Workers
+from tfdist.synchronous.step import labels
+
+
+def move(model, strategy, method):
+    """Moves a model of one replica into a strategy, in which it stays; does nothing without one.
+
+    Args:
+        model: a `keras.Model`.
+        strategy: a `tf.distribute.Strategy`, or None.
+        method: the function that was called, for messages.
+
+    Raises:
+        ValueError: it is no strategy, or the model cannot be moved; the message names the line to move instead.
+    """
+    if strategy is None or model.distribute_strategy is strategy:
+        return
+    if not isinstance(strategy, tf.distribute.Strategy):
+        raise UsageError(
+            f"tfdist.{method}: strategy is {strategy!r}. Give a strategy, such as tfdist.choose_strategy('mirrored')."
+        )
+    instead = "Move the lines that make the model and call model.compile into `with strategy.scope():` instead."
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        raise UsageError(f"tfdist.{method}: the model is in another strategy of several replicas already. {instead}")
+    if what := moving.unmovable(model):
+        raise UsageError(f"tfdist.{method}: {what}, which strategy= cannot move. {instead}")
+    moving.move_model(model, strategy)
 
 
 def check_compiled(model, method):
@@ -20,6 +50,39 @@ def check_compiled(model, method):
     if not models.is_compiled(model):
         raise UsageError(
             f"tfdist.{method}: the model is not compiled. Call model.compile(optimizer, loss) in the scope first."
+        )
+
+
+def check_fit(model):
+    """Refuses a model that is not compiled, has a loop of its own, or would train alone beside others.
+
+    Raises:
+        ValueError: the message says what to change.
+    """
+    check_compiled(model, "fit")
+    check_loop(model, "train")
+    check_not_alone(model.distribute_strategy)
+
+
+def check_one_pass(model, epochs, data, steps, frequency):
+    """Refuses a generator for more than one validation, because what it has yielded is gone after the first.
+
+    Args:
+        model: a `keras.Model`.
+        epochs: the range of the epochs.
+        data, steps, frequency: `validation_data`, `validation_steps` and `validation_freq` of `fit`.
+
+    Raises:
+        ValueError: the message says how often it would be read.
+    """
+    if not isinstance(data, types.GeneratorType) or steps:
+        return
+    passes = sum(models.should_validate(model, epoch, frequency) for epoch in epochs)
+    if passes > 1:
+        raise UsageError(
+            f"validation_data is a generator, which can be read once, but this fit reads it to its end {passes} times. "
+            "Give validation_steps, so that each pass goes on where the last one ended, or data that can be read "
+            "again: arrays, a keras.utils.PyDataset, a tf.data.Dataset, or a tfdist Source."
         )
 
 
@@ -41,7 +104,7 @@ def check_loop(model, method):
 
 
 def check_not_alone(strategy, environ=os.environ):
-    """Refuses a model of one worker in a process that belongs to a cluster of several: each would train its own.
+    """Refuses a model on one device where there are more: in several processes, each would train a model of its own.
 
     Args:
         strategy: the model's `tf.distribute.Strategy`.
@@ -52,12 +115,30 @@ def check_not_alone(strategy, environ=os.environ):
     """
     if Workers.of(strategy).count > 1:
         return
+    _check_devices(strategy)
+    if chosen.is_alone():
+        return
     cluster = read_cluster(environ)
     if cluster and cluster.size > 1:
         raise UsageError(
             f"{cluster.source} lists {cluster.size} workers, but the model was made outside the scope of their "
             f"strategy, so each worker would train a model of its own. Make it in `with strategy.scope():` of "
             "tfdist.choose_strategy(), or start the process without the cluster to train alone."
+        )
+    if cluster is None:
+        check_sole(environ)
+
+
+def _check_devices(strategy):
+    """Refuses a model that was made outside every scope though `choose_strategy` has chosen several replicas."""
+    last = chosen.last_strategy()
+    if last is None or last.num_replicas_in_sync == 1 or strategy is not tf.distribute.get_strategy():
+        return
+    if not tf.distribute.has_strategy():
+        raise UsageError(
+            f"the model was made outside strategy.scope(), so it would train on one device, but choose_strategy chose "
+            f"{last.num_replicas_in_sync} replicas. Move the lines that make the model and call model.compile into "
+            "`with strategy.scope():`, or give fit strategy=strategy, which moves the model there."
         )
 
 
@@ -93,6 +174,33 @@ def _coupled(model):
     names = [loss.name for loss in models.compiled_losses(model)]
     layers = [f"the loss that layer {layer.name!r} adds" for layer in coupling.layers]
     return [*(f"loss {names[place]!r}" for place in coupling.losses), *layers]
+
+
+def check_labels(model, feed, options):
+    """Refuses labels that are not numbers of the model's classes where neither XLA nor a GPU would refuse them.
+
+    Args:
+        model: a compiled, built `keras.Model`.
+        feed: the `Feed` that is trained on.
+        options: `StepOptions` whose `jit_compile` is resolved.
+
+    Raises:
+        ValueError: the message has the label and the number of classes.
+    """
+    unchecked = options.jit_compile or not runtime.is_on_cpus(model.distribute_strategy)
+    if unchecked and labels.has_class_numbers(model) and (rows := feed.rows_in_memory) is not None:
+        labels.check_rows(model, rows, models.output_specs(model, feed.spec))
+
+
+@contextlib.contextmanager
+def label_errors():
+    """Converts an error of TensorFlow's about labels, from within the step, to a `UsageError`."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if mistake := labels.read_error(error):
+            raise mistake from None
+        raise
 
 
 def _check_scope(model):

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfdist.callbacks.base import Callback, measurement_hooks
 from tfdist.callbacks.desync import DesyncCheck
@@ -32,6 +33,7 @@ from tfdist.synchronous.step.survey import survey
 from tfdist.training import checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callback_list import make_callback_list
+from tfdist.training.loss_watch import LossWatch, ends_on_nan
 
 
 def fit(
@@ -58,18 +60,21 @@ def fit(
     resume: str = "auto",
     checkpoint_every_steps: int | None = None,
     keep_checkpoints: int = 3,
+    resume_with_changes: bool = False,
     sync_batchnorm: bool = True,
     jit_compile: bool | str | None = None,
     exchange: str = "auto",
     compression: str = "none",
     steps_per_execution: int | str | None = None,
+    on_nan: str = "stop",
+    strategy: tf.distribute.Strategy | None = None,
 ) -> keras.callbacks.History:
     """Trains a compiled model on its strategy's replicas, as `keras.Model.fit` does on one device.
 
     No argument affects a later call, because nothing of it stays on the model.
 
     Args:
-        model: a compiled `keras.Model`, made in the strategy's scope.
+        model: a compiled `keras.Model`, made in the strategy's scope or moved there by `strategy`.
         x, y, sample_weight: a tfdist `Source`, or what Keras takes: nested arrays of shape (rows, ...), a
             `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator of batches.
         batch_size: rows of a step over **all** replicas; 32 by default.
@@ -81,6 +86,8 @@ def fit(
             "never" requires an empty folder.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
+        resume_with_changes: whether to go on from a checkpoint even if the data, the loss, or a setting of the model or
+            the optimizer is not the one that wrote it; the new one counts.
         sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas, or on each
             replica over its own rows; it overrides the layers' own settings.
         jit_compile: None for the value given to `compile`; True to compile with XLA: whole calls on one replica, if the
@@ -95,6 +102,10 @@ def fit(
             Keras' default of 1. With "auto", a callback of yours with batch methods keeps 1 step per call, and
             `ModelCheckpoint(save_freq=n)` at most n. With a number, such a callback is called once per call, with the
             call's last step, as in Keras.
+        on_nan: "stop" to raise `NotFiniteError` with the step and the weight if the loss or a weight is NaN or
+            infinite, and to keep the checkpoints from before; "warn" to log it and go on, as Keras does, without
+            saving. With `keras.callbacks.TerminateOnNaN`, that callback ends the run.
+        strategy: None, or a strategy into which a model that was made outside its scope is moved, to stay there.
 
     Returns:
         A `keras.callbacks.History`.
@@ -102,6 +113,7 @@ def fit(
     Raises:
         ValueError: the model is not compiled or was not made in the scope, arguments contradict each other, or a
             checkpoint is of another model or other data, or none is whole (`CheckpointError`).
+        ArithmeticError: the loss or a weight is NaN or infinite (`on_nan`).
         FileExistsError, FileNotFoundError: `run_dir` does not meet the condition of `resume`.
         OSError: a checkpoint cannot be written.
 
@@ -127,14 +139,15 @@ def fit(
         jit_compile=jit_compile,
         steps_per_execution=steps_per_execution,
         sync_batchnorm=sync_batchnorm,
+        on_nan=on_nan,
     )
-    checkpoints = CheckpointOptions(
-        folder=run_dir, resume=resume, every_steps=checkpoint_every_steps, keep=keep_checkpoints
-    )
-    checks.check_compiled(model, "fit")
-    checks.check_loop(model, "train")
-    checks.check_not_alone(model.distribute_strategy)
+    saving: dict[str, Any] = {"folder": run_dir, "every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
+    checkpoints = CheckpointOptions(resume=resume, resume_with_changes=resume_with_changes, **saving)
+    checks.move(model, strategy, "fit")
+    checks.check_fit(model)
     length = {"epochs": limit(epochs, keras.config.max_epochs(), "epochs"), "steps": steps}
+    epochs_left = range(initial_epoch, length["epochs"])
+    checks.check_one_pass(model, epochs_left, validation_data, validation_steps, validation_freq)
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = data_adapters.split_validation(x, y, sample_weight, validation_split)
     order = {"steps": steps_per_epoch, "shuffle": shuffle, "class_weight": class_weight}
@@ -154,16 +167,19 @@ def _fit(model, feed, options, checkpoints, length, callbacks, validate):
     find_coupling(model, feed)
     options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
     checks.check_training(model, strategy, options)
+    checks.check_labels(model, feed, options)
+    own, verbose = callbacks
+    options = dataclasses.replace(options, on_nan="warn") if ends_on_nan(own) else options
     warn_where_workers_differ(feed.data, strategy)
     with (
         set_call_length(model, options.steps_per_execution) as call_length,
         Workers.of(strategy).exit_on_peer_loss(),
-        open_saved_run(model, feed, checkpoints) as run,
+        open_saved_run(model, feed, checkpoints, on_nan=options.on_nan) as run,
         contextlib.closing(feed),
+        checks.label_errors(),
     ):
         if length["steps"] and feed.steps_per_epoch:
             length["epochs"] = -(-length["steps"] // feed.steps_per_epoch)
-        own, verbose = callbacks
         more = [DesyncCheck(strategy), call_length, *run.callbacks]
         more += kept_programs() if options.jit_compile else []
         shown = {"epochs": length["epochs"], "steps": feed.steps_per_epoch}
@@ -178,7 +194,9 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length):
         say(f"training: {call_length.describe()}, {xla.describe(model, feed, options)}")
     exchange = choose(model, programs.options, feed, run.folder, functools.partial(survey, model))
     hooks = measurement_hooks(callbacks.callbacks)
-    program = programs.train(form_of(model, feed), exchange, measured=bool(hooks), in_call=run.in_call)
+    watch = LossWatch(model, run.weights, callbacks.callbacks, is_compiled=options.jit_compile)
+    form = form_of(model, feed)
+    program = programs.train(form, exchange, measured=bool(hooks), in_call=run.in_call, watch=watch.on_nan)
     train = call_length.timed(program)
     ends = _ends_of_calls(model, callbacks.callbacks, exchange.one_step or one_step_per_call(model, feed))
     logs = {}
@@ -193,7 +211,9 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length):
         callbacks.on_epoch_begin(span.epoch)
         run.resume_epoch(span)
         calls = plan.calls(span, lambda: model.steps_per_execution, *ends, before=run.steps_before)
-        logs, last = _run_epoch(model, train, feed, span, calls, callbacks, "train", hooks)
+        look = functools.partial(watch.after_call, span, run.steps_before)
+        logs, last = _run_epoch(model, train, feed, span, calls, callbacks, "train", hooks, look)
+        watch.after_epoch(run.steps_before + last)
         programs.announce_retracing(program)
         logs = logs | validate(span.epoch, callbacks)
         callbacks.on_epoch_end(span.epoch, logs)
@@ -216,7 +236,7 @@ def _ends_of_calls(model, callbacks, one_step):
     return every, [step for item in ours for step in item.at_steps]
 
 
-def _run_epoch(model, program, feed, span, calls, callbacks, mode, hooks=()):
+def _run_epoch(model, program, feed, span, calls, callbacks, mode, hooks=(), look=None):
     """Runs the calls of one epoch of "train" or "test"; returns (the logs, the steps done since its beginning)."""
     begin, end = (getattr(callbacks, f"on_{mode}_batch_{when}") for when in ("begin", "end"))
     stopped = {"train": "stop_training", "test": "stop_evaluating"}[mode]
@@ -227,6 +247,8 @@ def _run_epoch(model, program, feed, span, calls, callbacks, mode, hooks=()):
         call_logs, call_done, measured = program(reading, count)
         if call_done or not done:
             logs = call_logs
+        if look:
+            look(first, call_done, call_logs, measured)
         done += call_done
         ended = call_done < count
         if call_done:
@@ -266,6 +288,8 @@ def evaluate(
     steps: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
     return_dict: bool = False,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Any:
     """Computes loss and metrics over a whole data set, exactly, on any number of replicas.
 
@@ -274,6 +298,7 @@ def evaluate(
         x, y, sample_weight: a tfdist `Source`, or what Keras takes, as in `fit`.
         batch_size: rows of a step over all replicas; 32 by default.
         verbose, steps, callbacks, return_dict: as in Keras.
+        strategy: as in `fit`.
 
     Returns:
         A dict of numbers with `return_dict=True`; else a number, or a list in the order of `model.metrics`.
@@ -290,6 +315,7 @@ def evaluate(
         loss = tfdist.evaluate(model, np.ones((10, 4)), np.ones(10), verbose=0)
         ```
     """
+    checks.move(model, strategy, "evaluate")
     checks.check_compiled(model, "evaluate")
     feed = open_feed(model, x, y, sample_weight, method="test_step", batch_size=batch_size, steps=steps)
     losses_exit = Workers.of(model.distribute_strategy).exit_on_peer_loss()

@@ -26,6 +26,7 @@ def predict(
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
     *,
     own_rows: bool = False,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Any:
     """Computes the outputs for a whole set, in the order of its rows, on every worker.
 
@@ -36,6 +37,7 @@ def predict(
         verbose, steps, callbacks: as in Keras.
         own_rows: whether each worker gets only the outputs of its own replicas' rows, step by step, so that those of
             the whole set are neither held in memory nor sent over the network. All workers must take all steps.
+        strategy: as in `fit`.
 
     Returns:
         Nested NumPy arrays of shape (rows, ...). With `own_rows`, an iterator that yields for each step (places,
@@ -56,6 +58,7 @@ def predict(
         assert outputs.shape == (10, 3)
         ```
     """
+    checks.move(model, strategy, "predict")
     feed = open_feed(model, x, method=None, batch_size=batch_size, steps=steps)
     callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
     checks.check_loop(model, "predict")

@@ -38,11 +38,14 @@ def run(config):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow would warn at each eager step that it is slow; here, steps are eager on purpose.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    from tfdist.strategy import chosen
     from tfdist.verify import check, report
 
     # Before the user's module, which may start TensorFlow's runtime.
     strategy = check.logical_replicas(config.replicas)
     build = find_function(config.module, config.function)
+    # It tries one device too, whatever the module has chosen.
+    chosen.train_alone()
     found = check.verify_model(
         build, strategy, steps=config.steps, seed=config.seed, sync_batchnorm=config.sync_batchnorm
     )

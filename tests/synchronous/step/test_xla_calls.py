@@ -127,15 +127,6 @@ def test_what_xla_cannot_compile_whole_is_said_and_trained_with_compiled_gradien
     assert caplog.text.count("XLA cannot compile whole calls of this model, only its gradients: ") == 1
 
 
-def test_labels_out_of_range_are_suspected_once(make_strategy, caplog):
-    x, y = jobs.make_rows(40, "float32")
-    source = tfdist.data.from_arrays(x, y + jobs.CLASSES, global_batch=20)
-    with caplog.at_level("INFO", "tfdist"):
-        _, history = train(make_strategy(1), source)
-    assert np.isnan(history["loss"]).all()
-    assert caplog.text.count("the loss is NaN. XLA does not check labels and indices: use jit_compile=False") == 1
-
-
 def test_data_that_are_not_in_memory_come_to_compiled_gradients(make_strategy, whole_calls):
     source = jobs.small_source(20)
     plain, _ = train(make_strategy(1), source)

@@ -74,6 +74,24 @@ def build_layers(model, batch_spec):
         compute_output_spec(model, x, training=False)
 
 
+def output_specs(model, batch_spec):
+    """Returns nested specs of a built model's outputs.
+
+    Args:
+        model: a `keras.Model`.
+        batch_spec: as in `build`.
+    """
+
+    def symbolic(spec):
+        return None if spec is None else keras.KerasTensor(spec.shape, keras.backend.standardize_dtype(spec.dtype))
+
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(keras.tree.map_structure(symbolic, batch_spec))
+    outputs = _known_outputs(model, x) if is_graph(model) else None
+    with model.distribute_strategy.scope():
+        outputs = compute_output_spec(model, x, training=False) if outputs is None else outputs
+    return keras.tree.map_structure(lambda output: tf.TensorSpec(output.shape, output.dtype), outputs)
+
+
 def first_epoch(model, given):
     """Returns the first epoch of `fit`: the one that `keras.callbacks.BackupAndRestore` found, or the given one."""
     return model._initial_epoch or given
@@ -110,6 +128,11 @@ def has_own(model, method):
     The method may belong to the model's class, or be set on the model itself.
     """
     return method in vars(model) or getattr(type(model), method) is not getattr(keras.Model, method)
+
+
+def loss_arguments(loss):
+    """Returns the arguments of a Keras loss, of which its config lacks some; an empty dict for other objects."""
+    return dict(getattr(loss, "_fn_kwargs", None) or {}) if isinstance(loss, keras.losses.Loss) else {}
 
 
 def layers(model):
@@ -290,6 +313,31 @@ def states_of_replicas(model):
 def trained_by(optimizer):
     """Returns the variables that an optimizer was built for, in its order."""
     return getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables
+
+
+def scales_loss(model):
+    """Returns whether the model's optimizer scales the loss, and leaves out updates that are not finite."""
+    return isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def not_finite(variables):
+    """Returns the paths of the variables that hold a NaN or an infinity; every replica has the same values.
+
+    Args:
+        variables: `keras.Variable`s.
+    """
+    floating = [variable for variable in variables if tf.as_dtype(variable.dtype).is_floating]
+    if not floating:
+        return []
+    finite = [tf.reduce_all(tf.math.is_finite(local_value(variable))) for variable in floating]
+    # One read for all of them, because each waits for the device.
+    return [variable.path for variable, each in zip(floating, tf.stack(finite).numpy(), strict=True) if not each]
+
+
+def local_value(variable):
+    """Returns the value of a `keras.Variable` on this worker's first replica."""
+    parts = getattr(variable.value, "values", None)
+    return tf.convert_to_tensor(parts[0] if parts else variable.value)
 
 
 def steps_done(model):

@@ -1,10 +1,14 @@
-"""Reads how a `tf.data` pipeline shuffles."""
+"""Looks into the operations of a `tf.data.Dataset`: how it shuffles, and whether it can be read again."""
 
+import re
 from typing import NamedTuple
 
 import tensorflow as tf
 
 _SHUFFLE, _CACHE, _REPEAT = "_ShuffleDataset", "CacheDataset", "_RepeatDataset"
+# Their elements depend on more than the data set: on random numbers, or on Python code with a state.
+_UNREPEATABLE = re.compile("^(Anonymous)?(Random|Shuffle|Generator|Sampling|.*PyFunc|Multinomial|.*TruncatedNormal)")
+_STATELESS = re.compile("^Stateless")
 
 
 class Shuffles(NamedTuple):
@@ -38,3 +42,26 @@ def shuffles_of(dataset: tf.data.Dataset) -> Shuffles:
         inside = in_cache or kind == _CACHE, in_repeat or kind == _REPEAT
         waiting += [(each, *inside) for each in part._inputs()]
     return Shuffles(anew, cached, repeated, unseeded)
+
+
+def is_repeatable(dataset):
+    """Returns whether a data set is sure to begin with the same elements in every process, and may be read twice."""
+    if dataset.options().deterministic is False:
+        return False
+    names = {name for part in _parts(dataset) for name in _operations(part)}
+    return not any(_UNREPEATABLE.match(name) and not _STATELESS.match(name) for name in names)
+
+
+def _parts(dataset):
+    yield dataset
+    for part in dataset._inputs():
+        yield from _parts(part)
+
+
+def _operations(dataset):
+    """Yields the names of a data set's own operation and of those in its functions."""
+    yield type(dataset).__name__.lstrip("_")
+    for function in dataset._functions():
+        graph = function.function.graph.as_graph_def()
+        for nodes in (graph.node, *(inner.node_def for inner in graph.library.function)):
+            yield from (node.op for node in nodes)

@@ -4,9 +4,12 @@ Both take (`delivery.Reading`, steps) and return (logs, steps done, a `measureme
 asked for if the data end. What is not measured is zero.
 """
 
+import enum
+import functools
 import time
 import weakref
 
+import numpy as np
 import tensorflow as tf
 
 from tfdist.data.delivery import delivery
@@ -16,6 +19,51 @@ from tfdist.synchronous.step.measurements import Measured
 # What a call has measured before its first step.
 _NOTHING = (0.0, 0.0, 0.0)
 _STEPS = tf.TensorSpec([], tf.int64)
+
+
+class OnNan(enum.Enum):
+    """What a call does about a loss that is not finite.
+
+    Attributes:
+        UNWATCHED: nothing.
+        COUNT: it counts the steps before.
+        END: it ends after that step, so that the weights are those of that step.
+    """
+
+    UNWATCHED = enum.auto()
+    COUNT = enum.auto()
+    END = enum.auto()
+
+    def begin(self, zero):
+        """Returns what a compiled loop must carry: for COUNT, the steps before a loss that is not finite."""
+        return [zero] if self is OnNan.COUNT else []
+
+    def look(self, step, done, last, *finite):
+        """Looks at the loss after a step within a compiled loop.
+
+        Args:
+            step: the `Step`.
+            done, last: int64 scalars, the steps done in the call, and how many it is to do.
+            finite: what `begin` or this method returned before.
+
+        Returns:
+            (last, *finite), as they are after the step.
+        """
+        if self is OnNan.UNWATCHED:
+            return last, *finite
+        is_finite = step.loss_is_finite()
+        if self is OnNan.END:
+            return (tf.where(is_finite, last, done),)
+        return last, tf.where(is_finite, done, *finite)
+
+    def steps_finite(self, dones, finite):
+        """Returns `Measured.steps_finite` of a call.
+
+        Args:
+            dones: the steps that each of its loops has done.
+            finite: what its loops carried at their ends.
+        """
+        return (lambda: sum(map(int, dones)) - 1) if self is OnNan.END else lambda: sum(map(int, finite))
 
 
 class Traced:
@@ -68,30 +116,36 @@ class ManySteps:
         form: the `Form` of the shares.
         clock: a `measurements.Clock` or its stand-in.
         before: None, or a function (steps done in the call) that each step runs on this worker, for fault injection.
+        watch: an `OnNan`.
     """
 
-    def __init__(self, step, run, form, clock, before=None):
+    def __init__(self, step, run, form, clock, before=None, watch=OnNan.UNWATCHED):
         self._step = step
         self._run = run
         self._form = form
         self._clock = clock
         self._before = before
+        self._watch = watch
         self.traced = Traced(self._make, lambda reading: (reading.spec, _STEPS))
 
     def __call__(self, reading, steps):
         """Runs the next steps."""
         function = self.traced.of(reading)
-        done, sums = 0, []
+        done, sums, finite = 0, [], []
         for batches, count in reading.calls(steps):
-            logs, call_done, call_sums = function(batches, tf.constant(count, tf.int64))
+            logs, call_done, call_sums, *call_finite = function(batches, tf.constant(count, tf.int64))
             done += count if call_done is None else int(call_done)
             sums.append(call_sums)
-        return logs, done, Measured(sums[0] if len(sums) == 1 else tf.add_n(sums), self._step.traffic.sparse)
+            finite += call_finite
+            if self._watch is OnNan.END and call_done < count:
+                break
+        total = sums[0] if len(sums) == 1 else tf.add_n(sums)
+        return logs, done, Measured(total, self._step.traffic.sparse, self._watch.steps_finite([done], finite))
 
     def _make(self, taker):
         strategy, clock = self._step.strategy, self._clock
 
-        def one_step(batches, done, last, sums):
+        def one_step(batches, done, last, sums, *finite):
             asked = clock.now()
             has_batch, make_share = taker.next(strategy, batches, done)
 
@@ -101,19 +155,23 @@ class ManySteps:
                 if self._before:
                     tf.py_function(self._before, [done], [])
                 _, work = self._run(share, self._form, clock)
-                return done + 1, last, clock.add(sums, asked, arrived, work)
+                after = done + 1
+                end, *now_finite = self._watch.look(self._step, after, last, *finite)
+                return after, end, clock.add(sums, asked, arrived, work), *now_finite
 
             # Without a batch `last` becomes `done`, which ends the loop.
-            return run() if has_batch is None else tf.cond(has_batch, run, lambda: (done, done, sums))
+            return run() if has_batch is None else tf.cond(has_batch, run, lambda: (done, done, sums, *finite))
 
         def many_steps(batches, steps):
-            done, _, sums = tf.while_loop(
-                lambda done, last, sums: done < last,
+            zero = tf.constant(0, tf.int64)
+            done, _, sums, *finite = tf.while_loop(
+                lambda done, last, *_: done < last,
                 lambda *state: one_step(batches, *state),
-                (tf.constant(0, tf.int64), steps, tf.constant(_NOTHING, tf.float64)),
+                (zero, steps, tf.constant(_NOTHING, tf.float64), *self._watch.begin(zero)),
             )
             self._step.end_call()
-            return self._step.logs(), done if taker.may_end else None, sums
+            has_ends = taker.may_end or self._watch is OnNan.END
+            return self._step.logs(), done if has_ends else None, sums, *finite
 
         return many_steps
 
@@ -142,6 +200,7 @@ class SingleSteps:
         """Runs the next steps."""
         function = self.traced.of(reading)
         last, done, sums, waiting = None, 0, tf.constant(_NOTHING, tf.float64), 0.0
+        losses = []
         asked = time.perf_counter()
         for element in delivery.elements(self._step.strategy, reading, steps):
             waiting += time.perf_counter() - asked
@@ -149,11 +208,22 @@ class SingleSteps:
                 self._before(done)
             last, work = function(element)
             done += 1
+            losses.append(self._losses(last))
             sums = self._clock.total(sums, work)
             asked = time.perf_counter()
         metrics = self._end() if done else {}
         sums = tf.add(sums, (waiting, 0.0, 0.0))
-        return _logs_of_call(last, metrics), done, Measured(sums, self._step.traffic.sparse)
+        return (
+            _logs_of_call(last, metrics),
+            done,
+            Measured(sums, self._step.traffic.sparse, functools.partial(_steps_finite, losses)),
+        )
+
+    def _losses(self, last):
+        """Returns what a step has logged of its loss, without an operation of its own in the compiled step."""
+        if last is not None:
+            return [value for name, value in last[0].items() if "loss" in name]
+        return [tf.where(self._step.loss_is_finite(), 0.0, np.nan)]
 
     def _make(self, taker):
         def one_step(element):
@@ -175,6 +245,12 @@ def _logs_of_call(last, metrics):
         return metrics
     logs, differ = last
     return {name: value if differ[name] else metrics[name] for name, value in logs.items()}
+
+
+def _steps_finite(losses):
+    """Returns the number of steps before the first one of which a loss is not finite."""
+    bad = (place for place, values in enumerate(losses) if not all(np.isfinite(value).all() for value in values))
+    return next(bad, len(losses))
 
 
 class Predictions:

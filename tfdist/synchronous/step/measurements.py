@@ -1,6 +1,7 @@
 """Measures inside the step where a worker's time goes, and how many bytes it gives to the reduction."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -31,10 +32,13 @@ class Measured(NamedTuple):
         sums: float64 (3,), sums over the steps of the call: seconds of waiting for input; seconds from there until this
             worker's gradients were ready; bytes that each replica gave to the reduction.
         sparse: the variables whose gradients are `tf.IndexedSlices`, by path.
+        steps_finite: a function () → the steps of the call before the first one whose loss on this worker's replicas
+            was not finite. It is called only after a call with such a step.
     """
 
     sums: tf.Tensor
     sparse: tuple[str, ...]
+    steps_finite: Callable[[], int]
 
 
 class Clock:

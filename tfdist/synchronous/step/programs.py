@@ -9,7 +9,7 @@ from tfdist.options.step import StepOptions
 from tfdist.process.log import say
 from tfdist.synchronous.exchange.exchange import AllReduce
 from tfdist.synchronous.step import xla
-from tfdist.synchronous.step.calls import ManySteps, Predictions, SingleSteps
+from tfdist.synchronous.step.calls import ManySteps, OnNan, Predictions, SingleSteps
 from tfdist.synchronous.step.measurements import Clock, NoClock, StoppedClock
 from tfdist.synchronous.step.step import Step
 from tfdist.synchronous.step.xla_calls import XlaCalls
@@ -44,14 +44,14 @@ class Programs:
         Args:
             options: `StepOptions` whose `jit_compile` is resolved.
         """
-        self.options = dataclasses.replace(options, steps_per_execution=None)
+        self.options = dataclasses.replace(options, steps_per_execution=None, on_nan="stop")
         is_new = self.options not in self._steps
         if is_new:
             self._steps[self.options] = Step(self._model, self._strategy, self.options)
         self.step = self._steps[self.options]
         return is_new
 
-    def train(self, form, exchange, *, measured=False, in_call=None):
+    def train(self, form, exchange, *, measured=False, in_call=None, watch=OnNan.UNWATCHED):
         """Returns the program that trains on the next batches, with the step of the last `use`.
 
         Args:
@@ -60,18 +60,19 @@ class Programs:
             measured: whether the program measures its time and bytes.
             in_call: None, or a function (steps done in the call) that each step runs on this worker, for fault
                 injection. Such a program is not kept, because the next run has its own function or none.
+            watch: an `OnNan`.
         """
         self.exchange = exchange
-        make = functools.partial(self._train, form, exchange, measured, in_call)
-        return make() if in_call else self._kept(("train", form, exchange, measured, self.options), make)
+        make = functools.partial(self._train, form, exchange, measured, in_call, watch)
+        return make() if in_call else self._kept(("train", form, exchange, measured, watch, self.options), make)
 
-    def _train(self, form, exchange, measured, in_call):
+    def _train(self, form, exchange, measured, in_call, watch):
         step = self.step
         run = functools.partial(step.train, exchange=exchange)
         clock = _clock() if measured else NoClock()
-        program = self._calls("train_step", step, run, form, clock, in_call)
+        program = self._calls("train_step", step, run, form, clock, in_call, watch)
         whole = in_call is None and xla.compiles_calls(self._model, self.options)
-        return XlaCalls(step, run, form, program) if whole else program
+        return XlaCalls(step, run, form, program, watch) if whole else program
 
     def test(self, form):
         """Returns the program that evaluates on the next batches."""
@@ -80,11 +81,11 @@ class Programs:
     def _test(self, form):
         return self._calls("test_step", self._evaluation, self._evaluation.test, form, NoClock())
 
-    def _calls(self, method, step, run, form, clock, before=None):
+    def _calls(self, method, step, run, form, clock, before=None, watch=OnNan.UNWATCHED):
         eager = self._model.run_eagerly
         if eager or models.has_own(self._model, method):
             return SingleSteps(step, run, form, clock, before, eager=eager)
-        return ManySteps(step, run, form, clock, before)
+        return ManySteps(step, run, form, clock, before, watch)
 
     def predict(self, form, *, own_rows):
         """Returns a function (reading, steps) → list of the results of `Step.predict`, as many as there are batches."""

@@ -29,6 +29,7 @@ from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.exchange.choice import say_once
 from tfdist.synchronous.exchange.exchange import wire_type
 from tfdist.synchronous.step import checks, measurements, metric_states
+from tfdist.synchronous.step.labels import with_labels_checked
 from tfdist.synchronous.step.local_statistics import LocalStatistics
 from tfdist.synchronous.step.outputs import concatenate_replicas
 from tfdist.synchronous.step.own_steps import OwnSteps, lineage_of, own_loss
@@ -96,7 +97,8 @@ class Step:
         variables = list(self._model.trainable_variables)
         with keras_for_gradients(self._model, exchange, form):
             differentiate = functools.partial(_differentiate, self._model, variables, exchange)
-            differentiate = _compiled_by_xla(differentiate) if self._jit_compile else differentiate
+            if self._jit_compile:
+                differentiate = with_labels_checked(self._model, _compiled_by_xla(differentiate))
             with self._local.states_are_combined():
                 return self._on_replicas(replica_gradients, share, differentiate, form, self._local)
 
@@ -142,6 +144,15 @@ class Step:
     def end_call(self):
         """Averages the replicas' own statistics at the end of a call."""
         self._local.average()
+
+    def loss_is_finite(self):
+        """Returns whether the loss of this worker's replicas has been finite since the epoch's beginning.
+
+        The running sum is read, because it stays NaN or infinite once it is.
+        """
+        total = models.loss_tracker(self._model).total.value
+        parts = [tf.convert_to_tensor(part) for part in self.strategy.experimental_local_results(total)]
+        return tf.math.is_finite(tf.add_n(parts) if len(parts) > 1 else parts[0])
 
     def logs(self):
         """Returns the metrics over all replicas: a dict of scalars, the same on every worker."""

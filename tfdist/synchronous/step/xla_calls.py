@@ -10,7 +10,6 @@ import contextlib
 import functools
 import time
 
-import numpy as np
 import tensorflow as tf
 
 from tfdist.data.delivery.delivery import Places
@@ -36,25 +35,28 @@ class XlaCalls:
         train: `step.train`, or a function with its arguments.
         form: the `Form` of the shares.
         otherwise: the program for what cannot be compiled whole.
+        watch: an `OnNan`.
     """
 
-    def __init__(self, step, train, form, otherwise):
+    def __init__(self, step, train, form, otherwise, watch):
         self._otherwise = otherwise
         self.traced = otherwise.traced
+        self._watch = watch
         self._sizes = set()
         self._is_refused = False
-        self._warned = False
 
-        def one_step(batches, place):
+        def one_step(batches, place, last, *finite):
             # One replica has all rows of a batch.
             train(RowPicker(Places(1, 0, 1)).share(step.strategy, (batches, place)), form, NoClock())
-            return (place + 1,)
+            return place + 1, *watch.look(step, place + 1, last, *finite)
 
         def many_steps(batches, steps):
             body = functools.partial(one_step, batches)
-            tf.while_loop(lambda place: place < steps, body, (tf.constant(0, tf.int64),))
+            zero = tf.constant(0, tf.int64)
+            begin = (zero, steps, *watch.begin(zero))
+            done, _, *finite = tf.while_loop(lambda place, last, *_: place < last, body, begin)
             step.end_call()
-            return step.logs()
+            return step.logs(), done, *finite
 
         self._many_steps = compiled(many_steps, jit_compile=True, reduce_retracing=True)
 
@@ -62,33 +64,25 @@ class XlaCalls:
         """Trains on the next batches; returns (logs, steps done, a `measurements.Measured`)."""
         if self._is_refused or not isinstance(reading, RowReading):
             return self._otherwise(reading, steps)
-        begin = time.perf_counter()
+        begin, dones, finites = time.perf_counter(), [], []
         try:
             for batches, count in reading.even_calls(steps):
                 # Only for a call that traces, because no other thread traces at that time.
                 naming = contextlib.nullcontext() if batches.size in self._sizes else named_alike()
                 with naming:
-                    logs = self._many_steps(batches, tf.constant(count, tf.int64))
+                    logs, done, *finite = self._many_steps(batches, tf.constant(count, tf.int64))
                 self._sizes.add(batches.size)
+                dones.append(done)
+                finites += finite
         except _NOT_COMPILED as error:
             if self._sizes:
                 raise
             self._is_refused = True
             say(f"XLA cannot compile whole calls of this model, only its gradients: {_first_line(error)}")
             return self._otherwise(reading, steps)
-        self._warn_of_nan(logs)
         # No clock runs inside, because reading is a part of the program and no gradient is exchanged.
         sums = tf.constant((0.0, time.perf_counter() - begin, 0.0), tf.float64)
-        return logs, steps, Measured(sums, ())
-
-    def _warn_of_nan(self, logs):
-        """Logs once that the loss is NaN, because XLA does not check labels and indices as TensorFlow does."""
-        if not self._warned and "loss" in logs and np.isnan(logs["loss"]):
-            self._warned = True
-            say(
-                "the loss is NaN. XLA does not check labels and indices: use jit_compile=False to find out whether one "
-                "is out of range."
-            )
+        return logs, steps, Measured(sums, (), self._watch.steps_finite(dones, finites))
 
 
 def _first_line(error):
