@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from equivalence.own_optimizers import add_own_optimizers
 
 from tfdist.models.dropout import RowDropout
 
@@ -128,6 +129,7 @@ def make_cases():
     _added_losses(add)
     _losses_of_rows(add)
     _tutorials(add)
+    add_own_optimizers(add)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
     return cases

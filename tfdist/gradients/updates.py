@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from tfdist.gradients.building import build_if_needed
 from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
 from tfdist.gradients.wire import restored, rounded
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
@@ -94,13 +95,13 @@ def apply_gradients(
     So clipping sees the gradient of the run, not of one replica, and every replica makes the same update.
 
     Args:
-        optimizer: a Keras optimizer, built in the strategy's scope (`optimizer.build(variables)`).
+        optimizer: a Keras optimizer. One that is not built yet is built for the variables that it is first given.
         gradients: for each variable a tensor, `tf.IndexedSlices` or None: this replica's share, as from `global_mean`.
         variables: the trainable variables, in the same order.
         wire: as in `reduce_gradients`.
 
     Raises:
-        ValueError: the lists differ in length, or the optimizer is not built.
+        ValueError: the lists differ in length or are empty, or something is no optimizer, gradient or variable.
         RuntimeError: called outside `strategy.run`.
 
     Example:
@@ -113,7 +114,6 @@ def apply_gradients(
         with strategy.scope():
             model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
             optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
-            optimizer.build(model.trainable_variables)
 
         @tf.function
         def train_step(x, y):
@@ -132,13 +132,9 @@ def apply_gradients(
             f"apply_gradients: {len(gradients)} gradients, but {len(variables)} variables. Pass one gradient for each "
             "variable."
         )
-    if not optimizer.built:
-        raise UsageError(
-            "apply_gradients: the optimizer has no variables yet. Call optimizer.build(model.trainable_variables) in "
-            "strategy.scope(), before the step."
-        )
 
     def merged(strategy: tf.distribute.Strategy, gradients: list[Any]) -> None:
+        build_if_needed(optimizer, variables, strategy)
         # On one device this runs in the replica's own thread, where `optimizer.apply` would call this again.
         with rows_are(None):
             update(strategy, optimizer, gradients, variables, functools.partial(reduce_gradients, wire=wire))

@@ -1,5 +1,6 @@
 """Traces tfdist's own functions as they are written, and the user's through AutoGraph."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable
@@ -51,3 +52,24 @@ def named_alike():
     cache depends on these names.
     """
     return swapped((ops, "uid", functools.partial(next, _numbers)))
+
+
+# Of the creator with which a `tf.function` captures variables; those of strategies and users have 100 by default.
+_PRIORITY_OF_FUNCTIONS = 50
+
+
+@contextlib.contextmanager
+def lifted():
+    """Leaves all functions that are being traced while the context is entered, to create variables that stay.
+
+    `tf.init_scope` alone leaves a `tf.function` the variables: it then traces once more, and refuses those of a later
+    trace.
+    """
+    with tf.init_scope():
+        graph = ops.get_default_graph()
+        before = graph._variable_creator_stack
+        graph._variable_creator_stack = [item for item in before if item[0] != _PRIORITY_OF_FUNCTIONS]
+        try:
+            yield
+        finally:
+            graph._variable_creator_stack = before
