@@ -23,6 +23,10 @@ class Option:
         flag: the name of the flag, if it is not that of the field.
         shown: the default as the help shows it, if it is not the default's own text.
         repeated: whether a flag for several values is given once for each; otherwise commas are between them.
+        least: the smallest number that is allowed; None for no such bound.
+        most: the largest one.
+        above: a number below all that are allowed.
+        below: a number above all that are allowed.
     """
 
     help: str
@@ -31,6 +35,25 @@ class Option:
     flag: str | None = None
     shown: str | None = None
     repeated: bool = False
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def bounds(self) -> str:
+        """A phrase that states which numbers are allowed, such as " from 1"; empty for all."""
+        words = {"from": self.least, "above": self.above, "to": self.most, "below": self.below}
+        return "".join(f" {word} {bound}" for word, bound in words.items() if bound is not None)
+
+    def contains(self, number: float) -> bool:
+        """Returns whether a number is within the bounds."""
+        return (
+            (self.least is None or number >= self.least)
+            and (self.most is None or number <= self.most)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+        )
 
 
 class Flag(NamedTuple):
@@ -60,9 +83,24 @@ def option(
     flag: str | None = None,
     shown: str | None = None,
     repeated: bool = False,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
 ) -> _T:
     """Makes a field of an option class that is also a flag; the arguments are described at `Option`."""
-    about = Option(help=help, choices=choices, words=words, flag=flag, shown=shown, repeated=repeated)
+    about = Option(
+        help=help,
+        choices=choices,
+        words=words,
+        flag=flag,
+        shown=shown,
+        repeated=repeated,
+        least=least,
+        most=most,
+        above=above,
+        below=below,
+    )
     return dataclasses.field(default=default, metadata={_KEY: about})
 
 
