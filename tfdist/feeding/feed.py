@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import warnings
 
 import tensorflow as tf
 
@@ -11,6 +10,7 @@ from tfdist.feeding import plan
 from tfdist.feeding.inputs import make_input
 from tfdist.feeding.static_shapes import for_strategy
 from tfdist.process.errors import UsageError
+from tfdist.process.user_warnings import warn_user
 
 
 def open_feed(model, x, y=None, sample_weight=None, *, method, **arguments):
@@ -176,10 +176,9 @@ class Feed:
             ended = ended or self._place(span)[1] + done >= self._batches
         given, here = self.data.steps, span.first + done
         if ended and given and here < given:
-            warnings.warn(
+            warn_user(
                 f"{self.data.source.name}: the data ended after {here} batches; this epoch ends here. Data for "
-                f"steps_per_epoch={given} need more batches, or `.repeat()`.",
-                stacklevel=2,
+                f"steps_per_epoch={given} need more batches, or `.repeat()`."
             )
         if ended and self.steps_per_epoch is None:
             self.steps_per_epoch = here

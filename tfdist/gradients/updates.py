@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.gradients.building import build_if_needed
+from tfdist.gradients.checks import check_gradients, check_update
 from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
 from tfdist.gradients.wire import restored, rounded
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
@@ -55,6 +56,7 @@ def reduce_gradients(
         (gradient,) = strategy.run(gradients_of, args=(tf.range(4.0),))
         ```
     """
+    check_gradients(gradients, "reduce_gradients")
     sums: list[Gradient] = [None] * len(gradients)
     factors = [place for place, gradient in enumerate(gradients) if isinstance(gradient, Factors)]
     plain = [place for place, gradient in enumerate(gradients) if gradient is not None and place not in factors]
@@ -126,6 +128,8 @@ def apply_gradients(
         loss = strategy.run(train_step, args=(tf.ones([4, 3]), tf.zeros([4, 1])))
         ```
     """
+    check_gradients(gradients, "apply_gradients")
+    check_update(optimizer, variables)
     gradients, variables = list(gradients), list(variables)
     if len(gradients) != len(variables):
         raise UsageError(

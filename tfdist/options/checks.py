@@ -97,8 +97,7 @@ def _several(value: Any, member: Any, about: Option) -> tuple[Any, ...]:
 def _describe(members: tuple[Any, ...], about: Option) -> str:
     """Returns what may be used, for a message."""
     if about.choices:
-        functions = ", or a function" if any(typing.get_origin(m) is collections.abc.Callable for m in members) else ""
-        return f"one of {', '.join(about.choices)}{functions}"
+        return f"one of {', '.join(about.choices)}"
     found = [_NAMES.get(typing.get_origin(member) or member, "") for member in members]
     texts = [f"{text}{about.bounds}" if "number" in text else text for text in found if text]
     return ", or ".join([*dict.fromkeys(texts), *map(repr, about.words)])

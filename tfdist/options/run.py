@@ -115,9 +115,7 @@ class RunConfig:
     metrics: tuple[str | Callable[..., Any], ...] = ("accuracy",)
     precision: str = option("float32", choices=PRECISIONS, help="Keras' dtype policy.")
     strategy: str = option("auto", choices=STRATEGIES, help="The tf.distribute strategy.")
-    replicas: int | None = option(
-        None, help="Number of GPUs, or of logical CPU devices, to mirror over.", least=1
-    )
+    replicas: int | None = option(None, help="Number of GPUs, or of logical CPU devices, to mirror over.", least=1)
     seed: int = option(0, help="Seed of weights, order and random layers.", least=0, most=2**32 - 1)
     step: StepOptions = dataclasses.field(default_factory=StepOptions)
     deterministic: bool = option(False, help="Use TensorFlow's deterministic kernels, where they differ.")

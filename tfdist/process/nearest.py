@@ -5,12 +5,20 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def nearest(word: Any, known: Iterable[str]) -> str | None:
+    """Returns the known name that is most like a word, or that begins with it; None where none is."""
+    plain = {_plain(name): name for name in reversed(list(known))}
+    text = _plain(word)
+    near = difflib.get_close_matches(text, plain, n=1)
+    near = near or [name for name in plain if len(text) > 2 and name.startswith(text)]
+    return plain[near[0]] if near else None
+
+
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the known name that is most like a word; "" where none is."""
-    names = list(known)
-    plain = {name.lower().replace("-", "_"): name for name in reversed(names)}
-    text = str(word).lower().replace("-", "_")
-    near = difflib.get_close_matches(text, plain, n=1)
-    # What somebody begins to write, such as "mirror".
-    near = near or [name for name in plain if len(text) > 2 and name.startswith(text)]
-    return f" Did you mean {plain[near[0]]!r}?" if near and plain[near[0]] != word else ""
+    name = nearest(word, known)
+    return f" Did you mean {name!r}?" if name is not None and name != word else ""
+
+
+def _plain(word: Any) -> str:
+    return str(word).lower().replace("-", "_")

@@ -38,7 +38,8 @@ def check_model(model, method):
     Raises:
         ValueError: the message says what to give.
     """
-    if isinstance(model, keras.Model):
+    # Not only `keras.Model`: any layer with Keras' `Trainer` has its methods.
+    if isinstance(model, keras.layers.Layer) and hasattr(model, "train_step"):
         return
     cure = "Give a keras.Model, made in strategy.scope()."
     if isinstance(model, type):
@@ -117,7 +118,7 @@ def tell_what_has_no_effect(model, loop, checkpoints, feed):
 
 def _is_of_another_keras(model):
     names = {kind.__name__ for kind in type(model).__mro__}
-    return "Model" in names and not isinstance(model, keras.Model)
+    return "Model" in names and not isinstance(model, keras.layers.Layer)
 
 
 def _shown(value):

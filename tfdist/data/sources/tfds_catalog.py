@@ -24,6 +24,14 @@ def parse_name(name):
     return match.groupdict()
 
 
+def names():
+    """Returns the names of TFDS' own data sets; none where TFDS is not installed."""
+    try:
+        return _import_tfds().list_builders(with_community_datasets=False)
+    except MissingPackageError:
+        return []
+
+
 def locate(name, *, data_dir=None):
     """Finds a TFDS data set, prepared or not.
 
