@@ -8,7 +8,7 @@ import operator
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -46,10 +46,11 @@ def check_fields(options: Any, *, also: Mapping[str, str] | None = None) -> None
 
 
 @functools.cache
-def _members(kind: type) -> dict[str, tuple[Any, ...]]:
+def _members(kind: Hashable) -> dict[str, tuple[Any, ...]]:
     """Returns for each field of a class the types among which its value may be."""
-    hints = typing.get_type_hints(kind)
-    return {field.name: _alternatives(hints[field.name]) for field in dataclasses.fields(kind)}
+    options = typing.cast(Any, kind)
+    hints = typing.get_type_hints(options)
+    return {field.name: _alternatives(hints[field.name]) for field in dataclasses.fields(options)}
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

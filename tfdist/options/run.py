@@ -271,8 +271,8 @@ def check_profile(profile_steps: str, steps: int) -> None:
     """
     if read_steps(profile_steps)[0] >= steps:
         raise UsageError(
-            f"profile_steps is {profile_steps!r}, but the run has {steps} steps, so nothing would be profiled. Use steps "
-            "of the run."
+            f"profile_steps is {profile_steps!r}, but the run has {steps} steps, so nothing would be profiled. Use "
+            "steps of the run."
         )
 
 

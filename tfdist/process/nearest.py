@@ -9,7 +9,8 @@ def nearest(word: Any, known: Iterable[str]) -> str | None:
     """Returns the known name that is most like a word, or that begins with it; None where none is."""
     plain = {_plain(name): name for name in reversed(list(known))}
     text = _plain(word)
-    near = difflib.get_close_matches(text, plain, n=1)
+    # Of three letters, two alike say little: "gpu" is not meant for "tpu".
+    near = difflib.get_close_matches(text, plain, n=1, cutoff=0.6 if len(text) > 3 else 0.7)
     near = near or [name for name in plain if len(text) > 2 and name.startswith(text)]
     return plain[near[0]] if near else None
 

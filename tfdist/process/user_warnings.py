@@ -1,7 +1,6 @@
 """Warns at the line of the user's own code, because a warning's place is what a user looks at."""
 
-import sys
-import types
+import inspect
 import warnings
 
 from tfdist.process.errors import is_user_file
@@ -12,8 +11,8 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 
     Where no such line is on the stack, as in a thread, it names the line that calls this function.
     """
-    frame: types.FrameType | None = sys._getframe(1)
-    level = 2
+    here = inspect.currentframe()
+    frame, level = here and here.f_back, 2
     while frame is not None and not is_user_file(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1
     # Level 1 is this function, 2 the one that calls it.

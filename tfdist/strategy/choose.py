@@ -161,7 +161,7 @@ def choose_strategy(
         raise UsageError(f"strategy: cluster is {cluster!r}. Use tfdist.read_cluster(os.environ), or leave it out.")
     if not is_number(start_seconds) or start_seconds < 0:
         raise UsageError(f"strategy: start_seconds is {start_seconds!r}. Use a number from 0.")
-    replicas = int(replicas) if is_count(replicas) else replicas
+    replicas = int(replicas) if replicas is not None and is_count(replicas) else replicas
     cluster = cluster or read_cluster(os.environ)
     if cluster:
         # Before GPUs are counted, because CUDA reads this variable once and ignores later changes.

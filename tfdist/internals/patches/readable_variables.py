@@ -1,7 +1,7 @@
 """Makes variables of a strategy readable as Python numbers, as those of one device are.
 
-`int(optimizer.iterations)` reads the `tf.Variable` behind a Keras variable, but TensorFlow gives the number methods only
-to variables of one device.
+`int(optimizer.iterations)` reads the `tf.Variable` behind a Keras variable, but TensorFlow gives the number methods
+only to variables of one device.
 """
 
 import keras
