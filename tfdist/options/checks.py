@@ -34,7 +34,7 @@ def check_fields(options: Any, *, also: Mapping[str, str] | None = None) -> None
     """
     for field in dataclasses.fields(options):
         about, value = option_of(field) or _ANY, getattr(options, field.name)
-        members = _members(type(options))[field.name]
+        members = _members(typing.cast(Any, type(options)))[field.name]
         try:
             checked = _read(value, members, about)
         except (TypeError, ValueError):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.checks import is_number, is_whole
 from tfdist.process.errors import UsageError
 from tfdist.process.log import say
@@ -102,13 +103,8 @@ def tell_what_has_no_effect(model, loop, checkpoints, feed):
         checkpoints: its `CheckpointOptions`.
         feed: its `Feed`.
     """
-    if checkpoints.folder is None:
-        for name, value, usual in (
-            ("checkpoint_every_steps", checkpoints.every_steps, None),
-            ("keep_checkpoints", checkpoints.keep, 3),
-        ):
-            if value != usual:
-                say(f"{name} is {value}, but it has no effect without run_dir. Give the folder of the run too.")
+    if checkpoints.folder is None and checkpoints.keep != CheckpointOptions().keep:
+        say(f"keep_checkpoints is {checkpoints.keep}, but it has no effect without run_dir. Give the run's folder too.")
     if loop.steps is None and loop.initial_epoch >= loop.epochs:
         say(f"initial_epoch is {loop.initial_epoch}, but epochs is {loop.epochs}: no epoch is left to train.")
     steps, epoch = model.steps_per_execution, feed.steps_per_epoch
