@@ -1,7 +1,6 @@
-"""Each wrong call of the tables in `support.wrong_calls` is told by name, value and cure, in Python and in the shell."""
+"""Each wrong call of the tables in `support.wrong_calls` has a message with name, value and cure."""
 
 import json
-import time
 import types
 
 import numpy as np
@@ -14,7 +13,7 @@ from tfdist.process.errors import TfdistError
 CALLS = python_calls()
 # Runs command lines in one process; prints for each the code, the output and the heavy modules that were imported.
 SCRIPT = """
-import contextlib, importlib, io, json, os, sys, time
+import contextlib, importlib, io, json, os, sys
 
 MAINS = {name: f"tfdist.{name}.command" for name in ("train", "doctor", "verify", "bench")}
 MAINS["launch"] = "tfdist.launch.__main__"
@@ -23,14 +22,14 @@ before = dict(os.environ)
 for command, flags, environ in json.load(open(sys.argv[1])):
     os.environ.clear()
     os.environ.update(before | dict(environ))
-    out, err, began = io.StringIO(), io.StringIO(), time.monotonic()
+    out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = modules[command].main(flags)
         except SystemExit as end:
             code = end.code
     heavy = sorted({"tensorflow", "keras"} & set(sys.modules))
-    print(json.dumps([code, out.getvalue(), err.getvalue(), heavy, time.monotonic() - began]))
+    print(json.dumps([code, out.getvalue(), err.getvalue(), heavy]))
 """
 # Calls of which Keras itself says what is wrong.
 OF_KERAS = {"fit: x and y of other lengths", "LARS: momentum"}
@@ -47,7 +46,7 @@ def test_the_tables_are_long_enough():
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """Maps each command line to [exit code, stdout, stderr, heavy modules, seconds]."""
+    """Maps each command line to [exit code, stdout, stderr, heavy modules]."""
     folder = tmp_path_factory.mktemp("work")
     cases = tmp_path_factory.mktemp("cases") / "cases.json"
     cases.write_text(json.dumps([(row.command, row.flags, row.environ) for row in LIGHT]))
@@ -59,12 +58,11 @@ def answers(tmp_path_factory):
 
 @pytest.mark.parametrize("row", LIGHT, ids=str)
 def test_a_wrong_command_line_is_one_message_and_an_exit_code_before_tensorflow_is_loaded(row, answers):
-    code, out, err, heavy, seconds = answers[str(row)]
+    code, out, err, heavy = answers[str(row)]
     assert (code, out, heavy) == (row.code, "", [])
     assert err.startswith(f"tfdist.{row.command}: ")
     assert row.message in err
     assert len(err.splitlines()) == 1
-    assert seconds < 2
 
 
 @pytest.mark.parametrize("row", STARTED, ids=str)
@@ -101,11 +99,9 @@ def parts(cpus):
 @pytest.mark.parametrize("name", CALLS)
 def test_a_wrong_call_is_one_message_that_names_the_argument_and_the_cure(name, parts):
     call, message = CALLS[name]
-    began = time.monotonic()
     with pytest.raises(ValueError) as error:
         call(parts)
     assert message in str(error.value)
-    assert time.monotonic() - began < 10
     assert isinstance(error.value, TfdistError) or name in OF_KERAS
 
 
