@@ -39,7 +39,7 @@ def check_fields(options: Any, *, also: Mapping[str, str] | None = None) -> None
             checked = _read(value, members, about)
         except (TypeError, ValueError):
             use = (also or {}).get(field.name) or _describe(members, about)
-            hint = did_you_mean(value, (*about.choices, *about.words))
+            hint = did_you_mean(value, (*about.choices, *about.words)) if isinstance(value, str) else ""
             raise UsageError(f"{name_of(field)} is {value!r}. Use {use}.{hint}") from None
         if checked is not value:
             object.__setattr__(options, field.name, checked)
@@ -100,6 +100,8 @@ def _describe(members: tuple[Any, ...], about: Option) -> str:
     if about.choices:
         return f"one of {', '.join(about.choices)}"
     found = [_NAMES.get(typing.get_origin(member) or member, "") for member in members]
+    if about.words:
+        found = [text for text in found if text != _NAMES[str]]
     texts = [f"{text}{about.bounds}" if "number" in text else text for text in found if text]
     return ", or ".join([*dict.fromkeys(texts), *map(repr, about.words)])
 

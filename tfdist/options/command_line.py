@@ -120,17 +120,16 @@ def _make_flag(flag: Flag) -> "flags.Flag[Any]":
 
 
 def _describe(flag: Flag) -> str:
-    """Returns the help of a flag, with its default."""
-    shown = flag.option.shown
+    """Returns the help of a flag, with its default, which an empty list of values has in `shown` alone."""
+    shown, stop = flag.option.shown, "" if flag.option.help.endswith(".") else "."
     if shown is None:
-        shown = ",".join(map(_show, flag.default if flag.several else (flag.default,)))
-    stop = "" if flag.option.help.endswith(".") else "."
-    return f"{flag.option.help}{stop} Default: {shown or 'none'}."
+        shown = ",".join(map(_show, flag.default)) if flag.several else _show(flag.default)
+    return f"{flag.option.help}{stop} Default: {shown}." if shown else flag.option.help
 
 
 def _show(default: Any) -> str:
-    if default is None:
-        return ""
+    if default is None or default == "":
+        return "none"
     if isinstance(default, bool):
         return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)
