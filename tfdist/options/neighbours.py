@@ -15,7 +15,6 @@ _NAMES = {
     "ckpt_dir": ("run_dir",),
     "config": ("recipe",),
     "config_file": ("recipe",),
-    "data": ("dataset", "data_dir"),
     "data_path": ("data_dir",),
     "devices": ("replicas",),
     "dtype": ("precision",),

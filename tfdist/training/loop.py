@@ -145,25 +145,30 @@ def fit(
         shuffle=shuffle,
         verbose=verbose,
     )
+    _check_and_fit(model, (x, y, sample_weight, validation_data), class_weight, loop, options, checkpoints, callbacks)
+    return model.history
+
+
+def _check_and_fit(model, data, class_weight, loop, options, checkpoints, callbacks):
+    """Checks what `fit` was given, reads the data, and trains."""
     arguments.check_call(model, "fit", callbacks, class_weight)
     checks.check_compiled(model, "fit")
     checks.check_loop(model, "train")
     checks.check_not_alone(model.distribute_strategy)
     checks.check_all_workers_call(model, "tfdist.fit")
-    length = {"epochs": limit(loop.epochs, keras.config.max_epochs(), "epochs"), "steps": loop.steps}
+    *rows, validation_data = data
     if loop.validation_split and validation_data is None:
-        split = data_adapters.split_validation(x, y, sample_weight, loop.validation_split)
-        (x, y, sample_weight), validation_data = split
+        rows, validation_data = data_adapters.split_validation(*rows, loop.validation_split)
+    length = {"epochs": limit(loop.epochs, keras.config.max_epochs(), "epochs"), "steps": loop.steps}
     order = {"steps": loop.steps_per_epoch, "shuffle": loop.shuffle, "class_weight": class_weight}
     validating = {"batch_size": loop.validation_batch_size or loop.batch_size, "steps": loop.validation_steps}
     with batch_norms_as_wanted(model, options):
-        feed = open_feed(model, x, y, sample_weight, method="train_step", batch_size=loop.batch_size, **order)
+        feed = open_feed(model, *rows, method="train_step", batch_size=loop.batch_size, **order)
         models.build(model, feed.spec)
         validate = _validator(model, validation_data, loop.validation_freq, **validating)
         length["first_epoch"] = loop.initial_epoch
         told = functools.partial(arguments.tell_what_has_no_effect, model, loop, checkpoints, feed)
         _fit(model, feed, options, checkpoints, length, (callbacks, loop.verbose), validate, told)
-    return model.history
 
 
 def _fit(model, feed, options, checkpoints, length, callbacks, validate, told):

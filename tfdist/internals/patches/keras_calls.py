@@ -1,4 +1,4 @@
-"""Lets tfdist check Keras' own `evaluate` and `predict` before they run."""
+"""Makes Keras' own `evaluate` and `predict` ask tfdist before they run."""
 
 import contextlib
 import functools
