@@ -22,7 +22,10 @@ def test_a_callback_of_the_chief_reads_variables_as_numbers(both):
     assert other == []
 
 
-@pytest.mark.parametrize("method", ["tfdist.evaluate", "tfdist.predict", "model.evaluate", "model.predict"])
+METHODS = ["tfdist.evaluate", "tfdist.predict", "model.evaluate", "model.predict", "reading a metric"]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_call_of_the_chief_alone_is_refused_by_name(both, method):
     chief, other = both(calls.evaluate_on_the_chief, method)
     assert chief == (

@@ -120,7 +120,7 @@ def open_run(
     arguments.check_batches(train)
     strategy = model.distribute_strategy
     checks.check_not_alone(strategy)
-    checks.check_all_workers_call(model, "tfdist.open_run")
+    checks.check_all_workers_call(strategy, "tfdist.open_run")
     checks.check_layers(model)
     workers = Workers.of(strategy)
     feed = open_feed(model, train, method=None, steps=loop.steps_per_epoch)

@@ -41,19 +41,19 @@ def check_loop(model, method):
         )
 
 
-def check_all_workers_call(model, method):
+def check_all_workers_call(strategy, method):
     """Refuses a call in which every worker must take part, if a callback of the chief alone makes it.
 
     The others would wait for their next step, and the chief for them.
 
     Args:
-        model: a `keras.Model`.
-        method: the method's name, for the message.
+        strategy: the `tf.distribute.Strategy`.
+        method: the call's name, for the message.
 
     Raises:
         ValueError: the message names the callback and what to write in it.
     """
-    if Workers.of(model.distribute_strategy).count == 1:
+    if Workers.of(strategy).count == 1:
         return
     callback = callbacks.running()
     if callback is not None and not runs_on_every_worker(callback):

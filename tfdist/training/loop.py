@@ -155,7 +155,7 @@ def _check_and_fit(model, data, class_weight, loop, options, checkpoints, callba
     checks.check_compiled(model, "fit")
     checks.check_loop(model, "train")
     checks.check_not_alone(model.distribute_strategy)
-    checks.check_all_workers_call(model, "tfdist.fit")
+    checks.check_all_workers_call(model.distribute_strategy, "tfdist.fit")
     *rows, validation_data = data
     if loop.validation_split and validation_data is None:
         rows, validation_data = data_adapters.split_validation(*rows, loop.validation_split)
@@ -182,7 +182,7 @@ def _fit(model, feed, options, checkpoints, length, callbacks, validate, told):
         Workers.of(strategy).exit_on_peer_loss(),
         open_saved_run(model, feed, checkpoints) as run,
         contextlib.closing(feed),
-        _keras_calls_checked(strategy),
+        _chief_calls_checked(strategy),
     ):
         if length["steps"] and feed.steps_per_epoch:
             length["epochs"] = -(-length["steps"] // feed.steps_per_epoch)
@@ -195,11 +195,11 @@ def _fit(model, feed, options, checkpoints, length, callbacks, validate, told):
         _train(model, feed, options, length, callbacks, validate, run, call_length)
 
 
-def _keras_calls_checked(strategy):
-    """Returns a context in which a callback of the chief alone cannot call Keras' own `evaluate` and `predict`."""
+def _chief_calls_checked(strategy):
+    """Returns a context in which a callback of the chief alone cannot make the others wait for it, and it for them."""
     if Workers.of(strategy).count == 1:
         return contextlib.nullcontext()
-    return keras_calls.checked(lambda model, method: checks.check_all_workers_call(model, f"model.{method}"))
+    return keras_calls.checked(functools.partial(checks.check_all_workers_call, strategy))
 
 
 def _train(model, feed, options, length, callbacks, validate, run, call_length):
@@ -324,7 +324,7 @@ def evaluate(
     loop = LoopOptions(batch_size=batch_size, steps=steps, verbose=verbose)
     arguments.check_call(model, "evaluate", callbacks)
     checks.check_compiled(model, "evaluate")
-    checks.check_all_workers_call(model, "tfdist.evaluate")
+    checks.check_all_workers_call(model.distribute_strategy, "tfdist.evaluate")
     checks.check_layers(model)
     given = {"batch_size": loop.batch_size, "steps": loop.steps}
     feed = open_feed(model, x, y, sample_weight, method="test_step", **given)

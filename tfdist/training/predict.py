@@ -59,7 +59,7 @@ def predict(
     """
     loop = LoopOptions(batch_size=batch_size, steps=steps, verbose=verbose)
     arguments.check_call(model, "predict", callbacks)
-    checks.check_all_workers_call(model, "tfdist.predict")
+    checks.check_all_workers_call(model.distribute_strategy, "tfdist.predict")
     checks.check_layers(model)
     feed = open_feed(model, x, method=None, batch_size=loop.batch_size, steps=loop.steps)
     callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
