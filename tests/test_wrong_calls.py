@@ -74,6 +74,15 @@ def test_the_shell_sees_the_same(row, tmp_path):
     assert row.message in ended.err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [command for command in COMMANDS if command.loads], ids=str)
+def test_what_only_the_data_show_is_one_message_too_and_leaves_nothing(row, tmp_path):
+    ended = run_python("-m", f"tfdist.{row.command}", *row.flags, folder=tmp_path, deadline_seconds=60)
+    assert (ended.code, ended.out) == (MISTAKE, "")
+    assert row.message in ended.err and "Traceback" not in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def parts(cpus):
     """Returns what the calls are made with."""

@@ -8,6 +8,7 @@ from support import jobs
 from support.worker_jobs import calls
 
 import tfdist
+from tfdist.gradients import updates
 
 pytestmark = pytest.mark.core
 
@@ -93,3 +94,12 @@ def test_without_variables_there_is_nothing_to_build_it_for(make_strategy):
         optimizer = keras.optimizers.SGD(0.5)
     with pytest.raises(ValueError, match=r"the optimizer is not built, and there are no variables to build it for"):
         strategy.run(lambda: tfdist.apply_gradients(optimizer, [], []))
+
+
+def test_without_it_keras_cannot_update(make_strategy, monkeypatch):
+    monkeypatch.setattr(updates, "build_if_needed", lambda optimizer, variables, strategy: None)
+    strategy = make_strategy(2)
+    with strategy.scope():
+        model, own = jobs.make_mlp(), make_optimizers()
+    with pytest.raises(AttributeError, match="momentums"):
+        calls.train_in_turns(model, own, strategy)

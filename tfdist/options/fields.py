@@ -7,6 +7,8 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from tfdist.process.nearest import did_you_mean
+
 _T = TypeVar("_T")
 _KEY = "tfdist"
 _KINDS = (bool, int, float, str)
@@ -160,6 +162,10 @@ def replace_flat(options: _T, changes: Mapping[str, Any]) -> _T:
             names = {name_of(part): part.name for part in dataclasses.fields(inner)}
             given = {names[name]: own.pop(name) for name in names.keys() & changes.keys()}
             own[field.name] = dataclasses.replace(typing.cast(Any, inner), **given)
+    known = {field.name for field in dataclasses.fields(typing.cast(Any, options))} | flatten(options).keys()
+    if unknown := [name for name in own if name not in known]:
+        hint = did_you_mean(unknown[0], sorted(known))
+        raise TypeError(f"{type(options).__name__} has no option {unknown[0]!r}.{hint}")
     return typing.cast(_T, dataclasses.replace(typing.cast(Any, options), **own))
 
 
