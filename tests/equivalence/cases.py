@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from equivalence.own_optimizers import add_own_optimizers
+from equivalence.own_steps import add_own_steps
 
 from tfdist.models.dropout import RowDropout
 
@@ -130,6 +131,7 @@ def make_cases():
     _losses_of_rows(add)
     _tutorials(add)
     add_own_optimizers(add)
+    add_own_steps(add)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
     return cases

@@ -1,5 +1,6 @@
 """N replicas give what one device gives: the table of cases.py, row by row, against plain Keras on one device."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -131,9 +132,9 @@ def test_clipping_before_the_reduction_would_be_found(strategies, monkeypatch, c
     from tfdist.synchronous.exchange import exchange
 
     name = f"optimizer: SGD + {clip}"
-    reduce = exchange.reduce_gradients
+    reduce = exchange.sum_gradients
     clipper = keras.optimizers.SGD(**{clip: {"clipnorm": 0.1, "global_clipnorm": 0.1, "clipvalue": 0.02}[clip]})
-    monkeypatch.setattr(exchange, "reduce_gradients", lambda mine, *more, **wire: reduce(clipper._clip_gradients(mine)))
+    monkeypatch.setattr(exchange, "sum_gradients", lambda mine, *more, **wire: reduce(clipper._clip_gradients(mine)))
     _, planted, _ = run_tfdist(name, strategies[CASES[name].replicas])
     assert np.abs(planted - run_plain(name)[1]).max() > 10 * CASES[name].tolerance
 
@@ -143,7 +144,7 @@ def test_updating_without_the_other_replicas_would_be_found(strategies, monkeypa
     from tfdist.synchronous.exchange import exchange
 
     name = "optimizer: SGD + accumulation"
-    monkeypatch.setattr(exchange, "reduce_gradients", lambda gradients, *more, **wire: gradients)
+    monkeypatch.setattr(exchange, "sum_gradients", lambda gradients, *more, **wire: gradients)
     with pytest.raises(RuntimeError, match="weights: replica 1 differs from replica 0"):
         run_tfdist(name, strategies[CASES[name].replicas])
 
@@ -155,4 +156,30 @@ def test_a_branch_forgotten_would_be_found(strategies, monkeypatch):
     name = "optimizer option: ema_overwrite_frequency"
     monkeypatch.setattr(optimizers, "overwrite_is_due", lambda optimizer: tf.constant(False))
     _, planted, _ = run_tfdist(name, strategies[CASES[name].replicas])
+    assert np.abs(planted - run_plain(name)[1]).max() > 10 * CASES[name].tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clipped gradients",
+        "sharpness-aware minimization",
+        "MAML by batch",
+        "penalty on the gradients",
+        "accumulation by hand",
+        "sum of the rows' losses",
+        "clipped gradients, BatchNormalization",
+    ],
+)
+def test_gradients_summed_after_the_users_code_would_be_found(strategies, monkeypatch, name):
+    from tfdist.internals.patches import tapes
+
+    name = f"own step: {name}"
+    monkeypatch.setattr(tapes, "tapes_sum_over_replicas", contextlib.nullcontext)
+    try:
+        _, planted, _ = run_tfdist(name, strategies[CASES[name].replicas])
+    except RuntimeError:
+        # Replicas that differ, or that meet in a branch: it is not silent.
+        return
     assert np.abs(planted - run_plain(name)[1]).max() > 10 * CASES[name].tolerance

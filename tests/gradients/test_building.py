@@ -43,8 +43,8 @@ def test_two_optimizers_of_a_loop_equal_one_device(make_strategy, replicas):
             assert all(isinstance(variable.value, tf.distribute.DistributedValues) for variable in optimizer.variables)
 
 
-def test_an_optimizer_that_a_later_trace_uses_first_is_built_too(make_strategy):
-    strategy = make_strategy(2)
+def step_with_a_later_optimizer(strategy):
+    """Returns a compiled step (whether to update by the second optimizer too), its optimizers, and its traces."""
     with strategy.scope():
         first, second = keras.Variable(1.0), keras.Variable(1.0)
         optimizers = make_optimizers()
@@ -57,11 +57,26 @@ def test_an_optimizer_that_a_later_trace_uses_first_is_built_too(make_strategy):
         if both:
             tfdist.apply_gradients(optimizers[1], [tf.constant(0.5)], [second])
 
+    return step, optimizers, traces
+
+
+def test_an_optimizer_that_a_later_trace_uses_first_is_built_too(make_strategy):
+    strategy = make_strategy(2)
+    step, optimizers, traces = step_with_a_later_optimizer(strategy)
     for both in (False, True, True):
         strategy.run(step, args=(both,))
     assert [int(optimizer.iterations) for optimizer in optimizers] == [3, 2]
     # No trace is thrown away: one for each value on each replica.
     assert traces == [False, False, True, True]
+
+
+def test_left_to_keras_it_is_refused(make_strategy, monkeypatch):
+    monkeypatch.setattr(updates, "build_if_needed", lambda optimizer, variables: None)
+    strategy = make_strategy(2)
+    step, _, _ = step_with_a_later_optimizer(strategy)
+    strategy.run(step, args=(False,))
+    with pytest.raises(ValueError, match=r"only supports singleton tf\.Variables"):
+        strategy.run(step, args=(True,))
 
 
 def test_outside_of_a_compiled_function_too(make_strategy):
@@ -94,12 +109,3 @@ def test_without_variables_there_is_nothing_to_build_it_for(make_strategy):
         optimizer = keras.optimizers.SGD(0.5)
     with pytest.raises(ValueError, match=r"the optimizer is not built, and there are no variables to build it for"):
         strategy.run(lambda: tfdist.apply_gradients(optimizer, [], []))
-
-
-def test_without_it_keras_cannot_update(make_strategy, monkeypatch):
-    monkeypatch.setattr(updates, "build_if_needed", lambda optimizer, variables, strategy: None)
-    strategy = make_strategy(2)
-    with strategy.scope():
-        model, own = jobs.make_mlp(), make_optimizers()
-    with pytest.raises(AttributeError, match="momentums"):
-        calls.train_in_turns(model, own, strategy)

@@ -137,6 +137,17 @@ def own_train_step():
     return with_step(OwnStep)
 
 
+class ClippedStep(OwnStep):
+    """Clips the gradients before the optimizer gets them."""
+
+    def update(self, gradients):
+        super().update(tf.clip_by_global_norm(gradients, 0.05)[0])
+
+
+def clipped_in_the_step():
+    return with_step(ClippedStep)
+
+
 def dropout():
     layers = [keras.layers.GaussianNoise(0.1), dense(), keras.layers.Dropout(0.5), keras.layers.Dropout(0.1)]
     return classifier(layers), (X, Y)
@@ -164,6 +175,7 @@ RIGHT = (
     masked_outputs,
     sample_weights,
     own_train_step,
+    clipped_in_the_step,
     dropout,
     convolution,
     float32_inside,
@@ -216,6 +228,17 @@ class TimesReplicas(OwnStep):
 
 def times_replicas():
     return with_step(TimesReplicas)
+
+
+class RootStep(OwnStep):
+    """Takes the root of a mean over a replica's rows."""
+
+    def loss_of(self, y, y_pred):
+        return tf.sqrt(super().loss_of(y, y_pred))
+
+
+def root_of_the_loss():
+    return with_step(RootStep)
 
 
 class Noise(keras.layers.Layer):

@@ -52,6 +52,11 @@ WRONG = {
         "first in the loss: the outputs of all layers agree",
         "The gradients are 2 times one device's: the train_step multiplies by the number of replicas, or sums",
     ),
+    "root_of_the_loss": (
+        {"gradients"},
+        "first in the loss: the outputs of all layers agree",
+        "Train_step differentiates 'Sqrt', which is neither a mean nor a sum over rows",
+    ),
 }
 
 

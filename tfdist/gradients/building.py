@@ -5,26 +5,24 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tfdist.internals.access.tracing import lifted
+from tfdist.internals.access.tracing import creating_variables
 from tfdist.process.errors import UsageError
 
 
 def build_if_needed(
     optimizer: keras.optimizers.Optimizer,
     variables: Sequence[tf.Variable | keras.Variable],
-    strategy: tf.distribute.Strategy,
 ) -> None:
-    """Creates the variables of an optimizer that has none yet; call it in cross-replica context.
+    """Creates the variables of an optimizer that has none yet; call it in replica context.
 
     Args:
         optimizer: a Keras optimizer.
         variables: the variables that it is about to update.
-        strategy: the `tf.distribute.Strategy` of the variables.
 
     Raises:
         ValueError: there is no variable to build it for; or the optimizer or a variable was made outside the scope.
     """
-    if strategy.num_replicas_in_sync > 1:
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         _check_scope(optimizer, variables)
     if optimizer.built:
         return
@@ -33,7 +31,8 @@ def build_if_needed(
             "apply_gradients: the optimizer is not built, and there are no variables to build it for. Pass the "
             "variables, or build the model before the step."
         )
-    with lifted(), strategy.scope():
+    # The first replica that is traced builds it for all.
+    with creating_variables():
         optimizer.build(variables)
 
 

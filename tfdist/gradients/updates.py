@@ -25,14 +25,14 @@ Reduce: TypeAlias = Callable[[Sequence[Gradient], Sequence[Variable]], list[Grad
 
 
 @as_written
-def reduce_gradients(
-    gradients: Sequence[Gradient], variables: Sequence[Variable] | None = None, wire: tf.DType | None = None
-) -> list[Gradient]:
+def reduce_gradients(gradients: Sequence[Gradient], wire: tf.DType | None = None) -> list[Gradient]:
     """Sums gradients over the replicas, in few packed collectives; call it in replica context.
 
+    The sums may be changed, such as clipped, and given to `optimizer.apply` or `tfdist.apply_gradients`: neither sums
+    them again. In a model's own `train_step` a tape gives sums already, and they are returned as they are.
+
     Args:
-        gradients: list of tensors, `tf.IndexedSlices` or None; None stays None. From tfdist's own loop, also `Factors`.
-        variables: the variables, in the same order; only `Factors` need them.
+        gradients: list of tensors, `tf.IndexedSlices` or None; None stays None.
         wire: None, or the floating type to which wider numbers, and their sums, are rounded for the exchange.
 
     Returns:
@@ -57,6 +57,25 @@ def reduce_gradients(
         ```
     """
     check_gradients(gradients, "reduce_gradients")
+    replica_context("reduce_gradients")
+    optimizers.sums_are_not_summed_again()
+    known = [gradient for gradient in gradients if gradient is not None]
+    # Without a graph the question itself needs a sum.
+    if not tf.executing_eagerly() and optimizers.are_sums(known):
+        return list(gradients)
+    return sum_gradients(gradients, wire=wire)
+
+
+def sum_gradients(
+    gradients: Sequence[Gradient], variables: Sequence[Variable] | None = None, wire: tf.DType | None = None
+) -> list[Gradient]:
+    """Sums gradients over the replicas, whatever they are; in replica context.
+
+    Args:
+        gradients: as for `reduce_gradients`; also `Factors`.
+        variables: the variables, in the same order; only `Factors` need them.
+        wire: as for `reduce_gradients`.
+    """
     sums: list[Gradient] = [None] * len(gradients)
     factors = [place for place, gradient in enumerate(gradients) if isinstance(gradient, Factors)]
     plain = [place for place, gradient in enumerate(gradients) if gradient is not None and place not in factors]
@@ -94,7 +113,8 @@ def apply_gradients(
 ) -> None:
     """Sums the gradients over the replicas, then clips and updates with the optimizer; call it in replica context.
 
-    So clipping sees the gradient of the run, not of one replica, and every replica makes the same update.
+    Gradients that `reduce_gradients` has summed, changed or not, are not summed again. So clipping sees the gradient of
+    the run, not of one replica, and every replica makes the same update.
 
     Args:
         optimizer: a Keras optimizer. One that is not built yet is built for the variables that it is first given.
@@ -137,13 +157,21 @@ def apply_gradients(
             "variable."
         )
 
+    context = replica_context("apply_gradients")
+    build_if_needed(optimizer, variables)
+    are_summed = optimizers.are_known_sums([gradient for gradient in gradients if gradient is not None])
+    reduce = _as_they_are if are_summed else functools.partial(sum_gradients, wire=wire)
+
     def merged(strategy: tf.distribute.Strategy, gradients: list[Any]) -> None:
-        build_if_needed(optimizer, variables, strategy)
         # On one device this runs in the replica's own thread, where `optimizer.apply` would call this again.
         with rows_are(None):
-            update(strategy, optimizer, gradients, variables, functools.partial(reduce_gradients, wire=wire))
+            update(strategy, optimizer, gradients, variables, reduce)
 
-    replica_context("apply_gradients").merge_call(merged, args=(gradients,))
+    context.merge_call(merged, args=(gradients,))
+
+
+def _as_they_are(gradients: Sequence[Gradient], _: Sequence[Variable]) -> list[Gradient]:
+    return list(gradients)
 
 
 def update(

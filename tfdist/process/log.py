@@ -8,22 +8,57 @@ import tempfile
 from collections.abc import Iterator, MutableMapping
 
 logger = logging.getLogger("tfdist")
+_EXPLAINS = "explains_difference"
 
 
-def say(message: str) -> None:
+def say(message: str, *, explains_difference: bool = False) -> None:
     """Logs a line that a user should see once, at INFO.
 
     Python shows no INFO lines by default, so a notebook would not show which strategy was chosen. Where the program
     does not configure logging, the line goes to stderr.
+
+    Args:
+        message: the line.
+        explains_difference: whether it names something that replicas may compute otherwise than one device.
     """
     _ensure_handler()
-    logger.info(message)
+    logger.info(message, extra={_EXPLAINS: explains_difference})
 
 
-def warn(message: str) -> None:
-    """Logs a line about something that the user may want to change, at WARNING."""
+def warn(message: str, *, explains_difference: bool = False) -> None:
+    """Logs a line about something that the user may want to change, at WARNING; arguments as for `say`."""
     _ensure_handler()
-    logger.warning(message)
+    logger.warning(message, extra={_EXPLAINS: explains_difference})
+
+
+class Explanations(logging.Handler):
+    """Collects the lines that may explain a difference, while it is entered.
+
+    Attributes:
+        lines: the lines, each once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a line."""
+        if getattr(record, _EXPLAINS, False) and record.getMessage() not in self.lines:
+            self.lines.append(record.getMessage())
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collects while the context is entered, whatever level the program shows."""
+        level = logger.level
+        _ensure_handler()
+        logger.addHandler(self)
+        logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            logger.removeHandler(self)
 
 
 def show(text: str) -> None:

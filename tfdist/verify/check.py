@@ -30,6 +30,7 @@ class Comparison:
         batch_norms: BatchNormalization layers that take statistics over one replica's rows.
         own_train_step: whether the model has a train_step of its own.
         not_float64: the reason if the comparison could not be in double precision, or "".
+        explanations: what tfdist said of the model that may explain a difference.
     """
 
     results: list[compare.Result]
@@ -40,6 +41,7 @@ class Comparison:
     batch_norms: list[str]
     own_train_step: bool
     not_float64: str = ""
+    explanations: tuple[str, ...] = ()
 
     @property
     def certain(self):
@@ -92,21 +94,31 @@ def logical_replicas(count):
 
 
 class _Pair:
-    """Two models of one function in one strategy: one for gradients, one to train with the user's optimizer."""
+    """Three models of one function in one strategy: for gradients, for layers, and to train with the user's optimizer.
+
+    The layers' outputs need eager steps, in which less is known of a user's own `train_step` than in a graph.
+    """
 
     def __init__(self, build, place, **arguments):
-        self.step = Trial(build, place, **arguments)
-        self.run = Trial(build, place, **arguments)
+        self.step, self.look, self.run = (Trial(build, place, **arguments) for _ in range(3))
         self.step.record_gradients()
+        self.look.record_gradients(eager=True)
         self.model, self.data = self.run.model, self.run.data
         self.random_layers = self.run.random_layers
 
     def prepare(self, spec, start_as=None):
         self.step.prepare(spec, start_as and start_as.step)
+        self.look.prepare(spec, start_as and start_as.look)
         self.run.prepare(spec, start_as and start_as.run)
 
+    @property
+    def explanations(self):
+        return dict.fromkeys([*self.step.explanations, *self.run.explanations])
+
     def evidence(self, batch, batches, rows_of_replicas):
-        return self.step.gradients(batch, rows_of_replicas), self.run.weights(batches)
+        logs, gradients = self.step.gradients(batch)
+        outputs = self.look.outputs(batch, rows_of_replicas)
+        return compare.Evidence(logs, gradients, outputs), self.run.weights(batches)
 
 
 class _Reference:
@@ -138,12 +150,12 @@ class _Reference:
 
 def _compare(reference, make_pair, strategy, reason):
     replicas = strategy.num_replicas_in_sync
-    model = reference.pair.model
+    model, explanations = reference.pair.model, ()
     try:
         pair = make_pair(strategy)
         pair.prepare(reference.cases[0].batch.element_spec, start_as=reference.pair)
         results = [_result(reference, index, pair, replicas) for index in range(len(reference.cases))]
-        model = pair.model
+        model, explanations = pair.model, tuple(pair.explanations)
     except NotComparable:
         raise
     except Exception as error:
@@ -157,6 +169,7 @@ def _compare(reference, make_pair, strategy, reason):
         [layer.path for layer in models.batch_norms(model) if not layer.synchronized],
         models.has_own(model, "train_step"),
         reason,
+        explanations,
     )
 
 

@@ -100,6 +100,8 @@ def cause(report):
     result = wrong[0]
     if result.error:
         return "The replicas fail where one device does not: see the message above."
+    if report.explanations:
+        return " ".join(f"{line[:1].upper()}{line[1:]}" for line in report.explanations)
     differing = result.differing(report.tolerances)
     if result.first_layer and {"loss", "gradients"} & {*differing}:
         return _cause_in_layer(result.first_layer, report.batch_norms)

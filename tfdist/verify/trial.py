@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfdist import training
 from tfdist.internals.access import models
 from tfdist.internals.patches import layer_calls
+from tfdist.process import log
 from tfdist.process.errors import TfdistError, UserCodeError
 from tfdist.verify.compare import Evidence
 
@@ -28,35 +29,47 @@ class Trial:
         model, data: the results of `build`.
         start: the values that every training begins with; None before `prepare`.
         random_layers: the names of layers that are called as in inference, because replicas must differ in them.
+        explanations: lines that tfdist logged while the replicas trained, and that may explain a difference.
     """
 
     def __init__(self, build, strategy, *, seed, sync_batchnorm):
         self._strategy = strategy
         self._sync_batchnorm = sync_batchnorm
         self.start = None
+        self._heard = log.Explanations()
+        self.explanations = self._heard.lines
         keras.utils.set_random_seed(seed)
         layer_calls.count_names_anew()
         with strategy.scope():
             self.model, self.data = checked(call(build))
         self.random_layers = layer_calls.silence_random_layers(self.model)
 
-    def record_gradients(self):
-        """Replaces the user's optimizer by one that keeps the gradients, and makes steps eager to record the layers."""
+    def record_gradients(self, eager=False):
+        """Replaces the user's optimizer by one that keeps the gradients.
+
+        Args:
+            eager: whether steps are eager, so that the layers' outputs can be recorded.
+        """
         with self._strategy.scope():
             # After one step, its momentum is exactly minus the gradient of that step.
             self.model.optimizer = keras.optimizers.SGD(1.0, momentum=0.5)
-        self.model.run_eagerly = True
+        self.model.run_eagerly = eager
         self.model.jit_compile = False
         return self
 
-    def gradients(self, dataset, rows_of_replicas):
-        """Returns the `Evidence` of one step on a batch, from the start; call `record_gradients` first."""
+    def gradients(self, dataset):
+        """Returns (logs, gradients) of one step on a batch, from the start; call `record_gradients` first."""
+        self._rewind(dataset)
+        logs = self._fit(dataset)
+        kept = zip(self.model.trainable_variables, self.model.optimizer.momentums, strict=True)
+        return logs, [(variable.path, -np.asarray(momentum)) for variable, momentum in kept]
+
+    def outputs(self, dataset, rows_of_replicas):
+        """Returns the layers' outputs in one eager step on a batch, from the start."""
         self._rewind(dataset)
         with layer_calls.recorded() as calls:
-            logs = self._fit(dataset)
-        kept = zip(self.model.trainable_variables, self.model.optimizer.momentums, strict=True)
-        gradients = [(variable.path, -np.asarray(momentum)) for variable, momentum in kept]
-        return Evidence(logs, gradients, layer_calls.joined(calls, rows_of_replicas))
+            self._fit(dataset)
+        return layer_calls.joined(calls, rows_of_replicas)
 
     def weights(self, dataset):
         """Returns the `Evidence` of training on a data set with the user's own optimizer, from the start."""
@@ -103,7 +116,8 @@ class Trial:
         if self._strategy.num_replicas_in_sync == 1:
             history = self.model.fit(dataset, shuffle=False, verbose=0)
         else:
-            history = training.fit(self.model, dataset, verbose=0, sync_batchnorm=self._sync_batchnorm)
+            with self._heard.collected():
+                history = training.fit(self.model, dataset, verbose=0, sync_batchnorm=self._sync_batchnorm)
         return {name: float(np.mean(values[-1])) for name, values in history.history.items()}
 
 

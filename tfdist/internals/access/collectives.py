@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfdist.internals.access.lineage import note_sums
 from tfdist.process.errors import StateError
 
 # A collective for each small tensor would wait for the network each time. Collectives of large packs begin later, and
@@ -162,7 +163,9 @@ def _all_reduced(values, options):
 
         return [tf.identity(value) for value in both[len(sums) :]], gradient
 
-    return with_gradient(*values, *sums)
+    summed = with_gradient(*values, *sums)
+    note_sums(summed)
+    return summed
 
 
 def _reduced(values, options):

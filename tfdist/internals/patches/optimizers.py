@@ -1,14 +1,18 @@
 """Makes Keras' optimizers take gradients that are already summed over the replicas."""
 
+import contextvars
+import functools
+
 import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-from tfdist.internals.access.replica import current_rows, swapped
+from tfdist.internals.access.lineage import Lineage, current_lineage
+from tfdist.internals.access.replica import current_rows, held, rows_are, swapped
 from tfdist.internals.cpu_kernels import update_kernels
 
-_apply = BaseOptimizer.apply
+_ALONE: contextvars.ContextVar = contextvars.ContextVar("this replica updates alone", default=False)
 # (variable, value) each.
 _assignments = {name: getattr(TFOptimizer, name) for name in ("assign", "assign_add", "assign_sub")}
 
@@ -22,14 +26,90 @@ def gradients_already_reduced():
     outside. Keras also synchronizes the replicas for each variable that it assigns, each time. With the same gradients
     they compute the same values by themselves, which takes half of the time to trace.
     """
-    return swapped(
+    return swapped(*_on_each_replica(), (BaseOptimizer, "_backend_apply_gradients", _apply_without_branches))
+
+
+@functools.cache
+def sums_are_not_summed_again():
+    """Makes Keras' optimizers take gradients that `reduce_gradients` gave as they are, for the rest of the process."""
+    of_keras = TFOptimizer._all_reduce_sum_gradients
+
+    def all_reduce_sum_gradients(self, grads_and_vars):
+        pairs = list(grads_and_vars)
+        gradients = [gradient for gradient, _ in pairs if gradient is not None]
+        return pairs if are_sums(gradients) else of_keras(self, pairs)
+
+    TFOptimizer._all_reduce_sum_gradients = all_reduce_sum_gradients
+
+
+def are_known_sums(gradients):
+    """Returns whether gradients are sums, as `are_sums`; False in a process that has not called `reduce_gradients`."""
+    return bool(sums_are_not_summed_again.cache_info().currsize) and are_sums(gradients)
+
+
+def are_sums(gradients):
+    """Returns whether gradients were computed from sums over the replicas alone; in replica context.
+
+    Without a graph that is seen from the numbers: they are the same on all replicas.
+    """
+    if not gradients:
+        return False
+    if not tf.executing_eagerly():
+        lineage = current_lineage() or Lineage()
+        return all(map(lineage.is_sum, gradients))
+    context = tf.distribute.get_replica_context()
+    flat = tf.concat([tf.reshape(tf.cast(tf.convert_to_tensor(each), tf.float64), [-1]) for each in gradients], 0)
+    of_first = tf.where(tf.equal(context.replica_id_in_sync_group, 0), flat, tf.zeros_like(flat))
+    of_first = context.all_reduce(tf.distribute.ReduceOp.SUM, of_first)
+    differ = tf.cast(tf.reduce_any(flat != of_first), tf.int32)
+    return int(context.all_reduce(tf.distribute.ReduceOp.SUM, differ)) == 0
+
+
+def replicas_can_update_alone():
+    """Makes `apply_alike` work in replica context; enter it around `strategy.run`."""
+    replacements = (
+        *_on_each_replica(),
+        (TFOptimizer, "_backend_increment_gradient_accumulators", _increment_accumulators),
+        (TFOptimizer, "_overwrite_model_variables_with_average_value", _overwrite_with_averages),
+        (keras.optimizers.LossScaleOptimizer, "_tf_apply", keras.optimizers.LossScaleOptimizer._common_apply),
+    )
+    return swapped(*((owner, name, _if_alone(getattr(owner, name), ours)) for owner, name, ours in replacements))
+
+
+def _if_alone(original, replacement):
+    def chosen(self, *arguments, **options):
+        return (replacement if _ALONE.get() else original)(self, *arguments, **options)
+
+    return chosen
+
+
+def apply_alike(optimizer, gradients, variables):
+    """Updates this replica by gradients that are the same on all of them, without a collective; in replica context.
+
+    All that Keras' `apply` does may be in a branch then, and its own branches need no care.
+    """
+    with rows_are(None), held(_ALONE, True):
+        optimizer.apply(gradients, variables)
+
+
+def _on_each_replica():
+    return (
         (TFOptimizer, "_backend_update_step", _update_step),
         (TFOptimizer, "_apply_weight_decay", _apply_weight_decay),
         *((TFOptimizer, name, _on_this_replica(assign)) for name, assign in _assignments.items()),
         (keras.Variable, "_direct_assign", _direct_assign),
-        (BaseOptimizer, "_backend_apply_gradients", _apply_without_branches),
         *update_kernels.replacements(),
     )
+
+
+def _increment_accumulators(self, grads, acc_grads):
+    for gradient, accumulator in zip(grads, acc_grads, strict=True):
+        on_this_replica(accumulator).assign_add(tf.convert_to_tensor(gradient))
+
+
+def _overwrite_with_averages(self, trainable_variables):
+    for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
+        on_this_replica(variable).assign(on_this_replica(average))
 
 
 def _apply_without_branches(self, grads, trainable_variables):
@@ -79,16 +159,20 @@ def apply_is(replacement):
     Enter it around a `train_step` of the user's own, which calls them in replica context.
     """
 
-    def apply(self, grads, trainable_variables=None):
-        if current_rows() is None:
-            _apply(self, grads, trainable_variables)
-        else:
-            replacement(self, grads, trainable_variables or self._trainable_variables)
+    def replaced(kind, variables_of):
+        apply = kind.apply
 
-    def apply_scaled(self, grads, trainable_variables=None):
-        apply(self, grads, trainable_variables or self.inner_optimizer._trainable_variables)
+        def chosen(self, grads, trainable_variables=None):
+            # One that is not built has no variables of its own yet.
+            variables = trainable_variables or (variables_of(self) if self.built else [])
+            (apply if current_rows() is None else replacement)(self, grads, variables)
 
-    return swapped((BaseOptimizer, "apply", apply), (keras.optimizers.LossScaleOptimizer, "apply", apply_scaled))
+        return kind, "apply", chosen
+
+    return swapped(
+        replaced(BaseOptimizer, lambda optimizer: optimizer._trainable_variables),
+        replaced(keras.optimizers.LossScaleOptimizer, lambda optimizer: optimizer.inner_optimizer._trainable_variables),
+    )
 
 
 def update_is_due(optimizer):

@@ -21,6 +21,7 @@ from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_losses
 
 from tfdist.internals.access.collectives import sum_over_replicas
+from tfdist.internals.access.lineage import as_mean
 from tfdist.internals.access.replica import added_losses, current_rows, is_compiled_by_xla, swapped
 from tfdist.internals.cpu_kernels import batchnorm
 from tfdist.process.errors import UsageError
@@ -223,11 +224,12 @@ def _without_padding(values, what):
 
 
 def update_mean(self, values, sample_weight=None):
-    """Stands in for `keras.metrics.Mean.update_state`: a scalar is weighted by its rows."""
+    """Stands in for `keras.metrics.Mean.update_state`: a scalar is weighted by its rows, or rows add up to it."""
     rows = current_rows()
     values = keras.ops.convert_to_tensor(values)
     if rows is None or sample_weight is not None or values.shape.rank != 0:
         return _update_mean(self, values, sample_weight)
+    values = as_mean(values, rows)
     return _update_mean(self, values, rows.share(self.dtype))
 
 

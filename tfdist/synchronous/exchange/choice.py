@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdist.gradients import cost
 from tfdist.gradients.factors import Factors, Use
-from tfdist.gradients.updates import reduce_gradients
+from tfdist.gradients.updates import sum_gradients
 from tfdist.gradients.wire import narrowed_type
 from tfdist.internals.access import models, runtime
 from tfdist.internals.access.kept import kept
@@ -104,9 +104,10 @@ def is_between_workers(strategy):
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def say_once(model, line):
-    """Logs a line once for a model, unless it is compiled again."""
-    kept(model, ("said", line), functools.partial(say, line), models.compile_token(model))
+def say_once(model, line, *, explains_difference=False):
+    """Logs a line once for a model, unless it is compiled again; arguments as for `tfdist.process.log.say`."""
+    say_it = functools.partial(say, line, explains_difference=explains_difference)
+    kept(model, ("said", line), say_it, models.compile_token(model))
 
 
 def _may_use_factors(model, options):
@@ -261,7 +262,7 @@ def _measure(strategy, kind, variables, wire):
         own = [Factors(tuple(next(pairs) for _ in kind.uses), (), None) for _ in weights]
         gradients = own if by_factors else [_multiplied(gradient, kind) for gradient in own]
         # One element of each sum is enough to make TensorFlow compute all of it.
-        return tf.add_n([tf.reshape(total, [-1])[0] for total in reduce_gradients(gradients, weights, wire)])
+        return tf.add_n([tf.reshape(total, [-1])[0] for total in sum_gradients(gradients, weights, wire)])
 
     @compiled
     def timed(by_factors, factors):

@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 
 from tfdist.gradients.factors import EVERY, Factors, Listener
-from tfdist.gradients.updates import reduce_gradients
+from tfdist.gradients.updates import sum_gradients
 from tfdist.internals.patches import products
 
 
@@ -53,8 +53,8 @@ class AllReduce:
         yield PlainTape(variables)
 
     def reduce(self, gradients, variables):
-        """Sums gradients over the replicas, in replica context, as `reduce_gradients` does."""
-        return reduce_gradients(gradients, variables, self.wire)
+        """Sums gradients over the replicas, in replica context, as `sum_gradients` does."""
+        return sum_gradients(gradients, variables, self.wire)
 
     def describe(self, gradients, variables):
         """Returns a line that states how the gradients are exchanged; None if that is as usual."""

@@ -124,6 +124,7 @@ class Traffic:
             gradients: one replica's tensors, `tf.IndexedSlices` or None.
             variables: the trainable variables, in the same order.
             optimizer: the Keras optimizer; one that accumulates gradients reduces only dense ones, every few steps.
+                None where every step reduces.
         """
         if self._replicas == 1:
             return 0.0
@@ -131,7 +132,11 @@ class Traffic:
         pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
         if steps:
             return sum(math.prod(variable.shape) * self._itemsize(gradient) for gradient, variable in pairs) / steps
-        sparse = [variable.path for gradient, variable in pairs if isinstance(gradient, tf.IndexedSlices)]
+        sparse = [
+            getattr(variable, "path", "a tensor")
+            for gradient, variable in pairs
+            if isinstance(gradient, tf.IndexedSlices)
+        ]
         self.sparse = tuple(dict.fromkeys([*self.sparse, *sparse]))
         both = self.summed_and_gathered([gradient for gradient, _ in pairs])
         self.known = None if any(map(tf.is_tensor, both)) else both
@@ -154,11 +159,16 @@ class Traffic:
     def _itemsize(self, tensor):
         return narrowed_type(tensor.dtype, self._wire).size
 
-    def note(self, gradients, variables, optimizer):
-        """Records the gradients that a user's own `train_step` gives to an optimizer; each replica records the same."""
-        total = self.of(gradients, variables, optimizer)
+    def note(self, number, gradients, variables):
+        """Records gradients that a user's own `train_step` sums over the replicas; each replica records the same.
+
+        Args:
+            number: which sum of the step it is, so that tracing the step again counts nothing twice.
+            gradients, variables: as for `of`.
+        """
+        total = self.of(gradients, variables, None)
         # A tensor cannot be kept, because it may belong to another graph.
-        self._noted[tuple(variable.path for variable in variables)] = UNKNOWN if tf.is_tensor(total) else total
+        self._noted[number] = UNKNOWN if tf.is_tensor(total) else total
 
     @property
     def noted(self):

@@ -14,13 +14,14 @@ import tensorflow as tf
 
 from tfdist.data import order
 from tfdist.data.delivery.share import rows_that_count, slice_rows
-from tfdist.gradients import apply_gradients, update
+from tfdist.gradients import update
 from tfdist.gradients.sparse import filled
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
+from tfdist.internals.access.lineage import as_mean
 from tfdist.internals.access.replica import Rows, compiled_by_xla, current_rows, rows_are
 from tfdist.internals.access.tracing import compiled
-from tfdist.internals.patches import optimizers, randomness, statistics
+from tfdist.internals.patches import randomness, statistics
 from tfdist.internals.patches.average_losses import average_losses_are_global
 from tfdist.process.user_warnings import warn_user
 from tfdist.strategy.replicas import run_on_replicas
@@ -29,6 +30,7 @@ from tfdist.synchronous.exchange.exchange import wire_type
 from tfdist.synchronous.step import checks, measurements
 from tfdist.synchronous.step.local_statistics import LocalStatistics
 from tfdist.synchronous.step.outputs import concatenate_replicas
+from tfdist.synchronous.step.own_steps import OwnSteps, lineage_of, own_loss
 
 
 class Step:
@@ -54,6 +56,7 @@ class Step:
         self._local = LocalStatistics(model, strategy)
         replicas = strategy.num_replicas_in_sync
         self.traffic = measurements.Traffic(replicas, wire_type(options, replicas))
+        self._own = OwnSteps(model, replicas, self.traffic)
 
     def train(self, share, form, clock, exchange):
         """Updates the weights once, as one device would on the whole global batch.
@@ -96,9 +99,8 @@ class Step:
             return self._on_replicas(replica_gradients, share, differentiate, form, self._local)
 
     def _own_train(self, share, form, exchange):
-        apply = functools.partial(_apply_by_rows, self.traffic, exchange.wire)
-        with _keras_over_all_replicas(self._model, form), optimizers.apply_is(apply):
-            logs = self._once(replica_own_step, share, self._model.train_step, form, self._local)
+        with _keras_over_all_replicas(self._model, form), self._own.gradients_are_global(exchange.wire):
+            logs = self._once(replica_own_step, share, self._model.train_step, form, self._local, self._own)
         # It cannot be seen from outside when its gradients are ready.
         return logs, measurements.Work(measurements.UNKNOWN, self.traffic.noted)
 
@@ -215,7 +217,8 @@ def _weight_of(loss):
 def loss_of(model, x, y, sample_weight):
     """Returns (the loss of a replica's rows, the model's outputs)."""
     y_pred = models.call(model, x, training=True)
-    return models.compute_loss(model, x, y, y_pred, sample_weight, training=True), y_pred
+    loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=True)
+    return own_loss(model, loss, (x, y, sample_weight)), y_pred
 
 
 def replica_test(model, share, form):
@@ -225,6 +228,7 @@ def replica_test(model, share, form):
     with rows_are(rows), _skip_borrowed_rows(model, rows, form):
         y_pred = models.call(model, x, training=False)
         loss = models.compute_loss(model, x, y, y_pred, sample_weight, training=False)
+        loss = own_loss(model, loss, (x, y, sample_weight))
         _update_metrics(model, loss, x, y, y_pred, sample_weight)
 
 
@@ -237,16 +241,21 @@ def _update_metrics(model, loss, x, y, y_pred, sample_weight):
     model.compute_metrics(x, y, y_pred, sample_weight)
 
 
-def replica_own_step(model, share, step, form, local=None):
+def replica_own_step(model, share, step, form, local=None, own=None):
     """Runs a user's own `train_step` or `test_step` as it is.
 
+    Args:
+        own: the `OwnSteps` of a `train_step`.
+
     Returns:
-        Its logs over all replicas, each scalar weighted by its rows; and for each whether it differs from the metric's
-        result: a metric is computed exactly, from its variables, instead.
+        Its logs over all replicas, each scalar weighted by its rows, sums over rows added; and for each whether
+        it differs from the metric's result: a metric is computed exactly, from its variables, instead.
     """
     rows = _rows_of(share, form)
-    with rows_are(rows), _skip_borrowed_rows(model, rows, form, local):
-        logs = {name: _as_float(value) for name, value in _flat(step(share.batch))}
+    lineage = lineage_of(share.batch, rows, model.distribute_strategy.num_replicas_in_sync)
+    entered = own.entered() if own else contextlib.nullcontext()
+    with rows_are(rows), _skip_borrowed_rows(model, rows, form, local), lineage, entered:
+        logs = {name: as_mean(_as_float(value), rows) for name, value in _flat(step(share.batch))}
         results = {name: _as_float(value) for name, value in _flat(model.get_metrics_result())}
     parts = [tf.math.multiply_no_nan(value, rows.share(value.dtype)) for value in logs.values()]
     differ = [tf.cast(tf.reduce_any(value != results.get(name, np.nan)), value.dtype) for name, value in logs.items()]
@@ -267,20 +276,6 @@ def _flat(logs):
 def _as_float(value):
     tensor = tf.convert_to_tensor(value)
     return tensor if tensor.dtype.is_floating else tf.cast(tensor, keras.config.floatx())
-
-
-def _apply_by_rows(traffic, wire, optimizer, gradients, variables):
-    """Replaces `optimizer.apply` in a user's own `train_step`: gradients are weighted by this replica's rows."""
-    rows = current_rows()
-
-    def weigh(gradient):
-        if isinstance(gradient, tf.IndexedSlices):
-            return tf.IndexedSlices(weigh(gradient.values), gradient.indices, gradient.dense_shape)
-        return tf.math.multiply_no_nan(gradient, rows.share(gradient.dtype))
-
-    parts = [None if gradient is None else weigh(gradient) for gradient in gradients]
-    traffic.note(parts, variables, optimizer)
-    apply_gradients(optimizer, parts, variables, wire)
 
 
 def replica_predict(model, share, form):

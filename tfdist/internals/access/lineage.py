@@ -1,0 +1,249 @@
+"""What a tensor of a replica's step was computed from, read from the graph that is being traced."""
+
+import contextvars
+import re
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.internals.access.replica import held
+
+_LINEAGE: contextvars.ContextVar = contextvars.ContextVar("lineage of this replica's tensors", default=None)
+_COUNTS = frozenset({"Shape", "ShapeN", "Size"})
+_DRAWS = ("Random", "Truncated", "Multinomial", "Bernoulli", "Binomial")
+# Their result is a multiple of their first input.
+_LINEAR = frozenset({"Identity", "Cast", "Neg", "Reshape", "Squeeze", "StopGradient", "CheckNumerics", "EnsureShape"})
+_SUMS = frozenset({"AddV2", "Add", "AddN", "Sub"})
+_PRODUCTS = frozenset({"Mul", "MulNoNan"})
+_QUOTIENTS = frozenset({"RealDiv", "DivNoNan", "Div"})
+_NO_MULTIPLE = frozenset({"Sqrt", "Rsqrt", "Log", "Log1p", "Exp", "Square", "Pow", "Max", "Min", "Prod"})
+
+_PLAIN = (int, float, np.ndarray, np.generic)
+
+MEAN, SUM, ALIKE, COUPLED, UNKNOWN = "mean", "sum", "alike", "coupled", "unknown"
+
+
+def lineage_is(lineage):
+    """Sets the `Lineage` of the replica that is being traced, while the context is entered in replica context."""
+    return held(_LINEAGE, lineage)
+
+
+def current_lineage():
+    """Returns the `Lineage` of the replica that is being traced, or None outside the users' own steps."""
+    return _LINEAGE.get()
+
+
+def as_mean(value, rows, say=None):
+    """Returns a scalar that counts by this replica's rows, from one whose terms may be sums over them.
+
+    Args:
+        value: a scalar computed from this replica's rows; outside the users' own code it is returned as it is.
+        rows: the `Rows` of this replica.
+        say: None, or a function of a term that is neither a mean nor a sum.
+    """
+    lineage = _LINEAGE.get()
+    if lineage is None or lineage.kind(value) not in (SUM, COUPLED):
+        return value
+    terms = []
+    for term, factor in lineage.terms(value):
+        kind = lineage.kind(term)
+        if kind == COUPLED and say:
+            say(term)
+        terms.append(factor * (tf.math.divide_no_nan(term, rows.share(term.dtype)) if kind == SUM else term))
+    return tf.add_n(terms)
+
+
+def coupled_line(who, tensor):
+    """Returns the line that names a scalar of the kind COUPLED; `who` and what it does with it come first."""
+    name = re.sub(r"^replica_\d+/", "", tensor.name.partition(":")[0])
+    return (
+        f"{who} {name!r}, which is neither a mean nor a sum over rows, such as the root or the quotient of means: each "
+        "replica computes it from its own rows. Compute it by tfdist.global_loss from the rows of all replicas."
+    )
+
+
+def note_sums(sums):
+    """Remembers which tensors are sums over the replicas: in their graph, so that they end with it."""
+    for each in sums:
+        if tf.is_symbolic_tensor(each):
+            each.graph._tfdist_sums = getattr(each.graph, "_tfdist_sums", frozenset()) | {each.name}
+
+
+class Lineage:
+    """What the tensors of one replica's step depend on.
+
+    Args:
+        batch: nested tensors: the replica's rows. None in a loop written by hand, where each argument of the traced
+            function may hold rows.
+        counts: tensors that count rows, and differ between replicas.
+    """
+
+    # By the type of an operation: a function (lineage, *inputs) that returns the kind of its result.
+    _kinds: ClassVar[dict] = {}
+
+    def __init__(self, batch=None, counts=()):
+        flat = [each for each in tf.nest.flatten(batch, expand_composites=True) if each is not None]
+        self._eager = tf.executing_eagerly()
+        self._is_strict = batch is None
+        self._first = {each.shape[0] for each in flat if each.shape.rank}
+        self._batch = {_name(each) for each in flat if tf.is_symbolic_tensor(each)}
+        self._counts = {_name(each) for each in counts if tf.is_symbolic_tensor(each)}
+
+    def is_alike(self, *tensors):
+        """Returns whether tensors are certainly the same on every replica: only sums lead to them from the rows.
+
+        Without a graph nothing is certain but numbers.
+        """
+        return self._depends_on(*tensors) <= {"sums"}
+
+    def is_sum(self, tensor):
+        """Returns whether a tensor is that, and a sum does lead to it."""
+        return self._depends_on(tensor) == {"sums"}
+
+    def is_drawn(self, *tensors):
+        """Returns whether tensors would be the same on every replica but for random numbers."""
+        return self._depends_on(*tensors) <= {"sums", "draws"}
+
+    def _depends_on(self, *tensors):
+        """Returns what leads to tensors, numbers or `tf.IndexedSlices`: "rows", "counts", "draws", "sums"."""
+        flat = [[each.values, each.indices] if isinstance(each, tf.IndexedSlices) else [each] for each in tensors]
+        parts = [part for some in flat for part in some if not isinstance(part, _PLAIN)]
+        if not all(isinstance(part, tf.Tensor) for part in parts) or (parts and self._eager):
+            return {"rows"}
+        found, seen, left = set(), set(), parts
+        while left and "rows" not in found:
+            tensor = left.pop()
+            if tf.is_symbolic_tensor(tensor) and (name := _name(tensor)) not in seen:
+                seen.add(name)
+                origin = self._origin(tensor, name)
+                found |= origin or set()
+                left += [] if origin else _behind(tensor)
+        return found
+
+    def _origin(self, tensor, name):
+        """Returns what a tensor is where its inputs need no look: a set, or None."""
+        operation = tensor.op
+        if tensor.name in getattr(tensor.graph, "_tfdist_sums", ()):
+            return {"sums"}
+        if name in self._batch:
+            return {"rows"}
+        if operation.type in _COUNTS or name in self._counts:
+            return {"counts"}
+        if operation.type.startswith(_DRAWS) or "Random" in operation.type:
+            return {"draws"}
+        is_given = operation.type == "Placeholder" and tensor.dtype != tf.resource and _captured(tensor) is None
+        return {"rows"} if self._is_strict and (is_given or operation.type.endswith("GetNext")) else None
+
+    def kind(self, tensor):
+        """Returns how the parts of a scalar over the replicas' rows make the scalar over all rows.
+
+        Returns:
+            MEAN: by the mean of the parts, weighted by their rows. SUM: by the sum of the parts. ALIKE: each part is
+            the whole. COUPLED: it is neither, such as the root of a mean. UNKNOWN: it cannot be read from the graph.
+        """
+        if self._eager:
+            return UNKNOWN
+        if not self._depends_on(tensor) & {"rows", "counts", "draws"}:
+            return ALIKE
+        find = self._kinds.get(tensor.op.type)
+        if find is None:
+            return COUPLED if tensor.op.type in _NO_MULTIPLE else UNKNOWN
+        return find(self, *tensor.op.inputs)
+
+    def _of_reduction(self, which, values, *_):
+        if not self.has_rows(values):
+            return self.kind(values)
+        return MEAN if which == MEAN else self._kind_of_sum(values)
+
+    def _of_linear(self, value, *_):
+        return UNKNOWN if self.has_rows(value) else self.kind(value)
+
+    def _of_terms(self, *terms):
+        kinds = set(map(self.kind, terms))
+        # The shares of the rows add up to one, so what is alike on all replicas may be weighted by them.
+        kinds -= {ALIKE} if MEAN in kinds else set()
+        if len(kinds) == 1:
+            return kinds.pop()
+        return UNKNOWN if UNKNOWN in kinds else COUPLED
+
+    def _of_product(self, *factors):
+        one, other = map(self.kind, factors)
+        if ALIKE in (one, other):
+            return one if other == ALIKE else other
+        return UNKNOWN if UNKNOWN in (one, other) else COUPLED
+
+    def terms(self, tensor):
+        """Returns the terms of a scalar, each with its factor, whose kinds are known where that of the whole is not.
+
+        Returns:
+            A list of (tensor, factor), such that the scalar is the sum of the products. A factor is a number or a
+            constant tensor.
+        """
+        if self.kind(tensor) != COUPLED:
+            return [(tensor, 1)]
+        operation, inputs = tensor.op, list(tensor.op.inputs)
+        if operation.type not in _SUMS | _PRODUCTS | {"Neg", "Identity"}:
+            return [(tensor, 1)]
+        if operation.type in _PRODUCTS:
+            factors = [each for each in inputs if each.op.type == "Const"]
+            others = [each for each in inputs if each.op.type != "Const"]
+            if len(factors) != 1:
+                return [(tensor, 1)]
+            return [(term, factor * factors[0]) for term, factor in self.terms(others[0])]
+        signs = {"Neg": (-1,), "Sub": (1, -1)}.get(operation.type, (1,) * len(inputs))
+        parts = [self.terms(each) for each in inputs]
+        return [(term, sign * factor) for part, sign in zip(parts, signs, strict=True) for term, factor in part]
+
+    def _kind_of_sum(self, rows):
+        """Returns the kind of the sum of rows, each of which may be divided by their number."""
+        operation, inputs = rows.op, list(rows.op.inputs)
+        if operation.type in _QUOTIENTS and self._is_count(inputs[1]):
+            return MEAN
+        if operation.type in _LINEAR:
+            return self._kind_of_sum(inputs[0])
+        if operation.type in _PRODUCTS | _QUOTIENTS:
+            rowwise = [each for each in inputs if self.has_rows(each)]
+            return self._kind_of_sum(rowwise[0]) if rowwise else SUM
+        return SUM
+
+    def _of_quotient(self, above, below):
+        kind = self.kind(above)
+        if self._is_count(below):
+            return MEAN if kind == SUM else UNKNOWN
+        return kind if self.kind(below) == ALIKE else COUPLED
+
+    def _is_count(self, tensor):
+        return "counts" in (found := self._depends_on(tensor)) and "rows" not in found
+
+    def has_rows(self, tensor):
+        """Returns whether a tensor may have an entry for each row: its first dimension varies, or is the batch's."""
+        return tensor.shape.rank is None or (tensor.shape.rank > 0 and tensor.shape[0] in {None, *self._first})
+
+
+def _name(tensor):
+    return id(tensor.graph), tensor.name
+
+
+def _behind(tensor):
+    outer = _captured(tensor)
+    return list(tensor.op.inputs) if outer is None else [outer]
+
+
+def _captured(tensor):
+    """Returns the tensor outside a function or a branch that stands behind one of its placeholders; or None."""
+    if tensor.op.type != "Placeholder":
+        return None
+    return next((outer for outer, inner in getattr(tensor.graph, "captures", ()) if inner is tensor), None)
+
+
+Lineage._kinds |= {
+    "Mean": lambda lineage, *inputs: lineage._of_reduction(MEAN, *inputs),
+    "Sum": lambda lineage, *inputs: lineage._of_reduction(SUM, *inputs),
+    "L2Loss": lambda lineage, values: SUM if lineage.has_rows(values) else COUPLED,
+    "Pack": Lineage._of_terms,
+    **dict.fromkeys(_LINEAR, Lineage._of_linear),
+    **dict.fromkeys(_SUMS, Lineage._of_terms),
+    **dict.fromkeys(_PRODUCTS, Lineage._of_product),
+    **dict.fromkeys(_QUOTIENTS, Lineage._of_quotient),
+}
