@@ -83,9 +83,14 @@ def test_outside_of_a_compiled_function_too(make_strategy):
     strategy = make_strategy(2)
     with strategy.scope():
         weight, optimizer = keras.Variable(1.0), keras.optimizers.SGD(0.5)
-    strategy.run(lambda: tfdist.apply_gradients(optimizer, [tf.constant(0.25)], [weight]))
-    # Each of two replicas gives 0.25.
-    assert float(weight) == 1.0 - 0.5 * 0.5
+
+    def step():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        tfdist.apply_gradients(optimizer, [tf.constant(0.25) + tf.cast(replica, tf.float32)], [weight])
+
+    strategy.run(step)
+    # The replicas give 0.25 and 1.25.
+    assert float(weight) == 1.0 - 0.5 * 1.5
 
 
 def test_what_was_made_outside_the_scope_is_refused_by_name(make_strategy):

@@ -17,7 +17,6 @@ READ = {
     "complex": complex,
     "format": lambda variable: f"{variable:.3f}",
     "plain format": lambda variable: f"{variable}".startswith("<Variable path="),
-    "bool of the value": lambda variable: bool(variable.value),
     "array": lambda variable: np.asarray(variable).tolist(),
     "compare": lambda variable: bool(variable > 0.1),
     "arithmetic": lambda variable: float(2 * variable + 1),

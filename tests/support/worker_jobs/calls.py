@@ -28,7 +28,7 @@ class Reads(keras.callbacks.Callback):
         """Reads other numbers."""
         optimizer = self.model.optimizer
         self.seen += [float(optimizer.learning_rate), f"{optimizer.learning_rate:.2f}"]
-        self.seen += [float(np.asarray(self.model.weights[0]).sum()), bool(optimizer.iterations.value)]
+        self.seen += [float(np.asarray(self.model.weights[0]).sum()), bool(optimizer.iterations > 0)]
 
 
 def read_in_callbacks(strategy):

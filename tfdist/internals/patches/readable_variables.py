@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.distribute.values import DistributedVariable
 
-_CONVERSIONS = {"__int__": int, "__float__": float, "__complex__": complex, "__bool__": bool}
+# Not `__bool__`: TensorFlow's own code asks whether such a variable is there by its truth.
+_CONVERSIONS = {"__int__": int, "__float__": float, "__complex__": complex}
 
 
 def install():
