@@ -1,10 +1,10 @@
 """`tfdist COMMAND …`, the same as `python -m tfdist.COMMAND …`."""
 
-import difflib
 import os
 import sys
 
 from tfdist.process.log import show
+from tfdist.process.nearest import did_you_mean
 
 # Command → what the help says of it.
 COMMANDS = {
@@ -28,8 +28,7 @@ def main(arguments=None):
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, COMMANDS)
         print(f"tfdist: there is no command {name!r}.{hint} Use one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     # In place of this process: signals, exit codes and the end of the process are the command's own.

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from equivalence.layer_states import layer_states
+from equivalence.own_optimizers import add_own_optimizers
 from equivalence.own_steps import add_own_steps
 
 from tfdist.models.dropout import RowDropout
@@ -130,6 +131,7 @@ def make_cases():
     _added_losses(add)
     _losses_of_rows(add)
     _tutorials(add)
+    add_own_optimizers(add)
     add_own_steps(add)
     # Here, because they use the helpers of this module.
     from equivalence.coupled_cases import add_coupled, add_metrics

@@ -309,3 +309,39 @@ def scalar_model():
 def test_data_that_cannot_be_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_data_that_a_strategy_has_divided_are_trained_on_as_one_device_does(make_strategy, replicas):
+    def batches():
+        # Also a last batch with fewer rows, and one of a single row.
+        return tf.data.Dataset.from_tensor_slices(jobs.make_rows(31, "float32")).batch(10)
+
+    strategy, plain = make_strategy(replicas), jobs.make_mlp()
+    plain.fit(batches(), epochs=2, shuffle=False, verbose=0, validation_data=batches())
+    with strategy.scope():
+        model = jobs.make_mlp()
+    divided = strategy.experimental_distribute_dataset(batches())
+    tfdist.fit(model, divided, epochs=2, verbose=0, validation_data=divided)
+    np.testing.assert_allclose(jobs.weights_of(model), jobs.weights_of(plain), rtol=0, atol=2e-5)
+    given = {"verbose": 0, "return_dict": True}
+    found, expected = tfdist.evaluate(model, divided, **given), plain.evaluate(batches(), **given)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert tfdist.predict(model, divided, verbose=0).shape == (31, jobs.CLASSES)
+
+
+def test_divided_data_whose_batches_are_unknown_are_refused_by_name(make_strategy):
+    strategy = make_strategy(2)
+    with strategy.scope():
+        model = jobs.make_mlp()
+    data = tf.data.Dataset.from_tensor_slices(jobs.make_rows(8, "float32")).batch(4)
+    by_function = strategy.distribute_datasets_from_function(lambda context: data)
+    for given, name in (
+        (by_function, "DistributedDatasetsFromFunction"),
+        (iter(strategy.experimental_distribute_dataset(data)), "DistributedIterator"),
+        (next(iter(strategy.experimental_distribute_dataset(data)))[0], "PerReplica"),
+    ):
+        with pytest.raises(ValueError, match=f"x is a {name}, already divided over replicas"):
+            tfdist.fit(model, given, verbose=0)
+    with pytest.raises(ValueError, match=r"validation_data is a Distr.*data\.from_function for a part"):
+        tfdist.fit(model, data, validation_data=by_function, verbose=0)

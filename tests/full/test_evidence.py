@@ -4,6 +4,7 @@ import pytest
 from equivalence.runner import CASES
 from full import evidence
 from support.processes import REPOSITORY
+from support.wrong_calls import COMMANDS
 
 
 def test_what_is_written_is_read_again(tmp_path, monkeypatch):
@@ -26,3 +27,12 @@ def test_the_table_of_equivalence_has_every_row_and_each_is_equal():
     for name, row in rows.items():
         assert float(row["tfdist"]) < CASES[name].tolerance, name
         assert int(row["replicas"]) == CASES[name].replicas, name
+
+
+def test_the_table_of_wrong_calls_has_every_row_and_each_is_as_it_should_be():
+    rows = evidence.read_rows(REPOSITORY / "docs" / "evidence" / "wrong_calls.md")
+    assert list(rows) == list(map(str, COMMANDS))
+    for command in COMMANDS:
+        row = rows[str(command)]
+        assert (row["as it should be"], int(row["exit code"])) == ("yes", command.code)
+        assert command.message in row["message"]

@@ -1,5 +1,6 @@
 """What each model is: its names, its refusals, and its numbers against independent oracles."""
 
+import inspect
 import math
 import subprocess
 import sys
@@ -61,6 +62,11 @@ class TestTheRegistry:
     def test_names_are_those_of_the_builders(self):
         assert models.names() == tuple(_builders())
         assert set(models.__all__) == {"build", "check_name", "names", *models.names()}
+
+    def test_the_options_that_are_checked_without_keras_are_those_of_the_builders(self):
+        for name, builder in _builders().items():
+            parameters = inspect.signature(builder).parameters.values()
+            assert models._OPTIONS[name] == tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
     def test_a_builder_is_an_attribute_also_after_its_file_was_imported(self):
         models.build("mlp", classes=2, input_shape=(4,))

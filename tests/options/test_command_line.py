@@ -137,3 +137,19 @@ def test_the_help_of_a_command_names_each_of_its_flags(command):
     flags = make_flags(*CLASSES[command])
     for name in flags:
         assert f"  --{'[no]' if flags[name].boolean else ''}{name}: " in ended.out
+
+
+@pytest.mark.parametrize("command", CLASSES)
+def test_every_flag_of_every_command_shows_its_default(command):
+    values = make_flags(*CLASSES[command])
+    assert {name for name in values if "Default: " not in values[name].help} == set()
+
+
+@pytest.mark.parametrize("command", CLASSES)
+def test_a_flag_of_another_tool_is_answered_with_the_one_that_is_meant(command):
+    with pytest.raises(ValueError) as error:
+        read_given(CLASSES[command], ["--batch_size=3"], command=f"tfdist.{command}", usage="")
+    known = make_flags(*CLASSES[command])
+    meant = next((name for name in ("global_batch", "replica_batch") if name in known), None)
+    assert (f"Did you mean --{meant}?" in str(error.value)) == (meant is not None)
+    assert str(error.value).endswith(f"See python -m tfdist.{command} --help.")

@@ -92,7 +92,8 @@ def build(strategy, make=make_model):
 def train(where, *, epochs=3, source=None, make=make_model, **arguments):
     """Trains a model, or a new one on a strategy; returns (model, history)."""
     model = where if isinstance(where, keras.Model) else build(where, make)
-    history = tfdist.fit(model, source or make_source(), epochs=epochs, verbose=0, **arguments)
+    length = {} if "steps" in arguments else {"epochs": epochs}
+    history = tfdist.fit(model, source or make_source(), verbose=0, **length, **arguments)
     return model, history.history
 
 

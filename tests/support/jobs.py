@@ -146,7 +146,9 @@ def train(strategy, source, *, epochs=2, make_model=make_mlp, **arguments):
     """Trains with `tfdist.fit` on a strategy; returns (model, history)."""
     with strategy.scope():
         model = make_model()
-    history = tfdist.fit(model, source, epochs=epochs, verbose=0, **arguments)
+    # The total number of steps stands in place of the epochs.
+    length = {} if "steps" in arguments else {"epochs": epochs}
+    history = tfdist.fit(model, source, verbose=0, **length, **arguments)
     return model, history.history
 
 

@@ -57,7 +57,7 @@ def train(strategy, run_dir=None, *, epochs=3, steps=None, data=source, look=lam
 
     means = []
     with tfdist.open_run(run_dir, model, optimizer, data(), track=[mean], **arguments) as run:
-        for batches in run.epochs(epochs, steps=steps):
+        for batches in run.epochs(**({"steps": steps} if steps else {"epochs": epochs})):
             for x, y in batches:
                 run.log(loss=strategy.run(train_step, args=(x, y)))
                 means.append(float(mean.result()))

@@ -259,3 +259,28 @@ def test_a_generator_is_not_read_twice(make_strategy, caplog):
     with pytest.warns(UserWarning, match=r"data ended after 1 batches"):
         history = tfdist.fit(model, batches(), epochs=4, steps_per_epoch=3, verbose=0)
     assert len(history.history["loss"]) == 2
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_stateful_rnn_is_refused_by_name_on_several_replicas_alone(make_strategy, wrapped):
+    def make(strategy):
+        with strategy.scope():
+            layer = keras.layers.LSTM(3, stateful=True, name="memory")
+            layer = keras.layers.Bidirectional(layer, name="both") if wrapped else layer
+            inputs = keras.Input(batch_shape=(4, 5, 2))
+            model = keras.Model(inputs, keras.layers.Dense(1)(layer(inputs)))
+            model.compile("sgd", "mse")
+        return model
+
+    x, y = np.zeros((8, 5, 2), "float32"), np.zeros((8, 1), "float32")
+    given = {"batch_size": 4, "verbose": 0}
+    model = make(make_strategy(2))
+    name = "both" if wrapped else "memory"
+    for call in (
+        lambda: tfdist.fit(model, x, y, **given),
+        lambda: tfdist.evaluate(model, x, y, **given),
+        lambda: tfdist.predict(model, x, **given),
+    ):
+        with pytest.raises(ValueError, match=rf"layer '{name}' is stateful.*Use stateful=False, or train it on one"):
+            call()
+    tfdist.fit(make(make_strategy(1)), x, y, **given)

@@ -11,7 +11,7 @@ from tfdist.callbacks.writers import EpochLines, MetricsFile
 from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
 from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
-from tfdist.process.log import is_terminal, say
+from tfdist.process.log import is_terminal, say, warn
 from tfdist.run import rundir
 from tfdist.strategy import hardware
 from tfdist.strategy.choose import choose_strategy
@@ -132,7 +132,15 @@ def _learning_rate(config, source):
     if config.base_batch or warmup:
         say(describe(rate, global_batch=batch, **base, **warmup) + ".")
     scaled = scale_learning_rate(rate, global_batch=batch, **base)
-    return WarmUp(scaled, global_batch=batch, **warmup) if warmup else scaled
+    if not warmup:
+        return scaled
+    schedule, steps = WarmUp(scaled, global_batch=batch, **warmup), config.total_steps(source.cardinality)
+    if config.steps is not None and schedule.warmup_steps > steps:
+        warn(
+            f"warmup_epochs is {config.warmup_epochs:g}, which is {schedule.warmup_steps} steps, but the run has "
+            f"{steps}, so the learning rate never reaches its value. Use a shorter warm-up, or a longer run."
+        )
+    return schedule
 
 
 def make_callbacks(run, config, source, strategy):

@@ -6,6 +6,7 @@ import sys
 
 from tfdist.options.run import RunConfig
 from tfdist.process.errors import UsageError, user_code
+from tfdist.process.nearest import nearest
 
 
 def load_recipe(path):
@@ -19,6 +20,7 @@ def load_recipe(path):
     if not path.is_file():
         is_a_name = bool(path.name) and not path.suffix
         hint = " Examples are in the folder recipes of tfdist's repository." if is_a_name else ""
+        hint = _nearest(path) or hint
         raise UsageError(f"--recipe={path}: there is no such file. Give the path of a Python file.{hint}")
     # The module gets a name of its own, because a recipe called keras.py must not replace Keras.
     spec = importlib.util.spec_from_file_location(f"tfdist_recipe_{path.stem}", path)
@@ -36,3 +38,11 @@ def load_recipe(path):
     if not isinstance(config, RunConfig):
         raise UsageError(f"--recipe={path}: recipe() returned {type(config).__name__}. Return a tfdist.RunConfig.")
     return config
+
+
+def _nearest(path):
+    """Returns a suggestion: a file of that name, or nearly so, in its folder or in `recipes`."""
+    here = path.parent if path.parent.is_dir() else pathlib.Path()
+    files = {file.stem: file for folder in (here, pathlib.Path("recipes")) for file in sorted(folder.glob("*.py"))}
+    name = path.stem if path.stem in files else nearest(path.stem, files)
+    return f" Did you mean {str(files[name])!r}?" if name else ""

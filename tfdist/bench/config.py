@@ -1,15 +1,17 @@
 """Reads the command line of `tfdist.bench` into a `BenchConfig`, without TensorFlow."""
 
 import dataclasses
+import importlib.util
 import pathlib
 
 from tfdist import data, models
 from tfdist.bench.rounds import LEAST_STEPS
 from tfdist.options.command_line import read_given
 from tfdist.options.fields import option
-from tfdist.options.run import read_steps
+from tfdist.options.run import OPTIMIZERS, read_steps
 from tfdist.options.step import AUTO, StepOptions
 from tfdist.process.errors import UsageError
+from tfdist.process.nearest import did_you_mean
 
 # Name → description, for the help.
 CONTENDERS = {
@@ -22,6 +24,8 @@ CONTENDERS = {
     "plain_loop_xla": "the same with its step compiled by XLA (one device)",
     "plain_multi_worker": "the custom loop of TensorFlow's multi-worker guide, one call per step",
 }
+# Those of `tfdist.train` that Keras' own look-up knows, and newer ones.
+KERAS_OPTIMIZERS = (*(name for name in OPTIMIZERS if name not in ("lamb", "lars")), "muon")
 OURS, STOCK = "tfdist_fit", "keras_fit"
 # The fields that may differ between two reports that can be compared.
 _MAY_DIFFER = (
@@ -94,7 +98,8 @@ class BenchConfig:
                 raise UsageError(f"--{name} is {getattr(self, name)}. Use a number above 0.")
         if unknown := [name for name in self.versus if name not in CONTENDERS or name == OURS]:
             known = ", ".join(name for name in CONTENDERS if name != OURS)
-            raise UsageError(f"--versus names {unknown[0]!r}. Use some of {known}; {OURS} is always measured.")
+            hint = did_you_mean(unknown[0], (name for name in CONTENDERS if name != OURS))
+            raise UsageError(f"--versus names {unknown[0]!r}. Use some of {known}; {OURS} is always measured.{hint}")
         if self.rounds < 2:
             raise UsageError(f"--rounds is {self.rounds}. Use 2 or more: one measurement does not show its noise.")
         StepOptions(jit_compile=self.jit_compile)
@@ -114,6 +119,15 @@ class BenchConfig:
             raise UsageError(f"--model is {self.model!r}. Use a name of tfdist.models, or module:build_fn.")
         if not colon:
             models.check_name(self.model)
+        elif not _can_be_found(module):
+            raise UsageError(
+                f"--model is {self.model!r}, but there is no module {module!r} here. Start in a folder where it can be "
+                "imported, or set PYTHONPATH."
+            )
+        if self.optimizer.lower() not in KERAS_OPTIMIZERS:
+            hint = did_you_mean(self.optimizer, KERAS_OPTIMIZERS)
+            known = ", ".join(KERAS_OPTIMIZERS)
+            raise UsageError(f"--optimizer is {self.optimizer!r}. Use one of {known}.{hint}")
         data.check_name(self.dataset, data_dir=self.data_dir)
 
     @property
@@ -136,6 +150,13 @@ class BenchConfig:
         """Returns, as JSON types, the fields that two reports must share to be compared."""
         fields = dataclasses.asdict(self)
         return {name: _plain(value) for name, value in fields.items() if name not in _MAY_DIFFER}
+
+
+def _can_be_found(module):
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def read_config(arguments):

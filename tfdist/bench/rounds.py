@@ -38,12 +38,13 @@ def calibrate(measure, wanted_seconds, multiple=1, least=LEAST_STEPS):
     return steps
 
 
-def interleave(measures, rounds):
+def interleave(measures, rounds, tell=lambda line: None):
     """Measures all contenders, round after round.
 
     Args:
         measures: name → a function () → a sample, or None if it cannot continue.
         rounds: the number of rounds.
+        tell: a function that shows a line about the progress.
 
     Returns:
         name → its samples; those that failed have fewer.
@@ -51,6 +52,7 @@ def interleave(measures, rounds):
     samples = {name: [] for name in measures}
     failed = set()
     for number in range(rounds):
+        tell(f"bench: round {number + 1} of {rounds}.")
         for name in order(measures, number):
             if name in failed:
                 continue

@@ -144,9 +144,10 @@ def measure(lines, config, after=lambda samples: None):
     with contextlib.ExitStack() as stack:
         for line in lines:
             stack.callback(line.end)
+            say(f"bench: starting {line.contender} {line.workers}×{line.replicas}.")
             line.start(config)
             say(f"bench: {line.contender} {line.workers}×{line.replicas} {line.error or 'is ready'}.")
-        samples = rounds.interleave({line.key: line.measure for line in lines}, config.rounds)
+        samples = rounds.interleave({line.key: line.measure for line in lines}, config.rounds, say)
         for line in lines:
             if line.about is not None and "summed_bytes" not in line.about:
                 line.about |= line.ask("sent") or {}

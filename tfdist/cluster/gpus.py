@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from tfdist.process.errors import UsageError
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
+# Logical CPU devices stand in for GPUs in trials. TensorFlow traces the step once for each, and they share the cores.
+_MOST_LOGICAL_CPUS = 64
 
 
 def read_visible(environ: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -32,6 +34,19 @@ def count_gpus(environ: Mapping[str, str], device_folder: str | pathlib.Path = "
     present = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in pathlib.Path(device_folder).glob("nvidia*"))
     ids = read_visible(environ)
     return present if ids is None else min(present, len(ids))
+
+
+def check_logical_cpus(replicas: int) -> None:
+    """Checks that a CPU can be split into so many logical devices.
+
+    Raises:
+        UsageError: they are too many to be of use.
+    """
+    if replicas > _MOST_LOGICAL_CPUS:
+        raise UsageError(
+            f"strategy: replicas is {replicas}, but this machine has no GPU, and all replicas would share its CPU. Use "
+            f"{_MOST_LOGICAL_CPUS} or fewer."
+        )
 
 
 def divide_gpus(gpus: int | Sequence[str], tasks: int, index: int) -> tuple[str, ...]:

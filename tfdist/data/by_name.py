@@ -1,6 +1,5 @@
 """Data sets by name: what `load` accepts, and the checks that need no TensorFlow."""
 
-import difflib
 import importlib
 import inspect
 import os
@@ -9,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tfdist.data.sources import tfds_catalog
 from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.options.checks import is_switch
 from tfdist.process.errors import MissingFileError, UsageError
+from tfdist.process.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from tfdist.data.source import Source, Transform
@@ -23,6 +24,7 @@ BUILT_IN = {
 }
 _TFDS = ("tfdist.data.sources.tfds", "from_tfds")
 _OF_FOLDERS = ("images", "records")
+_NAMES_HERE = f"Names that come with tfdist: {', '.join(BUILT_IN)}."
 
 
 def load(
@@ -122,6 +124,12 @@ def check_name(name: str, *, data_dir: str | os.PathLike[str] | None = None, dow
             print(error)  # … digits needs none. Leave it out.
         ```
     """
+    if not isinstance(name, str):
+        raise UsageError(f"data: the name is {name!r}. Use a name of TFDS, or one of {', '.join(BUILT_IN)}.")
+    if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
+        raise UsageError(f"{name}: data_dir is {data_dir!r}. Use a folder's path.")
+    if not is_switch(download):
+        raise UsageError(f"{name}: download is {download!r}. Use True or False.")
     if name in BUILT_IN:
         _check_built_in(name, data_dir, download)
     if data_dir is not None and "://" not in str(data_dir) and not download:
@@ -145,9 +153,8 @@ def _check_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: bo
     try:
         builder = tfds_catalog.locate(name, data_dir=data_dir)
     except (ValueError, ImportError) as error:
-        if near := difflib.get_close_matches(name, BUILT_IN, n=1):
-            raise type(error)(f"{error} Did you mean {near[0]!r}?") from error
-        raise
+        hint = did_you_mean(name, BUILT_IN) or did_you_mean(name, tfds_catalog.names())
+        raise type(error)(f"{error} {_NAMES_HERE}{hint}") from error
     if not download:
         tfds_catalog.check_prepared(name, builder)
 
@@ -156,8 +163,9 @@ def _check_options(name: str, function: Callable[..., object], options: Mapping[
     parameters = inspect.signature(function).parameters.values()
     known = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
     if unknown := sorted(set(options) - known):
-        known -= inspect.signature(load).parameters.keys()
+        of_load = inspect.signature(load).parameters.keys() - {"options"}
+        hint = did_you_mean(unknown[0], sorted(known | of_load))
         raise UsageError(
             f"{name}: there is no option {', '.join(unknown)}. Beside those of every name, there "
-            f"are: {', '.join(sorted(known)) or 'none'}."
+            f"are: {', '.join(sorted(known - of_load)) or 'none'}.{hint}"
         )

@@ -15,6 +15,7 @@ from tfdist.data.delivery.in_memory import RowReading, open_specs
 from tfdist.data.delivery.share import Form, Share, cut
 from tfdist.internals.access import runtime
 from tfdist.internals.access.tracing import as_written, converted
+from tfdist.options.checks import is_count, is_switch, is_whole
 from tfdist.process.errors import UsageError
 
 # (batch, row_seeds int64 (B, 2)) → batch.
@@ -334,13 +335,22 @@ def make_source(
         test = data.make_source("digits in order", reader, global_batch=100, shuffle=False, classes=10)
         ```
     """
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"{name}: seed is {seed}. Use a whole number in 0..{2**32 - 1}.")
-    if global_batch < 1:
-        raise UsageError(f"{name}: global_batch is {global_batch}. Use 1 or more.")
+    if not is_whole(seed) or not 0 <= seed < 2**32:
+        raise UsageError(f"{name}: seed is {seed!r}. Use a whole number in 0..{2**32 - 1}.")
+    if not is_count(global_batch):
+        raise UsageError(f"{name}: global_batch is {global_batch!r}. Use 1 or more.")
+    for argument, value in (("shuffle", shuffle), ("drop_remainder", drop_remainder)):
+        if not is_switch(value):
+            raise UsageError(f"{name}: {argument} is {value!r}. Use True or False.")
+    if transform is not None and not callable(transform):
+        raise UsageError(f"{name}: transform is {transform!r}. Use a function (batch, row_seeds) → batch.")
+    if classes is not None and not is_count(classes):
+        raise UsageError(f"{name}: classes is {classes!r}. Use a whole number from 1.")
+    if not hasattr(reader, "global_batches"):
+        raise UsageError(f"{name}: reader is {reader!r}. Give a tfdist.data.Reader.")
     if reader.rows < 1:
         raise UsageError(f"{name}: there are no rows. Check the folder, the split or the arrays.")
-    plan = Plan(reader.rows, global_batch, seed, shuffle, drop_remainder)
+    plan = Plan(reader.rows, int(global_batch), int(seed), bool(shuffle), bool(drop_remainder))
     if plan.steps == 0:
         raise UsageError(
             f"{name}: drop_remainder leaves no batch, because {reader.rows} rows are fewer than "

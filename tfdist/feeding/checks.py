@@ -1,8 +1,7 @@
 """Checks of the arguments before a batch is read."""
 
-import warnings
-
 from tfdist.process.errors import UsageError
+from tfdist.process.user_warnings import warn_user
 
 
 def check_data(x, name):
@@ -21,5 +20,5 @@ def limit(number, most, name):
     """Returns the smaller of a number (or None) and Keras' limit for trial runs (None: no limit); warns at a limit."""
     if not most or (number and number <= most):
         return number
-    warnings.warn(f"keras.config limits the {name} to {most}.", stacklevel=2)
+    warn_user(f"keras.config limits the {name} to {most}.")
     return most

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import warnings
 
 import tensorflow as tf
 
@@ -13,6 +12,7 @@ from tfdist.feeding.inputs import make_input
 from tfdist.feeding.static_shapes import for_strategy
 from tfdist.process.errors import UsageError
 from tfdist.process.log import warn
+from tfdist.process.user_warnings import warn_user
 
 
 def open_feed(model, x, y=None, sample_weight=None, *, method, **arguments):
@@ -210,10 +210,9 @@ class Feed:
         self._is_left = not ended and here < span.last
         self._is_spent = self.data.is_one_pass and ended
         if ended and given and here < given:
-            warnings.warn(
+            warn_user(
                 f"{self.data.source.name}: the data ended after {here} batches; this epoch ends here. Data for "
-                f"steps_per_epoch={given} need more batches, or `.repeat()`.",
-                stacklevel=2,
+                f"steps_per_epoch={given} need more batches, or `.repeat()`."
             )
         if ended and self.steps_per_epoch is None:
             self.steps_per_epoch = here

@@ -86,7 +86,8 @@ def make_input(
     """Makes an `Input` from what Keras' `fit`, `evaluate` or `predict` take, or from a `Source`.
 
     Args:
-        x: a `Source`, `Shards`, nested arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator.
+        x: a `Source`, `Shards`, nested arrays, a `tf.data.Dataset`, one that a strategy has distributed, a
+            `keras.utils.PyDataset` or a generator.
         y, sample_weight: nested arrays or None; None if x contains them.
         batch_size: rows of a global batch, for arrays; 32 by default.
         steps: steps in an epoch, or None.
@@ -97,6 +98,7 @@ def make_input(
     Raises:
         ValueError: arguments that contradict each other, or data of a kind that Keras does not understand.
     """
+    x = data_adapters.undistributed(x, name)
     steps = checks.limit(steps, keras.config.max_steps_per_epoch(), "steps in an epoch")
     given = {"y": y, "sample_weight": sample_weight, "batch_size": batch_size}
     if isinstance(x, Shards):

@@ -45,6 +45,8 @@ def global_mean(rows: tf.Tensor) -> tf.Tensor:
         ```
     """
     rows, batch = tf.convert_to_tensor(rows), current_rows()
+    if not rows.dtype.is_floating:
+        raise UsageError(f"global_mean: the losses are of type {rows.dtype.name}. Give floats, one loss per row.")
     if rows.shape.rank != 1:
         raise UsageError(
             f"global_mean: one loss per row is needed, shape (B,). Received: shape {rows.shape}. "

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from tfdist.gradients.building import build_if_needed
+from tfdist.gradients.checks import check_gradients, check_update
 from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
 from tfdist.gradients.wire import restored, rounded
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
@@ -54,6 +56,7 @@ def reduce_gradients(gradients: Sequence[Gradient], wire: tf.DType | None = None
         (gradient,) = strategy.run(gradients_of, args=(tf.range(4.0),))
         ```
     """
+    check_gradients(gradients, "reduce_gradients")
     replica_context("reduce_gradients")
     optimizers.sums_are_not_summed_again()
     known = [gradient for gradient in gradients if gradient is not None]
@@ -114,13 +117,13 @@ def apply_gradients(
     the run, not of one replica, and every replica makes the same update.
 
     Args:
-        optimizer: a Keras optimizer, built in the strategy's scope (`optimizer.build(variables)`).
+        optimizer: a Keras optimizer. One that is not built yet is built for the variables that it is first given.
         gradients: for each variable a tensor, `tf.IndexedSlices` or None: this replica's share, as from `global_mean`.
         variables: the trainable variables, in the same order.
         wire: as in `reduce_gradients`.
 
     Raises:
-        ValueError: the lists differ in length, or the optimizer is not built.
+        ValueError: the lists differ in length or are empty, or something is no optimizer, gradient or variable.
         RuntimeError: called outside `strategy.run`.
 
     Example:
@@ -133,7 +136,6 @@ def apply_gradients(
         with strategy.scope():
             model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
             optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
-            optimizer.build(model.trainable_variables)
 
         @tf.function
         def train_step(x, y):
@@ -146,19 +148,17 @@ def apply_gradients(
         loss = strategy.run(train_step, args=(tf.ones([4, 3]), tf.zeros([4, 1])))
         ```
     """
+    check_gradients(gradients, "apply_gradients")
+    check_update(optimizer, variables)
     gradients, variables = list(gradients), list(variables)
     if len(gradients) != len(variables):
         raise UsageError(
             f"apply_gradients: {len(gradients)} gradients, but {len(variables)} variables. Pass one gradient for each "
             "variable."
         )
-    if not optimizer.built:
-        raise UsageError(
-            "apply_gradients: the optimizer has no variables yet. Call optimizer.build(model.trainable_variables) in "
-            "strategy.scope(), before the step."
-        )
 
     context = replica_context("apply_gradients")
+    build_if_needed(optimizer, variables)
     are_summed = optimizers.are_known_sums([gradient for gradient in gradients if gradient is not None])
     reduce = _as_they_are if are_summed else functools.partial(sum_gradients, wire=wire)
 

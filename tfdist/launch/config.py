@@ -31,7 +31,7 @@ class LaunchConfig:
 
     command: tuple[str, ...] = ()
     workers: int | None = option(None, help="Processes on this machine, on free ports of 127.0.0.1.")
-    hosts: tuple[str, ...] = option((), help="Hosts to start on over ssh, such as a,b or user@a,user@b.")
+    hosts: tuple[str, ...] = option((), help="Hosts to start on over ssh, such as a,b or user@a,user@b.", shown="none")
     port: int = option(12345, help="Port of the first process on each of --hosts; the next count up.")
     processes_per_host: int = option(1, help="Processes on each of --hosts; they divide its GPUs.")
     divide_cores: bool = option(
@@ -56,7 +56,7 @@ class LaunchConfig:
     tee: str = option("chief", help="Workers whose lines to show: all, chief, none, or ranks such as 0,2.")
     quiet: bool = option(False, help="Show only why a run failed.")
     python: str = option(sys.executable, help="The interpreter of agents and workers.", shown="this one")
-    env: tuple[str, ...] = option((), help="NAME=VALUE for the workers", repeated=True)
+    env: tuple[str, ...] = option((), help="NAME=VALUE for the workers.", repeated=True, shown="none")
     dry_run: bool = option(False, help="Print the commands, and start nothing.")
     tf_config_only: bool = option(False, help="Print each worker's TF_CONFIG, and start nothing.")
 

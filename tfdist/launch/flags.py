@@ -33,12 +33,20 @@ def read_config(arguments):
         ValueError: a flag or a value is wrong; the message says which and what to do.
     """
     arguments = list(arguments)
-    if "-m" in arguments and "--" not in arguments:
-        raise UsageError(f"'-m' is not a flag. {_advise(arguments[arguments.index('-m') :])}")
+    if "--" not in arguments and (place := _place_of_command(arguments)) is not None:
+        raise UsageError(f"{arguments[place]!r} is not a flag. {_advise(arguments[place:])}")
     split = arguments.index("--") if "--" in arguments else len(arguments)
     own, command = arguments[:split], arguments[split + 1 :]
     given = read_given((LaunchConfig,), own, command="tfdist.launch", usage=USAGE, cure=_advise)
     return LaunchConfig(command=tuple(command), **given)
+
+
+def _place_of_command(arguments):
+    """Returns the place of the first word that can only belong to what is to run; None without one."""
+    for place, word in enumerate(arguments):
+        if word == "-m" or (word.endswith(".py") and not word.startswith("-")):
+            return place
+    return None
 
 
 def _advise(rest):

@@ -10,12 +10,11 @@ Example:
     ```
 """
 
-import difflib
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfdist.process.errors import UsageError
+from tfdist.process.nearest import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -41,11 +40,14 @@ __all__ = [
     "resnet152",
 ]
 
-_NAMES = (
-    *("mlp", "cnn"),
-    *("resnet20", "resnet32", "resnet56"),
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-)
+# Name → the options of its builder, which is not loaded to check them; a test compares them with its arguments.
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "mlp": ("hidden", "dropout", "weight_decay"),
+    "cnn": ("filters", "dense", "dropout", "batch_norm", "weight_decay"),
+    **dict.fromkeys(("resnet20", "resnet32", "resnet56"), ("weight_decay",)),
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), ("weight_decay",)),
+}
+_NAMES = tuple(_OPTIONS)
 
 
 def names() -> tuple[str, ...]:
@@ -61,11 +63,16 @@ def names() -> tuple[str, ...]:
     return _NAMES
 
 
-def check_name(name: str) -> None:
-    """Checks a model's name. Imports neither TensorFlow nor Keras.
+def check_name(name: str, options: Iterable[str] = ()) -> None:
+    """Checks a model's name, and the names of its options. Imports neither TensorFlow nor Keras.
+
+    Args:
+        name: One of `names()`.
+        options: Names of keyword arguments of the builder of that name.
 
     Raises:
-        ValueError: No model has that name; the message suggests the nearest name and lists all.
+        ValueError: No model has that name, or it has no such option; the message suggests the nearest name and lists
+            all.
 
     Example:
         ```python
@@ -78,9 +85,14 @@ def check_name(name: str) -> None:
         ```
     """
     if name not in _NAMES:
-        hint = _nearest(name, _NAMES)
+        hint = did_you_mean(name, _NAMES)
         known = ", ".join(_NAMES)
         raise UsageError(f"models: no model is called {name!r}.{hint} Known: {known}.")
+    taken = _OPTIONS[name]
+    for option in options:
+        if option not in taken:
+            hint = did_you_mean(option, taken)
+            raise UsageError(f"models: {name} takes no option {option!r}.{hint} It takes: {', '.join(taken)}.")
 
 
 def build(name: str, *, classes: int, input_shape: Sequence[int], **options: Any) -> "keras.Model":
@@ -109,10 +121,8 @@ def build(name: str, *, classes: int, input_shape: Sequence[int], **options: Any
             model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         ```
     """
-    check_name(name)
-    builder = _builders()[name]
-    _check_options(name, builder, options)
-    return builder(classes, input_shape, **options)
+    check_name(name, options)
+    return _builders()[name](classes, input_shape, **options)
 
 
 def _builders() -> dict[str, Callable[..., "keras.Model"]]:
@@ -129,20 +139,6 @@ def _builders() -> dict[str, Callable[..., "keras.Model"]]:
         *(resnet18, resnet34, resnet50, resnet101, resnet152),
     )
     return {builder.__name__: builder for builder in builders}
-
-
-def _check_options(name: str, builder: Callable[..., "keras.Model"], options: dict[str, Any]) -> None:
-    parameters = inspect.signature(builder).parameters.values()
-    taken = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    for option in options:
-        if option not in taken:
-            hint = _nearest(option, taken)
-            raise UsageError(f"models: {name} takes no option {option!r}.{hint} It takes: {', '.join(taken)}.")
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(word), known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 # With it, type checkers would take every name for a public one.

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from tfdist.options.checks import check_choices, check_counts, check_folder
+from tfdist.options.checks import check_fields, check_folder
 from tfdist.options.fields import documented, option
 from tfdist.process.errors import UsageError
 
@@ -35,21 +35,23 @@ class CheckpointOptions:
         "is not empty; must: require a checkpoint.",
     )
     every_steps: int | None = option(
-        None, flag="checkpoint_every_steps", help="Steps between checkpoints.", shown="one at the end of each epoch"
+        None,
+        flag="checkpoint_every_steps",
+        help="Steps between checkpoints.",
+        shown="one at the end of each epoch",
+        least=1,
+    )
+    keep: int = option(
+        3, flag="keep_checkpoints", help="How many of the newest checkpoints to keep, beside the best.", least=1
     )
     resume_with_changes: bool = option(
         False,
         help="Go on from a checkpoint even if the data, the model's or the optimizer's settings, or the loss are no "
         "longer those that wrote it: the new ones count, and each change is logged.",
     )
-    keep: int = option(3, flag="keep_checkpoints", help="How many of the newest checkpoints to keep, beside the best.")
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        check_counts(self, "every_steps", optional=True)
-        check_counts(self, "keep")
-        if not isinstance(self.resume_with_changes, bool):
-            raise UsageError(f"resume_with_changes is {self.resume_with_changes!r}. Use True or False.")
+        check_fields(self, also={"folder": "a folder's path"})
         check_folder("run_dir", self.folder)
         if self.resume == "must" and self.folder is None:
             raise UsageError("resume is 'must', but there is no run_dir to resume. Give the folder of the run.")

@@ -6,6 +6,7 @@ from typing import Any
 from absl import flags
 
 from tfdist.options.fields import Flag, flags_of
+from tfdist.options.neighbours import advise, suggest_value
 from tfdist.process.errors import UsageError
 
 _HELP = ("--help", "-h", "-help", "--helpfull")
@@ -63,9 +64,15 @@ def read_given(
     values.set_gnu_getopt(first is not None)
     try:
         rest = values([command, *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        text = str(error)
+        if hint := advise(error.flagname, command, list(values)):
+            text = f"Unknown command line flag {error.flagname!r}.{hint}"
+        stop = "" if text.endswith((".", "?", "…")) else "."
+        raise UsageError(f"{text}{stop} See python -m {command} --help.") from None
     except (flags.Error, ValueError) as error:
         stop = "" if str(error).endswith((".", "?")) else "."
-        raise UsageError(f"{error}{stop} See python -m {command} --help.") from None
+        raise UsageError(f"{error}{stop}{suggest_value(str(error))} See python -m {command} --help.") from None
     given = {name: _plain(values[name].value) for name in values if values[name].present}
     if rest and first and first not in given:
         given[first], *rest = rest
@@ -113,18 +120,18 @@ def _make_flag(flag: Flag) -> "flags.Flag[Any]":
 
 
 def _describe(flag: Flag) -> str:
-    """Returns the help of a flag, with its default where there is one; a switch without one is off."""
-    shown = flag.option.shown
+    """Returns the help of a flag, with its default, which an empty list of values has in `shown` alone."""
+    shown, stop = flag.option.shown, "" if flag.option.help.endswith(".") else "."
     if shown is None:
-        shown = ",".join(map(_show, flag.default if flag.several else (flag.default,)))
-    return f"{flag.option.help} Default: {shown}." if shown else flag.option.help
+        shown = ",".join(map(_show, flag.default)) if flag.several else _show(flag.default)
+    return f"{flag.option.help}{stop} Default: {shown}." if shown else flag.option.help
 
 
 def _show(default: Any) -> str:
-    if default is None or default is False:
-        return ""
-    if default is True:
-        return "true"
+    if default is None or default == "":
+        return "none"
+    if isinstance(default, bool):
+        return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

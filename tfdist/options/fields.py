@@ -7,6 +7,8 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from tfdist.process.nearest import did_you_mean
+
 _T = TypeVar("_T")
 _KEY = "tfdist"
 _KINDS = (bool, int, float, str)
@@ -23,6 +25,10 @@ class Option:
         flag: the name of the flag, if it is not that of the field.
         shown: the default as the help shows it, if it is not the default's own text.
         repeated: whether a flag for several values is given once for each; otherwise commas are between them.
+        least: the smallest number that is allowed; None for no such bound.
+        most: the largest one.
+        above: a number below all that are allowed.
+        below: a number above all that are allowed.
     """
 
     help: str
@@ -31,6 +37,25 @@ class Option:
     flag: str | None = None
     shown: str | None = None
     repeated: bool = False
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def bounds(self) -> str:
+        """A phrase that states which numbers are allowed, such as " from 1"; empty for all."""
+        words = {"from": self.least, "above": self.above, "to": self.most, "below": self.below}
+        return "".join(f" {word} {bound}" for word, bound in words.items() if bound is not None)
+
+    def contains(self, number: float) -> bool:
+        """Returns whether a number is within the bounds."""
+        return (
+            (self.least is None or number >= self.least)
+            and (self.most is None or number <= self.most)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+        )
 
 
 class Flag(NamedTuple):
@@ -60,9 +85,24 @@ def option(
     flag: str | None = None,
     shown: str | None = None,
     repeated: bool = False,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
 ) -> _T:
     """Makes a field of an option class that is also a flag; the arguments are described at `Option`."""
-    about = Option(help=help, choices=choices, words=words, flag=flag, shown=shown, repeated=repeated)
+    about = Option(
+        help=help,
+        choices=choices,
+        words=words,
+        flag=flag,
+        shown=shown,
+        repeated=repeated,
+        least=least,
+        most=most,
+        above=above,
+        below=below,
+    )
     return dataclasses.field(default=default, metadata={_KEY: about})
 
 
@@ -122,6 +162,10 @@ def replace_flat(options: _T, changes: Mapping[str, Any]) -> _T:
             names = {name_of(part): part.name for part in dataclasses.fields(inner)}
             given = {names[name]: own.pop(name) for name in names.keys() & changes.keys()}
             own[field.name] = dataclasses.replace(typing.cast(Any, inner), **given)
+    known = {field.name for field in dataclasses.fields(typing.cast(Any, options))} | flatten(options).keys()
+    if unknown := [name for name in own if name not in known]:
+        hint = did_you_mean(unknown[0], sorted(known))
+        raise TypeError(f"{type(options).__name__} has no option {unknown[0]!r}.{hint}")
     return typing.cast(_T, dataclasses.replace(typing.cast(Any, options), **own))
 
 

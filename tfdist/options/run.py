@@ -1,14 +1,13 @@
 """The config of a run: frozen, typed, and checked once, before anything starts."""
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.options.checkpoints import CheckpointOptions
-from tfdist.options.checks import check_choices, check_counts, check_folder, is_whole
+from tfdist.options.checks import check_fields, check_folder
 from tfdist.options.fields import documented, flatten, option, replace_flat
 from tfdist.options.step import StepOptions
 from tfdist.process.errors import UsageError
@@ -87,32 +86,38 @@ class RunConfig:
         "digits", help="A name for tfdist.data.load, such as digits, or a TFDS name."
     )
     dataset_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    data_dir: str | None = option(None, help="The folder that holds the data set, if it is not part of tfdist.")
+    data_dir: str | os.PathLike[str] | None = option(
+        None, help="The folder that holds the data set, if it is not part of tfdist."
+    )
     download: bool = option(False, help="Let TensorFlow Datasets download missing data.")
     test_split: str | None = "test"
-    global_batch: int = option(DEFAULT_GLOBAL_BATCH, help="Rows of a step over all replicas.")
-    replica_batch: int | None = option(None, help="Rows of a step on each replica, in place of --global_batch.")
-    epochs: int | None = option(None, help="Passes over the training split.", shown=f"{DEFAULT_EPOCHS}")
-    steps: int | None = option(None, help="Steps of the whole run, in place of --epochs.")
+    global_batch: int = option(DEFAULT_GLOBAL_BATCH, help="Rows of a step over all replicas.", least=1)
+    replica_batch: int | None = option(
+        None, help="Rows of a step on each replica, in place of --global_batch.", least=1
+    )
+    epochs: int | None = option(None, help="Passes over the training split.", shown=f"{DEFAULT_EPOCHS}", least=1)
+    steps: int | None = option(None, help="Steps of the whole run, in place of --epochs.", least=1)
     optimizer: str | Callable[[], Any] = option("adam", choices=OPTIMIZERS, help="The Keras optimizer.")
     learning_rate: float | None = option(
-        2e-3, help="The learning rate of an optimizer given by name; without one Keras' default."
+        2e-3, help="The learning rate of an optimizer given by name; without one Keras' default.", above=0
     )
     base_batch: int | None = option(
-        None, help="Rows of a step for which --learning_rate was tuned: it is scaled to the global batch."
+        None, help="Rows of a step for which --learning_rate was tuned: it is scaled to the global batch.", least=1
     )
     scaling: str = option(
         "linear", choices=SCALINGS, help="How --base_batch scales the learning rate with the global batch."
     )
-    warmup_epochs: float = option(0, help="Epochs, or a fraction of one, in which the learning rate rises from 0.")
+    warmup_epochs: float = option(
+        0, help="Epochs, or a fraction of one, in which the learning rate rises from 0.", least=0
+    )
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    loss: str = "sparse_categorical_crossentropy"
-    metrics: tuple[str, ...] = ("accuracy",)
+    loss: str | Callable[..., Any] = "sparse_categorical_crossentropy"
+    metrics: tuple[str | Callable[..., Any], ...] = ("accuracy",)
     precision: str = option("float32", choices=PRECISIONS, help="Keras' dtype policy.")
     strategy: str = option("auto", choices=STRATEGIES, help="The tf.distribute strategy.")
-    replicas: int | None = option(None, help="Number of GPUs, or of logical CPU devices, to mirror over.")
+    replicas: int | None = option(None, help="Number of GPUs, or of logical CPU devices, to mirror over.", least=1)
     alone: bool = option(False, help="Train alone in this process, though the environment describes several processes.")
-    seed: int = option(0, help="Seed of weights, order and random layers.")
+    seed: int = option(0, help="Seed of weights, order and random layers.", least=0, most=2**32 - 1)
     step: StepOptions = dataclasses.field(default_factory=StepOptions)
     deterministic: bool = option(False, help="Use TensorFlow's deterministic kernels, where they differ.")
     checkpoints: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
@@ -121,7 +126,9 @@ class RunConfig:
         help="Steps to profile for TensorBoard, such as 100:110: those after 100, up to and with 110.",
     )
     start_seconds: float = option(
-        120.0, help="How long the workers wait for one another at the start, before they report the absent ones."
+        120.0,
+        help="How long the workers wait for one another at the start, before they report the absent ones.",
+        above=0,
     )
     preemption_notice: str = option(
         "none",
@@ -131,20 +138,15 @@ class RunConfig:
     expected: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"accuracy": 0.98})
 
     def __post_init__(self) -> None:
-        for field, kind in (("step", StepOptions), ("checkpoints", CheckpointOptions)):
-            if not isinstance(getattr(self, field), kind):
-                raise UsageError(f"{field} is {getattr(self, field)!r}. Use tfdist.{kind.__name__}(…).")
-        check_choices(self, other_than=("optimizer",) if callable(self.optimizer) else ())
-        check_counts(self, "global_batch")
-        check_counts(self, "epochs", "steps", "replicas", "replica_batch", "base_batch", optional=True)
-        if not is_whole(self.seed) or not 0 <= self.seed < 2**32:
-            raise UsageError(f"seed is {self.seed!r}. Use a whole number from 0 to {2**32 - 1}.")
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"learning_rate is {self.learning_rate}. Use a number above 0.")
-        if not 0 < self.start_seconds < math.inf:
-            raise UsageError(f"start_seconds is {self.start_seconds}. Use a number above 0.")
-        if not 0 <= self.warmup_epochs < math.inf:
-            raise UsageError(f"warmup_epochs is {self.warmup_epochs}. Use a number from 0.")
+        check_fields(
+            self,
+            also={
+                "step": "tfdist.StepOptions(…)",
+                "checkpoints": "tfdist.CheckpointOptions(…)",
+                "metrics": "a tuple of names",
+                "profile_steps": "two steps, the first one below the other: 100:110",
+            },
+        )
         if self.profile_steps is not None:
             read_steps(self.profile_steps)
         check_folder("data_dir", self.data_dir)
@@ -169,8 +171,8 @@ class RunConfig:
             )
         if self.learning_rate is None and (self.base_batch or self.warmup_epochs):
             raise UsageError("base_batch and warmup_epochs change a learning_rate, but there is none. Give it too.")
-        if callable(self.model) and self.model_options is _CNN_OPTIONS:
-            # The default's, which no function takes.
+        if self.model != "cnn" and self.model_options is _CNN_OPTIONS:
+            # The default's, which no function and no other model takes.
             object.__setattr__(self, "model_options", {})
         if callable(self.model) and self.model_options:
             raise UsageError(
@@ -181,6 +183,8 @@ class RunConfig:
                 "data_dir, dataset_options and download are for a data set given by name, but dataset is a function. "
                 "Set them inside it."
             )
+        if self.profile_steps is not None and self.steps is not None:
+            check_profile(self.profile_steps, self.steps)
         if self.replicas is not None and self.strategy in ("multi_worker", "tpu"):
             raise UsageError(
                 f"replicas is {self.replicas}, but {self.strategy} takes its number from the devices. Leave it out."
@@ -205,6 +209,18 @@ class RunConfig:
         if self.replica_batch is None:
             return self
         return dataclasses.replace(self, global_batch=self.replica_batch * replicas, replica_batch=None)
+
+    def without_effect(self) -> list[str]:
+        """Returns a line for each option that changes nothing in this run."""
+        lines, epochs = [], self.epochs or DEFAULT_EPOCHS
+        if self.base_batch is None and self.scaling != SCALINGS[0]:
+            lines.append(f"scaling is {self.scaling!r}, but it has no effect without base_batch. Give base_batch too.")
+        if self.steps is None and self.warmup_epochs > epochs:
+            lines.append(
+                f"warmup_epochs is {self.warmup_epochs:g}, but the run has {epochs} epochs, so the learning rate never "
+                "reaches its value. Use a shorter warm-up, or a longer run."
+            )
+        return lines
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Returns the number of steps of the whole run."""
@@ -248,9 +264,23 @@ def read_steps(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def check_profile(profile_steps: str, steps: int) -> None:
+    """Checks that a range of steps to profile begins within a run of a number of steps.
+
+    Raises:
+        ValueError: the run ends before.
+    """
+    if read_steps(profile_steps)[0] >= steps:
+        raise UsageError(
+            f"profile_steps is {profile_steps!r}, but the run has {steps} steps, so nothing would be profiled. Use "
+            "steps of the run."
+        )
+
+
 def _plain(value: Any) -> Any:
     if callable(value):
-        return f"{value.__module__}:{value.__qualname__}"
+        # An instance that can be called has no name of its own.
+        return f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from tfdist.options.checks import check_choices, is_count
+from tfdist.options.checks import check_fields
 from tfdist.options.fields import documented, option
-from tfdist.process.errors import UsageError
 
 AUTO = "auto"
 EXCHANGES = (AUTO, "all_reduce", "factors")
@@ -44,6 +43,7 @@ class StepOptions:
     steps_per_execution: int | str | None = option(
         AUTO,
         words=(AUTO,),
+        least=1,
         help="Steps in one call of the compiled program; auto: as many as take about half a second. Callbacks for "
         "batches run between calls.",
     )
@@ -59,15 +59,11 @@ class StepOptions:
     )
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        if not (self.jit_compile is None or self.jit_compile == AUTO or isinstance(self.jit_compile, bool)):
-            raise UsageError(
-                f"jit_compile is {self.jit_compile!r}. Use True, False, 'auto', or None for the value of compile."
-            )
-        if self.steps_per_execution not in (None, AUTO) and not is_count(self.steps_per_execution):
-            raise UsageError(
-                f"steps_per_execution is {self.steps_per_execution!r}. Use a whole number from 1, 'auto', or None for "
-                "the value of compile, or 'auto' where compile has none."
-            )
-        if not isinstance(self.sync_batchnorm, bool):
-            raise UsageError(f"sync_batchnorm is {self.sync_batchnorm!r}. Use True or False.")
+        check_fields(
+            self,
+            also={
+                "jit_compile": "True, False, 'auto', or None for the value of compile",
+                "steps_per_execution": "a whole number from 1, 'auto', or None for the value of compile, or 'auto' "
+                "where compile has none",
+            },
+        )

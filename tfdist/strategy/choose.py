@@ -11,12 +11,15 @@ import tensorflow as tf
 
 from tfdist.cluster.alone import check_sole
 from tfdist.cluster.fingerprint import fingerprint
+from tfdist.cluster.gpus import check_logical_cpus
 from tfdist.cluster.rendezvous import meet
 from tfdist.cluster.tf_config import Cluster, hosts_of, read_cluster
 from tfdist.internals.access import runtime
+from tfdist.options.checks import is_count, is_number
 from tfdist.options.run import STRATEGIES
 from tfdist.process.errors import StateError, UsageError
 from tfdist.process.log import say
+from tfdist.process.nearest import did_you_mean
 from tfdist.strategy import chosen, hardware
 
 _REDUCTIONS = {
@@ -66,9 +69,9 @@ def decide(name, *, workers=0, gpus=0, tpu_signs=(), replicas=None):
         ValueError: the name is unknown, or the arguments contradict each other.
     """
     if name not in STRATEGIES:
-        raise UsageError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}.")
-    if replicas is not None and replicas < 1:
-        raise UsageError(f"strategy: replicas is {replicas}. Use 1 or more.")
+        raise UsageError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}.{did_you_mean(name, STRATEGIES)}")
+    if replicas is not None and not is_count(replicas):
+        raise UsageError(f"strategy: replicas is {replicas!r}. Use 1 or more.")
     choice = _decide_auto(workers, gpus, tpu_signs, replicas) if name == "auto" else None
     choice = choice or _decide_named(name, workers, gpus, replicas)
     if replicas is not None and choice.name != "mirrored" and choice.replicas != replicas:
@@ -109,6 +112,7 @@ def _decide_named(name, workers, gpus, replicas):
         if gpus:
             return StrategyChoice(name, replicas or gpus, f"asked for; {gpus} GPU(s)")
         count = replicas or 2
+        check_logical_cpus(count)
         return StrategyChoice(name, count, f"asked for; no GPU, so {count} logical CPU devices")
     if name == "tpu":
         return StrategyChoice(name, None, "asked for")
@@ -157,8 +161,13 @@ def choose_strategy(
             model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         ```
     """
+    if cluster is not None and not isinstance(cluster, Cluster):
+        raise UsageError(f"strategy: cluster is {cluster!r}. Use tfdist.read_cluster(os.environ), or leave it out.")
+    if not is_number(start_seconds) or start_seconds < 0:
+        raise UsageError(f"strategy: start_seconds is {start_seconds!r}. Use a number from 0.")
     if alone and cluster:
         raise UsageError("choose_strategy: alone is True, but a cluster is given. Give one of them.")
+    replicas = int(replicas) if replicas is not None and is_count(replicas) else replicas
     cluster = None if alone else cluster or read_cluster(os.environ)
     if cluster is None and not alone:
         check_sole(os.environ)
@@ -279,7 +288,10 @@ def _sigterm_kept():
 
 def _lookup(table, name, strategy):
     if name not in table:
-        raise UsageError(f"strategy: communication {name!r} is unknown to {strategy}. Use one of {', '.join(table)}.")
+        raise UsageError(
+            f"strategy: communication {name!r} is unknown to {strategy}. Use one of {', '.join(table)}."
+            f"{did_you_mean(name, table)}"
+        )
     return table[name]
 
 

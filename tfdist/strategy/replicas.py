@@ -1,6 +1,11 @@
 """The one seam to the replicas: what may be passed to a function that runs on all of them."""
 
-from collections.abc import Callable
+import collections
+import contextlib
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -23,7 +28,31 @@ def run_on_replicas(strategy: tf.distribute.Strategy, function: Callable[..., An
     for value in tf.nest.flatten(values):
         if value is not None and not _is_tensor(value):
             raise TypeError(f"run_on_replicas: {value!r} is no tensor. The function must close over it.")
-    return strategy.run(function, args=values)
+    with _warnings_of_one_replica():
+        return strategy.run(function, args=values)
+
+
+@contextlib.contextmanager
+def _warnings_of_one_replica() -> Iterator[None]:
+    """Shows a warning as often as one replica gives it, because replicas are traced one after the other."""
+    shown: Counter[Hashable] = collections.Counter()
+    # Each replica is traced in a thread of its own.
+    given: Counter[Hashable] = collections.Counter()
+
+    def warn(message: Any, category: Any = None, stacklevel: int = 1, *arguments: Any, **options: Any) -> None:
+        text = str(message), category
+        here = threading.get_ident(), *text
+        given[here] += 1
+        if given[here] > shown[text]:
+            shown[text] += 1
+            before(message, category, stacklevel + 1, *arguments, **options)
+
+    before = warnings.warn
+    warnings.warn = warn
+    try:
+        yield
+    finally:
+        warnings.warn = before
 
 
 def _is_tensor(value):

@@ -12,14 +12,15 @@ from tfdist.assembly.names import check_names
 from tfdist.cluster import preemption, rendezvous
 from tfdist.cluster.alone import check_sole
 from tfdist.cluster.fingerprint import fingerprint
+from tfdist.cluster.gpus import check_logical_cpus, count_gpus
 from tfdist.cluster.tf_config import read_cluster
 from tfdist.options.fields import flatten
-from tfdist.options.run import IDENTITY
+from tfdist.options.run import IDENTITY, check_profile
 from tfdist.process import faults
 from tfdist.process.errors import TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE, STOPPED
 from tfdist.process.heartbeat import make_heartbeat
-from tfdist.process.log import quiet_loading, say, show
+from tfdist.process.log import quiet_loading, say, show, warn
 from tfdist.process.same_run import changes
 from tfdist.run import rundir, xla_cache
 from tfdist.train import flags
@@ -75,6 +76,8 @@ def train(config, cluster, run, heartbeat):
     with chosen.scope():
         model = assemble.make_model(config, source)
     steps = config.total_steps(source.cardinality)
+    if config.profile_steps is not None:
+        check_profile(config.profile_steps, steps)
     if writes:
         rundir.make_folder(run.path)
     finished = rundir.finished_summary(run, steps)
@@ -126,7 +129,11 @@ def check(config, cluster):
             f"--strategy={config.strategy} in a cluster of {cluster.size} workers would train each of them alone, all "
             "into one folder. Use --strategy=multi_worker, or start without the cluster (unset TF_CONFIG)."
         )
+    if config.replicas is not None and config.strategy in ("auto", "mirrored") and not count_gpus(os.environ):
+        check_logical_cpus(config.replicas)
     check_names(config)
+    for line in config.without_effect():
+        warn(line)
 
 
 def agree_on_run(config, cluster, files):

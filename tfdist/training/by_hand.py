@@ -18,12 +18,13 @@ from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import models
 from tfdist.internals.access.variables import reached_from
 from tfdist.options.checkpoints import CheckpointOptions
+from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.errors import StateError, UsageError
 from tfdist.resume.saved_run import FreshStart, open_saved_run
 from tfdist.run import rundir
 from tfdist.strategy.workers import Workers
-from tfdist.training import checks
+from tfdist.training import arguments, checks
 from tfdist.training.callback_list import make_callback_list
 from tfdist.training.states_by_hand import OneReplica, open_states
 from tfdist.training.summary import summarize
@@ -122,10 +123,16 @@ def open_run(
                 strategy.run(train_step, args=(x, y))
         ```
     """
+    loop = LoopOptions(steps_per_epoch=steps_per_epoch)
+    arguments.check_call(model, "open_run", callbacks)
+    arguments.check_optimizer(optimizer, "tfdist.open_run")
+    arguments.check_batches(train)
     strategy = model.distribute_strategy
     checks.check_not_alone(strategy)
+    checks.check_all_workers_call(strategy, "tfdist.open_run")
+    checks.check_layers(model)
     workers = Workers.of(strategy)
-    feed = open_feed(model, train, method=None, steps=steps_per_epoch)
+    feed = open_feed(model, train, method=None, steps=loop.steps_per_epoch)
     models.build_layers(model, feed.spec)
     with strategy.scope():
         if not optimizer.built:
@@ -251,6 +258,8 @@ class OpenRun:
             RuntimeError: the loop has left an epoch before its last batch without a call of `stop`, or asks for the
                 batches of the run a second time.
         """
+        length = LoopOptions(epochs=epochs, steps=steps)
+        epochs, steps = length.epochs, length.steps
         model, saved, callbacks = self._model, self._saved, self._callbacks
         if self._is_begun:
             raise StateError("tfdist.open_run: the batches of this run were taken before. Open the run again for more.")

@@ -41,7 +41,7 @@ def for_this_worker(callbacks, workers):
         return list(callbacks)
     chosen = []
     for callback in callbacks:
-        if isinstance(callback, _EVERY_WORKER) or getattr(callback, "every_worker", False):
+        if runs_on_every_worker(callback):
             chosen.append(callback)
         elif workers.is_chief:
             chosen.append(callback)
@@ -54,6 +54,11 @@ def for_this_worker(callbacks, workers):
         elif isinstance(callback, keras.callbacks.BackupAndRestore):
             chosen.append(_RestoreOnly(callback))
     return chosen
+
+
+def runs_on_every_worker(callback):
+    """Returns whether a callback runs on every worker; the others run on the chief alone."""
+    return isinstance(callback, (*_EVERY_WORKER, _RestoreOnly)) or getattr(callback, "every_worker", False)
 
 
 def make_callback_list(model, callbacks, verbose, *, epochs, steps, more=(), history=False):

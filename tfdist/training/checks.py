@@ -4,16 +4,18 @@ import contextlib
 import os
 import types
 
+import keras
 import tensorflow as tf
 
 from tfdist.cluster.alone import check_sole
 from tfdist.cluster.tf_config import read_cluster
-from tfdist.internals.access import models, moving, runtime
+from tfdist.internals.access import callbacks, models, moving, runtime
 from tfdist.internals.access.coupling import coupling_of
 from tfdist.process.errors import UsageError
 from tfdist.strategy import chosen
 from tfdist.strategy.workers import Workers
 from tfdist.synchronous.step import labels
+from tfdist.training.callback_list import runs_on_every_worker
 
 
 def move(model, strategy, method):
@@ -62,6 +64,7 @@ def check_fit(model):
     check_compiled(model, "fit")
     check_loop(model, "train")
     check_not_alone(model.distribute_strategy)
+    check_all_workers_call(model.distribute_strategy, "tfdist.fit")
 
 
 def check_one_pass(model, epochs, data, steps, frequency):
@@ -101,6 +104,45 @@ def check_loop(model, method):
             f"the model has a make_{method}_function of its own, which tfdist does not call because it runs its own "
             f"loop. Write what yours does as {method}_step."
         )
+
+
+def check_all_workers_call(strategy, method):
+    """Refuses a call in which every worker must take part, if a callback of the chief alone makes it.
+
+    The others would wait for their next step, and the chief for them.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+        method: the call's name, for the message.
+
+    Raises:
+        ValueError: the message names the callback and what to write in it.
+    """
+    if Workers.of(strategy).count == 1:
+        return
+    callback = callbacks.running()
+    if callback is not None and not runs_on_every_worker(callback):
+        raise UsageError(
+            f"{method}: callback {type(callback).__name__} runs only on the chief, but every worker must take part in "
+            f"{method}. Give the callback an attribute every_worker = True, or call {method} after fit."
+        )
+
+
+def check_layers(model):
+    """Refuses layers that several replicas cannot compute as one device does.
+
+    Raises:
+        ValueError: the message names the layer and the cure.
+    """
+    if model.distribute_strategy.num_replicas_in_sync == 1:
+        return
+    for layer in models.layers(model):
+        if getattr(layer, "stateful", False) and isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional):
+            raise UsageError(
+                f"layer {layer.name!r} is stateful: it keeps a state for each row of a batch of one fixed size, but "
+                f"each of {model.distribute_strategy.num_replicas_in_sync} replicas has another part of the rows. Use "
+                "stateful=False, or train it on one replica: tfdist.choose_strategy('one_device')."
+            )
 
 
 def check_not_alone(strategy, environ=os.environ):
@@ -155,6 +197,7 @@ def check_training(model, strategy, options):
     """
     if strategy.num_replicas_in_sync > 1:
         _check_scope(model)
+    check_layers(model)
     synchronized = [layer.name for layer in models.batch_norms(model) if layer.synchronized]
     if options.jit_compile and synchronized and strategy.num_replicas_in_sync > 1:
         raise UsageError(

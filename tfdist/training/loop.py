@@ -19,7 +19,9 @@ from tfdist.feeding.checks import limit
 from tfdist.feeding.feed import open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import data_adapters, models
+from tfdist.internals.patches import keras_calls
 from tfdist.options.checkpoints import CheckpointOptions
+from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.log import say
 from tfdist.resume.saved_run import open_saved_run
@@ -30,7 +32,7 @@ from tfdist.synchronous.step.batch_norms import batch_norms_as_wanted
 from tfdist.synchronous.step.find_coupling import find_coupling, form_of, one_step_per_call
 from tfdist.synchronous.step.programs import Programs
 from tfdist.synchronous.step.survey import survey
-from tfdist.training import checks
+from tfdist.training import arguments, checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callback_list import make_callback_list
 from tfdist.training.loss_watch import LossWatch, ends_on_nan
@@ -143,26 +145,47 @@ def fit(
     )
     saving: dict[str, Any] = {"folder": run_dir, "every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
     checkpoints = CheckpointOptions(resume=resume, resume_with_changes=resume_with_changes, **saving)
+    loop = LoopOptions(
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=steps,
+        initial_epoch=initial_epoch,
+        steps_per_epoch=steps_per_epoch,
+        validation_split=validation_split,
+        validation_steps=validation_steps,
+        validation_batch_size=validation_batch_size,
+        validation_freq=validation_freq,
+        shuffle=shuffle,
+        verbose=verbose,
+    )
+    arguments.check_call(model, "fit", callbacks, class_weight)
     checks.move(model, strategy, "fit")
-    checks.check_fit(model)
-    length = {"epochs": limit(epochs, keras.config.max_epochs(), "epochs"), "steps": steps}
-    epochs_left = range(initial_epoch, length["epochs"])
-    checks.check_one_pass(model, epochs_left, validation_data, validation_steps, validation_freq)
-    if validation_split and validation_data is None:
-        (x, y, sample_weight), validation_data = data_adapters.split_validation(x, y, sample_weight, validation_split)
-    order = {"steps": steps_per_epoch, "shuffle": shuffle, "class_weight": class_weight}
-    validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
-    with batch_norms_as_wanted(model, options):
-        feed = open_feed(model, x, y, sample_weight, method="train_step", batch_size=batch_size, **order)
-        models.build(model, feed.spec)
-        validate = _validator(model, validation_data, validation_freq, **validating)
-        length["first_epoch"] = initial_epoch
-        _fit(model, feed, options, checkpoints, length, (callbacks, verbose), validate)
+    _check_and_fit(model, (x, y, sample_weight, validation_data), class_weight, loop, options, checkpoints, callbacks)
     return model.history
 
 
-def _fit(model, feed, options, checkpoints, length, callbacks, validate):
-    """Opens the run and trains; the length is the arguments of `Feed.spans`."""
+def _check_and_fit(model, data, class_weight, loop, options, checkpoints, callbacks):
+    """Checks what `fit` was given, reads the data, and trains."""
+    checks.check_fit(model)
+    *rows, validation_data = data
+    length = {"epochs": limit(loop.epochs, keras.config.max_epochs(), "epochs"), "steps": loop.steps}
+    epochs_left = range(loop.initial_epoch, length["epochs"])
+    checks.check_one_pass(model, epochs_left, validation_data, loop.validation_steps, loop.validation_freq)
+    if loop.validation_split and validation_data is None:
+        rows, validation_data = data_adapters.split_validation(*rows, loop.validation_split)
+    order = {"steps": loop.steps_per_epoch, "shuffle": loop.shuffle, "class_weight": class_weight}
+    validating = {"batch_size": loop.validation_batch_size or loop.batch_size, "steps": loop.validation_steps}
+    with batch_norms_as_wanted(model, options):
+        feed = open_feed(model, *rows, method="train_step", batch_size=loop.batch_size, **order)
+        models.build(model, feed.spec)
+        validate = _validator(model, validation_data, loop.validation_freq, **validating)
+        length["first_epoch"] = loop.initial_epoch
+        told = functools.partial(arguments.tell_what_has_no_effect, model, loop, checkpoints, feed)
+        _fit(model, feed, options, checkpoints, length, (callbacks, loop.verbose), validate, told)
+
+
+def _fit(model, feed, options, checkpoints, length, callbacks, validate, told):
+    """Opens the run and trains; the length is the arguments of `Feed.spans`, `told` logs what has no effect."""
     strategy = model.distribute_strategy
     find_coupling(model, feed)
     options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
@@ -177,6 +200,7 @@ def _fit(model, feed, options, checkpoints, length, callbacks, validate):
         open_saved_run(model, feed, checkpoints, on_nan=options.on_nan) as run,
         contextlib.closing(feed),
         checks.label_errors(),
+        _chief_calls_checked(strategy),
     ):
         if length["steps"] and feed.steps_per_epoch:
             length["epochs"] = -(-length["steps"] // feed.steps_per_epoch)
@@ -184,7 +208,15 @@ def _fit(model, feed, options, checkpoints, length, callbacks, validate):
         more += kept_programs() if options.jit_compile else []
         shown = {"epochs": length["epochs"], "steps": feed.steps_per_epoch}
         callbacks = make_callback_list(model, own, verbose, **shown, more=more, history=True)
+        told()
         _train(model, feed, options, length, callbacks, validate, run, call_length)
+
+
+def _chief_calls_checked(strategy):
+    """Returns a context in which a callback of the chief alone cannot make the others wait for it, and it for them."""
+    if Workers.of(strategy).count == 1:
+        return contextlib.nullcontext()
+    return keras_calls.checked(functools.partial(checks.check_all_workers_call, strategy))
 
 
 def _train(model, feed, options, length, callbacks, validate, run, call_length):
@@ -315,9 +347,14 @@ def evaluate(
         loss = tfdist.evaluate(model, np.ones((10, 4)), np.ones(10), verbose=0)
         ```
     """
+    loop = LoopOptions(batch_size=batch_size, steps=steps, verbose=verbose)
+    arguments.check_call(model, "evaluate", callbacks)
     checks.move(model, strategy, "evaluate")
     checks.check_compiled(model, "evaluate")
-    feed = open_feed(model, x, y, sample_weight, method="test_step", batch_size=batch_size, steps=steps)
+    checks.check_all_workers_call(model.distribute_strategy, "tfdist.evaluate")
+    checks.check_layers(model)
+    given = {"batch_size": loop.batch_size, "steps": loop.steps}
+    feed = open_feed(model, x, y, sample_weight, method="test_step", **given)
     losses_exit = Workers.of(model.distribute_strategy).exit_on_peer_loss()
     with losses_exit, set_test_call_length(model) as call_length:
         shown = {"epochs": 1, "steps": feed.steps_per_epoch}

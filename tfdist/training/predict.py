@@ -11,9 +11,10 @@ import tensorflow as tf
 from tfdist.feeding import plan
 from tfdist.feeding.feed import open_feed
 from tfdist.internals.access import models
+from tfdist.options.loop import LoopOptions
 from tfdist.strategy.workers import Workers
 from tfdist.synchronous.step.programs import Programs
-from tfdist.training import checks
+from tfdist.training import arguments, checks
 from tfdist.training.callback_list import make_callback_list
 
 
@@ -58,8 +59,12 @@ def predict(
         assert outputs.shape == (10, 3)
         ```
     """
+    loop = LoopOptions(batch_size=batch_size, steps=steps, verbose=verbose)
+    arguments.check_call(model, "predict", callbacks)
     checks.move(model, strategy, "predict")
-    feed = open_feed(model, x, method=None, batch_size=batch_size, steps=steps)
+    checks.check_all_workers_call(model.distribute_strategy, "tfdist.predict")
+    checks.check_layers(model)
+    feed = open_feed(model, x, method=None, batch_size=loop.batch_size, steps=loop.steps)
     callbacks = make_callback_list(model, callbacks, verbose, epochs=1, steps=feed.steps_per_epoch)
     checks.check_loop(model, "predict")
     models.build_layers(model, feed.spec)

@@ -13,6 +13,7 @@ from tfdist.data.source import Plan, Source, SourceOptions, make_source
 from tfdist.internals.access.tracing import as_written
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import UsageError
+from tfdist.process.nearest import did_you_mean
 
 
 class RowReader:
@@ -62,6 +63,8 @@ class ArrayReader(MemoryReader):
 
     def __init__(self, arrays: Any) -> None:
         arrays = tf.nest.map_structure(np.asarray, arrays)
+        if scalars := [array for array in tf.nest.flatten(arrays) if not array.ndim]:
+            raise UsageError(f"arrays: {scalars[0].tolist()!r} has no rows. Give arrays of shape (rows, ...).")
         lengths = {len(array) for array in tf.nest.flatten(arrays)}
         if len(lengths) != 1:
             raise UsageError(f"arrays: the numbers of rows differ: {sorted(lengths)}. Give arrays of one length.")
@@ -125,7 +128,7 @@ def digits(split: str = "train", *, global_batch: int = DEFAULT_GLOBAL_BATCH, **
         ```
     """
     if split not in ("train", "test"):
-        raise UsageError(f"digits: split is {split!r}. Use 'train' or 'test'.")
+        raise UsageError(f"digits: split is {split!r}. Use 'train' or 'test'.{did_you_mean(split, ('train', 'test'))}")
     with resources.files("tfdist.data.sources").joinpath("digits.npz").open("rb") as file:
         stored = np.load(file)
         images, labels = stored["images"], stored["labels"]

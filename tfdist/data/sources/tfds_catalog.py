@@ -5,6 +5,7 @@ import os
 import queue
 import re
 import socket
+import sys
 import threading
 import urllib.parse
 import urllib.request
@@ -22,6 +23,12 @@ def parse_name(name):
     if not match:
         raise UsageError(f"data: the name is {name!r}. Use name, name/config or name:1.*.*, as TFDS writes them.")
     return match.groupdict()
+
+
+def names():
+    """Returns the names of TFDS' own data sets; none where TFDS is not loaded yet, which takes a second."""
+    loaded = sys.modules.get("tensorflow_datasets")
+    return loaded.list_builders(with_community_datasets=False) if loaded else []
 
 
 def locate(name, *, data_dir=None):

@@ -1,6 +1,9 @@
 """Reads the private state of Keras' callbacks: what they remember between epochs, and which batches they use."""
 
+import sys
+
 import keras
+from keras.src.callbacks import callback_list
 
 # Class → its attributes, in the newest and the oldest supported Keras.
 REMEMBERED = {
@@ -32,3 +35,13 @@ def steps_until_saving(callback):
 def looks_at_batches(tensorboard):
     """Returns whether a `keras.callbacks.TensorBoard` writes or profiles single batches, which its hooks count."""
     return tensorboard.update_freq != "epoch" or tensorboard._should_trace
+
+
+def running():
+    """Returns the callback whose hook a Keras `CallbackList` has called on this thread; None outside of hooks."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == callback_list.__file__ and "callback" in frame.f_locals:
+            return frame.f_locals["callback"]
+        frame = frame.f_back
+    return None

@@ -14,6 +14,8 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from keras.src.trainers.data_adapters.tf_dataset_adapter import make_class_weight_map_fn
 from keras.src.utils import rng_utils
 
+from tfdist.process.errors import UsageError
+
 
 def make_adapter(x, y, sample_weight, *, batch_size, steps_per_epoch, shuffle, class_weight):
     """Makes Keras' data adapter, with Keras' checks and messages."""
@@ -208,3 +210,28 @@ def global_seed():
 def unpack(data):
     """Returns x, y, sample_weight of a tuple that `fit` takes as validation data."""
     return data_adapter_utils.unpack_x_y_sample_weight(data)
+
+
+def undistributed(data, name):
+    """Returns the global batches behind a data set that a strategy has distributed; other data as they are.
+
+    Args:
+        data: the data.
+        name: the argument's name, for the message.
+
+    Raises:
+        ValueError: what is behind cannot be known.
+    """
+    if isinstance(data, tf.distribute.DistributedDataset):
+        # The data set as it was before TensorFlow divided its batches.
+        original = getattr(data, "_original_dataset", None)
+        if isinstance(original, tf.data.Dataset):
+            return original
+        cure = "Give a tf.data.Dataset of global batches, or tfdist.data.from_function for a part a worker."
+    elif isinstance(data, tf.distribute.DistributedIterator | tf.distribute.DistributedValues):
+        cure = "Give what it was made of: a tf.data.Dataset of global batches, arrays, or a tfdist Source."
+    else:
+        return data
+    raise UsageError(
+        f"{name} is a {type(data).__name__}, already divided over replicas, so its global batches are unknown. {cure}"
+    )

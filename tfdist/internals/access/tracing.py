@@ -1,5 +1,6 @@
 """Traces tfdist's own functions as they are written, and the user's through AutoGraph."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.autograph.impl import api as autograph
+from tensorflow.python.distribute import distribute_lib
 from tensorflow.python.framework import ops
 
 from tfdist.internals.access.replica import swapped
@@ -51,3 +53,29 @@ def named_alike():
     cache depends on these names.
     """
     return swapped((ops, "uid", functools.partial(next, _numbers)))
+
+
+# Of the creator with which a `tf.function` captures variables; those of strategies and users have 100 by default.
+_PRIORITY_OF_FUNCTIONS = 50
+
+
+@contextlib.contextmanager
+def creating_variables():
+    """Leaves all functions that are being traced, and the replica, while the context is entered in replica context.
+
+    Variables that are created in it are those of the strategy, and stay. `tf.init_scope` alone leaves a `tf.function`
+    the variables: it then traces once more, and refuses those of a later trace. A merge call could not be in a branch.
+    """
+    strategy = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+    with tf.init_scope():
+        graph = ops.get_default_graph()
+        before = graph._variable_creator_stack
+        graph._variable_creator_stack = [item for item in before if item[0] != _PRIORITY_OF_FUNCTIONS]
+        if strategy:
+            distribute_lib._push_per_thread_mode(distribute_lib._CrossReplicaThreadMode(strategy))
+        try:
+            yield
+        finally:
+            if strategy:
+                distribute_lib._pop_per_thread_mode()
+            graph._variable_creator_stack = before

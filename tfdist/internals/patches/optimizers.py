@@ -163,7 +163,8 @@ def apply_is(replacement):
         apply = kind.apply
 
         def chosen(self, grads, trainable_variables=None):
-            variables = trainable_variables or variables_of(self)
+            # One that is not built has no variables of its own yet.
+            variables = trainable_variables or (variables_of(self) if self.built else [])
             (apply if current_rows() is None else replacement)(self, grads, variables)
 
         return kind, "apply", chosen

@@ -6,6 +6,7 @@ import functools
 import tensorflow as tf
 
 from tfdist.gradients import apply_gradients
+from tfdist.gradients.building import build_if_needed
 from tfdist.gradients.updates import sum_gradients
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
@@ -62,6 +63,7 @@ class OwnSteps:
 
     def _apply(self, wire, optimizer, gradients, variables):
         """Replaces `optimizer.apply`."""
+        build_if_needed(optimizer, variables)
         step, gradients = tapes.current_own_step(), list(gradients)
         known = [gradient for gradient in gradients if gradient is not None]
         if step is not None and step.lineage.is_alike(*known):

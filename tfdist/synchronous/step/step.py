@@ -7,7 +7,6 @@ device would compute on them, and the result is weighted by the rows.
 
 import contextlib
 import functools
-import warnings
 
 import keras
 import numpy as np
@@ -25,6 +24,7 @@ from tfdist.internals.access.tracing import compiled
 from tfdist.internals.patches import randomness, statistics
 from tfdist.internals.patches.average_losses import average_losses_are_global
 from tfdist.internals.patches.coupled import coupled_over_all_rows
+from tfdist.process.user_warnings import warn_user
 from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.exchange.choice import say_once
 from tfdist.synchronous.exchange.exchange import wire_type
@@ -77,7 +77,7 @@ class Step:
         gradients = self.gradients(share, form, exchange)
         ready = clock.ready(gradients)
         if not variables:
-            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            warn_user("The model does not have any trainable weights.")
             return None, measurements.Work(ready, 0.0)
         if line := exchange.describe(gradients, variables):
             say_once(self._model, line)

@@ -1,0 +1,49 @@
+"""What is said of flags that another tool, or another command, has."""
+
+import pytest
+
+from tfdist.bench.config import BenchConfig
+from tfdist.doctor.config import DoctorConfig
+from tfdist.launch.config import LaunchConfig
+from tfdist.options import neighbours
+from tfdist.options.fields import flags_of
+from tfdist.train.flags import OPTIONS
+from tfdist.verify.config import VerifyConfig
+
+
+def names(*kinds):
+    return {flag.name for kind in kinds for flag in flags_of(kind)}
+
+
+def test_the_launchers_flags_are_those_of_the_table():
+    assert set(neighbours.OF_LAUNCH) == names(LaunchConfig)
+
+
+def test_every_name_of_another_tool_leads_to_a_flag_that_exists():
+    known = names(*OPTIONS, LaunchConfig, BenchConfig, DoctorConfig, VerifyConfig)
+    assert {flag for flags in neighbours._NAMES.values() for flag in flags} <= known
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "known", "advice"),
+    [
+        ("batch_size", "tfdist.train", {"global_batch"}, " Did you mean --global_batch?"),
+        ("batch_size", "tfdist.bench", {"replica_batch"}, " Did you mean --replica_batch?"),
+        ("Batch-Size", "tfdist.train", {"global_batch"}, " Did you mean --global_batch?"),
+        (
+            "nproc_per_node",
+            "tfdist.train",
+            {"epochs"},
+            " --workers is a flag of tfdist.launch: python -m tfdist.launch --workers=… -- -m tfdist.train …",
+        ),
+        (
+            "lr",
+            "tfdist.launch",
+            {"workers"},
+            " --learning_rate is a flag of tfdist.train. Put it after ` -- `: … -- -m tfdist.train --learning_rate=…",
+        ),
+        ("nonsense", "tfdist.train", {"epochs"}, ""),
+    ],
+)
+def test_a_flag_of_a_neighbour_is_told(name, command, known, advice):
+    assert neighbours.advise(name, command, known) == advice

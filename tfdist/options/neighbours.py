@@ -1,0 +1,103 @@
+"""What other tools call the flags of tfdist's commands, and which command has a flag that another one lacks."""
+
+from collections.abc import Collection
+
+from tfdist.options.fields import flags_of
+from tfdist.options.run import RunConfig
+from tfdist.process.nearest import did_you_mean
+
+# A name of another tool → the flags of tfdist for it, of which a command has one or none.
+_NAMES = {
+    "batch": ("global_batch", "replica_batch"),
+    "batch_size": ("global_batch", "replica_batch"),
+    "bf16": ("precision",),
+    "checkpoint_dir": ("run_dir",),
+    "ckpt_dir": ("run_dir",),
+    "config": ("recipe",),
+    "config_file": ("recipe",),
+    "data_path": ("data_dir",),
+    "devices": ("replicas",),
+    "dtype": ("precision",),
+    "fp16": ("precision",),
+    "gpus": ("replicas",),
+    "gradient_compression": ("compression",),
+    "host": ("hosts",),
+    "hostfile": ("hosts",),
+    "jit": ("jit_compile",),
+    "log_dir": ("run_dir",),
+    "logdir": ("run_dir",),
+    "lr": ("learning_rate",),
+    "main_process_port": ("port",),
+    "master_addr": ("hosts",),
+    "master_port": ("port",),
+    "max_steps": ("steps",),
+    "micro_batch_size": ("replica_batch",),
+    "mixed_precision": ("precision",),
+    "model_dir": ("run_dir",),
+    "nnodes": ("hosts",),
+    "nodes": ("hosts",),
+    "np": ("workers",),
+    "nproc": ("workers",),
+    "nproc_per_node": ("workers", "processes_per_host"),
+    "num_epochs": ("epochs",),
+    "num_gpus": ("replicas",),
+    "num_machines": ("hosts",),
+    "num_processes": ("workers",),
+    "num_replicas": ("replicas",),
+    "num_steps": ("steps",),
+    "num_train_epochs": ("epochs",),
+    "num_workers": ("workers",),
+    "output_dir": ("run_dir", "out_dir"),
+    "per_device_batch_size": ("replica_batch",),
+    "per_device_train_batch_size": ("replica_batch",),
+    "random_seed": ("seed",),
+    "save_dir": ("run_dir",),
+    "save_freq": ("checkpoint_every_steps",),
+    "save_steps": ("checkpoint_every_steps",),
+    "sync_bn": ("sync_batchnorm",),
+    "train_batch_size": ("global_batch",),
+    "train_steps": ("steps",),
+    "warmup": ("warmup_epochs",),
+    "warmup_steps": ("warmup_epochs",),
+    "world_size": ("workers",),
+    "xla": ("jit_compile",),
+}
+# Flags of `tfdist.launch` that no other command has.
+OF_LAUNCH = (
+    *("workers", "hosts", "port", "processes_per_host", "divide_cores", "min_workers", "max_restarts"),
+    *("backoff_seconds", "grace", "hang_seconds", "first_step_seconds", "chaos", "log_dir", "tee", "quiet"),
+    *("python", "env", "dry_run", "tf_config_only"),
+)
+_LAUNCH, _TRAIN = "tfdist.launch", "tfdist.train"
+
+
+def advise(name: str, command: str, known: Collection[str]) -> str:
+    """Returns what to do about a flag that a command does not have.
+
+    Args:
+        name: the flag's name as it was given.
+        command: the command, such as "tfdist.train".
+        known: the names of its flags.
+
+    Returns:
+        Such as " Did you mean --global_batch?", or "" where nothing is known.
+    """
+    word = name.strip("-").replace("-", "_").lower()
+    here = [found for found in (word, *_NAMES.get(word, ())) if found in known]
+    if here:
+        return f" Did you mean --{here[0]}?"
+    there = next((found for found in (word, *_NAMES.get(word, ())) if found in OF_LAUNCH), None)
+    if there and command != _LAUNCH:
+        return f" --{there} is a flag of {_LAUNCH}: python -m {_LAUNCH} --{there}=… -- -m {command} …"
+    if command == _LAUNCH:
+        flags = [flag.name for flag in flags_of(RunConfig)]
+        there = next((found for found in (word, *_NAMES.get(word, ())) if found in flags), None)
+        if there:
+            return f" --{there} is a flag of {_TRAIN}. Put it after ` -- `: … -- -m {_TRAIN} --{there}=…"
+    return ""
+
+
+def suggest_value(message: str) -> str:
+    """Returns a suggestion for the message of absl about a value that is not one of a flag's choices; else ""."""
+    head, _, choices = message.partition(": value should be one of <")
+    return did_you_mean(head.partition("=")[2], choices.rstrip(">").split("|")) if choices else ""
