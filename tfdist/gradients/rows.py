@@ -68,7 +68,7 @@ def _own(value: tf.Tensor) -> tf.Tensor:
     return value[: rows.mine] if rows is not None and rows.padded else value
 
 
-def _places(values: list[tf.Tensor], caller: str) -> tuple[list[gathering.Place], tf.Tensor | None]:
+def _places(values: list[tf.Tensor], caller: str) -> tuple[list[gathering.RowPlace], tf.Tensor | None]:
     rows = current_rows()
     if rows is not None and rows.padded:
         # Which rows are padding is known only for those of the batch.

@@ -9,7 +9,7 @@ from equivalence import coupled_cases as written
 import tfdist
 from tfdist.internals.patches import statistics
 from tfdist.synchronous.step import trial
-from tfdist.synchronous.step.trial import Verdict
+from tfdist.synchronous.step.trial import Finding
 
 pytestmark = pytest.mark.core
 losses = keras.losses
@@ -77,7 +77,7 @@ def with_nan_at_first(y_true, y_pred):
     ],
 )
 def test_a_loss_of_single_rows_is_left_as_it_is(loss, y_true, y_pred):
-    assert trial.try_loss(loss, *tensors(y_true, y_pred)) == Verdict.ROWS
+    assert trial.try_loss(loss, *tensors(y_true, y_pred)) == Finding.ROWS
 
 
 @pytest.mark.parametrize(
@@ -105,17 +105,17 @@ def test_a_loss_of_single_rows_is_left_as_it_is(loss, y_true, y_pred):
     ],
 )
 def test_a_loss_in_which_rows_depend_on_each_other_is_found(loss, y_true, y_pred):
-    assert trial.try_loss(loss, *tensors(y_true, y_pred)) == Verdict.COUPLED
+    assert trial.try_loss(loss, *tensors(y_true, y_pred)) == Finding.COUPLED
 
 
 def test_a_loss_that_is_no_number_for_the_outputs_is_tried_on_others():
-    assert trial.try_loss(with_nan_at_first, *tensors(BITS, CLASSES - 0.2)) in (Verdict.ROWS, Verdict.UNKNOWN)
-    assert trial.try_loss(with_nan_at_first, *tensors(BITS, CLASSES)) == Verdict.ROWS
+    assert trial.try_loss(with_nan_at_first, *tensors(BITS, CLASSES - 0.2)) in (Finding.ROWS, Finding.UNKNOWN)
+    assert trial.try_loss(with_nan_at_first, *tensors(BITS, CLASSES)) == Finding.ROWS
 
 
 def test_what_takes_care_of_the_replicas_itself_is_left_as_it_is():
-    assert trial.try_loss(written.gathered_negatives, *tensors(LABELS, VECTORS)) == Verdict.OWN
-    assert trial.try_loss(written.global_negatives, *tensors(LABELS, VECTORS)) == Verdict.OWN
+    assert trial.try_loss(written.gathered_negatives, *tensors(LABELS, VECTORS)) == Finding.OWN
+    assert trial.try_loss(written.global_negatives, *tensors(LABELS, VECTORS)) == Finding.OWN
 
 
 def test_what_fails_or_is_drawn_at_random_is_unknown():
@@ -125,8 +125,8 @@ def test_what_fails_or_is_drawn_at_random_is_unknown():
     def random(y_true, y_pred):
         return tf.reduce_mean(y_pred * tf.random.normal(tf.shape(y_pred), dtype=y_pred.dtype))
 
-    assert trial.try_loss(fails, *tensors(BITS, VECTORS)) == Verdict.UNKNOWN
-    assert trial.try_loss(random, *tensors(BITS, VECTORS)) == Verdict.UNKNOWN
+    assert trial.try_loss(fails, *tensors(BITS, VECTORS)) == Finding.UNKNOWN
+    assert trial.try_loss(random, *tensors(BITS, VECTORS)) == Finding.UNKNOWN
 
 
 metrics = keras.metrics
@@ -154,7 +154,7 @@ def test_a_metric_that_adds_up_is_left_as_it_is(make, y_true, y_pred):
     metric = make()
     metric.update_state(*tensors(y_true, y_pred))
     before = [np.asarray(variable) for variable in metric.variables]
-    assert trial.try_metric(metric, *tensors(y_true, y_pred)) == Verdict.ROWS
+    assert trial.try_metric(metric, *tensors(y_true, y_pred)) == Finding.ROWS
     for variable, value in zip(metric.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value, err_msg="the trial must leave the metric as it is")
 
@@ -200,7 +200,7 @@ class LargestSum(metrics.Metric):
     ],
 )
 def test_a_metric_whose_state_is_no_sum_is_found(make):
-    assert trial.try_metric(make(), *tensors(LABELS if make is written.Seen else BITS, SCORES)) == Verdict.COUPLED
+    assert trial.try_metric(make(), *tensors(LABELS if make is written.Seen else BITS, SCORES)) == Finding.COUPLED
 
 
 def test_a_metric_of_the_rows_of_all_replicas_is_left_as_it_is():
@@ -208,7 +208,7 @@ def test_a_metric_of_the_rows_of_all_replicas_is_left_as_it_is():
         def update_state(self, y_true, y_pred, sample_weight=None):
             super().update_state(y_true, tfdist.gather_rows(y_pred))
 
-    assert trial.try_metric(Gathers(), *tensors(LABELS, VECTORS)) == Verdict.OWN
+    assert trial.try_metric(Gathers(), *tensors(LABELS, VECTORS)) == Finding.OWN
 
 
 def test_copies_stay_what_the_outputs_are():

@@ -46,7 +46,7 @@ def is_carried(value):
     return bool(dense) and value.dtype in (*CARRIED, *WIDER, *IN_PARTS)
 
 
-class Place(NamedTuple):
+class RowPlace(NamedTuple):
     """The place of this replica's rows among those of all: int64 scalars.
 
     Attributes:
@@ -63,16 +63,16 @@ class Place(NamedTuple):
 
 
 def place_of_batch(rows):
-    """Returns the `Place` of values that have a row for each row of the batch.
+    """Returns the `RowPlace` of values that have a row for each row of the batch.
 
     Args:
         rows: the `Rows` of this replica.
     """
-    return Place(rows.mine, rows.first, rows.total, rows.total if rows.most is None else rows.most)
+    return RowPlace(rows.mine, rows.first, rows.total, rows.total if rows.most is None else rows.most)
 
 
 def places_by_counts(values, caller):
-    """Returns the `Place` of each value, from a small collective; and the number of replicas that have rows.
+    """Returns the `RowPlace` of each value, from a small collective; and the number of replicas that have rows.
 
     Args:
         values: list of tensors (B, ...); B may differ between values and between replicas.
@@ -92,7 +92,7 @@ def places_by_counts(values, caller):
         size = total
         if rows is not None and rows.most is not None:
             size = rows.most * -(-total // rows.total)
-        places.append(Place(count * present, before[number], total, size))
+        places.append(RowPlace(count * present, before[number], total, size))
     return places, totals[-1]
 
 
@@ -101,7 +101,7 @@ def gather(values, places, caller="tfdist"):
 
     Args:
         values: list of tensors (B, ...).
-        places: a `Place` for each.
+        places: a `RowPlace` for each.
         caller: the name of the caller, for messages.
 
     Returns:
@@ -118,7 +118,7 @@ def gather_for_one_loss(values, places, replicas=None, caller="tfdist"):
 
     Args:
         values: list of tensors (B, ...).
-        places: a `Place` for each.
+        places: a `RowPlace` for each.
         replicas: the number of replicas that have rows; None to count them in the same collective.
         caller: the name of the caller, for messages.
 

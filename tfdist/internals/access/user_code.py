@@ -1,4 +1,4 @@
-"""Tells what a user has written from what Keras brings, whose losses and metrics are known."""
+"""Distinguishes what a user has written from what Keras brings, whose losses and metrics are known."""
 
 import inspect
 

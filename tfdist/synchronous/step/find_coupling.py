@@ -18,7 +18,7 @@ from tfdist.synchronous.exchange.choice import is_between_workers
 from tfdist.synchronous.step import trial
 from tfdist.synchronous.step.added_losses import Added, forward, try_added
 from tfdist.synchronous.step.step import keras_over_all_replicas
-from tfdist.synchronous.step.trial import Verdict
+from tfdist.synchronous.step.trial import Finding
 
 _CURE = "Compute it by tfdist.global_loss, or from tfdist.gather_rows, inside it"
 
@@ -66,7 +66,7 @@ def _find(model, feed):
         # What the user's code warns of, it warns of in the training.
         warnings.simplefilter("ignore")
         found = _try(model, feed, losses, metrics, layers)
-    exchanges = names_operation or bool(called) or Verdict.OWN in (*found.losses, *found.metrics)
+    exchanges = names_operation or bool(called) or Finding.OWN in (*found.losses, *found.metrics)
     workers = Workers.of(model.distribute_strategy)
     flat = workers.broadcast([*map(float, (*found.losses, *found.metrics, *found.layers)), float(exchanges)])
     of_losses, of_metrics = flat[: len(losses)], flat[len(losses) : len(losses) + len(metrics)]
@@ -77,9 +77,9 @@ def _find(model, feed):
         _log_metrics([metric.name for metric in metrics], of_metrics)
         _log_layers([layer.name for layer in layers], of_layers, found.compute_loss_is_wrong)
     coupling = Coupling(
-        losses=_with(Verdict.COUPLED, losses, of_losses),
-        metrics=_with(Verdict.COUPLED, metrics, of_metrics),
-        additive=_with(Verdict.ROWS, metrics, of_metrics),
+        losses=_with(Finding.COUPLED, losses, of_losses),
+        metrics=_with(Finding.COUPLED, metrics, of_metrics),
+        additive=_with(Finding.ROWS, metrics, of_metrics),
         layers=_with(Added.OF_ALL_ROWS, layers, of_layers),
     )
     return coupling._replace(exchanges=bool(flat[-1] or coupling.losses or coupling.metrics or coupling.layers))
@@ -89,17 +89,17 @@ def _with(verdict, items, verdicts):
     return tuple(item for item, found in zip(items, verdicts, strict=True) if found == verdict)
 
 
-class Verdicts(NamedTuple):
+class Findings(NamedTuple):
     """What was found on this worker.
 
     Attributes:
-        losses, metrics: a `Verdict` for each.
+        losses, metrics: a `Finding` for each.
         layers: an `Added` for each.
         compute_loss_is_wrong: whether a `compute_loss` of the model's own is no mean over rows.
     """
 
-    losses: list[Verdict]
-    metrics: list[Verdict]
+    losses: list[Finding]
+    metrics: list[Finding]
     layers: list[Added]
     compute_loss_is_wrong: bool
 
@@ -110,13 +110,13 @@ def _try(model, feed, losses, metrics, layers):
         y_pred, _, _ = forward(model, x, y, (0, trial.rows_of(x)), training=False)
     except Exception:
         y_pred = None
-    of_losses, of_metrics = [Verdict.UNKNOWN] * len(losses), [Verdict.UNKNOWN] * len(metrics)
+    of_losses, of_metrics = [Finding.UNKNOWN] * len(losses), [Finding.UNKNOWN] * len(metrics)
     if y_pred is not None and trial.can_be_tried((y, y_pred)):
         of_losses = _try_losses(model, y, y_pred, losses)
         of_metrics = _try_metrics(model, y, y_pred, metrics)
     if y_pred is None or not trial.can_be_tried((x, y)):
-        return Verdicts(of_losses, of_metrics, [Added.ROWS] * len(layers), False)
-    return Verdicts(of_losses, of_metrics, *try_added(model, x, y, _with(Verdict.COUPLED, losses, of_losses), layers))
+        return Findings(of_losses, of_metrics, [Added.ROWS] * len(layers), False)
+    return Findings(of_losses, of_metrics, *try_added(model, x, y, _with(Finding.COUPLED, losses, of_losses), layers))
 
 
 def _try_losses(model, y, y_pred, places):
@@ -124,7 +124,7 @@ def _try_losses(model, y, y_pred, places):
     try:
         inputs = models.loss_inputs(model, y, y_pred) if places else []
     except Exception:
-        return [Verdict.UNKNOWN] * len(places)
+        return [Finding.UNKNOWN] * len(places)
     return [trial.try_loss(losses[place], *inputs[place]) for place in places]
 
 
@@ -135,9 +135,9 @@ def _try_metrics(model, y, y_pred, metrics):
 
 def _log_losses(names, verdicts):
     for name, verdict in zip(names, verdicts, strict=True):
-        if verdict == Verdict.COUPLED:
+        if verdict == Finding.COUPLED:
             say(f"loss {name!r} couples rows, so each replica computes it from the rows of all replicas.")
-        elif verdict == Verdict.UNKNOWN:
+        elif verdict == Finding.UNKNOWN:
             warn(
                 f"loss {name!r} could not be tried on a few rows, so it counts as a mean over rows. If rows depend on "
                 f"each other in it, it is wrong. {_CURE}."
@@ -146,9 +146,9 @@ def _log_losses(names, verdicts):
 
 def _log_metrics(names, verdicts):
     for name, verdict in zip(names, verdicts, strict=True):
-        if verdict == Verdict.COUPLED:
+        if verdict == Finding.COUPLED:
             say(f"metric {name!r} does not add up over replicas, so each updates it with the rows of all.")
-        elif verdict == Verdict.UNKNOWN:
+        elif verdict == Finding.UNKNOWN:
             warn(
                 f"metric {name!r} could not be tried on a few rows, so its variables are summed over the replicas "
                 "unless their aggregation says otherwise. If its state is no sum, its result is wrong."

@@ -23,7 +23,7 @@ _NUDGE = 1e-11
 _SEED = 7
 
 
-class Verdict(enum.IntEnum):
+class Finding(enum.IntEnum):
     """What was found: the numbers are exchanged between workers."""
 
     ROWS = 0
@@ -41,16 +41,16 @@ def try_loss(loss, y_true, y_pred):
         y_true, y_pred: nested tensors (B, ...).
 
     Returns:
-        A `Verdict`.
+        A `Finding`.
     """
-    found = Verdict.UNKNOWN
+    found = Finding.UNKNOWN
     for targets, outputs in copies(y_true, y_pred):
         for dtype in _types_of(outputs):
             with _in_type(loss, dtype):
                 verdict = _try_copy(loss, _cast(targets, dtype), _cast(outputs, dtype), dtype)
-            if verdict in (Verdict.COUPLED, Verdict.OWN):
+            if verdict in (Finding.COUPLED, Finding.OWN):
                 return verdict
-            if verdict == Verdict.ROWS:
+            if verdict == Finding.ROWS:
                 found = verdict
                 break
     return found
@@ -86,22 +86,22 @@ def _try_copy(loss, y_true, y_pred, dtype):
             again = _contribution(loss, y_true, y_pred, [(0, count)])
             nudged = _contribution(loss, y_true, _nudged(y_pred), [(0, count)])
     except Exception:
-        return Verdict.UNKNOWN
+        return Finding.UNKNOWN
     if called:
-        return Verdict.OWN
+        return Finding.OWN
     # It may cast to a narrower type by itself.
     narrow = dtype == tf.float64 and float(whole[0]) == float(nudged[0])
     near = functools.partial(_is_near, dtype=tf.float32 if narrow else dtype)
     # A value that is not finite shows nothing, and neither does one that is drawn at random.
     if not all(np.isfinite(_wide(value)).all() for value in whole) or not all(map(near, whole, again)):
-        return Verdict.UNKNOWN
+        return Finding.UNKNOWN
     first = max(1, count // 3)
     try:
         parts = _contribution(loss, y_true, y_pred, [(0, first), (first, count)])
     except Exception:
         # It needs the rows that it was given: those of all replicas are what one device would give it.
-        return Verdict.COUPLED
-    return Verdict.ROWS if all(map(near, whole, parts)) else Verdict.COUPLED
+        return Finding.COUPLED
+    return Finding.ROWS if all(map(near, whole, parts)) else Finding.COUPLED
 
 
 def _nudged(values):
@@ -136,7 +136,7 @@ def try_metric(metric, y_true, y_pred):
         y_true, y_pred: nested tensors (B, ...).
 
     Returns:
-        A `Verdict`.
+        A `Finding`.
     """
     count = rows_of(y_pred)
     batches = list(copies(y_true, y_pred))
@@ -145,15 +145,15 @@ def try_metric(metric, y_true, y_pred):
         with on_trial() as called:
             whole = _states(metric, batches, 0, count)
     except Exception:
-        return Verdict.UNKNOWN
+        return Finding.UNKNOWN
     if called:
-        return Verdict.OWN
+        return Finding.OWN
     try:
         parts = [_states(metric, batches, 0, first), _states(metric, batches, first, count)]
     except Exception:
-        return Verdict.COUPLED
+        return Finding.COUPLED
     sums = [np.add(*each) for each in zip(*parts, strict=True)]
-    return Verdict.ROWS if all(map(_is_near, whole, sums)) else Verdict.COUPLED
+    return Finding.ROWS if all(map(_is_near, whole, sums)) else Finding.COUPLED
 
 
 def _states(metric, batches, first, last):
