@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfdist.checkpoints.contents import assign, build_optimizers, built_for, contents_of, describe
-from tfdist.checkpoints.contents import variables_of as variables_of
+from tfdist.checkpoints.contents import variables_of as variables_of  # noqa: PLC0414 (a name of this module too)
 from tfdist.process.errors import TfdistError
 from tfdist.process.faults import Faults
 from tfdist.process.log import say, warn

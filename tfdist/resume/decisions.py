@@ -64,6 +64,11 @@ class Decisions(Callback):
         self._workers = Workers.of(trained.distribute_strategy)
         self._own_signal = stop_signal
         self._agreed = 0
+        self._settles_before_steps = False
+
+    def register_callbacks(self, callbacks):
+        """Finds out whether a callback of any worker acts before a step; all workers call it together."""
+        _, (self._settles_before_steps,) = self._workers.vote([0.0], [any(map(_acts_before_steps, callbacks))])
 
     def stop_signal(self):
         """Returns the signal that asked a worker to stop, or 0: the same on all workers since the last vote."""
@@ -76,6 +81,11 @@ class Decisions(Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Settles the epoch's learning rate."""
         self._settle()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Settles what a callback has just set, such as the learning rate of this very step."""
+        if self._settles_before_steps:
+            self._settle()
 
     def on_step_end(self, step, logs=None):
         """Settles after each call."""
@@ -102,3 +112,11 @@ class Decisions(Callback):
             self._trained.optimizer.learning_rate = chiefs_rate
         if look:
             self._weights.check(self._step)
+
+
+
+def _acts_before_steps(callback):
+    """Returns whether a callback of the user has a method that is called before each step."""
+    hooks = (getattr(callback, name, None) for name in ("on_train_batch_begin", "on_batch_begin"))
+    modules = [str(getattr(hook, "__module__", "")) for hook in hooks if hook is not None]
+    return not all(module.startswith(("keras.src.callbacks.", "tfdist.")) for module in modules)

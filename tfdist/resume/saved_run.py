@@ -69,6 +69,8 @@ class FreshStart:
     def begin(self, callbacks, steps=None):
         """Receives all callbacks of the run, after their `on_train_begin`, and its total number of steps, if given."""
         self._counting = [callback for callback in callbacks if isinstance(callback, Callback)]
+        for decisions in (callback for callback in self.callbacks if isinstance(callback, Decisions)):
+            decisions.register_callbacks(callbacks)
 
     def spans(self, spans):
         """Returns the spans that are left to train."""

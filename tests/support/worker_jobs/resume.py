@@ -43,3 +43,21 @@ def _train(strategy, **arguments):
     source = jobs.small_source(20)
     history = tfdist.fit(model, source, epochs=3, verbose=0, validation_data=source, **arguments).history
     return [np.asarray(variable) for variable in checkpoint.variables_of(model)], history
+
+
+class RateOfStep(keras.callbacks.Callback):
+    """Sets the rate of each step just before it; on several workers it runs on the chief alone."""
+
+    every_worker = False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.optimizer.learning_rate = 0.05 * (batch + 1)
+
+
+def train_with_a_rate_for_each_step(strategy):
+    """Returns the weights after a training in which the chief's callback sets the rate of each step."""
+    with strategy.scope():
+        model = jobs.make_mlp()
+    x, y = jobs.make_rows(20)
+    tfdist.fit(model, x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[RateOfStep()])
+    return jobs.weights_of(model)
