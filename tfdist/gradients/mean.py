@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
-from tfdist.internals.access.lineage import note_sums
+from tfdist.internals.access.dependence import note_sums
 from tfdist.internals.access.replica import Rows, current_rows
 from tfdist.internals.access.tracing import as_written
 from tfdist.internals.patches.statistics import works_alone

@@ -58,7 +58,7 @@ def reduce_gradients(gradients: Sequence[Gradient], wire: tf.DType | None = None
     """
     check_gradients(gradients, "reduce_gradients")
     replica_context("reduce_gradients")
-    optimizers.sums_are_not_summed_again()
+    optimizers.note_reduction()
     known = [gradient for gradient in gradients if gradient is not None]
     # Without a graph the question itself needs a sum.
     if not tf.executing_eagerly() and optimizers.are_sums(known):

@@ -114,7 +114,6 @@ class Decisions(Callback):
             self._weights.check(self._step)
 
 
-
 def _acts_before_steps(callback):
     """Returns whether a callback of the user has a method that is called before each step."""
     hooks = (getattr(callback, name, None) for name in ("on_train_batch_begin", "on_batch_begin"))

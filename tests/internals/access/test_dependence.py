@@ -3,14 +3,14 @@
 import pytest
 import tensorflow as tf
 
-from tfdist.internals.access.dependence import alike, differing, differs_by_replica
+from tfdist.internals.access.dependence import Dependence, note_differing, note_sums
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("cpus")]
 
 
-def in_scope(context, value):
-    with context:
-        return tf.identity(value)
+def noted(note, value):
+    note([value])
+    return value
 
 
 def from_iterator(x, v):
@@ -24,9 +24,9 @@ VALUES = {
     "a variable": (lambda x, v: v * 2.0, False),
     "a variable and rows": (lambda x, v: v * 0.9 + tf.reduce_mean(x), True),
     "a constant": (lambda x, v: tf.constant(1.0), False),
-    "a sum over the replicas": (lambda x, v: v + in_scope(alike(), tf.reduce_sum(x)), False),
-    "what such a sum is made of": (lambda x, v: in_scope(alike(), tf.reduce_sum(x)) + tf.reduce_sum(x), True),
-    "a seed of a replica": (lambda x, v: v + in_scope(differing(), tf.constant(1.0)), True),
+    "a sum over the replicas": (lambda x, v: v + noted(note_sums, tf.reduce_sum(x)), False),
+    "what such a sum is made of": (lambda x, v: noted(note_sums, tf.reduce_sum(x)) + tf.reduce_sum(x), True),
+    "a seed of a replica": (lambda x, v: v + noted(note_differing, tf.constant(1.0)), True),
     "a random number": (lambda x, v: tf.random.uniform([]), True),
     "a random number of a known seed": (lambda x, v: tf.random.stateless_uniform([], [1, 2]), False),
     "an element of an iterator": (from_iterator, True),
@@ -47,11 +47,11 @@ def test_a_value_differs_where_rows_or_random_numbers_lead_to_it(name):
     @tf.function(autograph=False)
     def step(x):
         value = compute(x, variable)
-        known = set()
+        dependence = Dependence()
         # A second time, because the first one adds to what is known.
-        found.extend(differs_by_replica(value, known) for _ in range(2))
+        found.extend(not dependence.is_alike(value) for _ in range(2))
         # Seen from a branch, too.
-        tf.cond(variable > 0.0, lambda: found.append(differs_by_replica(tf.identity(value), known)), lambda: None)
+        tf.cond(variable > 0.0, lambda: found.append(not dependence.is_alike(tf.identity(value))), lambda: None)
 
     step.get_concrete_function(tf.TensorSpec([None], tf.float32))
     assert found == [expected] * 3

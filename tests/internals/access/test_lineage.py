@@ -5,7 +5,7 @@ import functools
 import pytest
 import tensorflow as tf
 
-from tfdist.internals.access import lineage as lineages
+from tfdist.internals.access.dependence import note_sums
 from tfdist.internals.access.lineage import ALIKE, COUPLED, MEAN, SUM, UNKNOWN, Lineage
 
 
@@ -77,7 +77,7 @@ def test_what_only_sums_lead_to_is_alike(batch):
     def trace(x):
         lineage = Lineage(x if batch else None)
         total = tf.reduce_sum(x, axis=0)
-        lineages.note_sums([total])
+        note_sums([total])
         drawn = total + tf.random.normal([2])
         weight = _weight.variable + 0
         values = {

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.core, pytest.mark.usefixtures("cpus")]
 @pytest.mark.parametrize("name", ["a running mean, read after it is assigned", "counters of steps, of rows, of a sum"])
 def test_a_state_of_each_replica_would_be_found(make_strategy, monkeypatch, name):
     (name,) = (each for each in CASES if each.startswith(f"layer state: {name}"))
-    monkeypatch.setattr(assignments, "differs_by_replica", lambda value, known: False)
+    monkeypatch.setattr(assignments.Dependence, "is_alike", lambda self, value: True)
     monkeypatch.setattr("tfdist.callbacks.desync.check_replicas", lambda *arguments: None)
     _, planted, _ = run_tfdist(name, make_strategy(CASES[name].replicas))
     assert np.abs(planted - run_plain(name)[1]).max() > 10 * CASES[name].tolerance
@@ -90,5 +90,5 @@ def test_a_model_without_states_has_not_one_operation_more(make_strategy, monkey
     with_states = operations()
     with monkeypatch.context() as without:
         without.setattr(assignments, "rule_of", lambda variable: assignments.MEAN)
-        without.setattr(assignments, "differs_by_replica", lambda value, known: False)
+        without.setattr(assignments.Dependence, "is_alike", lambda self, value: True)
         assert operations() == with_states

@@ -134,6 +134,22 @@ def test_what_was_reduced_by_hand_is_not_summed_again(make_strategy, how, eager)
     np.testing.assert_allclose(run(make_strategy(3)), run(make_strategy(1)), rtol=1e-5)
 
 
+def test_gradients_that_happen_to_be_equal_on_all_replicas_are_summed(make_strategy):
+    def step():
+        context = tf.distribute.get_replica_context()
+        tfdist.apply_gradients(optimizer, [tf.constant(0.5)], [weight])
+        return context.replica_id_in_sync_group
+
+    strategy = make_strategy(2)
+    strategy.run(lambda: tfdist.reduce_gradients([tf.constant(1.0)]))
+    with strategy.scope():
+        weight = keras.Variable(0.0)
+        optimizer = keras.optimizers.SGD(1.0)
+        optimizer.build([weight])
+    strategy.run(step)
+    assert float(weight.numpy()) == -1.0
+
+
 def test_a_train_step_that_reduces_by_hand_gets_the_sums_as_they_are(make_strategy):
     def apply_reduced(model, gradients):
         apply_clipped(model, tfdist.reduce_gradients(gradients))

@@ -2,8 +2,7 @@
 
 import tensorflow as tf
 
-from tfdist.internals.access.dependence import alike
-from tfdist.internals.access.lineage import note_sums
+from tfdist.internals.access.dependence import note_sums
 from tfdist.process.errors import StateError
 
 # A collective for each small tensor would wait for the network each time. Collectives of large packs begin later, and
@@ -111,8 +110,8 @@ def _gather(context, value):
     is_bfloat16 = value.dtype == tf.bfloat16
     # TensorFlow's gather does not support bfloat16, so its bits go as float16; it refuses a tensor without a device.
     bits = tf.bitcast(value, tf.float16) if is_bfloat16 else tf.identity(value)
-    with alike():
-        gathered = tf.identity(context.all_gather(bits, axis=0))
+    gathered = tf.identity(context.all_gather(bits, axis=0))
+    note_sums([gathered])
     return tf.bitcast(gathered, tf.bfloat16) if is_bfloat16 else gathered
 
 
@@ -165,8 +164,7 @@ def _all_reduced(values, options):
 
         return [tf.identity(value) for value in both[len(sums) :]], gradient
 
-    with alike():
-        summed = with_gradient(*values, *sums)
+    summed = with_gradient(*values, *sums)
     note_sums(summed)
     return summed
 

@@ -1,73 +1,133 @@
-"""Finds out from a traced graph whether a value is the same on every replica."""
+"""What the tensors of one replica's step were computed from, read from the graph that is being traced."""
 
-import re
 import threading
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-# The names of scopes: a scope costs nothing, and survives in the names of the operations made in it.
-_ALIKE, _DIFFERING = "tfdist_alike", "tfdist_differing"
-_MADE_IN = re.compile(rf"(?:^|/)({_ALIKE}|{_DIFFERING})(?:_\d+)?/[^/]*$")
-# Operations with an inner state that give every replica the same.
-_READS = {"ReadVariableOp", "VarHandleOp", "VarIsInitializedOp", "Const"}
+_SUMS, _DIFFERING = "_tfdist_sums", "_tfdist_differing"
+_COUNTS = frozenset({"Shape", "ShapeN", "Size"})
+_DRAWS = ("Random", "Truncated", "Multinomial", "Bernoulli", "Binomial", "Parameterized")
+_PLAIN = (int, float, np.ndarray, np.generic)
 
 
-def alike():
-    """Returns a context: what is made in it, such as a sum over the replicas, is the same on every replica."""
-    return tf.name_scope(_ALIKE)
+def note_sums(sums):
+    """Remembers which tensors are sums over the replicas: in their graph, so that they end with it."""
+    _note(_SUMS, sums)
 
 
-def differing():
-    """Returns a context: what is made in it, such as a seed, differs between replicas."""
-    return tf.name_scope(_DIFFERING)
+def note_differing(tensors):
+    """Remembers which tensors differ between replicas on purpose, such as seeds."""
+    _note(_DIFFERING, tensors)
 
 
-def differs_by_replica(tensor, known_alike):
-    """Returns whether a tensor may differ between the replicas that compute it.
+def is_noted(tensor):
+    """Returns whether a tensor is itself one that `note_sums` remembers."""
+    return _has_note(_SUMS, tensor)
 
-    It may if a batch leads to it other than through a sum over the replicas. The arguments of traced functions, the
-    elements of iterators and random numbers count as such. The values of variables do not, because they are alike
-    between steps.
+
+def _note(kind, tensors):
+    for each in tensors:
+        if tf.is_symbolic_tensor(each):
+            setattr(each.graph, kind, getattr(each.graph, kind, frozenset()) | {each.name})
+
+
+def _has_note(kind, tensor):
+    return tf.is_symbolic_tensor(tensor) and tensor.name in getattr(tensor.graph, kind, ())
+
+
+def is_in_inner_graph():
+    """Returns whether a branch, a loop or a function of the user is being traced, in which no collective can be."""
+    graph = getattr(threading.current_thread(), "graph", None)
+    return graph is not None and graph is not ops.get_default_graph()
+
+
+class Dependence:
+    """Finds out what leads to the tensors of one replica's step.
 
     Args:
-        tensor: a `tf.Tensor`.
-        known_alike: a set of what earlier calls have found to be alike in the same graphs, to which this call adds.
+        batch: nested tensors: the replica's rows. None where each argument of the traced function may hold rows.
+        counts: tensors that count rows, and differ between replicas.
     """
-    if isinstance(tensor, ops.EagerTensor):
-        return True
-    waiting, seen = [tensor], set()
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, ops.EagerTensor) or item.dtype == tf.resource:
-            continue
-        operation = item.op
-        key = id(item.graph), operation.name
-        if key in seen or key in known_alike or operation.type in _READS:
-            continue
-        seen.add(key)
-        made_in = _MADE_IN.search(operation.name)
-        if made_in and made_in[1] == _DIFFERING:
-            return True
-        if made_in:
-            continue
-        inputs = list(operation.inputs)
-        if operation.type == "Placeholder":
-            inputs = [outer for outer, inner in getattr(item.graph, "captures", ()) if inner is item]
-        if not inputs or _has_a_state_of_its_own(operation, inputs):
-            if not inputs and not operation.op_def.is_stateful and operation.type != "Placeholder":
-                continue
-            return True
-        waiting += inputs
-    known_alike |= seen
-    return False
+
+    def __init__(self, batch=None, counts=()):
+        flat = [each for each in tf.nest.flatten(batch, expand_composites=True) if each is not None]
+        self._eager = tf.executing_eagerly()
+        self._is_strict = batch is None
+        self._first = {each.shape[0] for each in flat if each.shape.rank}
+        self._batch = {_name(each) for each in flat if tf.is_symbolic_tensor(each)}
+        self._counts = {_name(each) for each in counts if tf.is_symbolic_tensor(each)}
+        self._known_alike = set()
+
+    def is_alike(self, *tensors):
+        """Returns whether tensors are certainly the same on every replica: only sums lead to them from the rows.
+
+        The values of variables are the same between steps. Without a graph nothing is certain but numbers.
+        """
+        seen = set()
+        alike = self.leading_to(*tensors, known=self._known_alike, seen=seen) <= {"sums"}
+        self._known_alike |= seen if alike else set()
+        return alike
+
+    def is_sum(self, tensor):
+        """Returns whether a tensor is that, and a sum does lead to it."""
+        return self.leading_to(tensor) == {"sums"}
+
+    def is_drawn(self, *tensors):
+        """Returns whether tensors would be the same on every replica but for random numbers."""
+        return self.leading_to(*tensors) <= {"sums", "draws"}
+
+    def leading_to(self, *tensors, known=frozenset(), seen=None):
+        """Returns what leads to tensors: a set of "rows", "counts" of rows, "draws" of random numbers, and "sums".
+
+        Args:
+            *tensors: tensors, numbers or `tf.IndexedSlices`.
+            known: names at which the way back ends.
+            seen: a set, to which the names on the way are added.
+        """
+        flat = [[each.values, each.indices] if isinstance(each, tf.IndexedSlices) else [each] for each in tensors]
+        left = [part for some in flat for part in some if not isinstance(part, _PLAIN)]
+        if not all(isinstance(part, tf.Tensor) for part in left) or (left and self._eager):
+            return {"rows"}
+        found, seen = set(), set() if seen is None else seen
+        while left and "rows" not in found:
+            tensor = left.pop()
+            if tf.is_symbolic_tensor(tensor) and (name := _name(tensor)) not in seen and name not in known:
+                seen.add(name)
+                origin = self._origin(tensor, name)
+                found |= origin or set()
+                left += [] if origin else _behind(tensor)
+        return found
+
+    def _origin(self, tensor, name):
+        """Returns what a tensor is where its inputs need no look: a set, or None."""
+        origins = {
+            "sums": is_noted(tensor),
+            "rows": name in self._batch,
+            "counts": tensor.op.type in _COUNTS or name in self._counts,
+            "draws": _has_note(_DIFFERING, tensor) or _draws(tensor.op),
+        }
+        first = next((origin for origin, holds in origins.items() if holds), None)
+        if first is None and (_has_a_state_of_its_own(tensor) or (self._is_strict and _is_given(tensor))):
+            first = "rows"
+        return first and {first}
 
 
-def _has_a_state_of_its_own(operation, inputs):
-    """Returns whether an operation draws or reads what its inputs do not hold: random numbers, iterators, Python."""
-    if not operation.op_def.is_stateful or _calls_functions(operation):
+def _draws(operation):
+    return operation.op_def.is_stateful and operation.type.startswith(_DRAWS)
+
+
+def _is_given(tensor):
+    return tensor.op.type == "Placeholder" and tensor.dtype != tf.resource and _captured(tensor) is None
+
+
+def _has_a_state_of_its_own(tensor):
+    """Returns whether an operation gives what its inputs do not hold, such as an iterator or a Python function."""
+    operation = tensor.op
+    if not operation.op_def.is_stateful or tensor.dtype == tf.resource or _calls_functions(operation):
         return False
-    return operation.type.startswith("Random") or "PyFunc" in operation.type or not _has_data(inputs)
+    return not operation.type.endswith("VariableOp") and not _has_data(operation.inputs)
 
 
 def _calls_functions(operation):
@@ -78,7 +138,17 @@ def _has_data(inputs):
     return any(isinstance(item, ops.EagerTensor) or item.dtype not in (tf.resource, tf.variant) for item in inputs)
 
 
-def is_in_inner_graph():
-    """Returns whether a branch, a loop or a function of the user is being traced, in which no collective can be."""
-    graph = getattr(threading.current_thread(), "graph", None)
-    return graph is not None and graph is not ops.get_default_graph()
+def _name(tensor):
+    return id(tensor.graph), tensor.name
+
+
+def _behind(tensor):
+    outer = _captured(tensor)
+    return list(tensor.op.inputs) if outer is None else [outer]
+
+
+def _captured(tensor):
+    """Returns the tensor outside a function or a branch that stands behind one of its placeholders; or None."""
+    if tensor.op.type != "Placeholder":
+        return None
+    return next((outer for outer, inner in getattr(tensor.graph, "captures", ()) if inner is tensor), None)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfdist.internals.access.collectives import gather_over_replicas, sum_over_replicas
-from tfdist.internals.access.lineage import note_sums
+from tfdist.internals.access.dependence import note_sums
 from tfdist.internals.access.replica import current_rows
 from tfdist.process.errors import UsageError
 

@@ -1,25 +1,21 @@
-"""What a tensor of a replica's step was computed from, read from the graph that is being traced."""
+"""What kind of a scalar a replica has computed from its rows, read from the graph that is being traced."""
 
 import contextvars
 import re
 from typing import ClassVar
 
-import numpy as np
 import tensorflow as tf
 
+from tfdist.internals.access.dependence import Dependence
 from tfdist.internals.access.replica import held
 
 _LINEAGE: contextvars.ContextVar = contextvars.ContextVar("lineage of this replica's tensors", default=None)
-_COUNTS = frozenset({"Shape", "ShapeN", "Size"})
-_DRAWS = ("Random", "Truncated", "Multinomial", "Bernoulli", "Binomial")
 # Their result is a multiple of their first input.
 _LINEAR = frozenset({"Identity", "Cast", "Neg", "Reshape", "Squeeze", "StopGradient", "CheckNumerics", "EnsureShape"})
 _SUMS = frozenset({"AddV2", "Add", "AddN", "Sub"})
 _PRODUCTS = frozenset({"Mul", "MulNoNan"})
 _QUOTIENTS = frozenset({"RealDiv", "DivNoNan", "Div"})
 _NO_MULTIPLE = frozenset({"Sqrt", "Rsqrt", "Log", "Log1p", "Exp", "Square", "Pow", "Max", "Min", "Prod"})
-
-_PLAIN = (int, float, np.ndarray, np.generic)
 
 MEAN, SUM, ALIKE, COUPLED, UNKNOWN = "mean", "sum", "alike", "coupled", "unknown"
 
@@ -63,82 +59,11 @@ def coupled_line(who, tensor):
     )
 
 
-def note_sums(sums):
-    """Remembers which tensors are sums over the replicas: in their graph, so that they end with it."""
-    for each in sums:
-        if tf.is_symbolic_tensor(each):
-            each.graph._tfdist_sums = getattr(each.graph, "_tfdist_sums", frozenset()) | {each.name}
-
-
-def is_noted(tensor):
-    """Returns whether a tensor is itself one that `note_sums` remembers."""
-    return tf.is_symbolic_tensor(tensor) and tensor.name in getattr(tensor.graph, "_tfdist_sums", ())
-
-
-class Lineage:
-    """What the tensors of one replica's step depend on.
-
-    Args:
-        batch: nested tensors: the replica's rows. None in a loop written by hand, where each argument of the traced
-            function may hold rows.
-        counts: tensors that count rows, and differ between replicas.
-    """
+class Lineage(Dependence):
+    """What the tensors of one replica's step depend on, and what kind of scalars of its rows they are."""
 
     # By the type of an operation: a function (lineage, *inputs) that returns the kind of its result.
     _kinds: ClassVar[dict] = {}
-
-    def __init__(self, batch=None, counts=()):
-        flat = [each for each in tf.nest.flatten(batch, expand_composites=True) if each is not None]
-        self._eager = tf.executing_eagerly()
-        self._is_strict = batch is None
-        self._first = {each.shape[0] for each in flat if each.shape.rank}
-        self._batch = {_name(each) for each in flat if tf.is_symbolic_tensor(each)}
-        self._counts = {_name(each) for each in counts if tf.is_symbolic_tensor(each)}
-
-    def is_alike(self, *tensors):
-        """Returns whether tensors are certainly the same on every replica: only sums lead to them from the rows.
-
-        Without a graph nothing is certain but numbers.
-        """
-        return self._depends_on(*tensors) <= {"sums"}
-
-    def is_sum(self, tensor):
-        """Returns whether a tensor is that, and a sum does lead to it."""
-        return self._depends_on(tensor) == {"sums"}
-
-    def is_drawn(self, *tensors):
-        """Returns whether tensors would be the same on every replica but for random numbers."""
-        return self._depends_on(*tensors) <= {"sums", "draws"}
-
-    def _depends_on(self, *tensors):
-        """Returns what leads to tensors, numbers or `tf.IndexedSlices`: "rows", "counts", "draws", "sums"."""
-        flat = [[each.values, each.indices] if isinstance(each, tf.IndexedSlices) else [each] for each in tensors]
-        parts = [part for some in flat for part in some if not isinstance(part, _PLAIN)]
-        if not all(isinstance(part, tf.Tensor) for part in parts) or (parts and self._eager):
-            return {"rows"}
-        found, seen, left = set(), set(), parts
-        while left and "rows" not in found:
-            tensor = left.pop()
-            if tf.is_symbolic_tensor(tensor) and (name := _name(tensor)) not in seen:
-                seen.add(name)
-                origin = self._origin(tensor, name)
-                found |= origin or set()
-                left += [] if origin else _behind(tensor)
-        return found
-
-    def _origin(self, tensor, name):
-        """Returns what a tensor is where its inputs need no look: a set, or None."""
-        operation = tensor.op
-        if is_noted(tensor):
-            return {"sums"}
-        if name in self._batch:
-            return {"rows"}
-        if operation.type in _COUNTS or name in self._counts:
-            return {"counts"}
-        if operation.type.startswith(_DRAWS) or "Random" in operation.type:
-            return {"draws"}
-        is_given = operation.type == "Placeholder" and tensor.dtype != tf.resource and _captured(tensor) is None
-        return {"rows"} if self._is_strict and (is_given or operation.type.endswith("GetNext")) else None
 
     def kind(self, tensor):
         """Returns how the parts of a scalar over the replicas' rows make the scalar over all rows.
@@ -149,7 +74,7 @@ class Lineage:
         """
         if self._eager:
             return UNKNOWN
-        if not self._depends_on(tensor) & {"rows", "counts", "draws"}:
+        if not self.leading_to(tensor) & {"rows", "counts", "draws"}:
             return ALIKE
         find = self._kinds.get(tensor.op.type)
         if find is None:
@@ -219,27 +144,11 @@ class Lineage:
         return kind if self.kind(below) == ALIKE else COUPLED
 
     def _is_count(self, tensor):
-        return "counts" in (found := self._depends_on(tensor)) and "rows" not in found
+        return "counts" in (found := self.leading_to(tensor)) and "rows" not in found
 
     def has_rows(self, tensor):
         """Returns whether a tensor may have an entry for each row: its first dimension varies, or is the batch's."""
         return tensor.shape.rank is None or (tensor.shape.rank > 0 and tensor.shape[0] in {None, *self._first})
-
-
-def _name(tensor):
-    return id(tensor.graph), tensor.name
-
-
-def _behind(tensor):
-    outer = _captured(tensor)
-    return list(tensor.op.inputs) if outer is None else [outer]
-
-
-def _captured(tensor):
-    """Returns the tensor outside a function or a branch that stands behind one of its placeholders; or None."""
-    if tensor.op.type != "Placeholder":
-        return None
-    return next((outer for outer, inner in getattr(tensor.graph, "captures", ()) if inner is tensor), None)
 
 
 Lineage._kinds |= {

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.distribute import values_util
 
 from tfdist.internals.access.collectives import gather_over_replicas, sum_over_replicas
-from tfdist.internals.access.dependence import alike, differs_by_replica, is_in_inner_graph
+from tfdist.internals.access.dependence import Dependence, is_in_inner_graph, note_sums
 from tfdist.internals.access.replica import held, is_compiled_by_xla, swapped
 from tfdist.internals.access.variables import identity, tf_variable
 
@@ -58,7 +58,7 @@ class Keeper:
         self._watched = {identity(variable): variable for variable in variables}
         self._rows = rows
         self._note = note
-        self._known_alike = set()
+        self._dependence = Dependence()
         self._later = {}
         self._before = {}
 
@@ -75,7 +75,7 @@ class Keeper:
             return _originals[method](variable, value, **options)
         write, value = getattr(variable._get(), method), tf.cast(tf.convert_to_tensor(value), variable.dtype)
         # Not as `aggregation` says, because what is alike is what one device would assign.
-        if value.dtype == tf.string or not differs_by_replica(value, self._known_alike):
+        if value.dtype == tf.string or self._dependence.is_alike(value):
             return write(value, **options)
         if is_compiled_by_xla() or is_in_inner_graph():
             self._later[identity(variable)] = watched
@@ -164,7 +164,8 @@ def _marked(collective):
 
     def call(self, *arguments, **options):
         result = collective(self, *arguments, **options)
-        with alike():
-            return tf.nest.map_structure(tf.identity, result)
+        result = tf.nest.map_structure(tf.identity, result)
+        note_sums(tf.nest.flatten(result))
+        return result
 
     return call

@@ -12,6 +12,7 @@ from tfdist.internals.access.lineage import Lineage, current_lineage
 from tfdist.internals.access.replica import current_rows, held, rows_are, swapped
 from tfdist.internals.cpu_kernels import update_kernels
 
+_REDUCED: contextvars.ContextVar = contextvars.ContextVar("this step has reduced gradients by hand", default=False)
 _ALONE: contextvars.ContextVar = contextvars.ContextVar("this replica updates alone", default=False)
 # (variable, value) each.
 _assignments = {name: getattr(TFOptimizer, name) for name in ("assign", "assign_add", "assign_sub")}
@@ -29,9 +30,16 @@ def gradients_already_reduced():
     return swapped(*_on_each_replica(), (BaseOptimizer, "_backend_apply_gradients", _apply_without_branches))
 
 
+def note_reduction():
+    """Remembers in this replica's step that it has reduced gradients, which are not to be summed again."""
+    _sums_are_not_summed_again()
+    # Each replica runs a step in a thread of its own, which ends with it.
+    _REDUCED.set(True)
+
+
 @functools.cache
-def sums_are_not_summed_again():
-    """Makes Keras' optimizers take gradients that `reduce_gradients` gave as they are, for the rest of the process."""
+def _sums_are_not_summed_again():
+    """Makes Keras' optimizers take gradients that are sums as they are, for the rest of the process."""
     of_keras = TFOptimizer._all_reduce_sum_gradients
 
     def all_reduce_sum_gradients(self, grads_and_vars):
@@ -44,19 +52,21 @@ def sums_are_not_summed_again():
 
 def are_known_sums(gradients):
     """Returns whether gradients are sums, as `are_sums`; False in a process that has not called `reduce_gradients`."""
-    return bool(sums_are_not_summed_again.cache_info().currsize) and are_sums(gradients)
+    return bool(_sums_are_not_summed_again.cache_info().currsize) and are_sums(gradients)
 
 
 def are_sums(gradients):
     """Returns whether gradients were computed from sums over the replicas alone; in replica context.
 
-    Without a graph that is seen from the numbers: they are the same on all replicas.
+    Without a graph that is seen from the numbers, if this step has reduced some: they are the same on all replicas.
     """
     if not gradients:
         return False
     if not tf.executing_eagerly():
         lineage = current_lineage() or Lineage()
         return all(map(lineage.is_sum, gradients))
+    if not _REDUCED.get():
+        return False
     context = tf.distribute.get_replica_context()
     flat = tf.concat([tf.reshape(tf.cast(tf.convert_to_tensor(each), tf.float64), [-1]) for each in gradients], 0)
     of_first = tf.where(tf.equal(context.replica_id_in_sync_group, 0), flat, tf.zeros_like(flat))

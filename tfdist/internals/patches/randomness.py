@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfdist.internals.access.dependence import differing
+from tfdist.internals.access.dependence import note_differing
 from tfdist.internals.access.replica import current_rows, swapped
 
 _next = keras.random.SeedGenerator.next
@@ -24,5 +24,6 @@ def next_seed(self, ordered=True):
     if current_rows() is None or context is None:
         return seed
     replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
-    with differing():
-        return tf.add(seed, replica * tf.constant([_STRIDE, 0], seed.dtype))
+    seed = tf.add(seed, replica * tf.constant([_STRIDE, 0], seed.dtype))
+    note_differing([seed])
+    return seed

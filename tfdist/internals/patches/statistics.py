@@ -23,7 +23,8 @@ from keras.src.backend.tensorflow import nn as keras_nn
 from keras.src.losses import loss as keras_losses
 
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
-from tfdist.internals.access.lineage import as_mean, is_noted
+from tfdist.internals.access.dependence import is_noted
+from tfdist.internals.access.lineage import as_mean
 from tfdist.internals.access.replica import (
     added_losses,
     current_rows,
