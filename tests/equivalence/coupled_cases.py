@@ -21,6 +21,7 @@ def add_coupled(add):
     add("coupled", "in-batch negatives, 2 rows", _negatives, pairs, batch_size=2, epochs=2, workers=True)
     add("coupled", "in-batch negatives, last batch of 1 row", _negatives, pairs, batch_size=14, workers=True)
     add("coupled", "in-batch negatives, tf.data", _negatives, _stream, workers=True, batch_size=None)
+    add("coupled", "in-batch negatives, a generator", _negatives, _generator, batch_size=None, steps_per_epoch=5)
     add("coupled", "in-batch negatives, a PyDataset", _negatives, Pages, shuffle=False, batch_size=None)
     for reduction in ("sum", "none", "mean_with_sample_weight"):
         build = functools.partial(_negatives, reduction=reduction)
@@ -198,6 +199,13 @@ def _stream():
 
 def _filtered():
     return tf.data.Dataset.from_tensor_slices(rows()).batch(6).filter(lambda x, y: True)
+
+
+def _generator():
+    x, y = pairs()
+    for _ in range(10):
+        for start in range(0, 29, 6):
+            yield x[start : start + 6], y[start : start + 6]
 
 
 def _masked():
