@@ -168,9 +168,8 @@ def _replaced(placed, whole, factor):
 def _own_gradient(placed, whole, replicas):
     if not placed.dtype.is_floating:
         return whole
-    same = _replaced(placed, whole, tf.cast(replicas, placed.dtype))
-    note_sums([same])
-    return same
+    # Not noted as a sum, because gradients of it are this replica's part, and are still to be summed.
+    return _replaced(placed, whole, tf.cast(replicas, placed.dtype))
 
 
 def _placed(value, place):

@@ -26,7 +26,7 @@ from tfdist.process.errors import UsageError
 
 @contextlib.contextmanager
 def coupled_over_all_rows(model):
-    """Makes losses and metrics of a model's `Coupling` work on the rows of all replicas while it is entered."""
+    """Makes what a model's `Coupling` names work on the rows of all replicas, while the context is entered."""
     coupling = coupling_of(model)
     with contextlib.ExitStack() as stack:
         if coupling.losses:
