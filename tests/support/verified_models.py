@@ -158,6 +158,51 @@ def clipped_in_the_step():
     return with_step(ClippedStep)
 
 
+def rows_against_each_other(y, y_pred):
+    """Each row's embedding against those of the rows before it, as contrastive losses do."""
+    similarity = tf.matmul(y_pred, y_pred, transpose_b=True)
+    targets = tf.range(tf.shape(y_pred)[0])
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, similarity))
+
+
+def coupled_loss():
+    return compiled(classifier([dense()]), loss=rows_against_each_other, metrics=None), (X, Y)
+
+
+def dice_loss():
+    model = keras.Sequential([keras.Input((4,)), dense(), keras.layers.Dense(1, activation="sigmoid")])
+    return compiled(model, loss=keras.losses.Dice(), metrics=None), (X, Y[:, None].astype(X.dtype))
+
+
+class RunningMean(keras.layers.Layer):
+    """Subtracts a running mean of its inputs, which it keeps itself."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=shape[1:], initializer="zeros", trainable=False, name="running")
+
+    def call(self, x, training=False):
+        if training:
+            self.mean.assign(0.9 * self.mean + 0.1 * tf.reduce_mean(x, axis=0))
+        return x - self.mean
+
+
+def running_mean():
+    return classifier([dense(), RunningMean()]), (X, Y)
+
+
+class Decorrelating(keras.layers.Layer):
+    """Adds a penalty on the covariance of its replica's rows."""
+
+    def call(self, x):
+        centred = x - tf.reduce_mean(x, axis=0)
+        self.add_loss(tf.reduce_sum(tf.square(tf.matmul(centred, centred, transpose_a=True))))
+        return x
+
+
+def coupled_penalty():
+    return classifier([dense(), Decorrelating(name="decorrelating")]), (X, Y)
+
+
 def dropout():
     layers = [keras.layers.GaussianNoise(0.1), dense(), keras.layers.Dropout(0.5), keras.layers.Dropout(0.1)]
     return classifier(layers), (X, Y)
@@ -187,6 +232,10 @@ RIGHT = (
     sample_weights,
     own_train_step,
     clipped_in_the_step,
+    coupled_loss,
+    dice_loss,
+    running_mean,
+    coupled_penalty,
     dropout,
     convolution,
     float32_inside,
@@ -250,6 +299,19 @@ class RootStep(OwnStep):
 
 def root_of_the_loss():
     return with_step(RootStep)
+
+
+class RunningVariance(RunningMean):
+    """Keeps a variance in the way of a mean."""
+
+    def call(self, x, training=False):
+        if training:
+            self.mean.assign(0.5 * self.mean + 0.5 * tf.math.reduce_variance(x, axis=0))
+        return x / tf.sqrt(self.mean + 1.0)
+
+
+def running_variance():
+    return classifier([dense(), RunningVariance(name="variance")]), (X, Y)
 
 
 class Noise(keras.layers.Layer):

@@ -57,6 +57,11 @@ WRONG = {
         "first in the loss: the outputs of all layers agree",
         "Train_step differentiates 'Sqrt', which is neither a mean nor a sum over rows",
     ),
+    "running_variance": (
+        {"loss", "gradients", "weights"},
+        "first in the output of layer sequential/variance",
+        "Layer state sequential/variance/running: computed by each replica from its own rows",
+    ),
 }
 
 

@@ -126,7 +126,7 @@ def _cause_in_layer(layer, batch_norms):
         )
     return (
         f"Layer {layer!r} gives other outputs for the same rows: it computes over the rows of its own replica, such as "
-        "batch statistics. Sum over the replicas in it: tf.distribute.get_replica_context().all_reduce."
+        "batch statistics. Compute them from the rows of all replicas, by tfdist.global_sum or tfdist.gather_rows."
     )
 
 

@@ -108,3 +108,25 @@ def test_without_a_graph_nothing_is_known_but_numbers():
     assert lineage.kind(tf.reduce_sum(tf.ones([3]))) == UNKNOWN
     assert not lineage.is_alike(tf.ones([]))
     assert lineage.is_alike(2.0)
+
+
+@pytest.mark.parametrize(
+    ("expected", "function"),
+    [
+        (MEAN, lambda x: tf.reduce_sum(rows_of(x)) / 4),
+        (MEAN, lambda x: tf.reduce_sum(rows_of(x) / 4)),
+        (MEAN, lambda x: 0.5 * tf.reduce_sum(x) / 8),
+        (SUM, lambda x: tf.reduce_sum(rows_of(x)) / 16),
+        (SUM, lambda x: tf.reduce_sum(rows_of(x))),
+    ],
+)
+def test_where_the_number_of_rows_is_fixed_a_sum_divided_by_it_is_a_mean(expected, function):
+    found = []
+    _ = _weight.variable
+
+    @tf.function(input_signature=[tf.TensorSpec([4, 2])], autograph=False)
+    def trace(x):
+        found.append(Lineage(x).kind(function(x)))
+
+    trace.get_concrete_function()
+    assert found == [expected]

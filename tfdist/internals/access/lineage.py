@@ -4,6 +4,7 @@ import contextvars
 import re
 from typing import ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from tfdist.internals.access.dependence import Dependence
@@ -128,7 +129,7 @@ class Lineage(Dependence):
     def _kind_of_sum(self, rows):
         """Returns the kind of the sum of rows, each of which may be divided by their number."""
         operation, inputs = rows.op, list(rows.op.inputs)
-        if operation.type in _QUOTIENTS and self._is_count(inputs[1]):
+        if operation.type in _QUOTIENTS and self._is_count(inputs[1], of=rows):
             return MEAN
         if operation.type in _LINEAR:
             return self._kind_of_sum(inputs[0])
@@ -139,12 +140,29 @@ class Lineage(Dependence):
 
     def _of_quotient(self, above, below):
         kind = self.kind(above)
-        if self._is_count(below):
+        if self._is_count(below, of=self._summed(above)):
             return MEAN if kind == SUM else UNKNOWN
         return kind if self.kind(below) == ALIKE else COUPLED
 
-    def _is_count(self, tensor):
-        return "counts" in (found := self.leading_to(tensor)) and "rows" not in found
+    def _is_count(self, tensor, of):
+        """Returns whether a tensor counts rows; where their number is fixed, it is the one of the rows `of`."""
+        if "counts" in (found := self.leading_to(tensor)) and "rows" not in found:
+            return True
+        if of is None or found or not of.shape.rank or not of.shape.is_fully_defined():
+            return False
+        value = tf.get_static_value(tensor)
+        return value is not None and np.size(value) == 1 and value in (of.shape[0], of.shape.num_elements())
+
+    def _summed(self, tensor):
+        """Returns the rows whose sum a scalar is a multiple of, or None."""
+        while tensor.op.type != "Sum":
+            if tensor.op.type not in _LINEAR | _PRODUCTS | _QUOTIENTS:
+                return None
+            left = [each for each in tensor.op.inputs if self.kind(each) != ALIKE]
+            if len(left) != 1:
+                return None
+            tensor = left[0]
+        return tensor.op.inputs[0]
 
     def has_rows(self, tensor):
         """Returns whether a tensor may have an entry for each row: its first dimension varies, or is the batch's."""
