@@ -2,7 +2,7 @@
 
 import pytest
 from equivalence.runner import CASES
-from full import evidence
+from full import every_flag, evidence
 from support.processes import REPOSITORY
 from support.wrong_calls import COMMANDS
 
@@ -36,3 +36,9 @@ def test_the_table_of_wrong_calls_has_every_row_and_each_is_as_it_should_be():
         row = rows[str(command)]
         assert (row["as it should be"], int(row["exit code"])) == ("yes", command.code)
         assert command.message in row["message"]
+
+
+def test_the_table_of_flags_has_every_row_and_each_is_as_it_should_be():
+    rows = evidence.read_rows(evidence.FOLDER / "flags.md")
+    assert list(rows) == [str(row) for row in every_flag.rows()]
+    assert {name: row["last line"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
