@@ -20,6 +20,8 @@ class Coupling(NamedTuple):
         metrics: such metrics; their variables are alike on all replicas.
         additive: metrics of the user's own whose variables were seen to add up over the replicas.
         layers: layers that add a loss in which rows depend on each other.
+        joint: layers whose outputs or states depend on the rows together, and not as a mean, in training.
+        always: those of them of which the same is so in evaluation and prediction.
         exchanges: whether something in the step exchanges rows: one of these, or an operation of tfdist's in a loss or
             a layer.
     """
@@ -28,6 +30,8 @@ class Coupling(NamedTuple):
     metrics: tuple[keras.metrics.Metric, ...] = ()
     additive: tuple[keras.metrics.Metric, ...] = ()
     layers: tuple[keras.layers.Layer, ...] = ()
+    joint: tuple[keras.layers.Layer, ...] = ()
+    always: tuple[keras.layers.Layer, ...] = ()
     exchanges: bool = False
 
 

@@ -1,6 +1,7 @@
 """Finds before the first step which losses and metrics of a model need the rows of all replicas."""
 
 import functools
+import itertools
 import warnings
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from tfdist.strategy.workers import Workers
 from tfdist.synchronous.exchange.choice import is_between_workers
 from tfdist.synchronous.step import trial
 from tfdist.synchronous.step.added_losses import Added, forward, try_added
+from tfdist.synchronous.step.joint_layers import Joint, LayerTrial
 from tfdist.synchronous.step.step import keras_over_all_replicas
 from tfdist.synchronous.step.trial import Finding
 
@@ -58,31 +60,41 @@ def one_step_per_call(model, feed):
 def _find(model, feed):
     losses = [p for p, loss in enumerate(models.compiled_losses(model)) if not user_code.is_known(loss)]
     metrics = [metric for metric in user_code.compiled_metrics(model) if not user_code.is_known(metric)]
-    layers = user_code.adding_layers(model)
+    layers, own = user_code.adding_layers(model), user_code.own_layers(model)
     names_operation = user_code.calls_operation(model)
-    if not losses and not metrics and not layers and not models.has_own(model, "compute_loss"):
+    is_tried = models.has_own(model, "compute_loss") or user_code.computes_itself(model)
+    if not losses and not metrics and not layers and not own and not is_tried:
         return Coupling(exchanges=names_operation)
     with warnings.catch_warnings(), keras_over_all_replicas(model, Form(may_be_empty=False)), on_trial() as called:
         # What the user's code warns of, it warns of in the training.
         warnings.simplefilter("ignore")
-        found = _try(model, feed, losses, metrics, layers)
+        batch = sample_batch(feed)
+        joint = _try_layers(model, batch, own)
+        found = _try(model, batch, losses, metrics, layers)
     exchanges = names_operation or bool(called) or Finding.OWN in (*found.losses, *found.metrics)
     workers = Workers.of(model.distribute_strategy)
-    flat = workers.broadcast([*map(float, (*found.losses, *found.metrics, *found.layers)), float(exchanges)])
-    of_losses, of_metrics = flat[: len(losses)], flat[len(losses) : len(losses) + len(metrics)]
-    of_layers = flat[len(losses) + len(metrics) : -1]
+    mine = (*found.losses, *found.metrics, *found.layers, *joint, exchanges)
+    flat = iter(workers.broadcast(list(map(float, mine))))
+    of_losses, of_metrics, of_layers, of_own, (of_model, exchanges) = (
+        list(itertools.islice(flat, len(items))) for items in (losses, metrics, layers, own, (model, None))
+    )
     if workers.is_chief:
         names = [loss.name for loss in models.compiled_losses(model)]
         _log_losses([names[place] for place in losses], of_losses)
         _log_metrics([metric.name for metric in metrics], of_metrics)
         _log_layers([layer.name for layer in layers], of_layers, found.compute_loss_is_wrong)
+        _log_joint(model, own, of_own, of_model)
+    always = _with(Joint.ALWAYS, own, of_own)
     coupling = Coupling(
         losses=_with(Finding.COUPLED, losses, of_losses),
         metrics=_with(Finding.COUPLED, metrics, of_metrics),
         additive=_with(Finding.ROWS, metrics, of_metrics),
         layers=_with(Added.OF_ALL_ROWS, layers, of_layers),
+        joint=(*always, *_with(Joint.IN_TRAINING, own, of_own)),
+        always=always,
     )
-    return coupling._replace(exchanges=bool(flat[-1] or coupling.losses or coupling.metrics or coupling.layers))
+    parts = (exchanges, coupling.losses, coupling.metrics, coupling.layers, coupling.joint)
+    return coupling._replace(exchanges=any(map(bool, parts)))
 
 
 def _with(verdict, items, verdicts):
@@ -104,8 +116,17 @@ class Findings(NamedTuple):
     compute_loss_is_wrong: bool
 
 
-def _try(model, feed, losses, metrics, layers):
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(sample_batch(feed))
+def _try_layers(model, batch, own):
+    """Returns a `Joint` for each of a model's own layers, and one for the model."""
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    if (not own and not user_code.computes_itself(model)) or not trial.can_be_tried(x):
+        return [Joint.UNKNOWN] * (len(own) + 1)
+    of_own, of_model = LayerTrial(model, own).find(x)
+    return [*of_own, of_model]
+
+
+def _try(model, batch, losses, metrics, layers):
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     try:
         y_pred, _, _ = forward(model, x, y, (0, trial.rows_of(x)), training=False)
     except Exception:
@@ -166,4 +187,24 @@ def _log_layers(names, verdicts, compute_loss_is_wrong):
         warn(
             f"{what} is no mean over rows, but each replica computes it from its own rows, so it differs from one "
             f"device's. {_CURE}."
+        )
+
+
+def _log_joint(model, layers, verdicts, of_model):
+    when = {Joint.IN_TRAINING: "in training ", Joint.ALWAYS: ""}
+    wrong = ["the model's own call"] if of_model in (*when, Joint.WRONG) else []
+    for layer, verdict in zip(layers, verdicts, strict=True):
+        if verdict in when:
+            say(
+                f"layer {layer.name!r} couples rows in its outputs or its state, so {when[verdict]}each replica "
+                "computes it from the rows of all.",
+            )
+        elif verdict == Joint.WRONG:
+            wrong.append(f"layer {layer.name!r}")
+    for what in wrong:
+        warn(
+            f"{what} couples rows in its outputs or a state, but each replica computes it from its own rows, so it "
+            "differs from one device's. Compute it from tfdist.gather_rows, or in a layer whose inputs and outputs are "
+            "the rows of the batch.",
+            explains_difference=True,
         )
