@@ -1,4 +1,4 @@
-"""Calls layers for a trial: their variables stay as they are, and what they would assign is noted."""
+"""Calls layers for a trial: their variables are left as they are, and what they would assign is noted."""
 
 import contextlib
 from typing import Any, NamedTuple
@@ -11,9 +11,9 @@ from keras.src.backend.common import global_state
 
 
 class Assignment(NamedTuple):
-    """What was assigned: the `keras.Variable`, its value before, and the one after."""
+    """What was assigned: the variable, its value before, and the one after."""
 
-    variable: keras.Variable
+    variable: keras.Variable | tf.Variable
     before: tf.Tensor
     value: tf.Tensor
 
@@ -21,20 +21,25 @@ class Assignment(NamedTuple):
 class NotingScope(keras.StatelessScope):
     """Keeps what is assigned within it from the variables, and notes it.
 
+    A `tf.Variable` is written to, and has its own value again in the next scope, or when `kept_apart` ends.
+
     Args:
-        values: id of a `keras.Variable` → the value that it begins with; the others begin with their own.
-        instead: id of a `keras.Variable` → a deque of the values that it gets in place of those assigned to it.
+        values: id of a variable → the value that it begins with; the others begin with their own.
+        instead: id of a variable → a deque of the values that it gets in place of those assigned to it.
+        plain: what `kept_apart` yielded.
 
     Attributes:
         assignments: list of `Assignment`, with the values that were to be assigned.
         values: as above, as they are now.
     """
 
-    def __init__(self, values=None, instead=None):
+    def __init__(self, values, instead, plain):
         super().__init__()
-        self.state_mapping = dict(values or {})
+        self.state_mapping = dict(values)
         self.assignments = []
-        self._instead = instead or {}
+        self._instead = instead
+        for key, (variable, original) in plain.items():
+            _write(variable, values.get(key, original))
 
     @property
     def values(self):
@@ -43,16 +48,53 @@ class NotingScope(keras.StatelessScope):
     def add_update(self, update):
         """Stands in for Keras' method that each assignment calls."""
         variable, value = update
-        value = tf.convert_to_tensor(value)
         before = self.state_mapping.get(id(variable))
-        before = tf.convert_to_tensor(variable.value) if before is None else before
-        self.assignments.append(Assignment(variable, tf.cast(before, value.dtype), value))
+        self._note(variable, variable.value if before is None else before, value)
+
+    def assign(self, method, variable, value):
+        """Stands in for `method`, such as "assign_add", of a distributed `tf.Variable`."""
+        before = tf.convert_to_tensor(variable)
+        value = tf.cast(tf.convert_to_tensor(value), before.dtype)
+        self._note(variable, before, {"assign_add": before + value, "assign_sub": before - value}.get(method, value))
+        return variable
+
+    def _note(self, variable, before, value):
+        value = tf.convert_to_tensor(value)
+        self.assignments.append(Assignment(variable, tf.cast(tf.convert_to_tensor(before), value.dtype), value))
         left = self._instead.get(id(variable))
         self.set(variable, left.popleft() if left else value)
 
     def set(self, variable, value):
         """Sets the value of a variable within the scope, without a note."""
-        super().add_update((variable, value))
+        if isinstance(variable, keras.Variable):
+            super().add_update((variable, value))
+            return
+        self.state_mapping[id(variable)] = value
+        _write(variable, value)
+
+
+@contextlib.contextmanager
+def kept_apart(variables):
+    """Gives each `tf.Variable` among some variables its own value again at the end.
+
+    Yields:
+        id of a variable → (the variable, its value).
+    """
+    plain = {id(each): (each, tf.convert_to_tensor(each)) for each in variables if isinstance(each, tf.Variable)}
+    before = tf.config.functions_run_eagerly()
+    # What a user's own function assigns is then known outside it.
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield plain
+    finally:
+        tf.config.run_functions_eagerly(before)
+        for variable, value in plain.values():
+            _write(variable, value)
+
+
+def _write(variable, value):
+    for part in getattr(variable, "values", [variable]):
+        part.assign(tf.cast(value, part.dtype))
 
 
 @contextlib.contextmanager

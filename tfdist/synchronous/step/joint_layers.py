@@ -72,16 +72,18 @@ class LayerTrial:
     def __init__(self, model, layers):
         self._model, self._layers = model, layers
         self._states = {variables.identity(each): each for each in models.states(model)}
-        self._seeds = set(map(variables.identity, variables.reached_from({"model": model}).seeds))
+        reached = variables.reached_from({"model": model})
+        self._seeds, self._variables = set(map(variables.identity, reached.seeds)), list(reached.variables.values())
         self._known = {id(layer) for layer in models.layers(model) if user_code.needs_no_trial(layer)}
         self._calls, self._running, self._left = [], [], None
-        self._scope = None
+        self._scope, self._plain = None, {}
 
     def find(self, x):
         """Returns a `Joint` for each of the layers, and one for the model; x are nested tensors (B, ...)."""
         watched = [self._model, *models.layers(self._model)]
         watched = [each for each in watched if each is self._model or each in self._layers or id(each) in self._known]
-        with replaced_methods(watched, "call", self._noted), tf.device("CPU:0"):
+        apart, noted = layer_trials.kept_apart(self._variables), assignments.assignments_are(self._assign)
+        with apart as self._plain, noted, replaced_methods(watched, "call", self._noted), tf.device("CPU:0"):
             self._call_model(x)
             if self._of_model() == Joint.ROWS and not self._unreached():
                 return [Joint.ROWS] * len(self._layers), Joint.ROWS
@@ -91,6 +93,9 @@ class LayerTrial:
             order.pop(id(self._model), None)
             found = {key: self._of_layer(layer) for key, layer in order.items() if key not in self._known}
             return [found.get(id(layer), Joint.UNKNOWN) for layer in self._layers], self._of_model()
+
+    def _assign(self, method, variable, value):
+        return self._scope.assign(method, variable, value)
 
     def _unreached(self):
         reached = {id(call.layer) for call in self._calls}
@@ -122,7 +127,7 @@ class LayerTrial:
     def _note(self, layer, x, values):
         """Calls a layer with the calls within it noted; returns the values of variables after it."""
         count = trial.rows_of(x)
-        with layer_trials.NotingScope(values) as self._scope, _on_rows(layer, (0, count), count):
+        with layer_trials.NotingScope(values, {}, self._plain) as self._scope, _on_rows(layer, (0, count), count):
             layer(x)
         return self._scope.values
 
@@ -171,7 +176,7 @@ class LayerTrial:
             options = {**options, "training": False}
         instead = {key: collections.deque(each) for key, each in (instead or {}).items()}
         try:
-            with layer_trials.NotingScope(call.values, instead) as self._scope:
+            with layer_trials.NotingScope(call.values, instead, self._plain) as self._scope:
                 with _on_rows(call.layer, bounds, count, training):
                     outputs = call.layer(*arguments, **options)
         finally:
@@ -180,7 +185,7 @@ class LayerTrial:
 
     def _of_model(self):
         calls = [call for call in self._calls if call.layer is self._model]
-        return max((self._of_call(call) for call in calls), default=Joint.UNKNOWN)
+        return max(map(self._of_call, calls), default=Joint.UNKNOWN)
 
     def _of_layer(self, layer):
         """Returns the `Joint` of a layer; one that is not alone with its rows is known from now on."""
@@ -191,14 +196,19 @@ class LayerTrial:
         return found
 
     def _of_call(self, call):
+        """Returns the `Joint` of a layer by one of its calls."""
+        try:
+            return self._try(call)
+        except Exception:
+            # Whatever the user's code does in a trial, it does not end the training.
+            return Joint.UNKNOWN
+
+    def _try(self, call):
         count = _rows_given(call)
         if not count or count < 2:
             return Joint.UNKNOWN
-        try:
-            with on_trial() as called:
-                whole, assigned = self._again(call, (0, count), count)
-        except Exception:
-            return Joint.UNKNOWN
+        with on_trial() as called:
+            whole, assigned = self._again(call, (0, count), count)
         is_drawn = any(variables.identity(each.variable) in self._seeds for each in assigned)
         if called or is_drawn or not _are_near(whole, call.outputs):
             return Joint.UNKNOWN
