@@ -200,5 +200,7 @@ def joint_states(add, mlp, regression):
     row("moments of its own, run eagerly", OwnMoments, run_eagerly=True)
     row("a memory bank, jit_compile=auto", MemoryBank, jit_compile="auto")
     row("a codebook, batches of one row", FollowingCodebook, fit={"batch_size": 1, "epochs": 1})
-    add("layer state", "a codebook in a train step", lambda: vector_trainer(CommittedCodebook), regression, workers=True)
+    add(
+        "layer state", "a codebook in a train step", lambda: vector_trainer(CommittedCodebook), regression, workers=True
+    )
     add("layer state", "moments of its own in a train step", lambda: vector_trainer(OwnMoments), regression)

@@ -7,7 +7,7 @@ import keras
 from tfdist.internals.access import models
 from tfdist.internals.access.kept import recalled
 
-NAME = "coupling"
+NAME, OF_LAYERS = "coupling", "coupling of layers"
 # Keras' aggregations of variables that are not summed.
 FIRST, MEAN = "only_first_replica", "mean"
 
@@ -48,6 +48,9 @@ def aggregations_of(model):
 
 
 def coupling_of(model):
-    """Returns the `Coupling` that was found for a model since it was compiled; otherwise an empty one."""
+    """Returns the `Coupling` that was found for a model since it was compiled; otherwise an empty one.
+
+    Before a training or an evaluation it may be that of its layers alone.
+    """
     token = models.compile_token(model) if isinstance(model, keras.Model) else None
-    return recalled(model, NAME, token, Coupling())
+    return recalled(model, NAME, token, recalled(model, OF_LAYERS, token, Coupling()))

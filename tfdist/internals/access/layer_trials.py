@@ -81,15 +81,22 @@ def kept_apart(variables):
         id of a variable → (the variable, its value).
     """
     plain = {id(each): (each, tf.convert_to_tensor(each)) for each in variables if isinstance(each, tf.Variable)}
-    before = tf.config.functions_run_eagerly()
-    # What a user's own function assigns is then known outside it.
-    tf.config.run_functions_eagerly(True)
     try:
         yield plain
     finally:
-        tf.config.run_functions_eagerly(before)
         for variable, value in plain.values():
             _write(variable, value)
+
+
+@contextlib.contextmanager
+def functions_run_eagerly():
+    """Makes functions of the user's under `tf.function` run eagerly, so that what they assign is known outside."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def _write(variable, value):

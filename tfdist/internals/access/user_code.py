@@ -11,6 +11,7 @@ _COUPLING = ("Dice", "Tversky", "Circle", "dice", "tversky", "circle")
 _OPERATIONS = {"gather_rows", "global_sum", "global_loss", "global_mean"}
 # What leads to the other replicas in TensorFlow.
 _OF_TENSORFLOW = {"get_replica_context", "all_reduce", "all_gather", "merge_call", "num_replicas_in_sync"}
+_BRANCHES = {"cond", "case", "switch_case", "switch", "while_loop", "fori_loop", "scan", "map_fn", "function"}
 # Packages whose functions are not looked into.
 _OTHERS = {"keras", "tensorflow", "numpy", "tfdist"}
 
@@ -97,6 +98,14 @@ def _owns_seed(layer):
 def talks_to_replicas(layer):
     """Returns whether code of a layer names an operation over the replicas, of tfdist's or of TensorFlow's."""
     return _reads_any(_OPERATIONS | _OF_TENSORFLOW, _functions_of([type(layer)]))
+
+
+def may_branch(layer):
+    """Returns whether code of a layer names a branch, a loop or a function of TensorFlow's."""
+    owners = [owner for owner in inspect.getmro(type(layer)) if not _is_of_library(owner)]
+    if any(hasattr(value, "python_function") for owner in owners for value in vars(owner).values()):
+        return True
+    return _reads_any(_BRANCHES, _functions_of([type(layer)]))
 
 
 def calls_operation(model):

@@ -83,7 +83,8 @@ class LayerTrial:
         watched = [self._model, *models.layers(self._model)]
         watched = [each for each in watched if each is self._model or each in self._layers or id(each) in self._known]
         apart, noted = layer_trials.kept_apart(self._variables), assignments.assignments_are(self._assign)
-        with apart as self._plain, noted, replaced_methods(watched, "call", self._noted), tf.device("CPU:0"):
+        watching, eagerly = replaced_methods(watched, "call", self._noted), layer_trials.functions_run_eagerly()
+        with apart as self._plain, noted, watching, eagerly, tf.device("CPU:0"):
             self._call_model(x)
             if self._of_model() == Joint.ROWS and not self._unreached():
                 return [Joint.ROWS] * len(self._layers), Joint.ROWS
@@ -176,9 +177,9 @@ class LayerTrial:
             options = {**options, "training": False}
         instead = {key: collections.deque(each) for key, each in (instead or {}).items()}
         try:
-            with layer_trials.NotingScope(call.values, instead, self._plain) as self._scope:
-                with _on_rows(call.layer, bounds, count, training):
-                    outputs = call.layer(*arguments, **options)
+            scope = layer_trials.NotingScope(call.values, instead, self._plain)
+            with scope as self._scope, _on_rows(call.layer, bounds, count, training):
+                outputs = call.layer(*arguments, **options)
         finally:
             self._left = None
         return outputs, self._scope.assignments
@@ -227,7 +228,8 @@ class LayerTrial:
         """Returns whether parts of the rows give the outputs of the whole, and the replicas' states become its."""
         first = max(1, count // 3)
         parts, instead = [(0, first), (first, count)], collections.defaultdict(list)
-        for each in assigned:
+        # What a branch assigns becomes that at the end of the step only.
+        for each in [] if user_code.may_branch(call.layer) else assigned:
             instead[id(each.variable)].append(each.value)
         try:
             ends = [self._again(call, bounds, count, training, instead) for bounds in parts]
@@ -249,7 +251,9 @@ class LayerTrial:
         if state is None or whole.value.dtype == tf.string:
             # Metrics and what each replica keeps for itself have rules of their own.
             return True
-        before, value, *values = (trial.wide(each) for each in (whole.before, *(each.value for each in (whole, *parts))))
+        before, value, *values = (
+            trial.wide(each) for each in (whole.before, *(each.value for each in (whole, *parts)))
+        )
         if all(_is_near(value, part, before, whole.value.dtype) for part in values):
             return True
         rule = assignments.rule_of(state)
