@@ -2,7 +2,7 @@
 
 import keras
 import tensorflow as tf
-from equivalence.layer_states import RunningMean
+from equivalence.layer_states import MeanInBranch, MeanInFunction, RunningMean
 
 # What the variables say must not matter.
 AGGREGATIONS = ("none", "mean", "sum", "only_first_replica")
@@ -191,6 +191,8 @@ def joint_states(add, mlp, regression):
         row(f"{name}, aggregation={aggregation}", lambda kind=kind, how=aggregation: kind(how))
     for aggregation in ("sum", "only_first_replica"):
         row(f"a running mean, aggregation={aggregation}", lambda how=aggregation: RunningMean(aggregation=how))
+    row("a running mean, assigned in a branch, then read", lambda: MeanInBranch(after=True))
+    row("a running mean, assigned in a function, then read", lambda: MeanInFunction(after=True))
     row("a codebook with a loss", CommittedCodebook)
     row("rows that are counted and compared", CountedRows)
     row("a function that centres the batch", centred, workers=True)

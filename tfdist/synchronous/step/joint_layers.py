@@ -51,6 +51,7 @@ class _Call(NamedTuple):
         outputs: what it returned.
         assigned: list of `layer_trials.Assignment`.
         first: the place, in the list of all calls, of the first call within it; those within it end before it.
+        count: the number of rows of the batch.
     """
 
     layer: Any
@@ -59,6 +60,7 @@ class _Call(NamedTuple):
     outputs: Any
     assigned: list
     first: int
+    count: int
 
 
 class LayerTrial:
@@ -127,7 +129,7 @@ class LayerTrial:
 
     def _note(self, layer, x, values):
         """Calls a layer with the calls within it noted; returns the values of variables after it."""
-        count = trial.rows_of(x)
+        self._count = count = trial.rows_of(x)
         with layer_trials.NotingScope(values, {}, self._plain) as self._scope, _on_rows(layer, (0, count), count):
             layer(x)
         return self._scope.values
@@ -150,7 +152,7 @@ class LayerTrial:
                 self._running.pop()
             if self._left is None:
                 assigned = scope.assignments[start:]
-                self._calls.append(_Call(layer, (arguments, options), values, outputs, assigned, first))
+                self._calls.append(_Call(layer, (arguments, options), values, outputs, assigned, first, self._count))
             return outputs
 
         return noted
@@ -163,7 +165,7 @@ class LayerTrial:
 
     def _again(self, call, bounds, count, training=True, instead=None):
         """Calls a layer again on a part of its rows; returns (outputs, the assignments outside of known layers)."""
-        place = next(place for place, each in enumerate(self._calls) if each is call)
+        place = self._place_of(call)
         left = collections.defaultdict(collections.deque)
         while place > call.first:
             place -= 1
@@ -205,8 +207,8 @@ class LayerTrial:
             return Joint.UNKNOWN
 
     def _try(self, call):
-        count = _rows_given(call)
-        if not count or count < 2:
+        count = call.count
+        if count < 2 or not _gives_rows(call):
             return Joint.UNKNOWN
         with on_trial() as called:
             whole, assigned = self._again(call, (0, count), count)
@@ -228,8 +230,7 @@ class LayerTrial:
         """Returns whether parts of the rows give the outputs of the whole, and the replicas' states become its."""
         first = max(1, count // 3)
         parts, instead = [(0, first), (first, count)], collections.defaultdict(list)
-        # What a branch assigns becomes that at the end of the step only.
-        for each in [] if user_code.may_branch(call.layer) else assigned:
+        for each in [] if self._may_branch(call) else assigned:
             instead[id(each.variable)].append(each.value)
         try:
             ends = [self._again(call, bounds, count, training, instead) for bounds in parts]
@@ -241,11 +242,20 @@ class LayerTrial:
             return False
         shares = [(last - first) / count for first, last in parts]
         together = zip(assigned, *(some for _, some in ends), strict=True)
-        if not all(self._become_the_whole(shares, *each) for each in together):
+        if not all(self._become_the_whole(call, shares, *each) for each in together):
             return False
         return _outputs_agree(whole, [outputs for outputs, _ in ends], shares, count)
 
-    def _become_the_whole(self, shares, whole, *parts):
+    def _may_branch(self, call):
+        """Returns whether something is assigned in a branch, where the parts become the whole's when the step ends."""
+        within = self._calls[call.first : self._place_of(call) + 1]
+        layers = {id(each.layer): each.layer for each in within if id(each.layer) not in self._known}
+        return any(map(user_code.may_branch, layers.values()))
+
+    def _place_of(self, call):
+        return next(place for place, each in enumerate(self._calls) if each is call)
+
+    def _become_the_whole(self, call, shares, whole, *parts):
         """Returns whether the step makes of the values that replicas assign the value that one device assigns."""
         state = self._states.get(variables.identity(whole.variable))
         if state is None or whole.value.dtype == tf.string:
@@ -254,7 +264,9 @@ class LayerTrial:
         before, value, *values = (
             trial.wide(each) for each in (whole.before, *(each.value for each in (whole, *parts)))
         )
-        if all(_is_near(value, part, before, whole.value.dtype) for part in values):
+        given = max((np.abs(trial.wide(each)).max(initial=0.0) for each in _floating(call.given)), default=0.0)
+        is_near = functools.partial(_is_near, value, before=before, given=given, dtype=whole.value.dtype)
+        if all(map(is_near, values)):
             return True
         rule = assignments.rule_of(state)
         if rule == assignments.MEAN:
@@ -263,7 +275,7 @@ class LayerTrial:
             combined = before + sum(part - before for part in values)
         else:
             combined = values[0] if rule == assignments.FIRST else np.max(values, axis=0)
-        return _is_near(value, combined, before, whole.value.dtype)
+        return is_near(combined)
 
 
 @contextlib.contextmanager
@@ -278,11 +290,20 @@ def _others(x):
     return copies[-1][1]
 
 
-def _is_near(value, other, before, dtype):
+def _is_near(value, other, before, given, dtype):
+    """Returns whether two values that are assigned are equal but for rounding.
+
+    Args:
+        value, other: the values; arrays.
+        before: the value before.
+        given: the largest number of the rows from which they are computed.
+        dtype: their type.
+    """
     if not np.array_equal(np.isfinite(value), np.isfinite(other)):
         return False
     change, size = (np.abs(np.nan_to_num(each)).max(initial=0.0) for each in (value - before, value))
-    allowed = _OF_CHANGE.get(dtype, _OF_HALF) * change + _OF_VALUE.get(dtype, _OF_HALF / 3) * size
+    # A mean of rows may be nothing but rounding, such as behind BatchNormalization.
+    allowed = _OF_CHANGE.get(dtype, _OF_HALF) * change + _OF_VALUE.get(dtype, _OF_HALF / 3) * max(size, 0.3 * given)
     if not dtype.is_floating:
         allowed = 0.0
     return bool(np.abs(np.nan_to_num(value) - np.nan_to_num(other)).max(initial=0.0) <= allowed + 1e-300)
@@ -319,16 +340,21 @@ def _outputs_agree(whole, parts, shares, count):
     return True
 
 
+def _floating(values):
+    return [value for value in _tensors(values) if value.dtype.is_floating]
+
+
 def _tensors(values):
     return [value for value in tf.nest.flatten(values) if isinstance(value, tf.Tensor)]
 
 
-def _rows_given(call):
-    """Returns how many rows the first input of a call has; None if it has no rows, or any that cannot be cut."""
-    flat = [value for value in tf.nest.flatten(call.given) if tf.is_tensor(value)]
-    if not all(isinstance(value, tf.Tensor) for value in flat):
-        return None
-    return next((int(value.shape[0]) for value in flat if trial.has_rows(value)), None)
+def _gives_rows(call):
+    """Returns whether a call is given rows, a number of them for each row of the batch, and no other parts."""
+    given = [value for value in tf.nest.flatten(call.given) if tf.is_tensor(value)]
+    if not all(isinstance(value, tf.Tensor) for value in given):
+        return False
+    rows = next((value.shape[0] for value in given if trial.has_rows(value)), 0)
+    return bool(rows) and rows % call.count == 0
 
 
 def _has_rows_of_batch(call, count):
