@@ -157,25 +157,24 @@ def _call_of_all_rows(call):
         batch = next(value for value in tf.nest.flatten((arguments, options)) if _has_rows(value))
         # What has another number of rows than the first input is no part of the batch.
         arguments, options = _with_all_rows((arguments, options), lambda value: value.shape[0] == batch.shape[0])
+        size = next(value for value in tf.nest.flatten((arguments, options)) if _has_rows(value)).shape[0]
         own = added_losses()
         with rows_are(all_rows(rows.total)):
             outputs = call(self, *arguments, **options)
             own.update(added_losses())
         # A row that is borrowed or padding repeats another one.
         places = tf.minimum(rows.first + tf.range(tf.shape(batch, out_type=tf.int64)[0]), rows.total - 1)
-        return tf.nest.map_structure(lambda output: _rows_at(places, output, rows.total), outputs)
+        return tf.nest.map_structure(lambda output: _rows_at(places, output, size), outputs)
 
     return call_of_all_rows
 
 
-def _rows_at(places, output, total):
-    """Returns the rows of an output at some places; what has no row for each row of all replicas stays."""
-    if not _has_rows(output):
-        return output
-    # In a graph the number of rows is unknown.
-    size = output.shape[0]
-    has_other_size = size is not None and (tf.is_symbolic_tensor(output) or size != int(total))
-    return output if has_other_size else tf.gather(output, places)
+def _rows_at(places, output, size):
+    """Returns the rows of an output at some places; what has another number of rows than all replicas, `size`, stays.
+
+    In a graph that number is unknown, None, and then so is that of an output with as many rows.
+    """
+    return tf.gather(output, places) if _has_rows(output) and output.shape[0] in (size, None) else output
 
 
 def _update_of_all_rows(update_state):

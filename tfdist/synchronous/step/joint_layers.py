@@ -51,7 +51,7 @@ class _Call(NamedTuple):
         outputs: what it returned.
         assigned: list of `layer_trials.Assignment`.
         first: the place, in the list of all calls, of the first call within it; those within it end before it.
-        count: the number of rows of the batch.
+        batch: the number of rows of the batch.
     """
 
     layer: Any
@@ -60,7 +60,7 @@ class _Call(NamedTuple):
     outputs: Any
     assigned: list
     first: int
-    count: int
+    batch: int
 
 
 class LayerTrial:
@@ -207,7 +207,7 @@ class LayerTrial:
             return Joint.UNKNOWN
 
     def _try(self, call):
-        count = call.count
+        count = call.batch
         if count < 2 or not _gives_rows(call):
             return Joint.UNKNOWN
         with on_trial() as called:
@@ -354,7 +354,7 @@ def _gives_rows(call):
     if not all(isinstance(value, tf.Tensor) for value in given):
         return False
     rows = next((value.shape[0] for value in given if trial.has_rows(value)), 0)
-    return bool(rows) and rows % call.count == 0
+    return bool(rows) and rows % call.batch == 0
 
 
 def _has_rows_of_batch(call, count):
