@@ -167,7 +167,6 @@ def test_a_branch_forgotten_would_be_found(strategies, monkeypatch):
         "sharpness-aware minimization",
         "MAML by batch",
         "penalty on the gradients",
-        "accumulation by hand",
         "sum of the rows' losses",
         "clipped gradients, BatchNormalization",
     ],

@@ -113,6 +113,12 @@ def test_an_error_of_the_users_own_shows_the_users_own_line(cpus, capsys):
     assert rest[-1] == "ZeroDivisionError: division by zero"
 
 
+def test_a_function_is_found_in_a_file_too(cpus, capsys):
+    path = REPOSITORY / "tests/support/verified_models.py"
+    assert command.main([f"{path}:functional", "--steps=1"]) == 0
+    assert "Equal: the replicas give what one device gives." in capsys.readouterr().out
+
+
 def test_the_command_ends_with_code_0_where_all_agree_also_on_three_replicas(cpus, capsys):
     assert command.main(["support.verified_models:functional", "--steps=1", "--replicas=3"]) == 0
     out = capsys.readouterr().out
@@ -150,13 +156,15 @@ def test_promise_09_an_unsynchronized_batchnorm_is_found_and_named(cpus, capsys)
 
 # Arguments → (exit code, message); none of them loads TensorFlow.
 ARGUMENTS = {
-    ("--help",): (0, "--target: module:build_fn"),
-    (): (2, "there is nothing to verify. Write module:build_fn."),
-    ("model",): (2, "'model' names no function. Write module:build_fn."),
+    ("--help",): (0, "--target: module:build_fn or file.py:build_fn"),
+    (): (2, "there is nothing to verify. Write module:build_fn or file.py:build_fn."),
+    ("model",): (2, "'model' names no function. Write module:build_fn or file.py:build_fn."),
     ("m:f", "--replicas=1"): (2, "--replicas is 1. Use 2 or more."),
     ("m:f", "--steps=0"): (2, "--steps is 0. Use 1 or more."),
     ("m:f", "--seed=-1"): (2, "--seed is -1. Use a whole number in 0..4294967295."),
     ("m:f", "--replica=3"): (2, "Unknown command line flag 'replica'. Did you mean: replicas ?"),
+    ("support/verified_model.py:functional",): (2, "Did you mean 'support/verified_models.py'?"),
+    ("support/verified_models.py:functiona",): (2, "Define one that returns (model, data). Did you mean 'functional'?"),
     ("no_such_module:f",): (2, "there is no module 'no_such_module' here. Start in a folder where it can be imported"),
 }
 
@@ -174,7 +182,9 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_help_and_mistakes_in_arguments_are_answered_without_tensorflow():
-    ended = run_python("-c", SCRIPT, json.dumps([list(arguments) for arguments in ARGUMENTS]), deadline_seconds=60)
+    ended = run_python(
+        "-c", SCRIPT, json.dumps([list(arguments) for arguments in ARGUMENTS]), folder=REPOSITORY / "tests"
+    )
     answers = [line for line in ended.out.splitlines() if line.endswith("[]")]
     assert answers == [f"{code} []" for code, _ in ARGUMENTS.values()]
     errors = ended.err.split("----\n")

@@ -22,15 +22,7 @@ def load_recipe(path):
         hint = " Examples are in the folder recipes of tfdist's repository." if is_a_name else ""
         hint = _nearest(path) or hint
         raise UsageError(f"--recipe={path}: there is no such file. Give the path of a Python file.{hint}")
-    # The module gets a name of its own, because a recipe called keras.py must not replace Keras.
-    spec = importlib.util.spec_from_file_location(f"tfdist_recipe_{path.stem}", path)
-    if spec is None:
-        raise UsageError(f"--recipe={path}: this is not a Python file. Give one that ends in .py.")
-    module = importlib.util.module_from_spec(spec)
-    # Registered so that functions of the recipe can be pickled and found by name.
-    sys.modules[spec.name] = module
-    with user_code(f"--recipe={path}"):
-        spec.loader.exec_module(module)
+    module = import_file(path, f"--recipe={path}")
     if not callable(getattr(module, "recipe", None)):
         raise UsageError(f"--recipe={path}: it has no function `recipe`. Define one that returns a tfdist.RunConfig.")
     with user_code(f"--recipe={path}"):
@@ -38,6 +30,29 @@ def load_recipe(path):
     if not isinstance(config, RunConfig):
         raise UsageError(f"--recipe={path}: recipe() returned {type(config).__name__}. Return a tfdist.RunConfig.")
     return config
+
+
+def import_file(path, who):
+    """Runs a Python file, and returns its module.
+
+    Args:
+        path: a `pathlib.Path` to a file that exists.
+        who: who asked for it, for messages.
+
+    Raises:
+        ValueError: it is no Python file.
+        UserCodeError: the file raised an error.
+    """
+    # The module gets a name of its own, because a file called keras.py must not replace Keras.
+    spec = importlib.util.spec_from_file_location(f"tfdist_file_{path.stem}", path)
+    if spec is None:
+        raise UsageError(f"{who}: this is not a Python file. Give one that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    # Registered so that functions of the file can be pickled and found by name.
+    sys.modules[spec.name] = module
+    with user_code(who):
+        spec.loader.exec_module(module)
+    return module
 
 
 def _nearest(path):

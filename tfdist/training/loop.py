@@ -24,6 +24,7 @@ from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.log import say
+from tfdist.resume.decisions import Decisions
 from tfdist.resume.saved_run import open_saved_run
 from tfdist.strategy.workers import Workers
 from tfdist.synchronous.exchange.choice import choose
@@ -204,12 +205,18 @@ def _fit(model, feed, options, checkpoints, length, callbacks, validate, told):
     ):
         if length["steps"] and feed.steps_per_epoch:
             length["epochs"] = -(-length["steps"] // feed.steps_per_epoch)
-        more = [DesyncCheck(strategy), call_length, *run.callbacks]
+        more = [call_length, *_with_check(run.callbacks, DesyncCheck(strategy))]
         more += kept_programs() if options.jit_compile else []
         shown = {"epochs": length["epochs"], "steps": feed.steps_per_epoch}
         callbacks = make_callback_list(model, own, verbose, **shown, more=more, history=True)
         told()
         _train(model, feed, options, length, callbacks, validate, run, call_length)
+
+
+def _with_check(callbacks, check):
+    """Adds the comparison of the replicas behind what settles the chief's decisions, and before what saves."""
+    place = max((number + 1 for number, item in enumerate(callbacks) if isinstance(item, Decisions)), default=0)
+    return [*callbacks[:place], check, *callbacks[place:]]
 
 
 def _chief_calls_checked(strategy):

@@ -9,7 +9,7 @@ from tfdist.process.errors import UsageError
 USAGE = """Checks that a model trains on N replicas as on one device.
 
   python -m tfdist.verify module:build_fn
-  python -m tfdist.verify module:build_fn --replicas=4 --steps=5
+  python -m tfdist.verify my_models.py:build_fn --replicas=4 --steps=5
 
 Trains your model for a few steps on one device with plain Keras and on logical replicas with tfdist.fit, on even and
 uneven batches, and compares loss, gradients, weights and metrics. Exit code 1: they differ.
@@ -24,8 +24,8 @@ class VerifyConfig:
 
     target: str = option(
         "",
-        help="module:build_fn, also without --target=: a function () → (model, data). The model is a compiled "
-        "keras.Model; the data are (x, y) arrays, a tf.data.Dataset or a tfdist Source.",
+        help="module:build_fn or file.py:build_fn, also without --target=: a function () → (model, data). The model is "
+        "a compiled keras.Model; the data are (x, y) arrays, a tf.data.Dataset or a tfdist Source.",
     )
     replicas: int = option(2, help="Number of logical CPU devices to train on.")
     steps: int = option(3, help="Steps of a training.")
@@ -36,9 +36,9 @@ class VerifyConfig:
 
     def __post_init__(self):
         if not self.target:
-            raise UsageError("there is nothing to verify. Write module:build_fn.")
+            raise UsageError("there is nothing to verify. Write module:build_fn or file.py:build_fn.")
         if not (self.module and self.function.isidentifier()):
-            raise UsageError(f"{self.target!r} names no function. Write module:build_fn.")
+            raise UsageError(f"{self.target!r} names no function. Write module:build_fn or file.py:build_fn.")
         if self.replicas < 2:
             raise UsageError(f"--replicas is {self.replicas}. Use 2 or more.")
         if self.steps < 1:
