@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from equivalence.joint_states import joint_states
 from equivalence.layer_states import layer_states
 from equivalence.own_optimizers import add_own_optimizers
 from equivalence.own_steps import add_own_steps
@@ -139,6 +140,7 @@ def make_cases():
     add_coupled(add)
     add_metrics(add)
     layer_states(add, mlp, regression)
+    joint_states(add, mlp, regression)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
     return cases

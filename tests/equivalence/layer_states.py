@@ -7,9 +7,9 @@ import tensorflow as tf
 class RunningMean(keras.layers.Layer):
     """Subtracts a running mean, as it was before the step or as it is after it."""
 
-    def __init__(self, *, after=False, aggregation="none", where="here", plain=False):
+    def __init__(self, *, after=False, aggregation="none", plain=False):
         super().__init__()
-        self._after, self._aggregation, self._where, self._plain = after, aggregation, where, plain
+        self._after, self._aggregation, self._plain = after, aggregation, plain
 
     def build(self, shape):
         if self._plain:
@@ -22,18 +22,26 @@ class RunningMean(keras.layers.Layer):
     def call(self, x, training=False):
         before = tf.convert_to_tensor(self.mean)
         if training:
-            value = 0.8 * before + 0.2 * tf.reduce_mean(x, axis=0)
-            if self._where == "branch":
-                tf.cond(tf.reduce_sum(before) > -1e9, lambda: self._set(value), lambda: 0)
-            elif self._where == "function":
-                tf.function(self._set)(value)
-            else:
-                self._set(value)
+            self._set(0.8 * before + 0.2 * tf.reduce_mean(x, axis=0))
         return x - (tf.convert_to_tensor(self.mean) if self._after else before)
 
     def _set(self, value):
         self.mean.assign(value)
         return 0
+
+
+class MeanInBranch(RunningMean):
+    """Assigns in a branch."""
+
+    def _set(self, value):
+        tf.cond(tf.reduce_sum(value) > -1e9, lambda: super(MeanInBranch, self)._set(value), lambda: 0)
+
+
+class MeanInFunction(RunningMean):
+    """Assigns in a function."""
+
+    def _set(self, value):
+        tf.function(super()._set)(value)
 
 
 class Counters(keras.layers.Layer):
@@ -136,8 +144,8 @@ def layer_states(add, mlp, regression):
     row("a running mean, read after it is assigned", lambda: RunningMean(after=True), workers=True)
     row("a running mean, aggregation=mean", lambda: RunningMean(after=True, aggregation="mean"))
     row("two running means, one behind the other", RunningMean, lambda: RunningMean(after=True))
-    row("a running mean, assigned in a branch", lambda: RunningMean(where="branch"), workers=True)
-    row("a running mean, assigned in a function", lambda: RunningMean(where="function"))
+    row("a running mean, assigned in a branch", MeanInBranch, workers=True)
+    row("a running mean, assigned in a function", MeanInFunction)
     row("a running mean, jit_compile", RunningMean, jit_compile=True)
     row("a tf.Variable", lambda: RunningMean(after=True, plain=True))
     row("counters of steps, of rows, of a sum, and a flag", Counters, workers=True)

@@ -190,6 +190,34 @@ def running_mean():
     return classifier([dense(), RunningMean()]), (X, Y)
 
 
+class RunningVariance(RunningMean):
+    """Keeps a variance in the way of a mean."""
+
+    def call(self, x, training=False):
+        if training:
+            self.mean.assign(0.5 * self.mean + 0.5 * tf.math.reduce_variance(x, axis=0))
+        return x / tf.sqrt(self.mean + 1.0)
+
+
+def running_variance():
+    return classifier([dense(), RunningVariance(name="variance")]), (X, Y)
+
+
+class LocalNorm(keras.layers.Layer):
+    """Normalises by the statistics of its rows."""
+
+    def call(self, x):
+        mean, variance = self.moments(x)
+        return (x - mean) / tf.sqrt(variance + 1e-3)
+
+    def moments(self, x):
+        return list(tf.nn.moments(x, axes=[0]))
+
+
+def local_norm():
+    return classifier([dense(name="before"), LocalNorm(name="norm"), dense()]), (X, Y)
+
+
 class Decorrelating(keras.layers.Layer):
     """Adds a penalty on the covariance of its replica's rows."""
 
@@ -235,6 +263,8 @@ RIGHT = (
     coupled_loss,
     dice_loss,
     running_mean,
+    running_variance,
+    local_norm,
     coupled_penalty,
     dropout,
     convolution,
@@ -255,16 +285,17 @@ def loss_over_replicas():
     return compiled(classifier([dense()]), loss=loss), (X, Y)
 
 
-class LocalNorm(keras.layers.Layer):
-    """Normalises by the statistics of its own replica's rows."""
+class CountingNorm(LocalNorm):
+    """Asks for the number of replicas, so it counts as one that takes care of them; but it does not."""
 
-    def call(self, x):
-        mean, variance = tf.nn.moments(x, axes=[0])
-        return (x - mean) / tf.sqrt(variance + 1e-3)
+    def moments(self, x):
+        context = tf.distribute.get_replica_context()
+        self.replicas = 1 if context is None else context.num_replicas_in_sync
+        return super().moments(x)
 
 
-def local_norm():
-    return classifier([dense(name="before"), LocalNorm(name="norm"), dense()]), (X, Y)
+def counting_norm():
+    return classifier([dense(name="before"), CountingNorm(name="norm"), dense()]), (X, Y)
 
 
 class SummedTwice(OwnStep):
@@ -301,17 +332,21 @@ def root_of_the_loss():
     return with_step(RootStep)
 
 
-class RunningVariance(RunningMean):
-    """Keeps a variance in the way of a mean."""
+class NetOfVariance(Net):
+    """Keeps a variance in its own call, where no layer can be run on the rows of all replicas."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.variance = self.add_weight(shape=shape[1:], initializer="zeros", trainable=False, name="variance")
 
     def call(self, x, training=False):
         if training:
-            self.mean.assign(0.5 * self.mean + 0.5 * tf.math.reduce_variance(x, axis=0))
-        return x / tf.sqrt(self.mean + 1.0)
+            self.variance.assign(0.5 * self.variance + 0.5 * tf.math.reduce_variance(x, axis=0))
+        return super().call(x / tf.sqrt(self.variance + 1.0))
 
 
-def running_variance():
-    return classifier([dense(), RunningVariance(name="variance")]), (X, Y)
+def variance_in_call():
+    return compiled(NetOfVariance()), (X, Y)
 
 
 class Noise(keras.layers.Layer):

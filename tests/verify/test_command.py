@@ -42,7 +42,7 @@ WRONG = {
         "first in the loss: the outputs of all layers agree",
         "The gradients are 1/2 of one device's: the loss is divided by the wrong batch",
     ),
-    "local_norm": (
+    "counting_norm": (
         {"loss", "gradients", "weights"},
         "first in the output of layer sequential/norm",
         "Layer 'sequential/norm' gives other outputs for the same rows: it computes over the rows of its own replica",
@@ -57,10 +57,10 @@ WRONG = {
         "first in the loss: the outputs of all layers agree",
         "Train_step differentiates 'Sqrt', which is neither a mean nor a sum over rows",
     ),
-    "running_variance": (
+    "variance_in_call": (
         {"loss", "gradients", "weights"},
-        "first in the output of layer sequential/variance",
-        "Layer state sequential/variance/running: computed by each replica from its own rows",
+        "first in the output of layer net_of_variance/dense",
+        "The model's own call couples rows in its outputs or a state, but each replica computes it from its own rows",
     ),
 }
 

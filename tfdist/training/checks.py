@@ -212,11 +212,12 @@ def check_training(model, strategy, options):
 
 
 def _coupled(model):
-    """Returns phrases for the losses that are computed from the rows of all replicas."""
+    """Returns phrases for the losses and layers that are computed from the rows of all replicas."""
     coupling = coupling_of(model)
     names = [loss.name for loss in models.compiled_losses(model)]
     layers = [f"the loss that layer {layer.name!r} adds" for layer in coupling.layers]
-    return [*(f"loss {names[place]!r}" for place in coupling.losses), *layers]
+    joint = [f"layer {layer.name!r}" for layer in coupling.joint]
+    return [*(f"loss {names[place]!r}" for place in coupling.losses), *layers, *joint]
 
 
 def check_labels(model, feed, options):

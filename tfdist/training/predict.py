@@ -13,6 +13,7 @@ from tfdist.feeding.feed import open_feed
 from tfdist.internals.access import models
 from tfdist.options.loop import LoopOptions
 from tfdist.strategy.workers import Workers
+from tfdist.synchronous.step.find_coupling import find_joint_layers, form_of, one_step_per_call
 from tfdist.synchronous.step.programs import Programs
 from tfdist.training import arguments, checks
 from tfdist.training.callback_list import make_callback_list
@@ -77,7 +78,9 @@ def predict(
 
 def _calls(model, feed, callbacks, *, own_rows):
     """Yields, call by call, the list of its steps' (places, outputs)."""
-    program = Programs.of(model).predict(feed.form, own_rows=own_rows)
+    exchanges = bool(find_joint_layers(model, feed).always)
+    program = Programs.of(model).predict(form_of(model, feed) if exchanges else feed.form, own_rows=own_rows)
+    every = [1] if exchanges and one_step_per_call(model, feed) else []
     (span,) = feed.spans(0, epochs=1)
     model.stop_predicting = False
     callbacks.on_predict_begin()
@@ -85,7 +88,7 @@ def _calls(model, feed, callbacks, *, own_rows):
         reading = feed.begin(span)
         done = rows_before = 0
         ended = False
-        for first, count in plan.calls(span, lambda: model.steps_per_execution):
+        for first, count in plan.calls(span, lambda: model.steps_per_execution, every):
             callbacks.on_predict_batch_begin(first)
             parts = []
             for outputs, places, global_rows in program(reading, count):

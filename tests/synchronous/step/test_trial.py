@@ -221,8 +221,8 @@ def test_copies_stay_what_the_outputs_are():
 
 
 def test_nothing_but_rounding_is_near():
-    assert trial._is_near(np.float32(1.0), np.float32(1.0 + 1e-6))
-    assert not trial._is_near(np.float32(1.0), np.float32(1.001))
-    assert not trial._is_near(np.array([1.0, np.nan]), np.array([1.0, 2.0]))
-    assert trial._is_near(np.array([1.0, np.inf]), np.array([1.0, np.inf]))
-    assert not trial._is_near(np.array([np.inf]), np.array([-np.inf]))
+    assert trial.is_near(np.float32(1.0), np.float32(1.0 + 1e-6))
+    assert not trial.is_near(np.float32(1.0), np.float32(1.001))
+    assert not trial.is_near(np.array([1.0, np.nan]), np.array([1.0, 2.0]))
+    assert trial.is_near(np.array([1.0, np.inf]), np.array([1.0, np.inf]))
+    assert not trial.is_near(np.array([np.inf]), np.array([-np.inf]))

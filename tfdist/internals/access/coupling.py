@@ -7,7 +7,7 @@ import keras
 from tfdist.internals.access import models
 from tfdist.internals.access.kept import recalled
 
-NAME = "coupling"
+NAME, OF_LAYERS = "coupling", "coupling of layers"
 # Keras' aggregations of variables that are not summed.
 FIRST, MEAN = "only_first_replica", "mean"
 
@@ -20,6 +20,8 @@ class Coupling(NamedTuple):
         metrics: such metrics; their variables are alike on all replicas.
         additive: metrics of the user's own whose variables were seen to add up over the replicas.
         layers: layers that add a loss in which rows depend on each other.
+        joint: layers whose outputs or states depend on the rows together, and not as a mean, in training.
+        always: those of them of which the same is so in evaluation and prediction.
         exchanges: whether something in the step exchanges rows: one of these, or an operation of tfdist's in a loss or
             a layer.
     """
@@ -28,6 +30,8 @@ class Coupling(NamedTuple):
     metrics: tuple[keras.metrics.Metric, ...] = ()
     additive: tuple[keras.metrics.Metric, ...] = ()
     layers: tuple[keras.layers.Layer, ...] = ()
+    joint: tuple[keras.layers.Layer, ...] = ()
+    always: tuple[keras.layers.Layer, ...] = ()
     exchanges: bool = False
 
 
@@ -44,6 +48,9 @@ def aggregations_of(model):
 
 
 def coupling_of(model):
-    """Returns the `Coupling` that was found for a model since it was compiled; otherwise an empty one."""
+    """Returns the `Coupling` that was found for a model since it was compiled; otherwise an empty one.
+
+    Before a training or an evaluation it may be that of its layers alone.
+    """
     token = models.compile_token(model) if isinstance(model, keras.Model) else None
-    return recalled(model, NAME, token, Coupling())
+    return recalled(model, NAME, token, recalled(model, OF_LAYERS, token, Coupling()))

@@ -59,6 +59,7 @@ class Dependence:
         self._batch = {_name(each) for each in flat if tf.is_symbolic_tensor(each)}
         self._counts = {_name(each) for each in counts if tf.is_symbolic_tensor(each)}
         self._known_alike = set()
+        self._sizes = {}
 
     def is_alike(self, *tensors):
         """Returns whether tensors are certainly the same on every replica: only sums lead to them from the rows.
@@ -103,7 +104,7 @@ class Dependence:
     def _origin(self, tensor, name):
         """Returns what a tensor is where its inputs need no look: a set, or None."""
         origins = {
-            "sums": is_noted(tensor),
+            "sums": is_noted(tensor) or self._is_size_of_alike(tensor),
             "rows": name in self._batch,
             "counts": tensor.op.type in _COUNTS or name in self._counts,
             "draws": _has_note(_DIFFERING, tensor) or _draws(tensor.op),
@@ -112,6 +113,15 @@ class Dependence:
         if first is None and (_has_a_state_of_its_own(tensor) or (self._is_strict and _is_given(tensor))):
             first = "rows"
         return first and {first}
+
+    def _is_size_of_alike(self, tensor):
+        """Returns whether a tensor is a shape of what is a sum over the replicas, and so the same on all of them."""
+        if tensor.op.type not in _COUNTS:
+            return False
+        name = _name(tensor)
+        if name not in self._sizes:
+            self._sizes[name] = all(map(self.is_sum, tensor.op.inputs))
+        return self._sizes[name]
 
 
 def _draws(operation):

@@ -99,9 +99,14 @@ def on_trial():
         outer.extend(names)
 
 
+def is_on_trial():
+    """Returns whether something is on trial: no step is computed."""
+    return _TRIAL.get() is not None
+
+
 def note_operation(name):
     """Notes that an operation over the replicas is called, if something is on trial."""
-    if _TRIAL.get() is not None:
+    if is_on_trial():
         _TRIAL.get().append(name)
 
 

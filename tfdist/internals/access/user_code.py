@@ -9,6 +9,9 @@ from tfdist.internals.access import models
 # Losses of Keras' in which rows may depend on each other.
 _COUPLING = ("Dice", "Tversky", "Circle", "dice", "tversky", "circle")
 _OPERATIONS = {"gather_rows", "global_sum", "global_loss", "global_mean"}
+# What leads to the other replicas in TensorFlow.
+_OF_TENSORFLOW = {"get_replica_context", "all_reduce", "all_gather", "merge_call", "num_replicas_in_sync"}
+_BRANCHES = {"cond", "case", "switch_case", "switch", "while_loop", "fori_loop", "scan", "map_fn", "function"}
 # Packages whose functions are not looked into.
 _OTHERS = {"keras", "tensorflow", "numpy", "tfdist"}
 
@@ -50,6 +53,59 @@ def has_own_regularizer(layer):
     """Returns whether a layer has an activity regularizer that is none of Keras'."""
     regularizer = layer.activity_regularizer
     return regularizer is not None and not _is_keras_module(type(regularizer))
+
+
+def own_layers(model):
+    """Returns the layers of a model whose class, or a function that they hold, is none of Keras' or tfdist's."""
+    return [layer for layer in models.layers(model) if not _is_of_library(type(layer)) or _has_own_function(layer)]
+
+
+def _is_of_library(kind):
+    return kind.__module__.split(".")[0] in ("keras", "tfdist")
+
+
+def _has_own_function(layer):
+    return any(inspect.isfunction(value) and not _is_library_function(value) for value in vars(layer).values())
+
+
+def _is_library_function(function):
+    return (getattr(function, "__module__", None) or "").split(".")[0] in _OTHERS
+
+
+def computes_itself(model):
+    """Returns whether a model's own `call`, or operations between its layers, compute something."""
+    if not models.is_graph(model):
+        return True
+    graphs = [each for each in (model, *models.layers(model)) if models.is_graph(each)]
+    operations = [operation for graph in graphs for operation in getattr(graph, "_operations", ())]
+    return not all(isinstance(operation, keras.layers.Layer) for operation in operations)
+
+
+def needs_no_trial(layer):
+    """Returns whether it is known of a layer of Keras' or tfdist's that its rows are not alone, or are drawn.
+
+    A step takes care of them.
+    """
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return type(layer).call is keras.layers.BatchNormalization.call
+    return _is_of_library(type(layer)) and (not _is_keras_module(type(layer)) or _owns_seed(layer))
+
+
+def _owns_seed(layer):
+    return any(isinstance(value, keras.random.SeedGenerator) for value in vars(layer).values())
+
+
+def talks_to_replicas(layer):
+    """Returns whether code of a layer names an operation over the replicas, of tfdist's or of TensorFlow's."""
+    return _reads_any(_OPERATIONS | _OF_TENSORFLOW, _functions_of([type(layer)]))
+
+
+def may_branch(layer):
+    """Returns whether code of a layer names a branch, a loop or a function of TensorFlow's."""
+    owners = [owner for owner in inspect.getmro(type(layer)) if not _is_of_library(owner)]
+    if any(hasattr(value, "python_function") for owner in owners for value in vars(owner).values()):
+        return True
+    return _reads_any(_BRANCHES, _functions_of([type(layer)]))
 
 
 def calls_operation(model):
@@ -105,5 +161,4 @@ def depends_on_training(model):
     """Returns whether a model computes something else in training, from batch statistics or at random."""
     if models.batch_norms(model):
         return True
-    values = (value for layer in models.layers(model) for value in vars(layer).values())
-    return any(isinstance(value, keras.random.SeedGenerator) for value in values)
+    return any(map(_owns_seed, models.layers(model)))

@@ -159,6 +159,15 @@ def states_are_combined(find_keeper=_KEEPER.get, **lock):
     )
 
 
+def assignments_are(assign):
+    """Makes a function (method, variable, value) take the assignments to distributed `tf.Variable`s meanwhile."""
+
+    def writing(method):
+        return lambda var, value, use_locking=False, name=None, read_value=True: assign(method, var, value)
+
+    return swapped(*((values_util, f"on_write_{method}", writing(method)) for method in _METHODS))
+
+
 def _marked(collective):
     """Returns a collective of TensorFlow's whose results are known to be alike."""
 

@@ -8,6 +8,7 @@ from keras.src.backend import get_keras_mask as keras_mask
 from keras.src.backend import set_keras_mask
 
 from tfdist.internals.access.coupling import coupling_of
+from tfdist.internals.access.dependence import note_sums
 from tfdist.internals.access.gathering import count_once, gather, gather_for_one_loss, is_carried, place_of_batch
 from tfdist.internals.access.models import compiled_losses, losses_replaced
 from tfdist.internals.access.replica import (
@@ -25,8 +26,13 @@ from tfdist.process.errors import UsageError
 
 
 @contextlib.contextmanager
-def coupled_over_all_rows(model):
-    """Makes what a model's `Coupling` names work on the rows of all replicas, while the context is entered."""
+def coupled_over_all_rows(model, *, training=True):
+    """Makes what a model's `Coupling` names work on the rows of all replicas, while the context is entered.
+
+    Args:
+        model: a `keras.Model`.
+        training: whether what is entered trains.
+    """
     coupling = coupling_of(model)
     with contextlib.ExitStack() as stack:
         if coupling.losses:
@@ -39,6 +45,8 @@ def coupled_over_all_rows(model):
             stack.enter_context(replaced_methods(coupling.metrics, "update_state", _update_of_all_rows))
         if coupling.layers:
             stack.enter_context(_layers_of_all_rows(coupling.layers))
+        if joint := coupling.joint if training else coupling.always:
+            stack.enter_context(replaced_methods(joint, "call", _call_of_all_rows))
         yield
 
 
@@ -149,15 +157,24 @@ def _call_of_all_rows(call):
         batch = next(value for value in tf.nest.flatten((arguments, options)) if _has_rows(value))
         # What has another number of rows than the first input is no part of the batch.
         arguments, options = _with_all_rows((arguments, options), lambda value: value.shape[0] == batch.shape[0])
+        size = next(value for value in tf.nest.flatten((arguments, options)) if _has_rows(value)).shape[0]
         own = added_losses()
         with rows_are(all_rows(rows.total)):
             outputs = call(self, *arguments, **options)
             own.update(added_losses())
         # A row that is borrowed or padding repeats another one.
         places = tf.minimum(rows.first + tf.range(tf.shape(batch, out_type=tf.int64)[0]), rows.total - 1)
-        return tf.nest.map_structure(lambda output: tf.gather(output, places), outputs)
+        return tf.nest.map_structure(lambda output: _rows_at(places, output, size), outputs)
 
     return call_of_all_rows
+
+
+def _rows_at(places, output, size):
+    """Returns the rows of an output at some places; what has another number of rows than all replicas, `size`, stays.
+
+    In a graph that number is unknown, None, and then so is that of an output with as many rows.
+    """
+    return tf.gather(output, places) if _has_rows(output) and output.shape[0] in (size, None) else output
 
 
 def _update_of_all_rows(update_state):
@@ -178,7 +195,10 @@ def _with_all_rows(given, is_of_batch):
     values = [*flat, *map(keras_mask, flat)]
     places = [place for place, value in enumerate(values) if _has_rows(value) and is_of_batch(value)]
     tensors = [tf.convert_to_tensor(values[place]) for place in places]
-    for place, whole in zip(places, gather(tensors, [place_of_batch(current_rows())] * len(places)), strict=True):
+    wholes = gather(tensors, [place_of_batch(current_rows())] * len(places))
+    # Their number is an argument of the step, but the same on all replicas.
+    note_sums(wholes)
+    for place, whole in zip(places, wholes, strict=True):
         values[place] = whole
     for value, mask in zip(values[: len(flat)], values[len(flat) :], strict=True):
         if mask is not None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras.src.utils import naming
 
 from tfdist.internals.access.models import layers
-from tfdist.internals.access.replica import swapped
+from tfdist.internals.access.replica import is_on_trial, swapped
 
 _call = keras.layers.Layer.__call__
 # The attributes that hold how much randomness one of Keras' layers adds.
@@ -64,6 +64,8 @@ def recorded():
 
     def call(self, *args, **kwargs):
         outputs = _call(self, *args, **kwargs)
+        if is_on_trial():
+            return outputs
         context = tf.distribute.get_replica_context()
         for value in tf.nest.flatten(outputs):
             if tf.is_tensor(value) and hasattr(value, "numpy") and isinstance(value, tf.Tensor) and value.shape.rank:

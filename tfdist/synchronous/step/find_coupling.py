@@ -1,5 +1,6 @@
 """Finds before the first step which losses and metrics of a model need the rows of all replicas."""
 
+import contextlib
 import functools
 import warnings
 from typing import NamedTuple
@@ -8,15 +9,17 @@ import keras
 
 from tfdist.data.delivery.share import Form
 from tfdist.feeding.sample import sample_batch
-from tfdist.internals.access import models, user_code
-from tfdist.internals.access.coupling import NAME, Coupling, coupling_of
+from tfdist.internals.access import models, user_code, variables
+from tfdist.internals.access.coupling import NAME, OF_LAYERS, Coupling, coupling_of
 from tfdist.internals.access.kept import kept
+from tfdist.internals.access.layer_trials import kept_apart
 from tfdist.internals.access.replica import on_trial
 from tfdist.process.log import say, warn
 from tfdist.strategy.workers import Workers
 from tfdist.synchronous.exchange.choice import is_between_workers
 from tfdist.synchronous.step import trial
 from tfdist.synchronous.step.added_losses import Added, forward, try_added
+from tfdist.synchronous.step.joint_layers import Joint, LayerTrial
 from tfdist.synchronous.step.step import keras_over_all_replicas
 from tfdist.synchronous.step.trial import Finding
 
@@ -58,14 +61,12 @@ def one_step_per_call(model, feed):
 def _find(model, feed):
     losses = [p for p, loss in enumerate(models.compiled_losses(model)) if not user_code.is_known(loss)]
     metrics = [metric for metric in user_code.compiled_metrics(model) if not user_code.is_known(metric)]
-    layers = user_code.adding_layers(model)
+    layers, coupling = user_code.adding_layers(model), find_joint_layers(model, feed)
     names_operation = user_code.calls_operation(model)
     if not losses and not metrics and not layers and not models.has_own(model, "compute_loss"):
-        return Coupling(exchanges=names_operation)
-    with warnings.catch_warnings(), keras_over_all_replicas(model, Form(may_be_empty=False)), on_trial() as called:
-        # What the user's code warns of, it warns of in the training.
-        warnings.simplefilter("ignore")
-        found = _try(model, feed, losses, metrics, layers)
+        return coupling._replace(exchanges=coupling.exchanges or names_operation)
+    with _on_trial(model) as called:
+        found = _try(model, sample_batch(feed), losses, metrics, layers)
     exchanges = names_operation or bool(called) or Finding.OWN in (*found.losses, *found.metrics)
     workers = Workers.of(model.distribute_strategy)
     flat = workers.broadcast([*map(float, (*found.losses, *found.metrics, *found.layers)), float(exchanges)])
@@ -76,13 +77,63 @@ def _find(model, feed):
         _log_losses([names[place] for place in losses], of_losses)
         _log_metrics([metric.name for metric in metrics], of_metrics)
         _log_layers([layer.name for layer in layers], of_layers, found.compute_loss_is_wrong)
-    coupling = Coupling(
+    coupling = coupling._replace(
         losses=_with(Finding.COUPLED, losses, of_losses),
         metrics=_with(Finding.COUPLED, metrics, of_metrics),
         additive=_with(Finding.ROWS, metrics, of_metrics),
         layers=_with(Added.OF_ALL_ROWS, layers, of_layers),
     )
-    return coupling._replace(exchanges=bool(flat[-1] or coupling.losses or coupling.metrics or coupling.layers))
+    parts = (coupling.exchanges, flat[-1], coupling.losses, coupling.metrics, coupling.layers)
+    return coupling._replace(exchanges=any(map(bool, parts)))
+
+
+def find_joint_layers(model, feed):
+    """Tries a model's layers that are none of Keras' on some rows; all workers call it together.
+
+    Args:
+        model: a built `keras.Model`.
+        feed: the `Feed` of the data.
+
+    Returns:
+        A `Coupling` that names layers alone; the chief's on every worker.
+    """
+    if model.distribute_strategy.num_replicas_in_sync == 1:
+        return Coupling()
+    return kept(model, OF_LAYERS, functools.partial(_find_layers, model, feed), models.compile_token(model))
+
+
+def _find_layers(model, feed):
+    layers = user_code.own_layers(model)
+    if not layers and not user_code.computes_itself(model):
+        return Coupling()
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(sample_batch(feed))
+    found, called = [Joint.UNKNOWN] * (len(layers) + 1), []
+    if trial.can_be_tried(x):
+        with _on_trial(model) as called:
+            of_layers, of_model = LayerTrial(model, layers).find(x)
+        found = [*of_layers, of_model]
+    workers = Workers.of(model.distribute_strategy)
+    *of_layers, of_model, exchanges = workers.broadcast([*map(float, found), float(bool(called))])
+    if workers.is_chief:
+        _log_joint([layer.name for layer in layers], of_layers, of_model)
+    always = _with(Joint.ALWAYS, layers, of_layers)
+    joint = (*always, *_with(Joint.IN_TRAINING, layers, of_layers))
+    return Coupling(joint=joint, always=always, exchanges=bool(exchanges or joint))
+
+
+@contextlib.contextmanager
+def _on_trial(model):
+    """Yields a list of the operations over the replicas that are called; the model's variables are left alone."""
+    apart = kept_apart(variables.reached_from({"model": model}).variables.values())
+    with (
+        warnings.catch_warnings(),
+        apart,
+        keras_over_all_replicas(model, Form(may_be_empty=False)),
+        on_trial() as called,
+    ):
+        # What the user's code warns of, it warns of in the training.
+        warnings.simplefilter("ignore")
+        yield called
 
 
 def _with(verdict, items, verdicts):
@@ -104,8 +155,8 @@ class Findings(NamedTuple):
     compute_loss_is_wrong: bool
 
 
-def _try(model, feed, losses, metrics, layers):
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(sample_batch(feed))
+def _try(model, batch, losses, metrics, layers):
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     try:
         y_pred, _, _ = forward(model, x, y, (0, trial.rows_of(x)), training=False)
     except Exception:
@@ -166,4 +217,24 @@ def _log_layers(names, verdicts, compute_loss_is_wrong):
         warn(
             f"{what} is no mean over rows, but each replica computes it from its own rows, so it differs from one "
             f"device's. {_CURE}."
+        )
+
+
+def _log_joint(names, verdicts, of_model):
+    when = {Joint.IN_TRAINING: "in training ", Joint.ALWAYS: ""}
+    wrong = ["the model's own call"] if of_model in (*when, Joint.WRONG) else []
+    for name, verdict in zip(names, verdicts, strict=True):
+        if verdict in when:
+            say(
+                f"layer {name!r} couples rows in its outputs or its state, so {when[verdict]}each replica computes it "
+                "from the rows of all."
+            )
+        elif verdict == Joint.WRONG:
+            wrong.append(f"layer {name!r}")
+    for what in wrong:
+        warn(
+            f"{what} couples rows in its outputs or a state, but each replica computes it from its own rows, so it "
+            "differs from one device's. Compute it from tfdist.gather_rows, or in a layer whose inputs and outputs are "
+            "the rows of the batch.",
+            explains_difference=True,
         )

@@ -112,7 +112,7 @@ class Step:
     def test(self, share, form, clock):
         """Adds a global batch to the loss and the metrics; returns (logs, work) as `train` does."""
         idle = measurements.Work(measurements.UNKNOWN, 0.0)
-        with keras_over_all_replicas(self._model, form):
+        with keras_over_all_replicas(self._model, form, training=False):
             if models.has_own(self._model, "test_step"):
                 return self._once(replica_own_step, share, self._model.test_step, form), idle
             return self._once(replica_test, share, form), idle
@@ -124,7 +124,8 @@ class Step:
             (outputs, places, rows): the outputs of all rows on every worker or, with `own_rows`, of the rows of this
             worker's replicas; int64 (B,), the places of these rows in the global batch; the rows of the global batch.
         """
-        outputs = self._on_replicas(replica_predict, share, form)
+        with coupled_over_all_rows(self._model, training=False):
+            outputs = self._on_replicas(replica_predict, share, form)
         local = self.strategy.experimental_local_results
         rows = local(share.global_rows)[0]
         if own_rows:
@@ -179,12 +180,12 @@ def keras_for_gradients(model, exchange, form):
 
 
 @contextlib.contextmanager
-def keras_over_all_replicas(model, form):
+def keras_over_all_replicas(model, form, *, training=True):
     """Makes Keras compute over all replicas: losses, metrics and statistics of batches."""
     activities = statistics.activities_counted_by_rows(models.layers(model))
     padding = statistics.padding_left_out(model.metrics) if form.padded else contextlib.nullcontext()
     averages = average_losses_are_global()
-    coupled = coupled_over_all_rows(model)
+    coupled = coupled_over_all_rows(model, training=training)
     with statistics.global_statistics(), activities, padding, averages, coupled, randomness.replicas_differ():
         yield
 

@@ -91,9 +91,9 @@ def _try_copy(loss, y_true, y_pred, dtype):
         return Finding.OWN
     # It may cast to a narrower type by itself.
     narrow = dtype == tf.float64 and float(whole[0]) == float(nudged[0])
-    near = functools.partial(_is_near, dtype=tf.float32 if narrow else dtype)
+    near = functools.partial(is_near, dtype=tf.float32 if narrow else dtype)
     # A value that is not finite shows nothing, and neither does one that is drawn at random.
-    if not all(np.isfinite(_wide(value)).all() for value in whole) or not all(map(near, whole, again)):
+    if not all(np.isfinite(wide(value)).all() for value in whole) or not all(map(near, whole, again)):
         return Finding.UNKNOWN
     first = max(1, count // 3)
     try:
@@ -153,7 +153,7 @@ def try_metric(metric, y_true, y_pred):
     except Exception:
         return Finding.COUPLED
     sums = [np.add(*each) for each in zip(*parts, strict=True)]
-    return Finding.ROWS if all(map(_is_near, whole, sums)) else Finding.COUPLED
+    return Finding.ROWS if all(map(is_near, whole, sums)) else Finding.COUPLED
 
 
 def _states(metric, batches, first, last):
@@ -165,7 +165,7 @@ def _states(metric, batches, first, last):
             with rows_are(rows_between(first, last, rows_of(y_pred))):
                 metric.update_state(sliced(y_true, first, last), sliced(y_pred, first, last))
             values = [scope.get_current_value(variable) for variable in metric.variables]
-            states += [np.zeros(()) if value is None else _wide(value) for value in values]
+            states += [np.zeros(()) if value is None else wide(value) for value in values]
     return states
 
 
@@ -196,11 +196,11 @@ def _spread(generator, value):
     """Returns outputs that differ more between rows: probabilities where they were, else with noise."""
     if not value.dtype.is_floating:
         return value
-    wide = _wide(value)
-    noise = generator.normal(size=wide.shape)
-    if wide.min() < 0 or wide.max() > 1:
-        return tf.cast(wide + noise * (wide.std() + 1.0), value.dtype)
-    if wide.ndim > 1 and wide.shape[-1] > 1 and np.allclose(wide.sum(-1), 1, atol=1e-2):
+    array = wide(value)
+    noise = generator.normal(size=array.shape)
+    if array.min() < 0 or array.max() > 1:
+        return tf.cast(array + noise * (array.std() + 1.0), value.dtype)
+    if array.ndim > 1 and array.shape[-1] > 1 and np.allclose(array.sum(-1), 1, atol=1e-2):
         return tf.cast(tf.nn.softmax(noise), value.dtype)
     return tf.cast(tf.nn.sigmoid(noise), value.dtype)
 
@@ -237,14 +237,15 @@ def sliced(values, first, last):
     return tf.nest.map_structure(lambda value: value[first:last] if has_rows(value) else value, values)
 
 
-def _wide(value):
+def wide(value):
+    """Returns a value as a float64 array."""
     value = tf.convert_to_tensor(value)
     return np.asarray(tf.cast(value, tf.float64) if value.dtype.is_floating else value).astype("float64")
 
 
-def _is_near(whole, part, dtype=tf.float32):
+def is_near(whole, part, dtype=tf.float32):
     """Returns whether two values are equal but for rounding in a type."""
-    whole, part = _wide(whole), _wide(part)
+    whole, part = wide(whole), wide(part)
     finite = np.isfinite(whole)
     if not np.array_equal(finite, np.isfinite(part)):
         return False
