@@ -75,7 +75,7 @@ class NotingScope(keras.StatelessScope):
 
 @contextlib.contextmanager
 def kept_apart(variables):
-    """Gives each `tf.Variable` among some variables its own value again at the end.
+    """Restores each `tf.Variable` among some variables at the end.
 
     Yields:
         id of a variable → (the variable, its value).

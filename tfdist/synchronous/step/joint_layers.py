@@ -55,10 +55,10 @@ class _Call(NamedTuple):
     """
 
     layer: Any
-    given: tuple
-    values: dict
+    given: tuple[tuple[Any, ...], dict[str, Any]]
+    values: dict[int, tf.Tensor]
     outputs: Any
-    assigned: list
+    assigned: list[layer_trials.Assignment]
     first: int
     batch: int
 
