@@ -93,7 +93,7 @@ def test_a_strategy_is_decided_from_facts(name, facts, choice):
             {},
             "strategy: 'miror' is not one of auto, one_device, mirrored, multi_worker, tpu.",
         ),
-        ("auto", {"replicas": 0}, "strategy: replicas is 0. Use 1 or more."),
+        ("auto", {"replicas": 0}, "strategy: replicas is 0. Use a whole number from 1."),
         (
             "multi_worker",
             {},

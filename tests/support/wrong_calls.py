@@ -343,8 +343,10 @@ def _data():
         "load: a split": (lambda c: c.tfdist.data.load("digits", split="tran"), "Did you mean 'train'?"),
         "load: an option": (lambda c: c.tfdist.data.load("digits", shufle=True), "there is no option shufle."),
         "load: global_batch": (lambda c: c.tfdist.data.load("digits", global_batch="32"), "global_batch is '32'."),
-        "from_arrays: global_batch=0": arrays("arrays: global_batch is 0. Use 1 or more.", global_batch=0),
-        "from_arrays: global_batch=8.0": arrays("arrays: global_batch is 8.0. Use 1 or more.", global_batch=8.0),
+        "from_arrays: global_batch=0": arrays("arrays: global_batch is 0. Use a whole number from 1.", global_batch=0),
+        "from_arrays: global_batch=8.0": arrays(
+            "arrays: global_batch is 8.0. Use a whole number from 1.", global_batch=8.0
+        ),
         "from_arrays: seed='a'": arrays("arrays: seed is 'a'. Use a whole number in 0..4294967295.", seed="a"),
         "from_arrays: shuffle='no'": arrays("arrays: shuffle is 'no'. Use True or False.", shuffle="no"),
         "from_arrays: transform=3": arrays("arrays: transform is 3. Use a function", transform=3),
@@ -371,7 +373,7 @@ def _functions():
         "choose_strategy: a name": strategy("strategy: 'mirror' is not one of auto, one_device, mirrored", "mirror"),
         "choose_strategy: a number": strategy("strategy: 3 is not one of auto, one_device, mirrored", 3),
         "choose_strategy: replicas='2'": strategy(
-            "strategy: replicas is '2'. Use 1 or more.", "mirrored", replicas="2"
+            "strategy: replicas is '2'. Use a whole number from 1.", "mirrored", replicas="2"
         ),
         "choose_strategy: replicas=1000": strategy("replicas is 1000, but this machine has no GPU", replicas=1000),
         "choose_strategy: start_seconds": strategy("start_seconds is 'x'. Use a number from 0.", start_seconds="x"),

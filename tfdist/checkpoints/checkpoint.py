@@ -26,7 +26,7 @@ from tfdist.strategy import hardware
 
 VARIABLES, STATE, CONFIG = "variables.npz", "state.json", "config.json"
 # The entry of `Saved.about["data"]` with the digest of some rows.
-SOME_ROWS = "some rows"
+SOME_ROWS = "the values of some rows"
 
 
 class CheckpointError(TfdistError, ValueError):

@@ -338,7 +338,7 @@ def make_source(
     if not is_whole(seed) or not 0 <= seed < 2**32:
         raise UsageError(f"{name}: seed is {seed!r}. Use a whole number in 0..{2**32 - 1}.")
     if not is_count(global_batch):
-        raise UsageError(f"{name}: global_batch is {global_batch!r}. Use 1 or more.")
+        raise UsageError(f"{name}: global_batch is {global_batch!r}. Use a whole number from 1.")
     for argument, value in (("shuffle", shuffle), ("drop_remainder", drop_remainder)):
         if not is_switch(value):
             raise UsageError(f"{name}: {argument} is {value!r}. Use True or False.")

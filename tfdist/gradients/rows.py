@@ -1,5 +1,6 @@
 """Rows and sums over all replicas, for losses and layers in which rows depend on each other."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from tfdist.internals.access.replica import all_rows, current_rows, rows_are
 from tfdist.internals.access.tracing import as_written
 from tfdist.internals.patches.statistics import one_device_scale, works_alone
 from tfdist.process.errors import UsageError
+from tfdist.process.log import say
 
 
 @as_written
@@ -59,7 +61,17 @@ def _gathered(values: list[tf.Tensor], caller: str) -> list[tf.Tensor]:
         _check_rows(value, caller)
     if works_alone(caller):
         return [_own(value) for value in values]
+    if caller == "gather_rows" and current_rows() is None:
+        _say_how_losses_count()
     return gathering.gather(values, _places(values, caller)[0], caller)
+
+
+@functools.cache
+def _say_how_losses_count() -> None:
+    say(
+        "tfdist.gather_rows in a hand-written loop: a loss that you compute from gathered rows is the same on every "
+        "replica, and counts once for each. Compute such a loss by tfdist.global_loss, which counts it once."
+    )
 
 
 def _own(value: tf.Tensor) -> tf.Tensor:
@@ -176,6 +188,11 @@ def global_loss(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:
         loss = strategy.run(loss_of, args=(tf.eye(4), tf.eye(4)))
         ```
     """
+    if not callable(function):
+        raise UsageError(
+            f"global_loss: the first argument is {function!r}. Give the function first, and then each of its tensors, "
+            "such as global_loss(contrastive, a, b)."
+        )
     flat = [None if value is None else tf.convert_to_tensor(value) for value in tf.nest.flatten(tensors)]
     given = [value for value in flat if value is not None]
     if not given:

@@ -49,7 +49,7 @@ def of_rows(data, workers):
         workers: the `Workers`.
 
     Returns:
-        The chief's digest, {"some rows": "sha256 …"}; an empty dict without one.
+        The chief's digest, {"the values of some rows": "sha256 …"}; an empty dict without one.
     """
     rows = _sample(data) if workers.is_chief else None
     (number,) = workers.broadcast([-1.0 if rows is None else float(digest_of_rows(rows))])

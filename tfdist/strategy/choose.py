@@ -71,7 +71,7 @@ def decide(name, *, workers=0, gpus=0, tpu_signs=(), replicas=None):
     if name not in STRATEGIES:
         raise UsageError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}.{did_you_mean(name, STRATEGIES)}")
     if replicas is not None and not is_count(replicas):
-        raise UsageError(f"strategy: replicas is {replicas!r}. Use 1 or more.")
+        raise UsageError(f"strategy: replicas is {replicas!r}. Use a whole number from 1.")
     choice = _decide_auto(workers, gpus, tpu_signs, replicas) if name == "auto" else None
     choice = choice or _decide_named(name, workers, gpus, replicas)
     if replicas is not None and choice.name != "mirrored" and choice.replicas != replicas:
