@@ -229,8 +229,8 @@ def test_a_function_of_a_recipe_keeps_its_name(write_recipe):
         "def recipe():\n    return RunConfig(model=build, model_options={})\n"
     )
     run = recipe_file.load_recipe(path)
-    assert run.to_dict()["model"] == "tfdist_recipe_recipe_under_test:build"
-    assert sys.modules["tfdist_recipe_recipe_under_test"].build is run.model
+    assert run.to_dict()["model"] == "tfdist_file_recipe_under_test:build"
+    assert sys.modules["tfdist_file_recipe_under_test"].build is run.model
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from equivalence.layer_states import RunningMean
+from equivalence.layer_states import MeanInBranch, RunningMean
 from support import jobs
 
 import tfdist
@@ -70,16 +70,9 @@ def test_batchnorm_of_each_replica_is_said_and_its_moving_statistics_are_average
         np.testing.assert_allclose(component, expected, rtol=0, atol=1e-9)
 
 
-class InBranch(RunningMean):
-    """Assigns in a branch, where no collective can be."""
-
-    def __init__(self):
-        super().__init__(where="branch")
-
-
 def test_a_state_that_a_branch_assigns_ends_the_run_with_the_cure(make_strategy):
-    with pytest.raises(RuntimeError, match=r"replica 1 differs .*in_branch\w*/mean .*\(tfdist.global_sum\)"):
-        train(make_strategy(2), InBranch())
+    with pytest.raises(RuntimeError, match=r"replica 1 differs .*mean_in_branch\w*/mean .*\(tfdist.global_sum\)"):
+        train(make_strategy(2), MeanInBranch())
 
 
 def test_all_that_is_tracked_comes_back_also_a_second_optimizer_that_the_loop_builds(make_strategy, tmp_path):

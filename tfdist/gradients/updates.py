@@ -12,7 +12,7 @@ from tfdist.gradients.checks import check_gradients, check_update
 from tfdist.gradients.factors import Factors, reduce_factors, tensors_of
 from tfdist.gradients.wire import restored, rounded
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
-from tfdist.internals.access.replica import rows_are
+from tfdist.internals.access.replica import current_rows, rows_are
 from tfdist.internals.access.tracing import as_written
 from tfdist.internals.patches import optimizers
 from tfdist.process.errors import UsageError
@@ -29,7 +29,8 @@ def reduce_gradients(gradients: Sequence[Gradient], wire: tf.DType | None = None
     """Sums gradients over the replicas, in few packed collectives; call it in replica context.
 
     The sums may be changed, such as clipped, and given to `optimizer.apply` or `tfdist.apply_gradients`: neither sums
-    them again. In a model's own `train_step` a tape gives sums already, and they are returned as they are.
+    them again. In a model's own `train_step` a tape gives sums already, and they are returned as they are; what you
+    compute from rows without a tape is weighted by the rows first.
 
     Args:
         gradients: list of tensors, `tf.IndexedSlices` or None; None stays None.
@@ -63,7 +64,17 @@ def reduce_gradients(gradients: Sequence[Gradient], wire: tf.DType | None = None
     # Without a graph the question itself needs a sum.
     if not tf.executing_eagerly() and optimizers.are_sums(known):
         return list(gradients)
+    if current_rows() is not None:
+        gradients = [None if gradient is None else weighted_by_rows(gradient) for gradient in gradients]
     return sum_gradients(gradients, wire=wire)
+
+
+def weighted_by_rows(gradient: Gradient) -> Gradient:
+    """Returns a replica's gradient, weighted by its rows. One that all replicas have alike stays so in their sum."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return _with_values(gradient, weighted_by_rows(gradient.values))
+    tensor = tf.convert_to_tensor(gradient)
+    return tf.math.multiply_no_nan(tensor, current_rows().share(tensor.dtype))
 
 
 def sum_gradients(

@@ -156,3 +156,32 @@ def test_a_train_step_that_reduces_by_hand_gets_the_sums_as_they_are(make_strate
 
     weights, _ = trained(make_strategy(2), tf.reduce_mean, apply_reduced)
     np.testing.assert_allclose(weights, trained(make_strategy(1), tf.reduce_mean, apply_reduced)[0], rtol=1e-5)
+
+
+def test_gradients_without_a_tape_are_clipped_exactly_behind_the_reduction(make_strategy, caplog):
+    class ByHand(OneLayer):
+        def train_step(self, data):
+            x, y = data
+            error = self(x) - 2 * y
+            rows = tf.cast(tf.shape(x)[0], x.dtype)
+            gradients = [2 * tf.matmul(x, error, transpose_a=True) / rows, 2 * tf.reduce_sum(error, axis=0) / rows]
+            self.apply_in(self, gradients)
+            return {"value": tf.reduce_mean(error**2)}
+
+    def run(strategy, apply):
+        with strategy.scope():
+            model = ByHand(None, apply)
+            model.compile(keras.optimizers.SGD(0.1))
+            model(X[:1])
+        tfdist.fit(model, X, Y, batch_size=13, epochs=2, shuffle=False, verbose=0)
+        return np.ravel(model.get_weights()[0])
+
+    def clip_behind_the_reduction(model, gradients):
+        apply_clipped(model, tfdist.reduce_gradients(gradients))
+
+    caplog.set_level(logging.INFO)
+    expected = run(make_strategy(1), apply_clipped)
+    np.testing.assert_allclose(run(make_strategy(3), clip_behind_the_reduction), expected, rtol=1e-5)
+    assert "computed from this replica's rows" not in caplog.text
+    run(make_strategy(2), apply_clipped)
+    assert caplog.text.count("only behind tfdist.reduce_gradients") == 1

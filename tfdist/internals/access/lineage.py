@@ -16,9 +16,12 @@ _LINEAR = frozenset({"Identity", "Cast", "Neg", "Reshape", "Squeeze", "StopGradi
 _SUMS = frozenset({"AddV2", "Add", "AddN", "Sub"})
 _PRODUCTS = frozenset({"Mul", "MulNoNan"})
 _QUOTIENTS = frozenset({"RealDiv", "DivNoNan", "Div"})
+# Behind a reduction: a mask is applied just before it.
+_LOOKED_AT = 12
 _NO_MULTIPLE = frozenset({"Sqrt", "Rsqrt", "Log", "Log1p", "Exp", "Square", "Pow", "Max", "Min", "Prod"})
 
 MEAN, SUM, ALIKE, COUPLED, UNKNOWN = "mean", "sum", "alike", "coupled", "unknown"
+UNSURE = COUPLED, UNKNOWN
 
 
 def lineage_is(lineage):
@@ -37,26 +40,35 @@ def as_mean(value, rows, say=None):
     Args:
         value: a scalar computed from this replica's rows; outside the users' own code it is returned as it is.
         rows: the `Rows` of this replica.
-        say: None, or a function of a term that is neither a mean nor a sum.
+        say: None, or a function (term, kind) of a term that is not known to be a mean or a sum.
     """
     lineage = _LINEAGE.get()
-    if lineage is None or lineage.kind(value) not in (SUM, COUPLED):
+    if lineage is None or lineage.kind(value) not in (SUM, *UNSURE):
         return value
     terms = []
     for term, factor in lineage.terms(value):
         kind = lineage.kind(term)
-        if kind == COUPLED and say:
-            say(term)
+        if kind in UNSURE and say:
+            say(term, kind)
         terms.append(factor * (tf.math.divide_no_nan(term, rows.share(term.dtype)) if kind == SUM else term))
     return tf.add_n(terms)
 
 
-def coupled_line(who, tensor):
-    """Returns the line that names a scalar of the kind COUPLED; `who` and what it does with it come first."""
+def unsure_line(who, tensor, kind):
+    """Returns the line that names a scalar of the kind COUPLED or UNKNOWN.
+
+    Args:
+        who: the words before its name: who does what with it.
+        tensor, kind: the scalar, and its kind.
+    """
     name = re.sub(r"^replica_\d+/", "", tensor.name.partition(":")[0])
+    what = {
+        COUPLED: "which is neither a mean nor a sum over rows, such as the root or the quotient of means",
+        UNKNOWN: "whose operations do not show whether it is a mean over the rows of the batch, so it counts as one",
+    }[kind]
     return (
-        f"{who} {name!r}, which is neither a mean nor a sum over rows, such as the root or the quotient of means: each "
-        "replica computes it from its own rows. Compute it by tfdist.global_loss from the rows of all replicas."
+        f"{who} {name!r}, {what}: each replica computes it from its own rows. If it is no such mean, compute it by "
+        "tfdist.global_loss from the rows of all replicas."
     )
 
 
@@ -85,6 +97,8 @@ class Lineage(Dependence):
     def _of_reduction(self, which, values, *_):
         if not self.has_rows(values):
             return self.kind(values)
+        if _chooses_rows(values):
+            return UNKNOWN
         return MEAN if which == MEAN else self._kind_of_sum(values)
 
     def _of_linear(self, value, *_):
@@ -96,10 +110,12 @@ class Lineage(Dependence):
         kinds -= {ALIKE} if MEAN in kinds else set()
         if len(kinds) == 1:
             return kinds.pop()
-        return UNKNOWN if UNKNOWN in kinds else COUPLED
+        return COUPLED if COUPLED in kinds or UNKNOWN not in kinds else UNKNOWN
 
     def _of_product(self, *factors):
         one, other = map(self.kind, factors)
+        if MEAN in (one, other) and self._is_count(factors[one == MEAN], of=None):
+            return SUM
         if ALIKE in (one, other):
             return one if other == ALIKE else other
         return UNKNOWN if UNKNOWN in (one, other) else COUPLED
@@ -111,7 +127,7 @@ class Lineage(Dependence):
             A list of (tensor, factor), such that the scalar is the sum of the products. A factor is a number or a
             constant tensor.
         """
-        if self.kind(tensor) != COUPLED:
+        if self._eager or self.kind(tensor) not in UNSURE:
             return [(tensor, 1)]
         operation, inputs = tensor.op, list(tensor.op.inputs)
         if operation.type not in _SUMS | _PRODUCTS | {"Neg", "Identity"}:
@@ -167,6 +183,17 @@ class Lineage(Dependence):
     def has_rows(self, tensor):
         """Returns whether a tensor may have an entry for each row: its first dimension varies, or is the batch's."""
         return tensor.shape.rank is None or (tensor.shape.rank > 0 and tensor.shape[0] in {None, *self._first})
+
+
+def _chooses_rows(tensor):
+    """Returns whether rows were chosen by their values, as by a mask, so that their number is not that of the batch."""
+    left, looked = [tensor], 0
+    while left and looked < _LOOKED_AT:
+        operation, looked = left.pop().op, looked + 1
+        if operation.type in ("Where", "TopKV2"):
+            return True
+        left += [each for each in operation.inputs if each.shape.rank != 0 and tf.is_symbolic_tensor(each)]
+    return False
 
 
 Lineage._kinds |= {

@@ -18,12 +18,12 @@ from tensorflow.python.eager.polymorphic_function.polymorphic_function import Fu
 from tensorflow.python.framework import ops
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 
-from tfdist.internals.access.lineage import COUPLED, SUM, coupled_line, current_lineage
+from tfdist.internals.access.lineage import SUM, UNSURE, current_lineage, unsure_line
 from tfdist.internals.access.replica import current_rows, held, swapped
 from tfdist.internals.access.tracing import converted
 
 _STEP: contextvars.ContextVar = contextvars.ContextVar("the own step that this replica traces", default=None)
-_gradient = tf.GradientTape.gradient
+_gradient, _gradients = tf.GradientTape.gradient, tf.gradients
 _call_of_function = Function.__call__
 _parallel = parallel_for._pfor_impl
 _update = values._on_write_update_replica
@@ -81,6 +81,7 @@ def tapes_sum_over_replicas():
     """Makes the tapes of a user's own `train_step` give sums over the replicas; enter it around `strategy.run`."""
     return swapped(
         (tf.GradientTape, "gradient", gradient),
+        (tf, "gradients", _symbolic),
         (Function, "__call__", _call),
         (parallel_for, "_pfor_impl", _in_parallel),
         (values, "_on_write_update_replica", _update_replica),
@@ -123,6 +124,17 @@ def gradient(self, target, sources, output_gradients=None, unconnected_gradients
     return tf.nest.pack_sequence_as(sources, parts)
 
 
+def _symbolic(*arguments, **options):
+    """Stands in for `tf.gradients`, which stays local."""
+    step = _STEP.get()
+    if step is not None:
+        step.say(
+            "train_step calls tf.gradients, which gives the gradients of this replica's rows alone. Use tf.GradientTape, "
+            "whose gradients are those of all rows."
+        )
+    return _gradients(*arguments, **options)
+
+
 def _is_variable(source):
     return isinstance(source, tf.Variable | keras.Variable)
 
@@ -142,8 +154,8 @@ def _weighted(step, target, above):
         return
     for term, factor in step.lineage.terms(target):
         kind = step.lineage.kind(term)
-        if kind == COUPLED:
-            step.say(coupled_line("train_step differentiates", term))
+        if kind in UNSURE and not tf.executing_eagerly():
+            step.say(unsure_line("train_step differentiates", term, kind))
         yield term, whole * factor * (rows.present(term.dtype) if kind == SUM else rows.share(term.dtype))
 
 

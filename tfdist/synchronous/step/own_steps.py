@@ -7,10 +7,11 @@ import tensorflow as tf
 
 from tfdist.gradients import apply_gradients
 from tfdist.gradients.building import build_if_needed
-from tfdist.gradients.updates import sum_gradients
+from tfdist.gradients.updates import sum_gradients, weighted_by_rows
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
-from tfdist.internals.access.lineage import Lineage, as_mean, coupled_line, lineage_is
+from tfdist.internals.access.dependence import note_sums
+from tfdist.internals.access.lineage import Lineage, as_mean, lineage_is, unsure_line
 from tfdist.internals.access.replica import current_rows
 from tfdist.internals.patches import optimizers, tapes
 from tfdist.process.errors import UsageError
@@ -78,14 +79,23 @@ class OwnSteps:
         if step is not None and step.lineage.is_drawn(*known):
             optimizers.apply_alike(optimizer, _of_first_replica(gradients), variables)
             return
-        parts = [None if gradient is None else _weigh(gradient) for gradient in gradients]
+        if step is not None:
+            step.say(
+                "train_step gives optimizer.apply gradients that it has computed from this replica's rows beside those "
+                "of a tape: they are weighted by rows and summed, which is exact for means over rows. Clip them, or "
+                "choose by them, only behind tfdist.reduce_gradients(gradients), which returns the sums."
+            )
+        parts = [None if gradient is None else weighted_by_rows(gradient) for gradient in gradients]
         self._traffic.note(next(step.numbers) if step else 0, parts, variables)
         apply_gradients(optimizer, parts, variables, wire)
 
 
 def lineage_of(batch, rows, replicas):
     """Returns the context in which the lineage of one replica's tensors is known, to enter in replica context."""
-    return lineage_is(Lineage(batch, [rows.mine, rows.first]) if replicas > 1 else None)
+    if replicas == 1:
+        return lineage_is(None)
+    note_sums([rows.total])
+    return lineage_is(Lineage(batch, [rows.mine, rows.first]))
 
 
 def own_loss(model, loss, batch):
@@ -103,15 +113,8 @@ def own_loss(model, loss, batch):
         return as_mean(
             loss,
             rows,
-            lambda term: say_once(model, coupled_line("compute_loss returns", term), explains_difference=True),
+            lambda *term: say_once(model, unsure_line("compute_loss returns", *term), explains_difference=True),
         )
-
-
-def _weigh(gradient):
-    """Returns a gradient weighted by this replica's rows. One that is the same on all replicas stays so in the sum."""
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(_weigh(gradient.values), gradient.indices, gradient.dense_shape)
-    return tf.math.multiply_no_nan(gradient, current_rows().share(gradient.dtype))
 
 
 def _of_first_replica(gradients):
