@@ -129,7 +129,7 @@ def _symbolic(*arguments, **options):
     step = _STEP.get()
     if step is not None:
         step.say(
-            "train_step calls tf.gradients, which gives the gradients of this replica's rows alone. Use tf.GradientTape, "
+            "train_step calls tf.gradients, which gives gradients of this replica's rows alone. Use tf.GradientTape, "
             "whose gradients are those of all rows."
         )
     return _gradients(*arguments, **options)
