@@ -161,7 +161,13 @@ class Row:
         text = f"{ended.out}\n{ended.err}"
         right = ended.code in self.codes and "Traceback" not in text
         lines = [line for line in (ended.out if ended.code == 0 else ended.err).splitlines() if line.strip()]
-        return [str(self), ended.code, f"{seconds:.1f}", "yes" if right else "NO", (lines or [""])[-1][:100]]
+        return [
+            str(self),
+            ended.code,
+            f"{seconds:.1f}",
+            "yes" if right else "NO",
+            (lines or [""])[-1].replace(f"{folder}/", "")[:100],
+        ]
 
 
 def rows():

@@ -42,7 +42,13 @@ def run(row, folder):
         and "Traceback" not in ended.err
         and seconds < (SECONDS_AFTER if row.loads else SECONDS)
     )
-    return [str(row), ended.code, f"{seconds:.1f}", "yes" if right else "NO", *(lines or [ended.err[-200:]])[:1]]
+    return [
+        str(row),
+        ended.code,
+        f"{seconds:.1f}",
+        "yes" if right else "NO",
+        *_without_home(lines or [ended.err[-200:]])[:1],
+    ]
 
 
 def _cpu_seconds():
