@@ -42,13 +42,8 @@ def run(row, folder):
         and "Traceback" not in ended.err
         and seconds < (SECONDS_AFTER if row.loads else SECONDS)
     )
-    return [
-        str(row),
-        ended.code,
-        f"{seconds:.1f}",
-        "yes" if right else "NO",
-        *_without_home(lines or [ended.err[-200:]])[:1],
-    ]
+    said = (lines or [ended.err[-200:]])[0].replace(str(pathlib.Path.home()), "~")
+    return [str(row), ended.code, f"{seconds:.1f}", "yes" if right else "NO", said]
 
 
 def _cpu_seconds():
