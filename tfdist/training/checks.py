@@ -63,6 +63,7 @@ def check_fit(model):
     """
     check_compiled(model, "fit")
     check_loop(model, "train")
+    check_layers(model)
     check_not_alone(model.distribute_strategy)
     check_all_workers_call(model.distribute_strategy, "tfdist.fit")
 
@@ -197,7 +198,6 @@ def check_training(model, strategy, options):
     """
     if strategy.num_replicas_in_sync > 1:
         _check_scope(model)
-    check_layers(model)
     synchronized = [layer.name for layer in models.batch_norms(model) if layer.synchronized]
     if options.jit_compile and synchronized and strategy.num_replicas_in_sync > 1:
         raise UsageError(

@@ -63,6 +63,8 @@ def _find(model, feed):
     metrics = [metric for metric in user_code.compiled_metrics(model) if not user_code.is_known(metric)]
     layers, coupling = user_code.adding_layers(model), find_joint_layers(model, feed)
     names_operation = user_code.calls_operation(model)
+    if not _is_same_everywhere(model, len(losses), len(metrics), len(layers), models.has_own(model, "compute_loss")):
+        return coupling
     if not losses and not metrics and not layers and not models.has_own(model, "compute_loss"):
         return coupling._replace(exchanges=coupling.exchanges or names_operation)
     with _on_trial(model) as called:
@@ -104,6 +106,8 @@ def find_joint_layers(model, feed):
 
 def _find_layers(model, feed):
     layers = user_code.own_layers(model)
+    if not _is_same_everywhere(model, len(layers), user_code.computes_itself(model)):
+        return Coupling()
     if not layers and not user_code.computes_itself(model):
         return Coupling()
     x, _, _ = keras.utils.unpack_x_y_sample_weight(sample_batch(feed))
@@ -119,6 +123,22 @@ def _find_layers(model, feed):
     always = _with(Joint.ALWAYS, layers, of_layers)
     joint = (*always, *_with(Joint.IN_TRAINING, layers, of_layers))
     return Coupling(joint=joint, always=always, exchanges=bool(exchanges or joint))
+
+
+def _is_same_everywhere(model, *counts):
+    """Returns whether all workers have as many things to try: otherwise they would wait for each other for ever."""
+    workers = Workers.of(model.distribute_strategy)
+    if workers.count == 1:
+        return True
+    mine = list(map(float, counts))
+    chiefs = list(workers.broadcast(mine))
+    _, (differ,) = workers.vote([0.0], [chiefs != mine])
+    if differ:
+        warn(
+            "the workers' models differ in losses, metrics or layers of your own, so none of them is tried: it is not "
+            "known whether they couple rows. Make the same model on every worker."
+        )
+    return not differ
 
 
 @contextlib.contextmanager
