@@ -236,8 +236,7 @@ def _other_rows():
 
 def main(parts):
     """Runs the rows; returns the exit code."""
-    chosen = [row for row in rows() if not parts or any(part in str(row) for part in parts)]
-    results = []
+    page = {"name": "flags", "title": "Every flag of every command, in a process of its own"}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_images(folder / "images")
@@ -245,15 +244,7 @@ def main(parts):
         (folder / "recipes").symlink_to(REPOSITORY / "recipes")
         (folder / "verified.py").write_text(VERIFIED)
         (folder / "worker.py").write_text(WORKER)
-        for row in chosen:
-            results.append(row.run(folder))
-            print(*results[-1], sep=" · ", flush=True)
-    wrong = [result for result in results if result[3] != "yes"]
-    print(f"{len(results)} rows, {len(wrong)} not as they should be", *(result[0] for result in wrong), sep="\n")
-    if not parts:
-        title = "Every flag of every command, in a process of its own"
-        evidence.write("flags", title, COMMAND, COLUMNS, results)
-    return 1 if wrong else 0
+        return evidence.measure(rows(), lambda row: row.run(folder), parts, **page, command=COMMAND, columns=COLUMNS)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,30 @@ def write(name, title, command, columns, rows):
     (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
+def measure(rows, run, parts, *, name, title, command, columns):
+    """Runs rows one by one, prints their cells, and writes the page of all.
+
+    Args:
+        rows: what is run; `str` gives a row's name.
+        run: a function of a row → its cells; one of them says whether it is "as it should be".
+        parts: parts of names: only rows with one of them are run, and nothing is written; empty for all.
+        name, title, command, columns: as for `write`.
+
+    Returns:
+        The exit code: 1 where a row is not as it should be.
+    """
+    results = []
+    for row in rows:
+        if not parts or any(part in str(row) for part in parts):
+            results.append(run(row))
+            print(*results[-1], sep=" · ", flush=True)
+    wrong = [cells for cells in results if cells[columns.index("as it should be")] != "yes"]
+    print(f"{len(results)} rows, {len(wrong)} not as they should be", *(cells[0] for cells in wrong), sep="\n")
+    if not parts:
+        write(name, title, command, columns, results)
+    return 1 if wrong else 0
+
+
 def read_rows(path):
     """Returns the rows of the last table of a page, as `write` has them: a row's name → {column: cell}.
 

@@ -4,6 +4,7 @@ Usage: python tests/full/wrong_calls.py [part of a row's name ...]; exit code 1 
 parts of names only those rows are run, and nothing is written.
 """
 
+import functools
 import os
 import pathlib
 import resource
@@ -54,17 +55,10 @@ def _cpu_seconds():
 
 def main(parts):
     """Runs the rows; returns the exit code."""
-    chosen = [row for row in COMMANDS if not parts or any(part in str(row) for part in parts)]
-    results = []
+    page = {"name": "wrong_calls", "title": "Wrong command lines, each in a process of its own"}
     with tempfile.TemporaryDirectory() as name:
-        for row in chosen:
-            results.append(run(row, pathlib.Path(name)))
-            print(*results[-1], sep=" · ", flush=True)
-    wrong = [result for result in results if result[3] != "yes"]
-    print(f"{len(results)} rows, {len(wrong)} not as they should be", *(result[0] for result in wrong), sep="\n")
-    if not parts:
-        evidence.write("wrong_calls", "Wrong command lines, each in a process of its own", COMMAND, COLUMNS, results)
-    return 1 if wrong else 0
+        in_folder = functools.partial(run, folder=pathlib.Path(name))
+        return evidence.measure(COMMANDS, in_folder, parts, **page, command=COMMAND, columns=COLUMNS)
 
 
 if __name__ == "__main__":

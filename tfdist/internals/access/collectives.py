@@ -51,6 +51,11 @@ def gather_over_replicas(values, caller="tfdist"):
     return sum_over_replicas(parts, caller)
 
 
+def are_same_on_all(values):
+    """Returns whether eager tensors have the very same bytes on all replicas."""
+    return all(len({part.numpy().tobytes() for part in tf.unstack(each)}) == 1 for each in gather_over_replicas(values))
+
+
 def gather_rows(values, caller="tfdist"):
     """Gathers matrices from all replicas and stacks their rows.
 

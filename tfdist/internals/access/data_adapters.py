@@ -14,6 +14,7 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from keras.src.trainers.data_adapters.tf_dataset_adapter import make_class_weight_map_fn
 from keras.src.utils import rng_utils
 
+from tfdist.internals.access import pipelines
 from tfdist.process.errors import UsageError
 
 
@@ -157,29 +158,10 @@ def first_batch(adapter, x):
     if isinstance(x, keras.utils.PyDataset):
         return x[0] if x.num_batches else None
     if isinstance(x, tf.data.Dataset):
-        return next(iter(x), None) if _is_pure(x) else None
+        return next(iter(x), None) if pipelines.is_pure(x) else None
     # Keras has taken the first batches of a generator to learn their shapes, and hands them out first.
     batches = getattr(adapter, "_first_batches", ())
     return batches[0] if batches else None
-
-
-# Data sets of `tf.data` whose iterators leave nothing behind.
-_PURE = {
-    *("TensorSliceDataset", "TensorDataset", "RangeDataset", "BatchDataset", "ParallelBatchDataset", "RepeatDataset"),
-    *("PrefetchDataset", "TakeDataset", "SkipDataset", "ZipDataset", "ConcatenateDataset", "OptionsDataset"),
-}
-
-
-def _is_pure(dataset):
-    """Returns whether reading a data set once more changes nothing, unlike with a shuffle, a cache or a generator."""
-    kind = type(dataset).__name__.lstrip("_")
-    if kind in ("MapDataset", "ParallelMapDataset"):
-        graph = dataset._map_func.function.graph
-        if any(operation.op_def.is_stateful for operation in graph.get_operations()):
-            return False
-    elif kind not in _PURE:
-        return False
-    return all(map(_is_pure, dataset._inputs()))
 
 
 def class_weight_function(class_weight):

@@ -9,6 +9,11 @@ _SHUFFLE, _CACHE, _REPEAT = "_ShuffleDataset", "CacheDataset", "_RepeatDataset"
 # Their elements depend on more than the data set: on random numbers, or on Python code with a state.
 _UNREPEATABLE = re.compile("^(Anonymous)?(Random|Shuffle|Generator|Sampling|.*PyFunc|Multinomial|.*TruncatedNormal)")
 _STATELESS = re.compile("^Stateless")
+# Data sets of `tf.data` whose iterators leave nothing behind.
+_PURE = {
+    *("TensorSliceDataset", "TensorDataset", "RangeDataset", "BatchDataset", "ParallelBatchDataset", "RepeatDataset"),
+    *("PrefetchDataset", "TakeDataset", "SkipDataset", "ZipDataset", "ConcatenateDataset", "OptionsDataset"),
+}
 
 
 class Shuffles(NamedTuple):
@@ -50,6 +55,18 @@ def is_repeatable(dataset):
         return False
     names = {name for part in _parts(dataset) for name in _operations(part)}
     return not any(_UNREPEATABLE.match(name) and not _STATELESS.match(name) for name in names)
+
+
+def is_pure(dataset):
+    """Returns whether reading a data set once more changes nothing, unlike with a shuffle, a cache or a generator."""
+    kind = type(dataset).__name__.lstrip("_")
+    if kind in ("MapDataset", "ParallelMapDataset"):
+        graph = dataset._map_func.function.graph
+        if any(operation.op_def.is_stateful for operation in graph.get_operations()):
+            return False
+    elif kind not in _PURE:
+        return False
+    return all(map(is_pure, dataset._inputs()))
 
 
 def _parts(dataset):

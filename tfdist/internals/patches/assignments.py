@@ -10,7 +10,7 @@ import contextvars
 import tensorflow as tf
 from tensorflow.python.distribute import values_util
 
-from tfdist.internals.access.collectives import gather_over_replicas, sum_over_replicas
+from tfdist.internals.access.collectives import are_same_on_all, sum_over_replicas
 from tfdist.internals.access.dependence import Dependence, is_in_inner_graph, note_sums
 from tfdist.internals.access.replica import held, is_compiled_by_xla, swapped
 from tfdist.internals.access.variables import identity, tf_variable
@@ -81,7 +81,7 @@ class Keeper:
             self._later[identity(variable)] = watched
             return write(value, **options)
         rule = rule_of(watched)
-        if tf.executing_eagerly() and _is_same_on_all(value):
+        if tf.executing_eagerly() and are_same_on_all([value]):
             return write(value, **options)
         self._note(watched, rule)
         before = tf.convert_to_tensor(variable._get()) if method == "assign" and rule == SUM else tf.zeros_like(value)
@@ -111,11 +111,6 @@ class Keeper:
 def here(variable):
     """Returns the part of a variable that belongs to the replica that is being traced."""
     return tf_variable(variable)._get()
-
-
-def _is_same_on_all(value):
-    (values,) = gather_over_replicas([value])
-    return len({part.numpy().tobytes() for part in tf.unstack(values)}) == 1
 
 
 def _sum(value):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
+from tfdist.internals.access.collectives import are_same_on_all
 from tfdist.internals.access.lineage import Lineage, current_lineage
 from tfdist.internals.access.replica import current_rows, held, rows_are, swapped
 from tfdist.internals.cpu_kernels import update_kernels
@@ -65,14 +66,7 @@ def are_sums(gradients):
     if not tf.executing_eagerly():
         lineage = current_lineage() or Lineage()
         return all(map(lineage.is_sum, gradients))
-    if not _REDUCED.get():
-        return False
-    context = tf.distribute.get_replica_context()
-    flat = tf.concat([tf.reshape(tf.cast(tf.convert_to_tensor(each), tf.float64), [-1]) for each in gradients], 0)
-    of_first = tf.where(tf.equal(context.replica_id_in_sync_group, 0), flat, tf.zeros_like(flat))
-    of_first = context.all_reduce(tf.distribute.ReduceOp.SUM, of_first)
-    differ = tf.cast(tf.reduce_any(flat != of_first), tf.int32)
-    return int(context.all_reduce(tf.distribute.ReduceOp.SUM, differ)) == 0
+    return _REDUCED.get() and are_same_on_all(list(map(tf.convert_to_tensor, gradients)))
 
 
 def replicas_can_update_alone():
