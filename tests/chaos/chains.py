@@ -5,8 +5,8 @@ import re
 from chaos import launched, matrix
 
 
-def suffer(folder, cells, *, epochs, workers):
-    """Lets one launched run suffer the faults of a chain, one a start; returns a `Run`."""
+def run_with_faults(folder, cells, *, epochs, workers):
+    """Launches one run with the faults of a chain, one per start; returns a `Run`."""
     folder.mkdir()
     # One restart is to spare, which nobody should need.
     restarts = len(cells) + 1
@@ -16,15 +16,15 @@ def suffer(folder, cells, *, epochs, workers):
 
 
 def undisturbed(folder, *, epochs, workers):
-    """Returns the `Run` that suffers nothing."""
+    """Returns the `Run` without a fault."""
     folder.mkdir()
     run = launched.launch(folder, epochs=epochs, workers=workers)
     assert (run.code, [entry["kind"] for entry in run.attempts]) == (0, ["done"]), run.said
     return run
 
 
-def assert_struck(run, cells, number):
-    """Holds one start of a run against its cell: the fault struck there, the cause was found, and a restart came."""
+def assert_handled(run, cells, number):
+    """Holds one start of a run against its cell: the fault was injected, its cause was found, and a restart came."""
     cell, fault = cells[number], matrix.faults_of(cells)[number]
     step = fault.step if cell.point != "start" else resumed_at(run, cell.worker, number)
     log = run.log(cell.worker, number)

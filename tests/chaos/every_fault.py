@@ -7,7 +7,7 @@ from full import evidence
 EPOCHS = len(matrix.POINTS) + 1
 SIZES = (2, 3)
 CHAINS = [(kind, workers) for workers in SIZES for kind in matrix.KINDS]
-TITLE = "Every fault at every point of a run, and the end of the run that suffers all of a kind"
+TITLE = "Every fault at every point of a run, and the end of the run with all faults of a kind"
 COLUMNS = ("row", "as it should be", "exit codes", "cause")
 
 
@@ -43,7 +43,7 @@ def runs(tmp_path_factory):
                 known[kind, workers] = chains.undisturbed(place, epochs=EPOCHS, workers=workers)
             else:
                 cells = matrix.every_cell(kind, workers)
-                known[kind, workers] = chains.suffer(place, cells, epochs=EPOCHS, workers=workers)
+                known[kind, workers] = chains.run_with_faults(place, cells, epochs=EPOCHS, workers=workers)
         return known[kind, workers]
 
     return run
@@ -51,7 +51,7 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("point", list(matrix.POINTS))
 @pytest.mark.parametrize(("kind", "workers"), CHAINS)
-def test_promise_20_promise_22_promise_23_a_fault_strikes_there_and_the_run_starts_again(
+def test_promise_20_promise_22_promise_23_a_fault_is_injected_there_and_the_run_starts_again(
     runs, table, kind, workers, point
 ):
     cells, number = matrix.every_cell(kind, workers), list(matrix.POINTS).index(point)
@@ -62,7 +62,7 @@ def test_promise_20_promise_22_promise_23_a_fault_strikes_there_and_the_run_star
     entry = dict(enumerate(run.attempts)).get(number, {"exit_codes": [], "cause": "it was not reached"})
     seen = [" ".join(map(str, entry["exit_codes"])), entry["cause"]]
     table[name] = ["NO", *seen]
-    chains.assert_struck(run, cells, number)
+    chains.assert_handled(run, cells, number)
     table[name] = ["yes", *seen]
 
 

@@ -1,4 +1,4 @@
-"""A user's training script, run by `tfdist.launch` and struck by faults; its model counts how often each row was used.
+"""A user's training script, run by `tfdist.launch` with injected faults; its model counts how often each row was used.
 
 The counts are a part of the model: a second output takes one weight a row, and its loss, a sum over rows whose gradient
 is -1 wherever a row is used, makes SGD with a learning rate of 1 add 1 to that weight. So they are saved and restored

@@ -1,4 +1,4 @@
-"""The matrix of faults as data: cells, and chains of them that one launched run suffers one after the other."""
+"""The matrix of faults as data: cells, and chains of them that one launched run has one after the other."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from tfdist.process.faults import Fault
 # job.py: six steps an epoch, two a call, a checkpoint after each call.
 STEPS = 6
 KINDS = ("kill", "term", "hang", "exception", "exit")
-# Point → at which step of an epoch it is struck, and the phase that the worker has told last.
+# Point → at which step of an epoch it is injected, and the phase that the worker has told last.
 POINTS = {
     "start": (0, "input"),
     "step": (2, "vote"),
@@ -19,7 +19,7 @@ POINTS = {
     "epoch_end": (6, "save"),
     "validation": (6, "evaluate"),
 }
-# What launch.json calls each, and the exit code of the worker that was struck, as a shell has it.
+# What launch.json calls each, and the exit code of the worker in which it was injected, as a shell has it.
 VERDICTS = {
     "kill": ("failure", 137),
     "term": ("preempted", 75),
@@ -27,7 +27,7 @@ VERDICTS = {
     "exception": ("failure", 1),
     "exit": ("early", 0),
 }
-# For so long the others have waited in the collective when a fault within a call strikes.
+# For so long the others have waited in the collective when a fault is injected within a call.
 WAIT_SECONDS = 0.5
 
 
@@ -38,7 +38,7 @@ class Cell:
     Attributes:
         kind: one of KINDS.
         point: one of POINTS.
-        worker: whom it strikes.
+        worker: in which it is injected.
     """
 
     kind: str
@@ -59,7 +59,7 @@ def every_cell(kind, workers):
 
 
 def faults_of(cells):
-    """Returns the `Fault` of each cell: the first strikes the first start in its first epoch, and so on."""
+    """Returns the `Fault` of each cell: the first is injected into the first start in its first epoch, and so on."""
     faults = []
     for number, cell in enumerate(cells):
         step, _ = POINTS[cell.point]

@@ -1,4 +1,4 @@
-"""A run of minutes, struck from outside: SIGKILL to a worker, by chance, at times by chance (`make chaos`)."""
+"""A run of minutes, with faults from outside: SIGKILL to a worker, by chance, at times by chance (`make chaos`)."""
 
 import os
 import random
@@ -20,14 +20,14 @@ LONGEST_WAIT_SECONDS = 20
 def test_promise_30_random_kills_of_a_run_of_minutes_lose_nothing(tmp_path, capsys):
     chance = random.Random(20)
     undisturbed = chains.undisturbed(tmp_path / "undisturbed", epochs=EPOCHS, workers=WORKERS)
-    folder = tmp_path / "struck"
+    folder = tmp_path / "faulty"
     folder.mkdir()
     began = time.monotonic()
     job = [f"--pause={PAUSE_SECONDS}"]
     arguments = launched.command(folder, epochs=EPOCHS, workers=WORKERS, restarts=2 * KILLS, job=job)
     launcher = launched.Started(arguments, folder, name="launcher", deadline_seconds=300 + 60 * KILLS)
     try:
-        pauses = [strike(launcher, folder, number, chance) for number in range(KILLS)]
+        pauses = [kill_worker(launcher, folder, number, chance) for number in range(KILLS)]
         code = launcher.end()
     finally:
         launcher.close()
@@ -47,7 +47,7 @@ def test_promise_30_random_kills_of_a_run_of_minutes_lose_nothing(tmp_path, caps
         )
 
 
-def strike(launcher, folder, attempt, chance):
+def kill_worker(launcher, folder, attempt, chance):
     """Kills one worker of an attempt; returns the seconds until all workers of the next one have started."""
     workers = wait_for(launcher, folder, attempt)
     time.sleep(chance.uniform(0, LONGEST_WAIT_SECONDS))

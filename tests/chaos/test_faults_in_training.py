@@ -1,4 +1,4 @@
-"""Every fault and every point of a run, struck once: the run ends as if nothing had been."""
+"""Every fault and every point of a run, injected once: the run ends as if nothing had been."""
 
 import json
 import time
@@ -28,14 +28,14 @@ EPOCHS = len(CELLS) + 1
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The run that suffers nothing."""
+    """The run without a fault."""
     return chains.undisturbed(tmp_path_factory.mktemp("undisturbed") / "run", epochs=EPOCHS, workers=2)
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """The run that suffers all of them, one a start."""
-    return chains.suffer(tmp_path_factory.mktemp("chain") / "run", CELLS, epochs=EPOCHS, workers=2)
+    """The run with all of them, one a start."""
+    return chains.run_with_faults(tmp_path_factory.mktemp("chain") / "run", CELLS, epochs=EPOCHS, workers=2)
 
 
 def test_every_fault_and_every_point_are_among_the_cells():
@@ -45,8 +45,8 @@ def test_every_fault_and_every_point_are_among_the_cells():
 
 
 @pytest.mark.parametrize("number", range(len(CELLS)), ids=list(map(str, CELLS)))
-def test_promise_20_promise_22_promise_23_a_fault_strikes_there_is_named_and_the_run_starts_again(chain, number):
-    chains.assert_struck(chain, CELLS, number)
+def test_promise_20_promise_22_promise_23_a_fault_is_injected_there_is_named_and_the_run_starts_again(chain, number):
+    chains.assert_handled(chain, CELLS, number)
 
 
 def test_promise_29_promise_30_after_all_faults_the_weights_are_those_of_the_undisturbed_run(chain, undisturbed):

@@ -295,7 +295,7 @@ def test_promise_29_a_fault_while_saving_leaves_whole_checkpoints(run, saved, po
     assert checkpoint.newest_whole(run) == (6 if point == "save_end" and not again else 3, ())
 
 
-# One import of TensorFlow for all faults: each strikes in a child of its own, forked before any runtime starts.
+# One import of TensorFlow for all faults: each is injected in a child of its own, forked before any runtime starts.
 SAVES = """
 import os, pathlib, sys
 import numpy as np
@@ -319,9 +319,9 @@ for number, fault in enumerate(sys.argv[2:]):
 
 
 @pytest.fixture(scope="module")
-def struck(tmp_path_factory):
+def faulty_runs(tmp_path_factory):
     """Returns fault → (the exit code of a process that saved twice with it, its run)."""
-    folder = tmp_path_factory.mktemp("struck")
+    folder = tmp_path_factory.mktemp("faulty")
     wanted = [*(f"kill:step=2,point={point}" for point in POINTS), "torn_checkpoint:step=2"]
     ended = run_python("-W", "ignore", "-c", SAVES, folder, *wanted, deadline_seconds=90)
     assert ended.code == 0, ended.err
@@ -330,16 +330,16 @@ def struck(tmp_path_factory):
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_promise_29_a_kill_while_saving_leaves_the_checkpoint_before(struck, point):
-    code, run = struck[f"kill:step=2,point={point}"]
+def test_promise_29_a_kill_while_saving_leaves_the_checkpoint_before(faulty_runs, point):
+    code, run = faulty_runs[f"kill:step=2,point={point}"]
     assert code == -signal.SIGKILL
     assert checkpoint.newest_whole(run) == (2 if point == "save_end" else 1, ())
     run.clean_up()
     assert {path.name for path in run.checkpoints.iterdir()} <= {"step-00000001", "step-00000002"}
 
 
-def test_promise_29_an_injected_torn_checkpoint_is_found(struck, caplog):
-    code, run = struck["torn_checkpoint:step=2"]
+def test_promise_29_an_injected_torn_checkpoint_is_found(faulty_runs, caplog):
+    code, run = faulty_runs["torn_checkpoint:step=2"]
     assert code == -signal.SIGKILL
     assert checkpoint.newest_whole(run) == (1, (2,))
     assert "variables.npz has " in caplog.text

@@ -1,6 +1,7 @@
 """The committed tables hold a row for each row of their matrix, and each says that all was well."""
 
 import pytest
+from chaos import every_fault
 from equivalence.runner import CASES
 from full import every_flag, evidence
 from support.processes import REPOSITORY
@@ -42,3 +43,9 @@ def test_the_table_of_flags_has_every_row_and_each_is_as_it_should_be():
     rows = evidence.read_rows(evidence.FOLDER / "flags.md")
     assert list(rows) == [str(row) for row in every_flag.rows()]
     assert {name: row["last line"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
+
+
+def test_the_table_of_faults_has_every_row_and_each_is_as_it_should_be():
+    rows = evidence.read_rows(evidence.FOLDER / "faults.md")
+    assert list(rows) == every_fault.rows()
+    assert {name: row["cause"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}

@@ -76,7 +76,7 @@ def test_promise_20_a_signal_is_named_and_peers_that_lost_the_worker_are_consequ
     worker = script("""
 if rank == 1:
     wait_for("pid-0")
-    make_faults(os.environ)(rank).strike("step", 7)
+    make_faults(os.environ)(rank).inject("step", 7)
 wait_for("pid-1")
 try:
     while True:
@@ -128,7 +128,7 @@ heartbeat.beat("steps", step=4)
 if attempt == 1:
     heartbeat.beat("end")
 elif rank == 0:
-    make_faults(os.environ)(rank).strike("step", 4)
+    make_faults(os.environ)(rank).inject("step", 4)
 else:
     wait_for("pid-0")
     time.sleep(0.5)
@@ -180,7 +180,7 @@ def test_an_error_of_the_scripts_own_is_worth_a_restart(launch, script, attempts
 
 def test_a_slot_that_is_lost_is_left_out_and_the_rest_goes_on(launch, script, attempts):
     worker = script("""
-make_faults(os.environ)(rank).strike("step", 5)
+make_faults(os.environ)(rank).inject("step", 5)
 if attempt == 0:
     time.sleep(60)
 print("one of", size)
@@ -200,7 +200,7 @@ print("one of", size)
 
 
 def test_below_the_least_number_of_workers_the_run_ends(launch, script):
-    worker = script("make_faults(os.environ)(rank).strike('step', 5); time.sleep(60)")
+    worker = script("make_faults(os.environ)(rank).inject('step', 5); time.sleep(60)")
     ended = launch(*QUICK, "--max_restarts=3", "--chaos=lose:worker=1,step=5", "--", worker)
     assert ended.code == 137
     assert "end: slot 1 is gone, and 1 worker would be fewer than 2" in ended.err

@@ -14,7 +14,7 @@ def wait_in_a_collective():
     time.sleep(100)
 if attempt == 0:
     heartbeat.beat("steps", step=80)
-    make_faults(os.environ)(rank).strike("call", 80)
+    make_faults(os.environ)(rank).inject("call", 80)
     wait_in_a_collective()
 heartbeat.beat("end")
 """)
@@ -34,7 +34,7 @@ def test_promise_23_a_stopped_worker_is_the_root_cause_though_others_lose_it_bef
     worker = script("""
 heartbeat = make_heartbeat(os.environ, rank)
 heartbeat.beat("steps", step=80)
-make_faults(os.environ)(rank).strike("call", 80)
+make_faults(os.environ)(rank).inject("call", 80)
 time.sleep(1)
 sys.exit(76)
 """)

@@ -100,12 +100,12 @@ class FaultInjection(Callback):
         return self._inject_in_call if self._faults.waits_at("call") else None
 
     def _inject_in_call(self, done):
-        self._faults.strike("call", self._steps + int(done))
+        self._faults.inject("call", self._steps + int(done))
 
     def on_epoch_begin(self, epoch, logs=None):
         """Injects faults before the first step."""
         self._steps = self.steps_before
-        self._faults.strike("start", self._steps)
+        self._faults.inject("start", self._steps)
 
     def on_train_batch_begin(self, batch, logs=None):
         """Keeps the steps done before the call."""
@@ -114,12 +114,12 @@ class FaultInjection(Callback):
     def on_step_end(self, step, logs=None):
         """Injects faults between two calls."""
         self._steps = step
-        self._faults.strike("step", step)
+        self._faults.inject("step", step)
 
     def on_test_batch_end(self, batch, logs=None):
         """Injects faults in a validation."""
-        self._faults.strike("validation", self._steps)
+        self._faults.inject("validation", self._steps)
 
     def on_epoch_end(self, epoch, logs=None):
         """Injects faults after the last step of an epoch."""
-        self._faults.strike("epoch_end", self._steps)
+        self._faults.inject("epoch_end", self._steps)

@@ -67,7 +67,7 @@ def save(run_dir, model, step, saved=None, *, faults=None):
         SaveError: the disk is full, or nothing can be written there.
     """
     folder, faults, saved = run_dir.checkpoint(step), faults or Faults(), saved or Saved()
-    faults.strike("save_begin", step, folder)
+    faults.inject("save_begin", step, folder)
     try:
         with rundir.written_aside(folder) as aside:
             aside.mkdir()
@@ -77,7 +77,7 @@ def save(run_dir, model, step, saved=None, *, faults=None):
             f"checkpoint {folder} could not be written ({error.strerror or error}). Earlier checkpoints are unchanged. "
             "Free some space, or make the folder writable, and go on with the same run_dir."
         ) from error
-    faults.strike("save_end", step, folder)
+    faults.inject("save_end", step, folder)
 
 
 def _write(aside, run_dir, model, step, saved, faults):
@@ -86,7 +86,7 @@ def _write(aside, run_dir, model, step, saved, faults):
     arrays = {str(index): variable for index, variable in enumerate(contents.variables.values())}
     with writer.file(VARIABLES) as file:
         _write_arrays(file, arrays | dict(saved.arrays))
-    faults.strike("save_files", step, aside)
+    faults.inject("save_files", step, aside)
     writer.write_json(STATE, saved.state)
     if run_dir.config.is_file():
         with writer.file(CONFIG) as file:
@@ -100,7 +100,7 @@ def _write(aside, run_dir, model, step, saved, faults):
         "files": writer.files,
     }
     manifest.write_manifest(aside, content)
-    faults.strike("save_rename", step, aside)
+    faults.inject("save_rename", step, aside)
 
 
 def _write_arrays(file, arrays):

@@ -117,7 +117,7 @@ class Faults:
         """Returns whether a fault at a point is still to be injected."""
         return any(fault.point == point for fault in self._pending)
 
-    def strike(self, point: str, step: int, folder: pathlib.Path | None = None) -> None:
+    def inject(self, point: str, step: int, folder: pathlib.Path | None = None) -> None:
         """Injects the faults that are due; returns if there are none, or if they let the worker continue.
 
         Args:
