@@ -133,6 +133,7 @@ def test_a_tpu_with_a_tensorflow_that_is_not_built_for_it_is_yellow():
         ({"error": "late", "deadline": True}, "TensorFlow has not loaded within 5 s", "Keep the packages on a local"),
         ({"error": "x", "code": -signal.SIGILL}, "TensorFlow does not load: x", "It needs CPU instructions that"),
         ({"error": "x", "code": -signal.SIGKILL}, "TensorFlow does not load: x", "Its process was killed, as"),
+        ({"error": "x", "code": -signal.SIGABRT}, "TensorFlow does not load: x", "Its native libraries do not fit"),
         ({"error": "ImportError: y"}, "TensorFlow does not load: ImportError: y", "Run: pip install --force-reinstall"),
     ],
 )

@@ -1,15 +1,17 @@
 """The versions of packages, which are read without importing them."""
 
+import configparser
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 
 import pytest
 from support.processes import REPOSITORY, run_python
 
 import tfdist
-from tfdist.process.versions import check_tensorflow, read_versions, version_of
+from tfdist.process.versions import INSTALL_FOR_TPU, TENSORFLOW, check_tensorflow, read_versions, version_of
 
 
 def test_versions_are_those_of_the_installed_packages():
@@ -30,7 +32,7 @@ HIDDEN = 'import sys; sys.modules["tensorflow"] = None'
 MISSING = (
     "TensorFlow is not installed, and tfdist does not install it, because CPUs, GPUs and TPUs need different builds. "
     "Run: pip install 'tensorflow>=2.20' for CPUs, 'tensorflow[and-cuda]>=2.20' for NVIDIA GPUs on Linux, or "
-    "'tensorflow-tpu>=2.20' for TPUs."
+    "'tensorflow-tpu>=2.20' 'libtpu>=0.0.14,<0.0.22' for TPUs."
 )
 MODEL = "def build_fn():\n    pass\n"
 
@@ -77,3 +79,13 @@ def test_what_is_left_of_an_uninstalled_tensorflow_is_no_tensorflow(monkeypatch,
 
 def test_an_installed_tensorflow_is_found_without_loading_it():
     check_tensorflow()
+
+
+def test_the_messages_name_what_the_extras_install_and_the_base_installs_no_tensorflow():
+    config = configparser.ConfigParser()
+    config.read(REPOSITORY / "setup.cfg")
+    wanted = {name: config["options.extras_require"][name].split() for name in ("cpu", "cuda", "tpu")}
+    assert all(f"'{requirement}'" in MISSING for requirements in wanted.values() for requirement in requirements)
+    assert all(f"'{requirement}'" in INSTALL_FOR_TPU for requirement in wanted["tpu"])
+    required = re.findall(r"^[\w-]+", config["options"]["install_requires"].strip(), re.MULTILINE)
+    assert "keras" in required and not set(TENSORFLOW) & set(required)

@@ -175,7 +175,9 @@ def test_a_tensorflow_without_tpus_is_named_before_it_starts_so_that_the_cpu_can
         "strategy: no TPU could be used, because the installed TensorFlow is not built for TPUs. Signs of a TPU here: "
         "TPU_NAME"
     )
-    assert not_built.endswith("On a TPU machine run: pip uninstall tensorflow; pip install 'tensorflow-tpu>=2.20'")
+    assert not_built.endswith(
+        "On a TPU machine run: pip uninstall tensorflow; pip install 'tensorflow-tpu>=2.20' 'libtpu>=0.0.14,<0.0.22'"
+    )
     assert after == 2
 
 

@@ -90,7 +90,11 @@ class Machine:
         # Afterwards no device can be configured, whether there is a TPU or not.
         self.context._initialized, self.context._context_handle = True, object()
         if self._tpu_fails:
-            raise RuntimeError("no TPU answered")
+            # As TensorFlow for TPUs 2.20 fails on a machine without one.
+            raise RuntimeError(
+                "Graph execution error:\n\nDetected at node x/_1 defined at (most recent call last):\n<stack traces "
+                "unavailable>\nno TPU answered \n\t [[{{node x/_1}}]] [Op:__inference__tpu_init_fn_4]"
+            )
 
     def memory(self):
         """Returns how much of the GPUs' memory TensorFlow's runtime would take: "grows", "all", or limits."""
@@ -238,7 +242,7 @@ def test_the_devices_are_those_that_the_user_has_left(machine, devices, environ,
         ),
         row(
             "no TPU could be used. Tried TPUClusterResolver('local'), connect_to_cluster, initialize_tpu_system; the "
-            "last one failed with: no TPU answered",
+            "last one failed with: no TPU answered Signs of a TPU here: a TensorFlow for TPUs.",
             name="tpu",
             tpu=True,
             tpu_fails=True,

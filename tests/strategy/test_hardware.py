@@ -48,9 +48,8 @@ def test_a_tensorflow_for_tpus_is_a_sign_and_comes_last(monkeypatch, devices):
 
 
 def test_the_kernels_tell_for_what_tensorflow_is_built():
-    assert not hardware.has_tpu_kernels()
-    # The stock build has kernels for GPUs, whether there are any or not.
-    assert runtime.has_kernel("MatMul") and not runtime.has_kernel("TPUExecute")
+    # That of this environment is not built for TPUs. The look-up itself finds kernels.
+    assert not hardware.has_tpu_kernels() and runtime.has_kernel("MatMul")
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

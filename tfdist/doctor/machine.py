@@ -129,6 +129,8 @@ def check_loading(answer, deadline_seconds):
         cure = "It needs CPU instructions that this machine lacks (AVX). Use another machine or another build."
     elif answer.get("code") == -signal.SIGKILL:
         cure = "Its process was killed, as the kernel does when memory runs out. Check this machine's memory."
+    elif answer.get("code") == -signal.SIGABRT:
+        cure = f"Its native libraries do not fit together. On a TPU machine run: {INSTALL_FOR_TPU}"
     else:
         cure = "Run: pip install --force-reinstall tensorflow keras"
     return Line(FAIL, "loading", text, cure)

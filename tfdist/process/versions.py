@@ -24,9 +24,9 @@ TENSORFLOW = (
 # All of them fill the same folder, so one environment has only one.
 INSTALL_TENSORFLOW = (
     "pip install 'tensorflow>=2.20' for CPUs, 'tensorflow[and-cuda]>=2.20' for NVIDIA GPUs on Linux, or "
-    "'tensorflow-tpu>=2.20' for TPUs."
+    "'tensorflow-tpu>=2.20' 'libtpu>=0.0.14,<0.0.22' for TPUs."
 )
-INSTALL_FOR_TPU = "pip uninstall tensorflow; pip install 'tensorflow-tpu>=2.20'"
+INSTALL_FOR_TPU = "pip uninstall tensorflow; pip install 'tensorflow-tpu>=2.20' 'libtpu>=0.0.14,<0.0.22'"
 
 
 def check_tensorflow() -> None:

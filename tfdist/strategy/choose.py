@@ -269,11 +269,18 @@ def _make_tpu(asked):
         tried.append("TPUStrategy")
         return tf.distribute.TPUStrategy(resolver)
     except Exception as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StateError(
-            f"strategy: no TPU could be used. Tried {', '.join(tried)}; the last one failed with: {first_line} {signs} "
-            "Check the TPU's name and state (TPU_NAME=local is the TPU of this machine), or use another strategy."
+            f"strategy: no TPU could be used. Tried {', '.join(tried)}; the last one failed with: {_reason(error)} "
+            f"{signs} Check the TPU's name and state (TPU_NAME=local is the TPU of this machine), or use another "
+            "strategy."
         ) from error
+
+
+def _reason(error):
+    """Returns the first line of TensorFlow's message that is not about where in a graph it happened."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    about_place = ("Graph execution error", "Detected at node", "<stack traces", "[[{{node")
+    return next((line for line in lines if line and not line.startswith(about_place)), type(error).__name__)
 
 
 def needs_static_shapes(strategy):

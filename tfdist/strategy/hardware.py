@@ -40,7 +40,7 @@ def tpu_signs(environ=os.environ, device_folder="/dev"):
 
 def has_tpu_kernels():
     """Returns whether the installed TensorFlow is built for TPUs, without starting the runtime."""
-    return runtime.has_kernel("ConfigureDistributedTPU")
+    return runtime.has_kernel("TPUExecute")
 
 
 def logical_cpus(count):
