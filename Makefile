@@ -36,7 +36,7 @@ ci: lint docs test test-oldest
 
 $(VENV)/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[test,docs]'
+	$(VENV)/bin/pip install --quiet --editable '.[cpu,test,docs]'
 	touch $@
 
 $(OLDEST)/ready: setup.cfg pyproject.toml

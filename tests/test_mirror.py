@@ -12,6 +12,7 @@ WHOLE = {
     "internals/access": {"private_names"},
     "launch": {"signals"},
     "models": {"models_xla"},
+    "strategy": {"devices"},
     "synchronous/step": {"traces"},
     "train": {"deterministic_runs", "refusals", "runs"},
     "training": {"batchnorm", "fit", "keras_trainer_tests", "mixed_precision", "multi_worker"},

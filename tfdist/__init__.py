@@ -1,6 +1,7 @@
 """Keras 3 models on every `tf.distribute` strategy: N replicas give what one device gives."""
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -62,10 +63,20 @@ else:
 
     def __getattr__(name):
         if name in _PACKAGES:
-            return importlib.import_module(f"tfdist.{name}")
+            return _load(f"tfdist.{name}")
         if name in _HOMES:
-            return getattr(importlib.import_module(_HOMES[name]), name)
+            return getattr(_load(_HOMES[name]), name)
         raise AttributeError(f"module 'tfdist' has no attribute {name!r}. Public names: {__all__}.")
+
+
+def _load(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        from tfdist.process.versions import check_tensorflow
+
+        check_tensorflow()
+        raise
 
 
 def __dir__() -> list[str]:

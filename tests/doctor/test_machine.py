@@ -8,7 +8,10 @@ from tfdist.doctor import machine
 from tfdist.doctor.facts import Disk, Memory, Processors
 from tfdist.doctor.machine import GIB
 
-LOADED = {"tensorflow": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": [], "tpu_signs": []}
+LOADED = {
+    **{"tensorflow": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": []},
+    **{"tpu_signs": [], "tpu_kernels": False},
+}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,8 @@ def test_versions_are_held_against_the_oldest_that_works(name, version, level, t
     line = machine.check_version(name, version)
     assert (line.level, line.name, line.text) == (level, name, text)
     cure = "Use a newer Python." if name == "python" else f"Run: pip install --upgrade '{name}>="
+    if (name, version) == ("tensorflow", None):
+        cure = "Run: pip install 'tensorflow>=2.20' for CPUs, 'tensorflow[and-cuda]>=2.20' for NVIDIA GPUs"
     assert line.cure.startswith(cure) if level == "FAIL" else line.cure == ""
 
 
@@ -103,6 +108,7 @@ def test_a_full_or_closed_disk_is_red(disk, level, text):
         ({}, 0, "", "ok", "no GPU (CUDA_VISIBLE_DEVICES is ''): the CPU"),
         ({"gpus": ["H", "H"]}, 2, None, "ok", "2 GPUs: H"),
         ({"gpus": ["H"], "tpu_signs": ["TPU_NAME"]}, 1, "0", "ok", "1 GPU: H; signs of a TPU: TPU_NAME"),
+        ({"tpu_signs": ["TPU_NAME"], "tpu_kernels": True}, 0, None, "ok", "no GPU: the CPU; signs of a TPU: TPU_NAME"),
         ({"cuda": True}, 4, None, "FAIL", "4 GPUs on this machine, but TensorFlow sees none"),
         ({}, 1, None, "FAIL", "1 GPU on this machine, but TensorFlow sees none"),
         ({"gpus": ["H"], "cuda": True}, 2, None, "FAIL", "2 GPUs on this machine, but TensorFlow sees 1"),
@@ -115,12 +121,19 @@ def test_gpus_that_tensorflow_does_not_see_are_red(changes, files, visible, leve
         assert ("built without CUDA" in line.cure) == ("cuda" not in changes)
 
 
+def test_a_tpu_with_a_tensorflow_that_is_not_built_for_it_is_yellow():
+    line = machine.check_devices(LOADED | {"tpu_signs": ["/dev/accel0"]}, 0, None)
+    assert (line.level, line.cure.startswith("On a TPU machine run: pip uninstall tensorflow")) == ("warn", True)
+    assert line.text == "signs of a TPU: /dev/accel0; but this TensorFlow is not built for TPUs"
+
+
 @pytest.mark.parametrize(
     ("answer", "text", "cure"),
     [
         ({"error": "late", "deadline": True}, "TensorFlow has not loaded within 5 s", "Keep the packages on a local"),
         ({"error": "x", "code": -signal.SIGILL}, "TensorFlow does not load: x", "It needs CPU instructions that"),
         ({"error": "x", "code": -signal.SIGKILL}, "TensorFlow does not load: x", "Its process was killed, as"),
+        ({"error": "x", "code": -signal.SIGABRT}, "TensorFlow does not load: x", "Its native libraries do not fit"),
         ({"error": "ImportError: y"}, "TensorFlow does not load: ImportError: y", "Run: pip install --force-reinstall"),
     ],
 )

@@ -9,10 +9,8 @@ import pytest
 from tfdist.cluster.ports import free_ports
 from tfdist.cluster.tf_config import read_cluster
 from tfdist.launch import plan
-from tfdist.launch.child import gpu_share
 from tfdist.launch.config import LaunchConfig
 from tfdist.launch.folders import Folders, find_folders
-from tfdist.process.errors import UsageError
 
 FOLDERS = Folders(pathlib.Path("/logs"), ("-m", "my.module", "--a b"))
 
@@ -69,26 +67,6 @@ def test_cores_are_divided_unless_that_is_not_wanted():
 
     assert shares() == [[0, 2], [1, 2]]
     assert shares(divide_cores=False) == [[0, 1]] * 2
-
-
-@pytest.mark.parametrize(
-    ("visible", "index", "count", "share"),
-    [
-        ("0,1,2,3", 1, 2, "2,3"),
-        ("GPU-a, GPU-b", 0, 2, "GPU-a"),
-        ("5,6,-1,7", 1, 2, "6"),
-        ("0,1", 0, 1, None),
-        ("", 0, 2, None),
-    ],
-)
-def test_the_gpus_of_a_host_are_divided(visible, index, count, share):
-    expected = {} if share is None else {"CUDA_VISIBLE_DEVICES": share}
-    assert gpu_share({"CUDA_VISIBLE_DEVICES": visible}, index, count) == expected
-
-
-def test_gpus_that_cannot_be_divided_are_refused():
-    with pytest.raises(UsageError, match="too few for its 2 tasks"):
-        gpu_share({"CUDA_VISIBLE_DEVICES": "0"}, 0, 2)
 
 
 def test_ports_are_free_and_differ():

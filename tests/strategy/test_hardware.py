@@ -4,50 +4,52 @@ import keras
 import numpy as np
 import pytest
 
+from tfdist.internals.access import runtime
 from tfdist.strategy import hardware
 
-
-def signs(monkeypatch, folder, environ=(), libtpu=False):
-    spec = object() if libtpu else None
-    monkeypatch.setattr(hardware.importlib.util, "find_spec", {"libtpu": spec}.get)
-    return hardware.tpu_signs(dict(environ), folder)
+VARIABLES = (
+    *("TPU_NAME", "COLAB_TPU_ADDR", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS"),
+    *("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES"),
+)
 
 
 @pytest.fixture
-def devices(tmp_path):
-    """A folder as /dev, without an accelerator."""
-    for name in ("accel", "acceleration", "null", "accelx"):
+def devices(tmp_path, monkeypatch):
+    """A folder as /dev, without an accelerator, and a TensorFlow that is not built for TPUs."""
+    monkeypatch.setattr(hardware, "has_tpu_kernels", lambda: False)
+    (tmp_path / "vfio").mkdir()
+    for name in ("accel", "acceleration", "null", "accelx", "vfio/vfio"):
         (tmp_path / name).touch()
     return tmp_path
 
 
-def test_a_machine_without_a_tpu_has_no_signs_of_one(monkeypatch, devices):
-    assert signs(monkeypatch, devices, {"TPU_NAME": "", "HOME": "/root"}) == []
-    assert signs(monkeypatch, devices / "none") == []
+def test_a_machine_without_a_tpu_has_no_signs_of_one(devices):
+    assert hardware.tpu_signs({"TPU_NAME": "", "HOME": "/root"}, devices) == []
+    assert hardware.tpu_signs({}, devices / "none") == []
 
 
-@pytest.mark.parametrize("variable", ["TPU_NAME", "COLAB_TPU_ADDR", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_WORKER_ID"])
-def test_a_variable_is_a_sign_of_a_tpu(monkeypatch, devices, variable):
-    assert signs(monkeypatch, devices, {variable: "0"}) == [variable]
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_is_a_sign_of_a_tpu(devices, variable):
+    assert hardware.tpu_signs({variable: "0"}, devices) == [variable]
 
 
-def test_device_files_are_signs_of_a_tpu(monkeypatch, devices):
-    for name in ("accel1", "accel0"):
+@pytest.mark.parametrize("names", [("accel0", "accel1"), ("vfio/0", "vfio/1")])
+def test_device_files_are_signs_of_a_tpu(devices, names):
+    for name in names:
         (devices / name).touch()
-    expected = [str(devices / "accel0"), str(devices / "accel1")]
-    assert signs(monkeypatch, devices) == expected
+    assert hardware.tpu_signs({}, devices) == [str(devices / name) for name in names]
 
 
-def test_the_package_is_a_sign_of_a_tpu_and_comes_last(monkeypatch, devices):
+def test_a_tensorflow_for_tpus_is_a_sign_and_comes_last(monkeypatch, devices):
     (devices / "accel0").touch()
-    found = signs(monkeypatch, devices, {"TPU_NAME": "local"}, libtpu=True)
-    assert found == ["TPU_NAME", str(devices / "accel0"), "the libtpu package"]
+    monkeypatch.setattr(hardware, "has_tpu_kernels", lambda: True)
+    found = hardware.tpu_signs({"TPU_NAME": "local"}, devices)
+    assert found == ["TPU_NAME", str(devices / "accel0"), "a TensorFlow for TPUs"]
 
 
-def test_gpus_are_counted_by_tensorflows_list(monkeypatch):
-    lists = {"GPU": ["a", "b", "c"], "CPU": ["d"]}
-    monkeypatch.setattr(hardware.tf.config, "list_physical_devices", lists.get)
-    assert hardware.gpu_count() == 3
+def test_the_kernels_tell_for_what_tensorflow_is_built():
+    # That of this environment is not built for TPUs. The look-up itself finds kernels.
+    assert not hardware.has_tpu_kernels() and runtime.has_kernel("MatMul")
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

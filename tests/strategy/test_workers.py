@@ -23,6 +23,24 @@ def test_a_process_alone_is_its_own_chief(make_strategy):
         assert (workers.broadcast([3]), workers.gather([1, 2]), workers.wait()) == ([3], [[1, 2]], None)
 
 
+class Pod(tf.distribute.TPUStrategy):
+    """A TPUStrategy over four hosts, without the TPU that its constructor asks for."""
+
+    def __init__(self):
+        pass
+
+    @property
+    def cluster_resolver(self):
+        """A resolver that lists the hosts as TPUClusterResolver does, itself as the first of them."""
+        hosts = tf.train.ClusterSpec({"worker": ["a:8470", "b:8470", "c:8470", "d:8470"]})
+        return tf.distribute.cluster_resolver.SimpleClusterResolver(hosts, task_type="worker", task_id=0)
+
+
+def test_one_process_that_controls_all_hosts_of_a_tpu_is_one_worker():
+    workers = Workers.of(Pod())
+    assert type(workers) is Workers and (workers.count, workers.rank, workers.is_chief) == (1, 0, True)
+
+
 def test_a_strategy_has_its_workers_once(make_strategy):
     one, other = make_strategy(2), make_strategy(2)
     assert Workers.of(one) is Workers.of(one)

@@ -378,6 +378,7 @@ def _functions():
         "choose_strategy: replicas=1000": strategy("replicas is 1000, but this machine has no GPU", replicas=1000),
         "choose_strategy: start_seconds": strategy("start_seconds is 'x'. Use a number from 0.", start_seconds="x"),
         "choose_strategy: cluster": strategy("strategy: cluster is 'a:1'. Use tfdist.read_cluster", cluster="a:1"),
+        "choose_strategy: tpu": strategy("strategy: tpu is ''. Give the TPU's name or its addresses", tpu=""),
         "choose_strategy: communication": strategy("Did you mean 'nccl'?", "mirrored", communication="ncl", replicas=2),
         "build: ?": build("no model is called '?'. Known: mlp, cnn, resnet20", "?"),
         "build: 3": build("no model is called 3. Known: mlp, cnn", 3),

@@ -121,7 +121,7 @@ def test_a_model_outside_the_scope_of_several_workers_is_refused(make_strategy):
 @pytest.fixture
 def choose(cpus, monkeypatch):
     """Returns `choose_strategy` on a bare machine, whose choice is forgotten after the test."""
-    monkeypatch.setattr(hardware, "gpu_count", lambda: 0)
+    monkeypatch.setattr(hardware, "logical_gpus", tuple)
     monkeypatch.setattr(chosen._Chosen, "strategy", chosen._Chosen.strategy)
     monkeypatch.setattr(chosen._Chosen, "alone", False)
     return tfdist.choose_strategy

@@ -6,6 +6,7 @@ import sys
 from tfdist.bench import compare, config, report, session, table
 from tfdist.process.errors import TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE
+from tfdist.process.versions import check_tensorflow
 from tfdist.run import rundir
 
 SLOWER = 1
@@ -31,6 +32,7 @@ def run(settings):
     Raises:
         ValueError: the older report is of another measurement, or tfdist itself could not be measured.
     """
+    check_tensorflow()
     old = rundir.read_json(settings.against) if settings.against else None
     if old is not None:
         # Checked first, so that no minutes are spent on what cannot be compared.

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from tfdist.process.errors import UsageError
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
+# The launcher sets it where several workers use one GPU, which NCCL does not allow.
+SHARING = "TFDIST_WORKERS_PER_GPU"
 # Logical CPU devices stand in for GPUs in trials. TensorFlow traces the step once for each, and they share the cores.
 _MOST_LOGICAL_CPUS = 64
 
@@ -34,6 +36,12 @@ def count_gpus(environ: Mapping[str, str], device_folder: str | pathlib.Path = "
     present = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in pathlib.Path(device_folder).glob("nvidia*"))
     ids = read_visible(environ)
     return present if ids is None else min(present, len(ids))
+
+
+def workers_per_gpu(environ: Mapping[str, str]) -> int:
+    """Returns how many workers use each GPU of this worker, itself included."""
+    text = environ.get(SHARING, "")
+    return max(1, int(text)) if text.isdecimal() else 1
 
 
 def check_logical_cpus(replicas: int) -> None:

@@ -22,6 +22,7 @@ def load():
         "cuda": tf.test.is_built_with_cuda(),
         "gpus": [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus],
         "tpu_signs": hardware.tpu_signs(),
+        "tpu_kernels": hardware.has_tpu_kernels(),
     }
 
 

@@ -5,6 +5,7 @@ import re
 import signal
 
 from tfdist.doctor.lines import FAIL, OK, WARN, Line
+from tfdist.process.versions import INSTALL_FOR_TPU, INSTALL_TENSORFLOW
 
 FLOORS = {"python": (3, 11), "tensorflow": (2, 20), "keras": (3, 13), "numpy": (1, 26)}
 GIB = 2**30
@@ -23,7 +24,7 @@ def check_version(name, version):
     floor = ".".join(map(str, FLOORS[name]))
     cure = "Use a newer Python." if name == "python" else f"Run: pip install --upgrade '{name}>={floor}'"
     if version is None:
-        return Line(FAIL, name, "not installed", cure)
+        return Line(FAIL, name, "not installed", f"Run: {INSTALL_TENSORFLOW}" if name == "tensorflow" else cure)
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < FLOORS[name]:
         return Line(FAIL, name, f"{version}, but tfdist needs {floor} or newer", cure)
     return Line(OK, name, version)
@@ -96,6 +97,9 @@ def check_devices(loaded, device_files, visible):
         visible: the value of CUDA_VISIBLE_DEVICES, or None.
     """
     names, tpu = loaded["gpus"], loaded["tpu_signs"]
+    if tpu and not loaded["tpu_kernels"] and not names:
+        text = f"signs of a TPU: {', '.join(tpu)}; but this TensorFlow is not built for TPUs"
+        return Line(WARN, "devices", text, f"On a TPU machine run: {INSTALL_FOR_TPU}")
     beside = f"; signs of a TPU: {', '.join(tpu)}" if tpu else ""
     if len(names) < device_files:
         text = f"{_count(device_files, 'GPU')} on this machine, but TensorFlow sees {len(names) or 'none'}"
@@ -125,6 +129,8 @@ def check_loading(answer, deadline_seconds):
         cure = "It needs CPU instructions that this machine lacks (AVX). Use another machine or another build."
     elif answer.get("code") == -signal.SIGKILL:
         cure = "Its process was killed, as the kernel does when memory runs out. Check this machine's memory."
+    elif answer.get("code") == -signal.SIGABRT:
+        cure = f"Its native libraries do not fit together. On a TPU machine run: {INSTALL_FOR_TPU}"
     else:
         cure = "Run: pip install --force-reinstall tensorflow keras"
     return Line(FAIL, "loading", text, cure)

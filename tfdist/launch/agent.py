@@ -1,9 +1,9 @@
 """`python -m tfdist.launch.agent`: runs one host's workers for a launcher on this machine or at the end of an ssh.
 
 It reads JSON lines: {"do": "start", …} (see `plan.agent_spec`), "stop" with a signal, a grace and optionally a shorter
-one for workers that wait for others, "kill", "stacks", "ping". It writes JSON lines: the events hello, started, line,
-beats, exit. When its standard input closes, it ends its workers, so that no process is left when the launcher or the
-connection ends.
+one for workers that wait for others, "kill", "stacks", "ping". It writes JSON lines: the events hello, note, started,
+line, beats, exit. When its standard input closes, it ends its workers, so that no process is left when the launcher or
+the connection ends.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import time
 
 from tfdist.launch.beats import BeatReader
 from tfdist.launch.child import Child
+from tfdist.launch.devices import describe
 from tfdist.launch.wire import Outbox, read_messages
 from tfdist.process import errors, heartbeat
 from tfdist.process.exits import MISTAKE
@@ -118,6 +119,7 @@ class Agent:
         action = message["do"]
         if action == "start":
             self._spec = message
+            self._report_devices(message["workers"][0])
             for plan in message["workers"]:
                 self._start(plan)
         elif action == "stop":
@@ -127,6 +129,10 @@ class Agent:
         elif action == "stacks":
             # tfdist's workers write their stacks on SIGQUIT; it ends other programs a moment before SIGKILL.
             self._signal(signal.SIGQUIT)
+
+    def _report_devices(self, plan):
+        if text := describe(os.environ | plan["environ"], plan["share"][1]):
+            self._out.put(event="note", text=text)
 
     def _start(self, plan):
         environ = os.environ | {heartbeat.FOLDER: self._folder, errors.CAUSES: self._folder}

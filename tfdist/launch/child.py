@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 
-from tfdist.cluster import gpus
 from tfdist.cluster.tf_config import core_shares
+from tfdist.launch.devices import gpu_share
 from tfdist.launch.lines import LineSplitter
 from tfdist.run import xla_cache
 
@@ -133,24 +133,6 @@ class Child:
         with contextlib.suppress(OSError):
             while content:
                 content = content[os.write(self._log, content) :]
-
-
-def gpu_share(environ, index, count):
-    """Returns the variables that restrict a worker to its share of this host's GPUs.
-
-    Args:
-        environ: the worker's environment.
-        index: the index of its slot on the host.
-        count: the number of slots of the host.
-
-    Raises:
-        UsageError: there are GPUs, but they cannot be divided evenly.
-    """
-    if count == 1:
-        return {}
-    ids = gpus.read_visible(environ)
-    there = gpus.count_gpus(environ) if ids is None else ids
-    return gpus.visible(gpus.divide_gpus(there, count, index)) if there else {}
 
 
 def _header(rank, attempt, command):

@@ -92,6 +92,7 @@ class AttemptWatch:
             "started": self._handle_start,
             "line": self._handle_line,
             "beats": self._handle_beats,
+            "note": self._handle_note,
             "exit": self._handle_exit,
             "gone": self._handle_lost_agent,
         }
@@ -124,6 +125,9 @@ class AttemptWatch:
 
     def _handle_beats(self, _, event):
         self._reports |= {int(rank): report for rank, report in event["beats"].items() if int(rank) in self._running}
+
+    def _handle_note(self, agent, event):
+        self._screen.say(f"{agent.host}: {event['text']}" if agent.host else event["text"])
 
     def _handle_exit(self, _, event):
         worker = self._running.pop(event["rank"], None)

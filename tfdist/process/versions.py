@@ -1,9 +1,11 @@
 """The versions of Python and of the packages of this process, read without importing them."""
 
 import importlib.metadata
+import importlib.util
 import sys
 
 import tfdist
+from tfdist.process.errors import MissingPackageError
 
 # The names under which TensorFlow is published.
 TENSORFLOW = (
@@ -18,6 +20,28 @@ TENSORFLOW = (
     "tf-nightly",
     "tf-nightly-cpu",
 )
+
+# All of them fill the same folder, so one environment has only one.
+INSTALL_TENSORFLOW = (
+    "pip install 'tensorflow>=2.20' for CPUs, 'tensorflow[and-cuda]>=2.20' for NVIDIA GPUs on Linux, or "
+    "'tensorflow-tpu>=2.20' 'libtpu>=0.0.14,<0.0.22' for TPUs."
+)
+INSTALL_FOR_TPU = "pip uninstall tensorflow; pip install 'tensorflow-tpu>=2.20' 'libtpu>=0.0.14,<0.0.22'"
+
+
+def check_tensorflow() -> None:
+    """Checks that TensorFlow is installed, without importing it.
+
+    Raises:
+        MissingPackageError: the message names the distribution for each kind of device.
+    """
+    spec = importlib.util.find_spec("tensorflow")
+    # What pip leaves of an uninstalled package may be a folder without a module.
+    if spec is None or spec.origin is None:
+        raise MissingPackageError(
+            "TensorFlow is not installed, and tfdist does not install it, because CPUs, GPUs and TPUs need different "
+            f"builds. Run: {INSTALL_TENSORFLOW}"
+        ) from None
 
 
 def read_versions() -> dict[str, str | None]:

@@ -1,7 +1,6 @@
 """Chooses and makes the `tf.distribute.Strategy` for a cluster, its hardware and a request."""
 
 import contextlib
-import dataclasses
 import os
 import signal
 import sys
@@ -10,17 +9,19 @@ import threading
 import tensorflow as tf
 
 from tfdist.cluster.alone import check_sole
+from tfdist.cluster.environments import tpu as tpu_environment
 from tfdist.cluster.fingerprint import fingerprint
-from tfdist.cluster.gpus import check_logical_cpus
+from tfdist.cluster.gpus import workers_per_gpu
 from tfdist.cluster.rendezvous import meet
 from tfdist.cluster.tf_config import Cluster, hosts_of, read_cluster
 from tfdist.internals.access import runtime
 from tfdist.options.checks import is_count, is_number
-from tfdist.options.run import STRATEGIES
 from tfdist.process.errors import StateError, UsageError
 from tfdist.process.log import say
 from tfdist.process.nearest import did_you_mean
+from tfdist.process.versions import INSTALL_FOR_TPU
 from tfdist.strategy import chosen, hardware
+from tfdist.strategy.decide import decide, describe_gpus, is_split
 
 _REDUCTIONS = {
     "nccl": tf.distribute.NcclAllReduce,
@@ -37,88 +38,6 @@ _COMMUNICATION = {
 _BYTES_PER_STRING = 2**16
 
 
-@dataclasses.dataclass(frozen=True)
-class StrategyChoice:
-    """A strategy chosen but not yet made.
-
-    Attributes:
-        name: one_device, mirrored, multi_worker or tpu.
-        replicas: the number of replicas on this machine; None where only the runtime knows it.
-        reason: the reason for the choice, for the log.
-    """
-
-    name: str
-    replicas: int | None
-    reason: str
-
-
-def decide(name, *, workers=0, gpus=0, tpu_signs=(), replicas=None):
-    """Decides on a strategy, from its arguments alone.
-
-    Args:
-        name: one of `tfdist.options.run.STRATEGIES`.
-        workers: training workers in the cluster; 0 without one.
-        gpus: physical GPUs of this machine.
-        tpu_signs: the signs of a TPU, as `hardware.tpu_signs` lists them.
-        replicas: the requested number of replicas, or None.
-
-    Returns:
-        A `StrategyChoice`.
-
-    Raises:
-        ValueError: the name is unknown, or the arguments contradict each other.
-    """
-    if name not in STRATEGIES:
-        raise UsageError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}.{did_you_mean(name, STRATEGIES)}")
-    if replicas is not None and not is_count(replicas):
-        raise UsageError(f"strategy: replicas is {replicas!r}. Use a whole number from 1.")
-    choice = _decide_auto(workers, gpus, tpu_signs, replicas) if name == "auto" else None
-    choice = choice or _decide_named(name, workers, gpus, replicas)
-    if replicas is not None and choice.name != "mirrored" and choice.replicas != replicas:
-        raise UsageError(
-            f"strategy: replicas is {replicas}, but {choice.name} takes its number from the devices "
-            f"({choice.reason}). Leave replicas out, or use strategy='mirrored'."
-        )
-    return choice
-
-
-def _decide_auto(workers, gpus, tpu_signs, replicas):
-    if workers > 1:
-        return StrategyChoice("multi_worker", None, f"the cluster has {workers} workers")
-    if tpu_signs:
-        return StrategyChoice("tpu", None, f"signs of a TPU: {', '.join(tpu_signs)}")
-    if gpus > 1 and replicas is None:
-        return StrategyChoice("mirrored", gpus, f"{gpus} GPUs")
-    if replicas is not None and (replicas > 1 or gpus > 1):
-        return _decide_named("mirrored", workers, gpus, replicas)
-    device = "one GPU" if gpus else "no GPU"
-    return StrategyChoice("one_device", 1, f"no cluster of several workers, no TPU, {device}")
-
-
-def _decide_named(name, workers, gpus, replicas):
-    if name == "multi_worker":
-        if not workers:
-            raise UsageError(
-                "strategy: multi_worker needs a cluster, and there is none in the environment. Set TF_CONFIG on each "
-                "host, or start the job with srun."
-            )
-        return StrategyChoice(name, None, f"asked for; the cluster has {workers} worker(s)")
-    if name == "mirrored":
-        if gpus and replicas and replicas > gpus:
-            raise UsageError(
-                f"strategy: mirrored over {replicas} replicas needs as many GPUs, but this machine has {gpus} GPU(s). "
-                f"Use replicas={gpus} or fewer."
-            )
-        if gpus:
-            return StrategyChoice(name, replicas or gpus, f"asked for; {gpus} GPU(s)")
-        count = replicas or 2
-        check_logical_cpus(count)
-        return StrategyChoice(name, count, f"asked for; no GPU, so {count} logical CPU devices")
-    if name == "tpu":
-        return StrategyChoice(name, None, "asked for")
-    return StrategyChoice("one_device", 1, "asked for")
-
-
 def choose_strategy(
     name: str = "auto",
     *,
@@ -127,6 +46,7 @@ def choose_strategy(
     communication: str | None = None,
     start_seconds: float = 120.0,
     alone: bool = False,
+    tpu: str | None = None,
 ) -> tf.distribute.Strategy:
     """Chooses and makes the strategy, and logs its name, the reason and the number of replicas in one line.
 
@@ -140,6 +60,8 @@ def choose_strategy(
         start_seconds: how long several workers wait for each other before an error names the absent ones; 0 if they
             have already met.
         alone: whether this process trains alone, though the environment describes several.
+        tpu: the name of a TPU, or the addresses of its hosts (grpc://host:port); by default TPU_NAME, or else the TPU
+            of this machine.
 
     Returns:
         A `tf.distribute.Strategy`.
@@ -167,6 +89,8 @@ def choose_strategy(
         raise UsageError(f"strategy: start_seconds is {start_seconds!r}. Use a number from 0.")
     if alone and cluster:
         raise UsageError("choose_strategy: alone is True, but a cluster is given. Give one of them.")
+    if tpu is not None:
+        name = _check_tpu(name, tpu)
     replicas = int(replicas) if replicas is not None and is_count(replicas) else replicas
     cluster = None if alone else cluster or read_cluster(os.environ)
     if cluster is None and not alone:
@@ -177,14 +101,14 @@ def choose_strategy(
     choice = decide(
         name,
         workers=cluster.size if cluster else 0,
-        gpus=hardware.gpu_count(),
+        gpus=hardware.logical_gpus(),
         tpu_signs=hardware.tpu_signs(),
         replicas=replicas,
     )
     if name == "auto" and choice.name == "tpu":
         strategy, choice = _tpu_or_next(choice, replicas, communication)
     else:
-        strategy = _make(choice, cluster, communication, start_seconds)
+        strategy = _make(choice, cluster, communication, start_seconds, tpu)
     chosen.remember(strategy, alone=alone)
     say(
         f"strategy {choice.name} ({choice.reason}): {strategy.num_replicas_in_sync} replica"
@@ -196,17 +120,27 @@ def choose_strategy(
 def _tpu_or_next(choice, replicas, communication):
     """Makes the TPU strategy or, if that fails, logs why and decides again without a TPU.
 
-    Signs of a TPU do not prove that it can be used.
+    Signs of a TPU do not prove that it can be used; a name of a TPU elsewhere says that it is wanted.
     """
     try:
         return _make(choice, None, communication), choice
     except RuntimeError as error:
+        if tpu_environment.read_name(os.environ) != tpu_environment.LOCAL:
+            raise
         say(f"{error} Going on without it.")
-    choice = decide("auto", gpus=hardware.gpu_count(), replicas=replicas)
+    choice = decide("auto", gpus=hardware.logical_gpus(), replicas=replicas)
     return _make(choice, None, communication), choice
 
 
-def _make(choice, cluster, communication, start_seconds=0):
+def _check_tpu(name, tpu):
+    if not isinstance(tpu, str) or not tpu:
+        raise UsageError(f"strategy: tpu is {tpu!r}. Give the TPU's name or its addresses, or leave it out.")
+    if name not in ("auto", "tpu"):
+        raise UsageError(f"strategy: tpu is {tpu!r}, but {name} trains on other devices. Use strategy='tpu'.")
+    return "tpu"
+
+
+def _make(choice, cluster, communication, start_seconds=0, tpu=None):
     if choice.name == "multi_worker":
         return _make_multi_worker(cluster, communication, start_seconds)
     if choice.name == "mirrored":
@@ -217,27 +151,43 @@ def _make(choice, cluster, communication, start_seconds=0):
             "Leave it out."
         )
     if choice.name == "tpu":
-        return _make_tpu()
+        return _make_tpu(tpu)
     hardware.grow_gpu_memory()
-    return tf.distribute.OneDeviceStrategy("GPU:0" if hardware.gpu_count() else "CPU:0")
+    return tf.distribute.OneDeviceStrategy("GPU:0" if hardware.logical_gpus() else "CPU:0")
 
 
 def _make_mirrored(replicas, communication):
-    gpus = hardware.gpu_count()
+    gpus = hardware.logical_gpus()
     hardware.grow_gpu_memory()
     devices = [f"GPU:{i}" for i in range(replicas)] if gpus else hardware.logical_cpus(replicas)
-    # NCCL works on physical GPUs only, but TensorFlow's own choice for CPU devices may still be NCCL.
-    usual = "nccl" if gpus > 1 else "one_device"
+    # TensorFlow's own choice for CPU devices may still be NCCL.
+    usual = "nccl" if len(gpus) > 1 and not is_split(gpus) else "one_device"
     reduction = _lookup(_REDUCTIONS, communication or usual, "mirrored")
+    _check_nccl(communication, gpus, "one_device")
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction())
+
+
+def _check_nccl(communication, gpus, other):
+    """Refuses NCCL where TensorFlow would fail, perhaps only after minutes: it needs a GPU for each replica."""
+    sharing = workers_per_gpu(os.environ)
+    if communication != "nccl" or (gpus and not is_split(gpus) and sharing == 1):
+        return
+    found = (
+        f"{sharing} workers share each GPU" if gpus and sharing > 1 else f"this process may use {describe_gpus(gpus)}"
+    )
+    raise UsageError(
+        f"strategy: communication 'nccl' needs a GPU of its own for each replica, but {found}. Leave it out, or use "
+        f"{other!r}."
+    )
 
 
 def _make_multi_worker(cluster, communication, start_seconds):
     hardware.grow_gpu_memory()
-    usual = "auto" if hardware.gpu_count() else "ring"
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=_lookup(_COMMUNICATION, communication or usual, "multi_worker")
-    )
+    gpus = hardware.logical_gpus()
+    usual = "auto" if gpus and not is_split(gpus) and workers_per_gpu(os.environ) == 1 else "ring"
+    implementation = _lookup(_COMMUNICATION, communication or usual, "multi_worker")
+    _check_nccl(communication, gpus, "ring")
+    options = tf.distribute.experimental.CommunicationOptions(implementation=implementation)
     # If an earlier strategy of this process has configured them, TensorFlow has already taken the port.
     if not runtime.collectives_configured():
         _meet(cluster, start_seconds)
@@ -295,12 +245,22 @@ def _lookup(table, name, strategy):
     return table[name]
 
 
-def _make_tpu():
+def _make_tpu(asked):
     """Makes a TPUStrategy; the error of a failure lists the stages that were tried."""
+    name = tpu_environment.read_name(os.environ, asked)
+    signs = f"Signs of a TPU here: {', '.join(hardware.tpu_signs()) or 'none'}."
+    # Before anything starts the runtime, after which the GPUs or CPUs that are taken instead cannot be configured. The
+    # hosts of a TPU elsewhere have the kernels themselves.
+    if name == tpu_environment.LOCAL and not hardware.has_tpu_kernels():
+        raise StateError(
+            f"strategy: no TPU could be used, because the installed TensorFlow is not built for TPUs. {signs} On a TPU "
+            f"machine run: {INSTALL_FOR_TPU}"
+        )
+    hardware.grow_gpu_memory()
     tried = []
     try:
-        tried.append("TPUClusterResolver('local')")
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver("local")
+        tried.append(f"TPUClusterResolver({name!r})")
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
         tried.append("connect_to_cluster")
         tf.config.experimental_connect_to_cluster(resolver)
         # A resolver succeeds even without a TPU; only the initialization fails.
@@ -309,12 +269,18 @@ def _make_tpu():
         tried.append("TPUStrategy")
         return tf.distribute.TPUStrategy(resolver)
     except Exception as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StateError(
-            f"strategy: no TPU could be used. Tried {', '.join(tried)}; the last one failed with: {first_line} "
-            f"Signs of a TPU here: {', '.join(hardware.tpu_signs()) or 'none'}. Install tensorflow-tpu on a TPU "
-            "machine, or use another strategy."
+            f"strategy: no TPU could be used. Tried {', '.join(tried)}; the last one failed with: {_reason(error)} "
+            f"{signs} Check the TPU's name and state (TPU_NAME=local is the TPU of this machine), or use another "
+            "strategy."
         ) from error
+
+
+def _reason(error):
+    """Returns the first line of TensorFlow's message that is not about where in a graph it happened."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    about_place = ("Graph execution error", "Detected at node", "<stack traces", "[[{{node")
+    return next((line for line in lines if line and not line.startswith(about_place)), type(error).__name__)
 
 
 def needs_static_shapes(strategy):

@@ -1,6 +1,5 @@
 """Finds devices without starting TensorFlow's runtime, and sets what must be set before it starts."""
 
-import importlib.util
 import os
 import pathlib
 
@@ -12,21 +11,36 @@ from tfdist.cluster.tf_config import processors
 from tfdist.internals.access import runtime
 from tfdist.process.errors import StateError
 
-_TPU_VARIABLES = ("TPU_NAME", "COLAB_TPU_ADDR", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_WORKER_ID")
+_TPU_VARIABLES = (
+    *("TPU_NAME", "COLAB_TPU_ADDR", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS"),
+    *("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES"),
+)
+# The first is that of TPU v2 to v4 and v5p, the second that of v5e and v6e.
+_TPU_FILES = ("accel[0-9]*", "vfio/[0-9]*")
 
 
-def gpu_count():
-    """Counts physical GPUs, without starting the runtime."""
-    return len(tf.config.list_physical_devices("GPU"))
+def logical_gpus():
+    """Counts the logical devices of each GPU that this process may use, without starting the runtime.
+
+    Returns:
+        A tuple with 1 for each whole GPU, and the number of its logical devices for one that the user has split.
+    """
+    configured = map(tf.config.get_logical_device_configuration, tf.config.get_visible_devices("GPU"))
+    return tuple(len(devices or [None]) for devices in configured)
 
 
 def tpu_signs(environ=os.environ, device_folder="/dev"):
-    """Lists the signs of a TPU on this machine: variables, device files, the libtpu package."""
+    """Lists the signs of a TPU on this machine: variables, device files, a TensorFlow built for TPUs."""
     signs = [name for name in _TPU_VARIABLES if environ.get(name)]
-    signs += sorted(str(path) for path in pathlib.Path(device_folder).glob("accel[0-9]*"))
-    if importlib.util.find_spec("libtpu"):
-        signs.append("the libtpu package")
+    signs += sorted(str(path) for name in _TPU_FILES for path in pathlib.Path(device_folder).glob(name))
+    if has_tpu_kernels():
+        signs.append("a TensorFlow for TPUs")
     return signs
+
+
+def has_tpu_kernels():
+    """Returns whether the installed TensorFlow is built for TPUs, without starting the runtime."""
+    return runtime.has_kernel("TPUExecute")
 
 
 def logical_cpus(count):
@@ -56,9 +70,18 @@ def logical_cpus(count):
 
 
 def grow_gpu_memory():
-    """Makes GPUs allocate memory only as they need it; has no effect once the runtime has started."""
-    if not runtime.has_started():
-        for gpu in tf.config.list_physical_devices("GPU"):
+    """Makes GPUs allocate memory only as they need it, unless the user has set how much they take.
+
+    It has no effect once the runtime has started.
+    """
+    gpus = tf.config.get_visible_devices("GPU")
+    # TensorFlow takes one setting for all GPUs, and none beside logical devices, which have limits of their own.
+    is_set = [
+        tf.config.get_logical_device_configuration(gpu) or tf.config.experimental.get_memory_growth(gpu) is not None
+        for gpu in gpus
+    ]
+    if not runtime.has_started() and not any(is_set):
+        for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
@@ -69,7 +92,7 @@ def add_thread_for_exchange():
     gradients wait for their exchange until all gradients are computed.
     """
     asked = tf.config.threading.get_inter_op_parallelism_threads() or os.environ.get("TF_NUM_INTEROP_THREADS")
-    if processors() == 1 and not gpu_count() and not asked:
+    if processors() == 1 and not logical_gpus() and not asked:
         tf.config.threading.set_inter_op_parallelism_threads(2)
 
 

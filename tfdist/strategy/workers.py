@@ -69,7 +69,9 @@ class Workers:
 
 def _make_workers(strategy: tf.distribute.Strategy) -> Workers:
     resolver = strategy.cluster_resolver
-    if resolver is None or not getattr(resolver, "task_type", None):
+    # This process controls all hosts of a TPU, which its resolver lists as workers.
+    on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+    if on_tpu or resolver is None or not getattr(resolver, "task_type", None):
         return Workers()
     jobs = resolver.cluster_spec().as_dict()
     chiefs = len(jobs.get("chief", ()))

@@ -22,6 +22,7 @@ from tfdist.process.exits import INTERRUPTED, MISTAKE, STOPPED
 from tfdist.process.heartbeat import make_heartbeat
 from tfdist.process.log import quiet_loading, say, show, warn
 from tfdist.process.same_run import changes
+from tfdist.process.versions import check_tensorflow
 from tfdist.run import rundir, xla_cache
 from tfdist.train import flags
 
@@ -132,6 +133,7 @@ def check(config, cluster):
     if config.replicas is not None and config.strategy in ("auto", "mirrored") and not count_gpus(os.environ):
         check_logical_cpus(config.replicas)
     check_names(config)
+    check_tensorflow()
     for line in config.without_effect():
         warn(line)
 

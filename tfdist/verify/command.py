@@ -11,6 +11,7 @@ from tfdist.assembly.recipe_file import import_file
 from tfdist.process.errors import TfdistError, UsageError, user_code
 from tfdist.process.log import quiet_loading
 from tfdist.process.nearest import did_you_mean
+from tfdist.process.versions import check_tensorflow
 from tfdist.verify.config import read_config
 
 # Exit codes: 0 for equal, 1 for different, 2 for a mistake that the user can correct.
@@ -37,6 +38,7 @@ def run(config):
     """
     source = find_source(config.module)
     check_name(source, config.module, config.function)
+    check_tensorflow()
     with quiet_loading():
         import tensorflow  # noqa: F401
     # TensorFlow would warn at each eager step that it is slow; here, steps are eager on purpose.

@@ -80,7 +80,7 @@ def test_promise_37_the_runtime_has_started_once_a_tensor_was_made():
 def test_promise_37_the_default_strategy_is_where_tensorflow_puts_what_no_strategy_places(monkeypatch, make_strategy):
     default = tf.distribute.get_strategy()
     assert runtime.is_on_cpus(default)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
     assert not runtime.is_on_cpus(default)
     assert runtime.is_on_cpus(make_strategy(2))
 

@@ -182,7 +182,7 @@ def _reduced(values, options):
 def _between_processes(context):
     """Returns whether the replicas exchange between CPUs over a network; NCCL splits and overlaps by itself."""
     several = isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    return several and not tf.config.list_physical_devices("GPU")
+    return several and not tf.config.get_visible_devices("GPU")
 
 
 def _pieces(value):

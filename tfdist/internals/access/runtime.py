@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import context
-from tensorflow.python.framework import config
+from tensorflow.python.framework import config, kernels
 
 
 def has_started():
@@ -21,13 +21,18 @@ def is_deterministic():
     return bool(config.is_op_determinism_enabled())
 
 
+def has_kernel(op):
+    """Returns whether this build of TensorFlow has a kernel for an operation, on any device."""
+    return bool(kernels.get_registered_kernels_for_op(op).kernel)
+
+
 def is_on_cpus(strategy):
     """Returns whether all replicas of this worker are CPUs, logical or not."""
     try:
         devices = strategy.extended.worker_devices
     except RuntimeError:
         # No strategy was chosen: TensorFlow's default one has no devices of its own.
-        return not tf.config.list_physical_devices("GPU")
+        return not tf.config.get_visible_devices("GPU")
     return all("CPU" in device.upper() for device in devices)
 
 

@@ -67,7 +67,7 @@ def why_not(model, feed):
         return "the model has a train_step of its own"
     if strategy.num_replicas_in_sync > 1 and (reason := _why_not_on_replicas(model)):
         return reason
-    if tf.config.list_physical_devices("GPU") or _is_faster_in_whole_calls(model, feed):
+    if tf.config.get_visible_devices("GPU") or _is_faster_in_whole_calls(model, feed):
         return None
     return _why_not_on_cpus(models.layers(model)) or _why_not_between_workers(model)
 
