@@ -65,7 +65,9 @@ else:
             return importlib.import_module(f"tfdist.{name}")
         if name in _HOMES:
             return getattr(importlib.import_module(_HOMES[name]), name)
-        raise AttributeError(f"module 'tfdist' has no attribute {name!r}. Public names: {__all__}.")
+        from tfdist.process.nearest import missing_attribute
+
+        raise missing_attribute(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:

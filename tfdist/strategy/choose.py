@@ -19,7 +19,7 @@ from tfdist.options.checks import is_count, is_number
 from tfdist.options.run import STRATEGIES
 from tfdist.process.errors import StateError, UsageError
 from tfdist.process.log import say
-from tfdist.process.nearest import did_you_mean
+from tfdist.process.nearest import did_you_mean, with_known_arguments
 from tfdist.strategy import chosen, hardware
 
 _REDUCTIONS = {
@@ -119,6 +119,7 @@ def _decide_named(name, workers, gpus, replicas):
     return StrategyChoice("one_device", 1, "asked for")
 
 
+@with_known_arguments
 def choose_strategy(
     name: str = "auto",
     *,
