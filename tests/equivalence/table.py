@@ -29,7 +29,7 @@ from tfdist.strategy import hardware  # noqa: E402
 
 TARGET = pathlib.Path(__file__).parents[2] / "EQUIVALENCE.md"
 # For one row on two workers.
-DEADLINE_SECONDS = 90
+DEADLINE_SECONDS = 180
 HEAD = """# N replicas against one device, row by row
 
 How far the weights are from those of plain Keras on one device, on the same batches, after two epochs: with tfdist in a
