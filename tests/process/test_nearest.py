@@ -60,7 +60,9 @@ def test_a_function_refuses_an_argument_that_it_does_not_have():
         return x * batch_size
 
     assert (train(2), train(x=2, batch_size=3), train.__doc__) == (2, 6, "Trains.")
-    with pytest.raises(UsageError, match=r"^tfdist.train: there is no argument 'bach_size'. Did you mean 'batch_size'\?$"):
+    with pytest.raises(
+        UsageError, match=r"^tfdist.train: there is no argument 'bach_size'. Did you mean 'batch_size'\?$"
+    ):
         train(2, bach_size=3)
     with pytest.raises(UsageError, match=r"^tfdist.train: there is no argument 'z'. See help\(tfdist.train\).$"):
         train(2, z=3)
