@@ -197,11 +197,11 @@ def restore(run_dir, model, step, about=None, *, with_changes=False):
 def _compare(folder, content, about, state, *, with_changes):
     """Refuses another run or other data, unless changes are meant; logs what else differs."""
     found = []
-    for kind, differ in (("data", "the data differ"), ("run", "the run differs")):
+    for kind, differ in (("data", "the data differ in"), ("run", "the run differs in")):
         for changed in changes(content.get(kind, {}), about.get(kind, {})):
             # Otherwise a callback has changed it since, and the script goes on with that.
             if changed.name != "learning_rate" or not _is_close(changed.here, state.get("learning_rate")):
-                found += [f"{differ} in {_described(one)}" for one in narrowed(changed)]
+                found += [f"{differ} {_described(one)}" for one in narrowed(changed)]
     if found:
         more = f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""
         text = f"checkpoint {folder}: {'; '.join(found[:_MOST])}{more}."
