@@ -66,7 +66,9 @@ else:
             return _load(f"tfdist.{name}")
         if name in _HOMES:
             return getattr(_load(_HOMES[name]), name)
-        raise AttributeError(f"module 'tfdist' has no attribute {name!r}. Public names: {__all__}.")
+        from tfdist.process.nearest import missing_attribute
+
+        raise missing_attribute(__name__, name, __all__)
 
 
 def _load(module: str) -> ModuleType:

@@ -1,14 +1,18 @@
-"""Writes EQUIVALENCE.md: each row of the table under tfdist and under stock Keras, on the same replicas.
+"""Writes EQUIVALENCE.md: each row of the table under tfdist on replicas and on two workers, and under stock Keras.
 
-Usage: python tests/equivalence/table.py
+Usage: python tests/equivalence/table.py [--missing]; with --missing only what the page lacks is measured. The page is
+written after each outcome, so a measurement that was interrupted goes on with --missing.
 """
 
 import collections
+import contextlib
+import functools
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,90 +21,147 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file_
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from equivalence.runner import CASES, run_plain, run_stock, run_tfdist  # noqa: E402
+from equivalence.runner import CASES, run_on_workers, run_plain, run_stock, run_tfdist  # noqa: E402
+from full import evidence  # noqa: E402
+from support.worker_group import WorkerGroup  # noqa: E402
 
 from tfdist.strategy import hardware  # noqa: E402
 
 TARGET = pathlib.Path(__file__).parents[2] / "EQUIVALENCE.md"
+# For one row on two workers.
+DEADLINE_SECONDS = 180
 HEAD = """# N replicas against one device, row by row
 
-How far the weights are from those of plain Keras on one device, on the same batches, after two epochs: with tfdist, and
-with stock Keras' own `fit` in the same `MirroredStrategy` over logical CPU devices. Written by `make equivalence` with
-TensorFlow {tensorflow} and Keras {keras}; `tests/equivalence` holds tfdist to it. A name is that of the exception that
-ended the training. Rows are in float64 where they do not say float32. Batches have 8 rows and the last one 5, where a
-row does not say otherwise: that alone is more than stock Keras can take on three replicas, and makes it differ on two
-and four.
+How far the weights are from those of plain Keras on one device, on the same batches, after two epochs: with tfdist in a
+`MirroredStrategy` over logical CPU devices, with tfdist on two worker processes in a `MultiWorkerMirroredStrategy`, and
+with stock Keras' own `fit` in the same `MirroredStrategy`. Written by `make equivalence` with TensorFlow {tensorflow}
+and Keras {keras}; `tests/equivalence` holds tfdist to it. A name is that of the exception that ended the training. Rows
+are in float64 where they do not say float32. Batches have 8 rows and the last one 5, where a row does not say
+otherwise: that alone is more than stock Keras can take on three replicas, and makes it differ on two and four.
 """
+
+
+def main(missing):
+    """Measures the columns, and writes the page after each outcome.
+
+    Args:
+        missing: whether to measure only what the page lacks.
+    """
+    page = evidence.read_rows(TARGET) if missing else {}
+    results = {name: {column: page.get(name, {}).get(column, "") for column in COLUMNS} for name in CASES}
+    for column, measure in COLUMNS.items():
+        for name, result in measure([name for name in CASES if not results[name][column]]):
+            results[name][column] = f"{result:.0e}" if isinstance(result, float) else result
+            print(f"{column}, {name}: {results[name][column]}", flush=True)
+            TARGET.write_text(render(results))
+
+
+def in_process(column, left):
+    """Yields (row, outcome) of rows in another process, and in one more after an abort: some rows of stock Keras do."""
+    left = list(left)
+    while left:
+        command = [sys.executable, __file__, column, *left]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for line in process.stdout:
+            name, result = json.loads(line)
+            left.remove(name)
+            yield name, result
+        if process.wait() and left:
+            yield left.pop(0), "abort of the process"
+
+
+def on_workers(left):
+    """Yields (row, outcome) of rows on two worker processes, which take one row after the other."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(WorkerGroup(pathlib.Path(folder))) as group,
+    ):
+        for name in left:
+            run = functools.partial(group, run_on_workers, name, "auto", deadline_seconds=DEADLINE_SECONDS)
+            yield name, outcome(name, lambda run=run: [done.value for done in run()])
+
+
+# In the order of the page: name → a function of the rows to measure, which yields (row, outcome).
+COLUMNS = {
+    "tfdist": functools.partial(in_process, "tfdist"),
+    "two workers": on_workers,
+    "stock Keras": functools.partial(in_process, "stock"),
+}
 
 
 def measure(arguments):
     """Prints the outcomes of rows in one column, one JSON line each."""
-    warnings.simplefilter("ignore")
-    tf.get_logger().setLevel("ERROR")
+    quiet()
     cpus = hardware.logical_cpus(4)
     reduction = tf.distribute.ReductionToOneDevice
     strategies = {n: tf.distribute.MirroredStrategy(cpus[:n], cross_device_ops=reduction()) for n in (2, 3, 4)}
     column, *names = arguments
     run = {"tfdist": run_tfdist, "stock": run_stock}[column]
     for name in names:
-        print(json.dumps([name, outcome(run, name, strategies[CASES[name].replicas])]), flush=True)
+        result = outcome(name, lambda name=name: [run(name, strategies[CASES[name].replicas])])
+        print(json.dumps([name, result]), flush=True)
 
 
-def main():
-    """Measures both columns, each in a process of its own: some rows of stock Keras abort it."""
-    results = {name: [] for name in CASES}
-    for column in ("tfdist", "stock"):
-        left = list(CASES)
-        while left:
-            command = [sys.executable, __file__, column, *left]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            for line in process.stdout:
-                name, result = json.loads(line)
-                results[name].append(result)
-                left.remove(name)
-                print(f"{column}, {name}: {result}", flush=True)
-            if process.wait() and left:
-                results[left.pop(0)].append("abort of the process")
-    TARGET.write_text(render(results))
+def quiet():
+    """Hides the warnings of what the rows do on purpose."""
+    warnings.simplefilter("ignore")
+    tf.get_logger().setLevel("ERROR")
 
 
-def outcome(run, name, strategy):
-    """Returns the distance, or the exception that ended the training."""
+def outcome(name, run):
+    """Returns the distance, or the name of the exception that ended the training.
+
+    Args:
+        name: the row's name.
+        run: a function () → (weights before, weights after, history) for each process that has trained.
+    """
     try:
-        _, weights, _ = run(name, strategy)
+        trained = run()
     except Exception as error:
+        print(error, file=sys.stderr)
         return type(error).__name__
-    return float(np.nan_to_num(np.abs(weights - run_plain(name)[1]), nan=np.inf).max())
+    plain = run_plain(name)[1]
+    return max(float(np.nan_to_num(np.abs(weights - plain), nan=np.inf).max()) for _, weights, _ in trained)
 
 
-def is_equal(name, result):
+def distance(cell):
+    """Returns the number in a cell; None where it has a name or nothing."""
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def is_equal(name, cell):
     """Returns whether an outcome is within the row's tolerance."""
-    return isinstance(result, float) and result < CASES[name].tolerance
+    return distance(cell) is not None and distance(cell) < CASES[name].tolerance
 
 
 def render(results):
-    """Returns the page: a summary by family, then every row."""
+    """Returns the page, a summary by family and then every row; `results` has a dict of cells for each row."""
     families = collections.defaultdict(list)
     for name in results:
         families[CASES[name].family].append(name)
     lines = [HEAD.format(tensorflow=tf.__version__, keras=keras.__version__), "## Summary", ""]
-    lines += ["| family | rows | tfdist: equal | stock: equal | stock: differs | stock: crashes |"]
-    lines += ["|---|---|---|---|---|---|", *(summary(family, names, results) for family, names in families.items())]
+    lines += ["| family | rows | tfdist: equal | two workers: equal | stock: equal | stock: differs | stock: crashes |"]
+    lines += ["|---|---|---|---|---|---|---|", *(summary(family, names, results) for family, names in families.items())]
     lines += [summary("**all**", list(results), results), "", "## Rows", ""]
-    lines += ["| row | replicas | tfdist | stock Keras |", "|---|---|---|---|"]
-    for name, outcomes in results.items():
-        shown = " | ".join(f"{item:.0e}" if isinstance(item, float) else item for item in outcomes)
-        lines.append(f"| {name} | {CASES[name].replicas} | {shown} |")
+    lines += [f"| row | replicas | {' | '.join(COLUMNS)} |", "|---|---|---|---|---|"]
+    lines += [f"| {name} | {CASES[name].replicas} | {' | '.join(results[name].values())} |" for name in results]
     return "\n".join(lines) + "\n"
 
 
 def summary(family, names, results):
     """Returns a family's line."""
-    ours, stock = zip(*(results[name] for name in names), strict=True)
-    equal = [sum(map(is_equal, names, column)) for column in (ours, stock)]
-    crashes = sum(isinstance(item, str) for item in stock)
-    return f"| {family} | {len(names)} | {equal[0]} | {equal[1]} | {len(names) - equal[1] - crashes} | {crashes} |"
+    equal = [sum(is_equal(name, results[name][column]) for name in names) for column in COLUMNS]
+    crashes = sum(distance(results[name]["stock Keras"]) is None for name in names)
+    cells = [family, len(names), *equal, len(names) - equal[-1] - crashes, crashes]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":
-    measure(sys.argv[1:]) if len(sys.argv) > 1 else main()
+    if len(sys.argv) > 1 and sys.argv[1] != "--missing":
+        measure(sys.argv[1:])
+    else:
+        quiet()
+        main("--missing" in sys.argv)

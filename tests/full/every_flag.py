@@ -60,7 +60,7 @@ TRAIN = (
     ("--keep_checkpoints=1",),
     ("--resume=auto",),
     ("--resume=never",),
-    ("--resume_with_changes",),
+    ("--resume_with_changes", "--run_dir=again"),
     *((f"--on_nan={name}",) for name in ON_NAN),
     ("--alone",),
     ("--profile_steps=1:3",),
@@ -201,10 +201,13 @@ def _codes(command, flags):
     if "--alone" in flags and "tfdist.launch" in command:
         # Two workers that train alone: one of them has the folder.
         return (0, 2)
-    if {"--epochs=1", "--steps=3"} <= set(flags) or {"--global_batch=32", "--replica_batch=16"} <= set(flags):
-        # They contradict each other.
-        return (2,)
-    return (0,)
+    # They contradict each other; the last two, because rows before have trained in the folder.
+    contradictions = (
+        {"--epochs=1", "--steps=3"},
+        {"--global_batch=32", "--replica_batch=16"},
+        {"--resume=never", "--run_dir=again"},
+    )
+    return (2,) if any(pair <= set(flags) for pair in contradictions) else (0,)
 
 
 def _launch_rows():

@@ -13,6 +13,10 @@ from tfdist.options.checkpoints import RESUMES, CheckpointOptions
         ({"resume": True}, "resume is True. Use one of auto, never, must."),
         ({"resume_with_changes": "yes"}, "resume_with_changes is 'yes'. Use True or False."),
         ({"resume": "must"}, "resume is 'must', but there is no run_dir to resume. Give the folder of the run."),
+        (
+            {"resume_with_changes": True},
+            "resume_with_changes is given, but there is no run_dir to resume. Give the folder of the run.",
+        ),
         ({"every_steps": 2.0}, "checkpoint_every_steps is 2.0. Use a whole number from 1."),
         ({"every_steps": 0}, "checkpoint_every_steps is 0. Use a whole number from 1."),
         ({"keep": None}, "keep_checkpoints is None. Use a whole number from 1."),

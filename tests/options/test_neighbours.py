@@ -2,6 +2,7 @@
 
 import pytest
 
+from tfdist.__main__ import COMMANDS
 from tfdist.bench.config import BenchConfig
 from tfdist.doctor.config import DoctorConfig
 from tfdist.launch.config import LaunchConfig
@@ -15,12 +16,24 @@ def names(*kinds):
     return {flag.name for kind in kinds for flag in flags_of(kind)}
 
 
-def test_the_launchers_flags_are_those_of_the_table():
-    assert set(neighbours.OF_LAUNCH) == names(LaunchConfig)
+KINDS = {
+    "tfdist.train": OPTIONS,
+    "tfdist.launch": (LaunchConfig,),
+    "tfdist.doctor": (DoctorConfig,),
+    "tfdist.verify": (VerifyConfig,),
+    "tfdist.bench": (BenchConfig,),
+}
+
+
+def test_the_flags_of_each_command_are_those_of_the_table():
+    assert neighbours.FLAGS.keys() == {f"tfdist.{name}" for name in COMMANDS}
+    assert {command: set(flags) for command, flags in neighbours.FLAGS.items()} == {
+        command: names(*kinds) for command, kinds in KINDS.items()
+    }
 
 
 def test_every_name_of_another_tool_leads_to_a_flag_that_exists():
-    known = names(*OPTIONS, LaunchConfig, BenchConfig, DoctorConfig, VerifyConfig)
+    known = {flag for flags in neighbours.FLAGS.values() for flag in flags}
     assert {flag for flags in neighbours._NAMES.values() for flag in flags} <= known
 
 
@@ -42,6 +55,9 @@ def test_every_name_of_another_tool_leads_to_a_flag_that_exists():
             {"workers"},
             " --learning_rate is a flag of tfdist.train. Put it after ` -- `: … -- -m tfdist.train --learning_rate=…",
         ),
+        ("epochs", "tfdist.doctor", {"dataset"}, " --epochs is a flag of tfdist.train."),
+        ("batch_size", "tfdist.verify", {"steps"}, " --global_batch is a flag of tfdist.train and of tfdist.doctor."),
+        ("rounds", "tfdist.launch", {"workers"}, " --rounds is a flag of tfdist.bench."),
         ("nonsense", "tfdist.train", {"epochs"}, ""),
     ],
 )

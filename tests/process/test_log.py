@@ -53,6 +53,20 @@ def test_lines_have_the_level_of_what_they_ask_for(caplog):
     ]
 
 
+def test_of_what_is_logged_meanwhile_explanations_are_kept_and_other_warnings_shown(caplog):
+    kept = log.Explanations()
+    with kept.collected():
+        log.say("training")
+        for _ in range(2):
+            log.say("couples rows", explains_difference=True)
+        log.warn("differs", explains_difference=True)
+        log.warn("slow")
+    with caplog.at_level(logging.INFO, logger="tfdist"):
+        log.say("afterwards")
+    assert kept.lines == ["couples rows", "differs"]
+    assert caplog.messages == ["slow", "afterwards"]
+
+
 @pytest.mark.parametrize("broken", [BrokenPipeError, OSError])
 def test_a_reader_that_goes_away_ends_nothing(monkeypatch, broken):
     class Gone(io.StringIO):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfdist.process.same_run import changes, differences
+from tfdist.process.same_run import Changed, changes, differences, narrowed
 
 EQUAL = {"versions": {"keras": "3.13.0"}, "code": {"tfdist": "ab"}, "config": {"steps": None}, "devices": 2}
 
@@ -51,3 +51,15 @@ def test_changes_are_those_of_the_compared_names_that_both_have():
     assert changes(there, here) == [("loss", "a", "b"), ("seed", 0, 9)]
     assert changes(there, here, ["seed", "old", "new"]) == [("seed", 0, 9)]
     assert changes(there, there) == []
+
+
+def test_every_nested_difference_is_named_and_of_two_classes_only_the_class():
+    there = {"units": 4, "norm": {"class": "A", "rate": 1}, "old": 0}
+    here = {"units": 5, "norm": {"class": "A", "rate": 2}}
+    assert list(narrowed(Changed("layer", there, here))) == [
+        ("layer.units", 4, 5),
+        ("layer.norm.rate", 1, 2),
+        ("layer.old", 0, "nothing"),
+    ]
+    here["norm"] = {"class": "B", "decay": 2}
+    assert list(narrowed(Changed("norm", there["norm"], here["norm"]))) == [("norm.class", "A", "B")]

@@ -308,18 +308,19 @@ def test_other_data_under_a_checkpoint_are_refused(make_strategy, stopped, chang
     with pytest.raises(CheckpointError) as error:
         resume(make_strategy(1), stopped, source=make_source(**changes))
     assert str(error.value) == (
-        f"checkpoint {RunDir(stopped).checkpoint(9)}: {difference} Use the data that wrote it, or another run_dir."
+        f"checkpoint {RunDir(stopped).checkpoint(9)}: {difference} Use what wrote it, or another run_dir. If you mean "
+        "the change, use resume_with_changes."
     )
 
 
 def test_more_rows_other_types_and_other_epochs_are_refused(make_strategy, stopped):
     x, y = jobs.make_rows(ROWS + 1, "float32")
     for source, difference in [
-        (from_arrays(x, y, global_batch=BATCH, seed=5), "the data differ in rows: 53 in the checkpoint, 54 now."),
+        (from_arrays(x, y, global_batch=BATCH, seed=5), "the data differ in rows: 53 in the checkpoint, 54 now; "),
         (
             from_arrays(x[1:], y[1:].astype("int64"), global_batch=BATCH, seed=5),
             "the data differ in types: ['float32 (4,)', 'int32 ()'] in the checkpoint, "
-            "['float32 (4,)', 'int64 ()'] now.",
+            "['float32 (4,)', 'int64 ()'] now; the data differ in the values of some rows: ",
         ),
     ]:
         with pytest.raises(CheckpointError) as error:
@@ -396,6 +397,51 @@ def test_another_setting_is_refused_by_name_unless_it_is_meant(make_strategy, st
         np.testing.assert_allclose([*map(np.asarray, rates)], 0.05, rtol=1e-6)
         # It is the rate of this run from here on.
         resume(make_strategy(1), stopped, make=lambda: make_other(**changes), epochs=4)
+
+
+def test_every_difference_is_named(make_strategy, stopped):
+    with pytest.raises(CheckpointError) as error:
+        resume(make_strategy(1), stopped, make=lambda: make_other(rate=0.05), source=make_source(seed=6))
+    assert str(error.value) == (
+        f"checkpoint {RunDir(stopped).checkpoint(9)}: the data differ in seed: 5 in the checkpoint, 6 now; the run "
+        "differs in learning_rate: 0.02 in the checkpoint, 0.05 now. Use what wrote it, or another run_dir. If you "
+        "mean the change, use resume_with_changes."
+    )
+
+
+@pytest.mark.parametrize("batch", [4, 12, 64], ids=["smaller", "no multiple", "larger than what is done"])
+def test_with_another_batch_size_that_is_meant_the_run_goes_on_at_the_same_row(make_strategy, tmp_path, batch):
+    stop(make_strategy(1), tmp_path, at=9, make=jobs.make_mlp)
+    other = {"source": make_source(global_batch=batch), "resume_with_changes": True}
+    steps = []
+    count = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: steps.append(epoch))
+    model, _ = resume(make_strategy(1), tmp_path, make=jobs.make_mlp, callbacks=[count], **other)
+    # Keras itself on the same batches: nine steps of eight rows, then from the 16th row of the second epoch, rounded
+    # down to a whole batch.
+    plain, plan = jobs.make_mlp(), other["source"].plan
+    x, y = jobs.make_rows(ROWS, "float32")
+    for epoch, size, first, last in [
+        (0, 8, 0, 53),
+        (1, 8, 0, 16),
+        (1, batch, 16 // batch * batch, 53),
+        (2, batch, 0, 53),
+    ]:
+        for start in range(first, last, size):
+            rows = plan.order(epoch)[start : min(start + size, last)]
+            plain.train_on_batch(x[rows], y[rows])
+    assert steps == [1, 2]
+    for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+
+
+def test_where_the_rows_of_now_are_fewer_than_those_done_the_next_epoch_begins(make_strategy, tmp_path):
+    stop(make_strategy(1), tmp_path, at=9)
+    x, y = jobs.make_rows(BATCH, "float32")
+    fewer = {"source": from_arrays(x, y, global_batch=BATCH, seed=5), "resume_with_changes": True}
+    _, history = resume(make_strategy(1), tmp_path, **fewer)
+    # Of the first and of the third epoch.
+    assert len(history["loss"]) == 2
+    assert RunDir(tmp_path).checkpoint_steps()[-1] == 10
 
 
 def test_other_rows_of_the_same_shape_are_refused(make_strategy, stopped, caplog):

@@ -95,6 +95,7 @@ COMMANDS = (
     _train("--resume=foo", "value should be one of <auto|never|must>"),
     _train("--preemption_notice=azur", "Did you mean 'azure'?"),
     _train("--model=cnnn", "no model is called 'cnnn'. Did you mean 'cnn'? Known: mlp, cnn,"),
+    _train("--model=mpl", "no model is called 'mpl'. Did you mean 'mlp'?"),
     _train("--model=?", "no model is called '?'. Known: mlp, cnn, resnet20"),
     _train("--dataset=digit", "Did you mean 'digits'?"),
     _train("--dataset=?", "Names that come with tfdist: digits, images, records, synthetic."),
@@ -119,6 +120,8 @@ COMMANDS = (
     _train("--epochs=1 --steps=2", "epochs is 1 and steps is 2: both say how long to train. Give one of them."),
     _train("--global_batch=64 --replica_batch=16", "each says how many rows a step has. Give one of them."),
     _train("--resume=must", "resume is 'must', but there is no run_dir to resume."),
+    _train("--resume_with_changes", "resume_with_changes is given, but there is no run_dir to resume."),
+    _train("--rounds=3", "--rounds is a flag of tfdist.bench."),
     _train("--run_dir=", "run_dir is empty. Give a folder, or leave it out."),
     _train("--run_dir=s3://bucket/a", "Only folders of mounted file systems can be used"),
     _train("--strategy=multi_worker", "--strategy=multi_worker needs a cluster, and there is none in the environment."),
@@ -172,6 +175,8 @@ COMMANDS = (
     Command("doctor", ("--global_batch=0",), "--global_batch is 0. Use 1 or more."),
     Command("doctor", ("--batch_size=3",), "Did you mean --global_batch?"),
     Command("doctor", ("--data_dir=here",), "--data_dir needs --dataset."),
+    Command("doctor", ("--epochs=3",), "Unknown command line flag 'epochs'. --epochs is a flag of tfdist.train. See"),
+    Command("verify", ("m:f", "--batch_size=8"), "--global_batch is a flag of tfdist.train and of tfdist.doctor."),
     Command("doctor", ("--timeout_seconds=0",), "--timeout_seconds is 0. Use a number above 0."),
     _bench("--optimizer=adm", "--optimizer is 'adm'. Use one of adadelta,"),
     _bench("--model=resnet21", "no model is called 'resnet21'. Did you mean"),
@@ -231,6 +236,9 @@ def _fit():
         "class_weight of a name": fit("class_weight is {'a': 1.0}. Use a dict:", class_weight={"a": 1.0}),
         "resume='foo'": fit("resume is 'foo'. Use one of auto, never, must.", resume="foo"),
         "resume='must' alone": fit("resume is 'must', but there is no run_dir to resume.", resume="must"),
+        "resume_with_changes alone": fit(
+            "resume_with_changes is given, but there is no run_dir to resume.", resume_with_changes=True
+        ),
         "run_dir=''": fit("run_dir is empty. Give a folder, or leave it out.", run_dir=""),
         "run_dir=3": fit("run_dir is 3. Use a folder's path.", run_dir=3),
         "checkpoint_every_steps=0": fit(f"checkpoint_every_steps is 0. {_EACH}", checkpoint_every_steps=0),
@@ -243,6 +251,13 @@ def _fit():
         "sync_batchnorm=1": fit("sync_batchnorm is 1. Use True or False.", sync_batchnorm=1),
         "a model's name": (lambda c: c.tfdist.fit("foo", c.x, c.y), "tfdist.fit: model is 'foo'. Give a keras.Model"),
         "a model's class": (lambda c: c.tfdist.fit(c.keras.Model, c.x), "Give a model, not its class: Model(…)."),
+        "bach_size=3": fit("tfdist.fit: there is no argument 'bach_size'. Did you mean 'batch_size'?", bach_size=3),
+        "learning=0.1": fit("tfdist.fit: there is no argument 'learning'. See help(tfdist.fit).", learning=0.1),
+        "no targets": (lambda c: c.tfdist.fit(c.model, c.x), "x has no targets, but the loss that the model is"),
+        "validation_data=x": (
+            lambda c: c.tfdist.fit(c.model, c.x, c.y, validation_data=c.x),
+            "validation_data has no targets, but the loss that the model is compiled with needs them. Give",
+        ),
         "no data": (lambda c: c.tfdist.fit(c.model), "x is None. Give arrays, a tf.data.Dataset"),
         "x and y of other lengths": (lambda c: c.tfdist.fit(c.model, c.x, c.y[:5]), "same number of samples"),
     }
@@ -269,6 +284,18 @@ def _loops():
         "evaluate: batch_size='8'": (
             lambda c: c.tfdist.evaluate(c.model, c.x, c.y, batch_size="8"),
             f"batch_size is '8'. {_EACH}",
+        ),
+        "evaluate: no targets": (lambda c: c.tfdist.evaluate(c.model, c.x), "x has no targets, but the loss"),
+        "evaluate: bach_size=3": (
+            lambda c: c.tfdist.evaluate(c.model, c.x, c.y, bach_size=3),
+            "tfdist.evaluate: there is no argument 'bach_size'. Did you mean 'batch_size'?",
+        ),
+        "predict: bach_size=3": (
+            lambda c: c.tfdist.predict(c.model, c.x, bach_size=3),
+            "tfdist.predict: there is no argument 'bach_size'. Did you mean 'batch_size'?",
+        ),
+        "open_run: resum='must'": open_run(
+            "tfdist.open_run: there is no argument 'resum'. Did you mean 'resume'?", resum="must"
         ),
         "evaluate: callbacks=3": (lambda c: c.tfdist.evaluate(c.model, c.x, c.y, callbacks=3), "callbacks is 3."),
         "predict: a name": (lambda c: c.tfdist.predict("foo", c.x), "tfdist.predict: model is 'foo'."),
@@ -372,6 +399,7 @@ def _functions():
     return {
         "choose_strategy: a name": strategy("strategy: 'mirror' is not one of auto, one_device, mirrored", "mirror"),
         "choose_strategy: a number": strategy("strategy: 3 is not one of auto, one_device, mirrored", 3),
+        "choose_strategy: replica=2": strategy("there is no argument 'replica'. Did you mean 'replicas'?", replica=2),
         "choose_strategy: replicas='2'": strategy(
             "strategy: replicas is '2'. Use a whole number from 1.", "mirrored", replicas="2"
         ),
@@ -381,6 +409,7 @@ def _functions():
         "choose_strategy: tpu": strategy("strategy: tpu is ''. Give the TPU's name or its addresses", tpu=""),
         "choose_strategy: communication": strategy("Did you mean 'nccl'?", "mirrored", communication="ncl", replicas=2),
         "build: ?": build("no model is called '?'. Known: mlp, cnn, resnet20", "?"),
+        "build: mpl": build("no model is called 'mpl'. Did you mean 'mlp'?", "mpl"),
         "build: 3": build("no model is called 3. Known: mlp, cnn", 3),
         "build: an option": build("models: cnn takes no option 'filter'. Did you mean 'filters'?", filter=(3,)),
         "build: classes=1": build("classes is 1. Use a whole number of at least 2.", classes=1),

@@ -34,7 +34,7 @@ CHANGES = {
     "global_batch": ("64", {"global_batch": 64}),
     "alone": ("true", {"alone": True}),
     "on_nan": ("warn", {"on_nan": "warn"}),
-    "resume_with_changes": ("true", {"resume_with_changes": True}),
+    "resume_with_changes": ("true --run_dir=runs/a", {"resume_with_changes": True, "run_dir": "runs/a"}),
     "keep_checkpoints": ("2", {"keep_checkpoints": 2}),
     "learning_rate": ("0.5", {"learning_rate": 0.5}),
     "model": ("mlp", {"model": "mlp", "model_options": {}, "expected": {}}),
@@ -79,7 +79,7 @@ def test_without_flags_the_config_is_the_default():
 @pytest.mark.parametrize("name", sorted({*make_flags(*flags.OPTIONS)} - {"recipe"}))
 def test_a_flag_changes_its_field_and_no_other(name):
     text, changed = CHANGES[name]
-    given, default = flags.read_config([f"--{name}={text}"]).to_dict(), RunConfig().to_dict()
+    given, default = flags.read_config(f"--{name}={text}".split()).to_dict(), RunConfig().to_dict()
     assert given == default | changed
     assert given[name] != default[name]
 

@@ -63,17 +63,18 @@ def test_a_finished_run_is_not_trained_again_and_a_longer_one_goes_on_also_with_
     assert read_summary(tmp_path)["weights_sha256"] == read_summary(straight)["weights_sha256"]
 
 
-def test_a_folder_of_another_run_is_refused_by_the_first_difference(tmp_path, capsys):
+def test_a_folder_of_another_run_is_refused_by_every_difference(tmp_path, capsys):
     assert train.main(["--model=mlp", "--strategy=one_device", "--steps=2", f"--run_dir={tmp_path}"]) == 0
     for flag, difference in (
-        ("--seed=9", "seed is 0 there, and 9 here"),
-        ("--learning_rate=0.5", "learning_rate is 0.002 there, and 0.5 here"),
+        ("--seed=9", "seed is 0 there, and 9 here. Use"),
+        ("--learning_rate=0.5", "learning_rate is 0.002 there, and 0.5 here. Use"),
         ("--model=cnn", "model is 'mlp' there, and 'cnn' here"),
-        ("--global_batch=64", "global_batch is 32 there, and 64 here"),
-        ("--compression=bfloat16", "compression is 'none' there, and 'bfloat16' here"),
+        ("--global_batch=64 --seed=9", "global_batch is 32 there, and 64 here; seed is 0 there, and 9 here. Use"),
+        ("--compression=bfloat16", "compression is 'none' there, and 'bfloat16' here. Use the flags of that run"),
     ):
-        assert train.main(["--model=mlp", "--strategy=one_device", "--steps=2", f"--run_dir={tmp_path}", flag]) == 2
-        assert f"holds another run: {difference}. Use the flags of that run" in capsys.readouterr().err
+        flags = [*flag.split(), f"--run_dir={tmp_path}"]
+        assert train.main(["--model=mlp", "--strategy=one_device", "--steps=2", *flags]) == 2
+        assert f"holds another run: {difference}" in capsys.readouterr().err
 
 
 def test_a_summary_that_is_torn_is_one_message(tmp_path, capsys):

@@ -199,3 +199,10 @@ def test_promise_09_the_command_finds_gradients_that_are_summed_twice():
     assert ended.out.count("DIFFERS, first in the gradient of summed_twice/dense/kernel: outputs and loss agree") == 3
     assert "The gradients are 2 times one device's: the train_step multiplies" in ended.out
     assert "Traceback" not in ended.err
+    # One line for each training that begins, and none of what the trainings themselves log.
+    one, two = "tfdist: training on one device", "tfdist: training on 2 replicas"
+    assert [line for line in ended.err.splitlines() if line.startswith("tfdist: ")] == [
+        *(f"{one}, {rows} rows a batch." for rows in (16, 17, 1)),
+        *(f"{one}, {rows} rows a batch in reverse order: the differences are rounding." for rows in (16, 17)),
+        *(f"{two}, {rows} rows a batch." for rows in (16, 17, 1)),
+    ]

@@ -25,8 +25,9 @@ from tfdist.run.manifest import DamagedError, FolderWriter, FormatError
 from tfdist.strategy import hardware
 
 VARIABLES, STATE, CONFIG = "variables.npz", "state.json", "config.json"
-# The entry of `Saved.about["data"]` with the digest of some rows.
-SOME_ROWS = "the values of some rows"
+ON_PURPOSE = "If you mean the change, use resume_with_changes."
+# How many differences a message names.
+_MOST = 8
 
 
 class CheckpointError(TfdistError, ValueError):
@@ -195,26 +196,18 @@ def restore(run_dir, model, step, about=None, *, with_changes=False):
 
 def _compare(folder, content, about, state, *, with_changes):
     """Refuses another run or other data, unless changes are meant; logs what else differs."""
-    for kind in ("data", "run"):
+    found = []
+    for kind, differ in (("data", "the data differ in"), ("run", "the run differs in")):
         for changed in changes(content.get(kind, {}), about.get(kind, {})):
-            if changed.name == "learning_rate" and _is_close(changed.here, state.get("learning_rate")):
-                # A callback has changed it since, and the script goes on with that.
-                continue
-            name, there, here = narrowed(changed)
-            what = f"the data differ in {name}" if kind == "data" else f"the run differs in {name}"
-            if not with_changes:
-                # Another order of the rows leaves some out, which is hardly meant.
-                meant = kind == "run" or name == SOME_ROWS
-                raise CheckpointError(
-                    f"checkpoint {folder}: {what}: {_shown(there)} in the checkpoint, {_shown(here)} now. Use "
-                    f"{'the data that' if kind == 'data' else 'what'} wrote it, or another run_dir."
-                    + meant
-                    * " If you mean the change, use resume_with_changes."
-                )
-            warn(
-                f"checkpoint {folder}: {what}: {_shown(there)} in the checkpoint, {_shown(here)} now. Going on with "
-                "the new one, because of resume_with_changes."
-            )
+            # Otherwise a callback has changed it since, and the script goes on with that.
+            if changed.name != "learning_rate" or not _is_close(changed.here, state.get("learning_rate")):
+                found += [f"{differ} {_described(one)}" for one in narrowed(changed)]
+    if found:
+        more = f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""
+        text = f"checkpoint {folder}: {'; '.join(found[:_MOST])}{more}."
+        if not with_changes:
+            raise CheckpointError(f"{text} Use what wrote it, or another run_dir. {ON_PURPOSE}")
+        warn(f"{text} Going on with what is new, because of resume_with_changes.")
     if others := changes(content["numerics"], hardware.numerics()):
         pairs = ", ".join(f"{name} was {there} and is now {here}" for name, there, here in others)
         warn(f"checkpoint {folder}: {pairs}. The weights may differ from an uninterrupted run's by rounding.")
@@ -222,6 +215,10 @@ def _compare(folder, content, about, state, *, with_changes):
 
 def _is_close(one, other):
     return isinstance(one, float) and isinstance(other, float) and math.isclose(one, other, rel_tol=1e-6)
+
+
+def _described(changed):
+    return f"{changed.name}: {_shown(changed.there)} in the checkpoint, {_shown(changed.here)} now"
 
 
 def _shown(value):

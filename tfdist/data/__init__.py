@@ -12,6 +12,8 @@ Example:
 import importlib
 from typing import TYPE_CHECKING
 
+from tfdist.process.nearest import missing_attribute
+
 _HOMES = {
     "check_name": "tfdist.data.by_name",
     "load": "tfdist.data.by_name",
@@ -58,7 +60,7 @@ else:
             return importlib.import_module(f"tfdist.data.{name}")
         if name in _HOMES:
             return getattr(importlib.import_module(_HOMES[name]), name)
-        raise AttributeError(f"module 'tfdist.data' has no attribute {name!r}. Public names: {__all__}.")
+        raise missing_attribute(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,8 @@
 """Checks of the arguments before a batch is read."""
 
+import keras
+
+from tfdist.internals.access import models
 from tfdist.process.errors import UsageError
 from tfdist.process.user_warnings import warn_user
 
@@ -14,6 +17,27 @@ def check_data(x, name):
         raise UsageError(
             f"{name} is None. Give arrays, a tf.data.Dataset, a PyDataset, a generator or a tfdist Source."
         )
+
+
+def check_targets(model, spec, method, name):
+    """Checks that batches have targets if Keras compares a model's outputs with them.
+
+    Args:
+        model: a compiled `keras.Model`.
+        spec: nested specs of a batch, with None for what is absent.
+        method: "train_step" or "test_step".
+        name: the argument's name, for the message.
+
+    Raises:
+        ValueError: there are none; the message says what to give.
+    """
+    is_own = any(models.has_own(model, own) for own in (method, "compute_loss"))
+    if is_own or all(loss is None for loss in keras.tree.flatten(model.loss)):
+        return
+    _, y, _ = keras.utils.unpack_x_y_sample_weight(spec)
+    if y is None:
+        cure = "Give validation_data=(x, y)." if name == "validation_data" else "Give y, or batches of (x, y)."
+        raise UsageError(f"{name} has no targets, but the loss that the model is compiled with needs them. {cure}")
 
 
 def limit(number, most, name):

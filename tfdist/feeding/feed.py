@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdist.data.delivery.share import is_absent_spec
 from tfdist.feeding import plan
+from tfdist.feeding.checks import check_targets
 from tfdist.feeding.inputs import make_input
 from tfdist.feeding.static_shapes import for_strategy
 from tfdist.process.errors import UsageError
@@ -25,10 +26,13 @@ def open_feed(model, x, y=None, sample_weight=None, *, method, **arguments):
         **arguments: further arguments of `make_input`.
 
     Raises:
-        ValueError: as `make_input`, `for_strategy` and `Feed`.
+        ValueError: as `make_input`, `for_strategy`, `Feed` and `check_targets`.
     """
     data = make_input(x, y, sample_weight, **arguments)
-    return Feed(for_strategy(data, model, method), model.distribute_strategy)
+    feed = Feed(for_strategy(data, model, method), model.distribute_strategy)
+    if method:
+        check_targets(model, feed.spec, method, feed.data.source.name)
+    return feed
 
 
 class Feed:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfdist.process.errors import UsageError
-from tfdist.process.nearest import did_you_mean
+from tfdist.process.nearest import did_you_mean, missing_attribute
 
 if TYPE_CHECKING:
     import keras
@@ -147,7 +147,7 @@ if not TYPE_CHECKING:
     def __getattr__(name):
         if name in _NAMES:
             return _builders()[name]
-        raise AttributeError(f"module 'tfdist.models' has no attribute {name!r}. Public: {__all__}.")
+        raise missing_attribute(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:

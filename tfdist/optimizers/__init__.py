@@ -12,6 +12,8 @@ Example:
 import importlib
 from typing import TYPE_CHECKING
 
+from tfdist.process.nearest import missing_attribute
+
 _HOMES = {
     "describe": "tfdist.optimizers.scaling",
     "scale_learning_rate": "tfdist.optimizers.scaling",
@@ -34,7 +36,7 @@ else:
     def __getattr__(name):
         if name in _HOMES:
             return getattr(importlib.import_module(_HOMES[name]), name)
-        raise AttributeError(f"module 'tfdist.optimizers' has no attribute {name!r}. Public names: {__all__}.")
+        raise missing_attribute(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:

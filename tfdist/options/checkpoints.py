@@ -55,3 +55,7 @@ class CheckpointOptions:
         check_folder("run_dir", self.folder)
         if self.resume == "must" and self.folder is None:
             raise UsageError("resume is 'must', but there is no run_dir to resume. Give the folder of the run.")
+        if self.resume_with_changes and self.folder is None:
+            raise UsageError(
+                "resume_with_changes is given, but there is no run_dir to resume. Give the folder of the run."
+            )

@@ -62,13 +62,23 @@ _NAMES = {
     "world_size": ("workers",),
     "xla": ("jit_compile",),
 }
-# Flags of `tfdist.launch` that no other command has.
-OF_LAUNCH = (
-    *("workers", "hosts", "port", "processes_per_host", "divide_cores", "min_workers", "max_restarts"),
-    *("backoff_seconds", "grace", "hang_seconds", "first_step_seconds", "chaos", "log_dir", "tee", "quiet"),
-    *("python", "env", "dry_run", "tf_config_only"),
-)
 _LAUNCH, _TRAIN = "tfdist.launch", "tfdist.train"
+# Command → its flags, for the commands above this package; a test compares them.
+FLAGS = {
+    _TRAIN: ("recipe", *(flag.name for flag in flags_of(RunConfig))),
+    _LAUNCH: (
+        *("workers", "hosts", "port", "processes_per_host", "divide_cores", "min_workers", "max_restarts"),
+        *("backoff_seconds", "grace", "hang_seconds", "first_step_seconds", "chaos", "log_dir", "tee", "quiet"),
+        *("python", "env", "dry_run", "tf_config_only"),
+    ),
+    "tfdist.doctor": ("run_dir", "dataset", "split", "data_dir", "global_batch", "timeout_seconds", "json"),
+    "tfdist.verify": ("target", "replicas", "steps", "seed", "sync_batchnorm"),
+    "tfdist.bench": (
+        *("model", "dataset", "data_dir", "input_shape", "classes", "rows", "replica_batch", "optimizer", "versus"),
+        *("scale", "replicas", "steps_per_execution", "jit_compile", "sync_batchnorm", "rounds", "seconds"),
+        *("least_steps", "seed", "against", "out_dir", "profile_steps", "timeout_seconds"),
+    ),
+}
 
 
 def advise(name: str, command: str, known: Collection[str]) -> str:
@@ -83,18 +93,19 @@ def advise(name: str, command: str, known: Collection[str]) -> str:
         Such as " Did you mean --global_batch?", or "" where nothing is known.
     """
     word = name.strip("-").replace("-", "_").lower()
-    here = [found for found in (word, *_NAMES.get(word, ())) if found in known]
+    meant = (word, *_NAMES.get(word, ()))
+    here = [flag for flag in meant if flag in known]
     if here:
         return f" Did you mean --{here[0]}?"
-    there = next((found for found in (word, *_NAMES.get(word, ())) if found in OF_LAUNCH), None)
-    if there and command != _LAUNCH:
+    there = next((flag for flag in meant if any(flag in flags for flags in FLAGS.values())), None)
+    if there is None:
+        return ""
+    commands = [other for other, flags in FLAGS.items() if there in flags]
+    if _LAUNCH in commands:
         return f" --{there} is a flag of {_LAUNCH}: python -m {_LAUNCH} --{there}=… -- -m {command} …"
-    if command == _LAUNCH:
-        flags = [flag.name for flag in flags_of(RunConfig)]
-        there = next((found for found in (word, *_NAMES.get(word, ())) if found in flags), None)
-        if there:
-            return f" --{there} is a flag of {_TRAIN}. Put it after ` -- `: … -- -m {_TRAIN} --{there}=…"
-    return ""
+    if command == _LAUNCH and _TRAIN in commands:
+        return f" --{there} is a flag of {_TRAIN}. Put it after ` -- `: … -- -m {_TRAIN} --{there}=…"
+    return f" --{there} is a flag of {' and of '.join(commands)}."
 
 
 def suggest_value(message: str) -> str:

@@ -31,34 +31,36 @@ def warn(message: str, *, explains_difference: bool = False) -> None:
     logger.warning(message, extra={_EXPLAINS: explains_difference})
 
 
-class Explanations(logging.Handler):
-    """Collects the lines that may explain a difference, while it is entered.
+class Explanations(logging.Filter):
+    """Collects the lines that may explain a difference, and shows only the warnings that do not.
 
     Attributes:
         lines: the lines, each once.
     """
 
     def __init__(self) -> None:
-        super().__init__(logging.INFO)
+        super().__init__()
         self.lines: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a line."""
-        if getattr(record, _EXPLAINS, False) and record.getMessage() not in self.lines:
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keeps a line; returns whether to show it."""
+        explains = getattr(record, _EXPLAINS, False)
+        if explains and record.getMessage() not in self.lines:
             self.lines.append(record.getMessage())
+        return not explains and record.levelno > logging.INFO
 
     @contextlib.contextmanager
     def collected(self) -> Iterator[None]:
         """Collects while the context is entered, whatever level the program shows."""
-        level = logger.level
         _ensure_handler()
-        logger.addHandler(self)
+        level = logger.level
+        logger.addFilter(self)
         logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
         try:
             yield
         finally:
             logger.setLevel(level)
-            logger.removeHandler(self)
+            logger.removeFilter(self)
 
 
 def show(text: str) -> None:

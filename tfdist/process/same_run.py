@@ -32,14 +32,20 @@ def changes(there: Mapping[str, Any], here: Mapping[str, Any], names: Iterable[s
     return [one for one in both if one.there != one.here]
 
 
-def narrowed(changed: Changed) -> Changed:
-    """Returns the first value within two nested dicts that differs, named by its path, such as "model.config.units"."""
+def narrowed(changed: Changed) -> Iterator[Changed]:
+    """Yields the values within two nested dicts that differ, named by their paths, such as "model.config.units".
+
+    Of objects of two classes that is the class alone, because their other settings are not comparable.
+    """
     name, there, here = changed
     if not (isinstance(there, Mapping) and isinstance(here, Mapping)):
-        return changed
-    keys = dict.fromkeys([*here, *there])
-    first = next(key for key in keys if there.get(key, "nothing") != here.get(key, "nothing"))
-    return narrowed(Changed(f"{name}.{first}", there.get(first, "nothing"), here.get(first, "nothing")))
+        yield changed
+        return
+    keys = ["class"] if there.get("class") != here.get("class") else dict.fromkeys([*here, *there])
+    for key in keys:
+        inner = Changed(f"{name}.{key}", there.get(key, "nothing"), here.get(key, "nothing"))
+        if inner.there != inner.here:
+            yield from narrowed(inner)
 
 
 def differences(hellos: Sequence[Mapping[str, Any]]) -> list[str]:

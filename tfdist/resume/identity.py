@@ -3,7 +3,6 @@
 import numpy as np
 import tensorflow as tf
 
-from tfdist.checkpoints.checkpoint import SOME_ROWS
 from tfdist.data.delivery.share import is_absent_spec
 from tfdist.data.digest import digest_of_rows
 from tfdist.data.source import Source
@@ -53,7 +52,7 @@ def of_rows(data, workers):
     """
     rows = _sample(data) if workers.is_chief else None
     (number,) = workers.broadcast([-1.0 if rows is None else float(digest_of_rows(rows))])
-    return {} if number < 0 else {SOME_ROWS: f"sha256 {int(number):012x}"}
+    return {} if number < 0 else {"the values of some rows": f"sha256 {int(number):012x}"}
 
 
 def _sample(data):

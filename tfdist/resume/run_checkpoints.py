@@ -6,7 +6,7 @@ import math
 import os
 
 from tfdist.checkpoints import checkpoint
-from tfdist.checkpoints.checkpoint import CheckpointError, Saved
+from tfdist.checkpoints.checkpoint import ON_PURPOSE, CheckpointError, Saved
 from tfdist.checkpoints.contents import contents_of
 from tfdist.internals.access import models
 from tfdist.process.faults import ATTEMPT
@@ -116,7 +116,7 @@ class RunCheckpoints:
         if there and here and there != here and not with_changes:
             raise CheckpointError(
                 f"checkpoint {self._run_dir.checkpoint(self.place.step)}: the data differ in steps_per_epoch: {there} "
-                f"in the checkpoint, {here} now. Use the number of the checkpoint, or another run_dir."
+                f"in the checkpoint, {here} now. Use the number of the checkpoint, or another run_dir. {ON_PURPOSE}"
             )
 
     def _set_changed_rate(self, rate):

@@ -1,6 +1,7 @@
 """A run that goes on where it was: what it restores before its first step, and which callbacks save it."""
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 from typing import Any, Protocol
@@ -117,12 +118,22 @@ class SavedRun(FreshStart):
             feed.steps_per_epoch = feed.steps_per_epoch or self._resumed.state["steps_per_epoch"]
             if "steps_per_epoch" not in self._resumed.about.get("data", {}):
                 feed.end_epochs_with_data()
-            place, per_epoch = checkpoints.place, feed.steps_per_epoch
+            place, per_epoch = self._place(), feed.steps_per_epoch
             # A checkpoint of an earlier tfdist lacks the number: then each epoch had an iterator.
             feed.catch_up(self._resumed.state.get("iterators", place.epoch + bool(place.step_in_epoch)))
             self.steps_done = place.epoch * per_epoch + place.step_in_epoch if per_epoch else place.step
             self.step = place.step
             self.steps_before = place.step - place.step_in_epoch
+
+    def _place(self):
+        """Returns the `Place` to go on from: with another global batch at the same row, or the last step before it."""
+        place, per_epoch = self._checkpoints.place, self._feed.steps_per_epoch
+        there, here = self._resumed.about.get("data", {}).get("global_batch"), self._feed.global_batch
+        done = place.step_in_epoch * there // here if there and here else place.step_in_epoch
+        if per_epoch and done >= per_epoch:
+            # As many rows are not left in an epoch of now.
+            return dataclasses.replace(place, epoch=place.epoch + 1, step_in_epoch=0)
+        return dataclasses.replace(place, step_in_epoch=done)
 
     def begin(self, callbacks, steps=None):
         """Restores the callbacks' states, which `on_train_begin` has reset."""

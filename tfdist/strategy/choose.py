@@ -18,7 +18,7 @@ from tfdist.internals.access import runtime
 from tfdist.options.checks import is_count, is_number
 from tfdist.process.errors import StateError, UsageError
 from tfdist.process.log import say
-from tfdist.process.nearest import did_you_mean
+from tfdist.process.nearest import did_you_mean, with_known_arguments
 from tfdist.process.versions import INSTALL_FOR_TPU
 from tfdist.strategy import chosen, hardware
 from tfdist.strategy.decide import decide, describe_gpus, is_split
@@ -38,6 +38,7 @@ _COMMUNICATION = {
 _BYTES_PER_STRING = 2**16
 
 
+@with_known_arguments
 def choose_strategy(
     name: str = "auto",
     *,

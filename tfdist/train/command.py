@@ -167,15 +167,15 @@ def choose_run(config):
         # The rows that `replica_batch` makes are unknown until the strategy exists.
         names = [name for name in IDENTITY if not (name == "global_batch" and config.replica_batch)]
         if found := changes(rundir.read_json(run.config), config.to_dict(), names):
-            name, there, here = found[0]
             if config.checkpoints.resume_with_changes:
                 changed = ", ".join(f"{one.name} was {one.there!r} and is now {one.here!r}" for one in found)
                 say(f"run_dir {run.path}: {changed}. Going on, because of --resume_with_changes.")
                 return run
+            differing = "; ".join(f"{one.name} is {one.there!r} there, and {one.here!r} here" for one in found)
             raise UsageError(
-                f"run_dir {run.path} holds another run: {name} is {there!r} there, and {here!r} here. Use the flags of "
-                "that run (more epochs, other devices and other workers are fine), or another run_dir. If you mean the "
-                "change, use --resume_with_changes."
+                f"run_dir {run.path} holds another run: {differing}. Use the flags of that run (more "
+                "epochs, other devices and other workers are fine), or another run_dir. If you mean the change, use "
+                "--resume_with_changes."
             )
     return run
 

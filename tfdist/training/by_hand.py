@@ -21,6 +21,7 @@ from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.errors import StateError, UsageError
+from tfdist.process.nearest import with_known_arguments
 from tfdist.resume.saved_run import FreshStart, open_saved_run
 from tfdist.run import rundir
 from tfdist.strategy.workers import Workers
@@ -52,6 +53,7 @@ class TrainedByHand:
     loss: None = None
 
 
+@with_known_arguments
 @contextlib.contextmanager
 def open_run(
     run_dir: str | pathlib.Path | None,

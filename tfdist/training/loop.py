@@ -24,6 +24,7 @@ from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.log import say
+from tfdist.process.nearest import with_known_arguments
 from tfdist.resume.decisions import Decisions
 from tfdist.resume.saved_run import open_saved_run
 from tfdist.strategy.workers import Workers
@@ -39,6 +40,7 @@ from tfdist.training.callback_list import make_callback_list
 from tfdist.training.loss_watch import LossWatch, ends_on_nan
 
 
+@with_known_arguments
 def fit(
     model: keras.Model,
     x: Any = None,
@@ -317,6 +319,7 @@ def _validator(model, data, frequency, *, batch_size, steps):
     return validate
 
 
+@with_known_arguments
 def evaluate(
     model: keras.Model,
     x: Any = None,

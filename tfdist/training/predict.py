@@ -12,6 +12,7 @@ from tfdist.feeding import plan
 from tfdist.feeding.feed import open_feed
 from tfdist.internals.access import models
 from tfdist.options.loop import LoopOptions
+from tfdist.process.nearest import with_known_arguments
 from tfdist.strategy.workers import Workers
 from tfdist.synchronous.step.find_coupling import find_joint_layers, form_of, one_step_per_call
 from tfdist.synchronous.step.programs import Programs
@@ -19,6 +20,7 @@ from tfdist.training import arguments, checks
 from tfdist.training.callback_list import make_callback_list
 
 
+@with_known_arguments
 def predict(
     model: keras.Model,
     x: Any,

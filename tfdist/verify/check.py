@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfdist.internals.access import models
 from tfdist.process.errors import TfdistError
+from tfdist.process.log import say
 from tfdist.strategy import hardware
 from tfdist.verify import compare
 from tfdist.verify.batches import make_cases
@@ -130,18 +131,23 @@ class _Reference:
             self.cases = make_cases(self.pair.data, replicas=replicas, steps=steps)
             self.pair.prepare(self.cases[0].batch.element_spec)
             self.dtype = compare.coarsest(models.number_types(self.pair.model))
-            self.evidence = [self.pair.evidence(case.batch, case.batches, [case.rows]) for case in self.cases]
+            self.evidence = [self._train(case) for case in self.cases]
             self.tolerances = self._tolerances()
         except TfdistError:
             raise
         except Exception as error:
             raise NotComparable(f"Keras itself cannot train the model on one device: {_in_one_line(error)}") from error
 
+    def _train(self, case):
+        say(f"training on one device, {case.rows} rows a batch.")
+        return self.pair.evidence(case.batch, case.batches, [case.rows])
+
     def _tolerances(self):
         noise = dict.fromkeys(compare.QUANTITIES, 0.0)
         for case, evidence in zip(self.cases, self.evidence, strict=True):
             if case.rows == 1:
                 continue
+            say(f"training on one device, {case.rows} rows a batch in reverse order: the differences are rounding.")
             other = self.pair.evidence(case.batch_reversed, case.batches_reversed, [case.rows])
             for name, difference in compare.differences(evidence, other, dtype=self.dtype).items():
                 noise[name] = max(noise[name], difference.size)
@@ -175,6 +181,7 @@ def _compare(reference, make_pair, strategy, reason):
 
 def _result(reference, index, pair, replicas):
     case, one = reference.cases[index], reference.evidence[index]
+    say(f"training on {replicas} replicas, {case.rows} rows a batch.")
     try:
         many = pair.evidence(case.batch, case.batches, case.rows_of_replicas(replicas))
     except Exception as error:
