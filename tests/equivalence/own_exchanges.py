@@ -64,7 +64,8 @@ def over_all_rows(self, y, outputs):
     mask = tf.cast(outputs[:, 0] > 0.3, outputs.dtype)
     weighted = tf.reduce_sum(rows * weights) / tfdist.global_sum(tf.reduce_sum(weights))
     masked = tf.reduce_sum(rows * mask) / (1 + tfdist.global_sum(tf.reduce_sum(mask)))
-    centered = outputs - tfdist.global_mean(outputs[:, 0])
+    count = tfdist.global_sum(tf.reduce_sum(tf.ones_like(weights)))
+    centered = outputs - tfdist.global_sum(tf.reduce_sum(outputs, axis=0)) / count
     scores = tf.nn.log_softmax(tf.matmul(centered, tfdist.gather_rows(centered), transpose_b=True))
     return weighted + masked - 0.1 * tf.reduce_mean(scores[:, 0]) + tf.reduce_mean(tf.square(centered))
 

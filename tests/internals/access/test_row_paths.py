@@ -2,6 +2,7 @@
 
 import functools
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -188,3 +189,18 @@ def test_ragged_rows_are_not_looked_at():
 def test_without_a_graph_nothing_is_found():
     rows = tf.ones([3, 2])
     assert RowPaths(rows).coupled_by(tf.roll(rows, 1, 0)) is None
+
+
+def test_no_loss_of_keras_whose_rows_are_alone_is_named():
+    names = "mean_squared_error mean_absolute_error mean_absolute_percentage_error mean_squared_logarithmic_error"
+    names += " huber log_cosh hinge squared_hinge categorical_hinge kl_divergence poisson cosine_similarity"
+    names += " binary_crossentropy binary_focal_crossentropy categorical_crossentropy categorical_focal_crossentropy"
+
+    def of_all(x, y):
+        losses = [getattr(keras.losses, name)(tf.one_hot(y, 4), tf.nn.softmax(x)) for name in names.split()]
+        losses += [keras.losses.sparse_categorical_crossentropy(y, x, from_logits=True, ignore_class=0)]
+        frames = tf.tile(x[:, None], [1, 5, 1])
+        losses += [keras.losses.ctc(tf.stack([y, y], 1), frames), tf.nn.log_poisson_loss(x, x)[:, 0]]
+        return tf.stack(losses, axis=1)
+
+    assert found_in(of_all) is None

@@ -99,13 +99,13 @@ class Lineage(RowPaths):
     def say_doubt(self, who, tensor):
         """Logs a line about a tensor that is not known to be exact from the parts of the replicas.
 
-        Without a graph nothing is known.
+        Without a graph nothing is known of it.
 
         Args:
             who: who does what with the tensor: the first words of the line.
             tensor: a scalar, or one value a row.
         """
-        if self._eager:
+        if not tf.is_symbolic_tensor(tensor):
             return
         while tensor.op.type in ("Identity", "Cast"):
             tensor = tensor.op.inputs[0]

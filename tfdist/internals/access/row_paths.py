@@ -26,10 +26,9 @@ class RowPaths(Dependence):
         left, entered = [tensor], set()
         while left:
             name = name_of(left[-1])
-            missing = [] if name in entered | self._states.keys() else self._sources(left[-1])
-            missing = [each for each in missing if name_of(each) not in self._states]
+            sources = [] if name in entered else self._sources(left[-1])
             entered.add(name)
-            if missing:
+            if missing := [each for each in sources if name_of(each) not in self._states]:
                 left += missing
             else:
                 self._note_state(left.pop(), name)

@@ -69,9 +69,7 @@ def _joined(operation, *states):
         # Such as a difference of shapes (B, 1) and (B,): each row meets each.
         if len({axis for axis in axes if axis is not None}) > 1:
             return RowState(coupled_by=operation)
-        states = [
-            state if axis is None else state._replace(axis=axis) for state, axis in zip(states, axes, strict=True)
-        ]
+        states = [_at(axis, state) for axis, state in zip(axes, states, strict=True)]
     return side_by_side(operation, output, *states)
 
 
