@@ -98,7 +98,8 @@ def _reduce(operation, values, *_):
         # Such as what flows back through a broadcast.
         return _lost(operation, values) if output == 0 else values
     if values.axis in axes:
-        return _lost(operation, values)
+        # What asks whether labels are all 0 or 1, or numbers finite, gets the same answer from each part of good rows.
+        return RowState() if operation.type in ("All", "Any") else _lost(operation, values)
     keeps = output == operation.inputs[0].shape.rank
     return values if keeps else values._replace(axis=values.axis - sum(axis < values.axis for axis in axes))
 
@@ -294,13 +295,13 @@ def _contracted(operation, factors):
 def _branch(operation, predicate, *states):
     if predicate.lost_by and any(state.axis is not None for state in states):
         return RowState(coupled_by=predicate.lost_by)
-    return _call(operation, *states)
+    rank = operation.outputs[0].shape.rank if operation.outputs else 0
+    return RowState() if rank == 0 else side_by_side(operation, rank, *states)
 
 
-def _call(operation, *states):
-    """The rule of loops and functions, which are not looked into: a number of turns may come from all rows."""
-    with_rows = [state for state in states if state.axis is not None]
-    return side_by_side(operation, operation.outputs[0].shape.rank, *(with_rows or states)) if states else RowState()
+def _leave(operation, *states):
+    """The rule of loops and functions, which are not looked into: where the rows are behind them is not known."""
+    return RowState()
 
 
 def _axes(operation, place, of=0):
@@ -338,7 +339,7 @@ _CALLS = ("While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall
 _RULES = {
     **dict.fromkeys(_REDUCTIONS, _reduce),
     **dict.fromkeys(_TAKING_ALL, _take_all),
-    **dict.fromkeys(_CALLS, _call),
+    **dict.fromkeys(_CALLS, _leave),
     **dict.fromkeys(("If", "StatelessIf", "Case", "StatelessCase"), _branch),
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _multiply),
     **dict.fromkeys(("TopKV2", "Softmax", "LogSoftmax"), _along_the_last),
