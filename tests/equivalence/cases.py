@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from equivalence.joint_states import joint_states
 from equivalence.layer_states import layer_states
+from equivalence.own_exchanges import add_own_exchanges
 from equivalence.own_optimizers import add_own_optimizers
 from equivalence.own_steps import add_own_steps
 
@@ -141,6 +142,7 @@ def make_cases():
     add_metrics(add)
     layer_states(add, mlp, regression)
     joint_states(add, mlp, regression)
+    add_own_exchanges(add)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
     return cases

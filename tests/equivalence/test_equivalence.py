@@ -1,6 +1,7 @@
 """N replicas give what one device gives: the table of cases.py, row by row, against plain Keras on one device."""
 
 import contextlib
+import logging
 import os
 
 import numpy as np
@@ -85,10 +86,12 @@ def test_each_optimizer_and_each_way_to_clip_and_accumulate_is_tried():
 
 
 @pytest.mark.parametrize("name", parameters(TRIED))
-def test_replicas_give_what_one_device_gives(strategies, name):
+def test_replicas_give_what_one_device_gives(strategies, name, caplog):
     case = CASES[name]
+    caplog.set_level(logging.INFO)
     assert moved(name) > 1e-2, "a row that hardly trains shows nothing"
     assert distance(name, run_tfdist(name, strategies[case.replicas])) < case.tolerance
+    assert "combines rows" not in caplog.text, "what is exact is not named"
 
 
 @pytest.mark.slow

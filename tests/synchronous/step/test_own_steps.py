@@ -1,6 +1,7 @@
 """A user's own `train_step` gets the gradients of all rows; what cannot be exact is said."""
 
 import logging
+import re
 
 import keras
 import numpy as np
@@ -88,7 +89,7 @@ def test_gradients_of_one_replica_cannot_be_applied_in_a_branch(make_strategy):
             model.optimizer.apply([own * tf.ones_like(each) for each in gradients], model.trainable_variables)
             return 0
 
-        tf.cond(tf.reduce_sum(model.seen) > -1e9, apply, lambda: 0)
+        tf.cond(model.optimizer.iterations >= 0, apply, lambda: 0)
 
     def keep(rows):
         keep.model.seen = rows
@@ -105,6 +106,166 @@ def test_gradients_of_one_replica_cannot_be_applied_in_a_branch(make_strategy):
         model(X[:1])
     with pytest.raises(ValueError, match=r"optimizer\.apply in a branch"):
         tfdist.fit(model, X, Y, batch_size=13, verbose=0)
+
+
+def test_a_branch_that_replicas_would_choose_differently_is_refused_by_name(make_strategy):
+    def apply_in_a_branch(model, gradients):
+        def apply():
+            model.optimizer.apply(gradients, model.trainable_variables)
+            return 0
+
+        tf.cond(tf.greater(model.seen, 0.5, name="is_large"), apply, lambda: 0)
+
+    class Keeps(OneLayer):
+        def train_step(self, data):
+            self.seen = tf.reduce_mean(data[0])
+            return super().train_step(data)
+
+    with make_strategy(2).scope():
+        model = Keeps(tf.reduce_mean, apply_in_a_branch)
+        model.compile(keras.optimizers.SGD(0.1))
+        model(X[:1])
+    with pytest.raises(ValueError, match=r"optimizer\.apply in a branch that 'is_large' .*tfdist\.global_mean"):
+        tfdist.fit(model, X, Y, batch_size=13, verbose=0)
+
+
+def squares(model, x, y):
+    return tf.reduce_sum(tf.square(model(x) - 2 * y), axis=1)
+
+
+@tf.custom_gradient
+def with_centered_gradient(rows):
+    return tf.identity(rows), lambda upstream: upstream * (rows - tf.reduce_mean(rows, name="backward"))
+
+
+# How a loss combines rows → a word of the line about it.
+COMBINING = {
+    "Roll": lambda model, x, y: tf.reduce_mean(squares(model, 0.7 * x + 0.3 * tf.roll(x, 1, 0), y)),
+    "ReverseV2": lambda model, x, y: tf.reduce_mean(squares(model, x, tf.reverse(y, [0]))),
+    "GatherV2": lambda model, x, y: tf.reduce_mean(
+        squares(model, tf.gather(x, tf.random.shuffle(tf.range(tf.shape(x)[0]))), y)
+    ),
+    "weights": lambda model, x, y: tf.reduce_sum(
+        squares(model, x, y) * x[:, 0] / tf.reduce_sum(x[:, 0], name="weights")
+    ),
+    "center": lambda model, x, y: tf.reduce_mean(squares(model, x - tf.reduce_mean(x, 0, name="center"), y)),
+    "similarity": lambda model, x, y: tf.reduce_mean(
+        tf.matmul(model(x), x[:, :1], transpose_b=True, name="similarity")
+    ),
+    "Cumsum": lambda model, x, y: tf.reduce_mean(tf.cumsum(model(x), axis=0)),
+    "TopKV2": lambda model, x, y: tf.reduce_mean(tf.sort(squares(model, x, y))[:2]),
+    "values": lambda model, x, y: squares(model, x, y) / tf.reduce_max(x, name="values"),
+    "Where": lambda model, x, y: tf.reduce_mean(tf.boolean_mask(squares(model, x, y), y[:, 0] > 0)),
+    "backward": lambda model, x, y: tf.reduce_mean(with_centered_gradient(squares(model, x, y))),
+    "Sqrt": lambda model, x, y: tf.sqrt(tf.reduce_mean(squares(model, x, y))),
+}
+
+
+def test_each_operation_that_combines_rows_is_named_once_with_the_line_of_the_user(make_strategy, caplog):
+    class Combines(OneLayer):
+        def train_step(self, data):
+            for loss_of in COMBINING.values():
+                with tf.GradientTape() as tape:
+                    loss = loss_of(self, *data)
+                gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            return {"value": loss, "spread": tf.math.reduce_std(data[0])}
+
+    caplog.set_level(logging.INFO)
+    with make_strategy(2).scope():
+        model = Combines(None, None)
+        model.compile(keras.optimizers.SGD(0.1))
+        model(X[:1])
+    tfdist.fit(model, X, Y, batch_size=13, epochs=2, shuffle=False, verbose=0)
+    said = [record.message for record in caplog.records if "tfdist.global_loss" in record.message]
+    for name in COMBINING:
+        (line,) = [each for each in said if re.search(rf"[/']{name}'", each) and "returns 'reduce_std" not in each]
+        assert line.startswith("tf.custom_gradient returns" if name == "backward" else "train_step differentiates")
+        assert "tfdist.global_loss" in line
+        assert "(test_own_steps.py, line " in line
+    assert [each for each in said if each.startswith("train_step returns")]
+    assert len(said) == len(COMBINING) + 1
+
+
+def test_a_learning_rate_that_is_no_mean_of_rows_is_said(make_strategy, caplog):
+    def set_rate(model, gradients):
+        model.optimizer.learning_rate.assign(0.1 * tf.sqrt(model.mean))
+        apply_clipped(model, gradients)
+
+    class Keeps(OneLayer):
+        def train_step(self, data):
+            self.mean = tf.reduce_mean(data[0] ** 2)
+            return super().train_step(data)
+
+    caplog.set_level(logging.INFO)
+    with make_strategy(2).scope():
+        model = Keeps(tf.reduce_mean, set_rate)
+        model.compile(keras.optimizers.SGD(0.1))
+        model(X[:1])
+    tfdist.fit(model, X, Y, batch_size=13, verbose=0)
+    (line,) = [each.message for each in caplog.records if "train_step assigns" in each.message]
+    assert re.match(r"train_step assigns to 'sgd.*/learning_rate' the value 'Sqrt' \(test_own_steps\.py", line)
+    assert "neither a mean nor a sum" in line
+
+
+def test_what_own_steps_of_evaluation_and_prediction_return_is_looked_at_too(make_strategy, caplog):
+    class Looks(OneLayer):
+        def __init__(self, right):
+            super().__init__(None, None)
+            self.right = right
+            self.spread = keras.metrics.Mean(name="spread")
+            self.norm = keras.layers.BatchNormalization()
+            self.norm.build((None, 1))
+
+        def test_step(self, data):
+            x, y = data
+            rows = squares(self, x, y)
+            self.spread.update_state(tf.reduce_mean(rows) if self.right else tf.math.reduce_std(rows))
+            rolled = tf.reduce_mean(rows if self.right else tf.roll(rows, 1, 0) * rows)
+            return {"rolled": rolled, "spread": self.spread.result()}
+
+        def predict_step(self, data):
+            outputs = self.norm(self(data[0] if isinstance(data, tuple) else data), training=False)
+            return outputs if self.right else outputs - tf.reduce_mean(outputs, axis=0)
+
+    def said_of(right):
+        caplog.clear()
+        with make_strategy(2).scope():
+            model = Looks(right)
+            model.compile(keras.optimizers.SGD(0.1))
+            model(X[:1])
+        results = tfdist.evaluate(model, X, Y, batch_size=13, verbose=0, return_dict=True)
+        expected = np.mean((X.sum(1) - 2 * Y[:, 0]) ** 2)
+        np.testing.assert_allclose(results["spread"], expected, rtol=1e-5) if right else None
+        tfdist.predict(model, X, batch_size=13, verbose=0)
+        return [record.message for record in caplog.records if "own rows" in record.message]
+
+    caplog.set_level(logging.INFO)
+    assert said_of(right=True) == []
+    spread, rolled, outputs = said_of(right=False)
+    assert spread.startswith("metric 'spread' is given")
+    assert rolled.startswith("test_step returns 'Mean")
+    assert "'Roll' (test_own_steps.py, line " in rolled
+    assert outputs.startswith("predict_step returns 'sub")
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_compute_loss_that_combines_rows_is_named(make_strategy, caplog, eager):
+    class OwnLoss(OneLayer):
+        train_step = keras.Model.train_step
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return tf.reduce_mean(tf.square(y_pred - 2 * tf.roll(y, 1, 0)))
+
+    caplog.set_level(logging.INFO)
+    with make_strategy(2).scope():
+        model = OwnLoss(None, None)
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=eager)
+        model(X[:1])
+    tfdist.fit(model, X, Y, batch_size=13, verbose=0)
+    (line,) = [record.message for record in caplog.records if " rows" in record.message]
+    assert line.startswith("run_eagerly=True: without a graph" if eager else "compute_loss returns 'Mean'")
+    assert "'Roll' (test_own_steps.py, line " in line or eager
 
 
 @pytest.mark.parametrize("how", ["keras", "tfdist"])

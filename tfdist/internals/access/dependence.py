@@ -6,9 +6,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-_SUMS, _DIFFERING = "_tfdist_sums", "_tfdist_differing"
+_SUMS, _DIFFERING, _WAYS = "_tfdist_sums", "_tfdist_differing", "_tfdist_ways"
 _COUNTS = frozenset({"Shape", "ShapeN", "Size"})
 _DRAWS = ("Random", "Truncated", "Multinomial", "Bernoulli", "Binomial", "Parameterized")
+# What they draw depends on the values of their inputs, too.
+_DRAWN_FROM = frozenset({"RandomShuffle", "Multinomial"})
 _PLAIN = (int, float, np.ndarray, np.generic)
 
 
@@ -20,6 +22,21 @@ def note_sums(sums):
 def note_differing(tensors):
     """Remembers which tensors differ between replicas on purpose, such as seeds."""
     _note(_DIFFERING, tensors)
+
+
+def note_way(outputs, inputs):
+    """Remembers which tensors lead to others by what is exact on replicas, so that nothing between needs a look."""
+    given = [each for each in inputs if tf.is_symbolic_tensor(each)]
+    names = {each.name for each in given}
+    for each in outputs:
+        # A layer may return what it was given.
+        if tf.is_symbolic_tensor(each) and each.name not in names:
+            setattr(each.graph, _WAYS, getattr(each.graph, _WAYS, {}) | {each.name: given})
+
+
+def noted_way(tensor):
+    """Returns the tensors that lead to one as `note_way` remembers, or None."""
+    return getattr(tensor.graph, _WAYS, {}).get(tensor.name)
 
 
 def is_noted(tensor):
@@ -56,8 +73,8 @@ class Dependence:
         self._eager = tf.executing_eagerly()
         self._is_strict = batch is None
         self._first = {each.shape[0] for each in flat if each.shape.rank}
-        self._batch = {_name(each) for each in flat if tf.is_symbolic_tensor(each)}
-        self._counts = {_name(each) for each in counts if tf.is_symbolic_tensor(each)}
+        self._batch = {name_of(each) for each in flat if tf.is_symbolic_tensor(each)}
+        self._counts = {name_of(each) for each in counts if tf.is_symbolic_tensor(each)}
         self._known_alike = set()
         self._sizes = {}
 
@@ -94,12 +111,17 @@ class Dependence:
         found, seen = set(), set() if seen is None else seen
         while left and "rows" not in found:
             tensor = left.pop()
-            if tf.is_symbolic_tensor(tensor) and (name := _name(tensor)) not in seen and name not in known:
+            if tf.is_symbolic_tensor(tensor) and (name := name_of(tensor)) not in seen and name not in known:
                 seen.add(name)
                 origin = self._origin(tensor, name)
                 found |= origin or set()
-                left += [] if origin else _behind(tensor)
+                left += [] if origin and tensor.op.type not in _DRAWN_FROM else behind(tensor)
         return found
+
+    def end_of_way(self, tensor):
+        """Returns what a tensor is where the way back ends: a set as of `leading_to`, or None where it goes on."""
+        origin = self._origin(tensor, name_of(tensor))
+        return None if tensor.op.type in _DRAWN_FROM else origin
 
     def _origin(self, tensor, name):
         """Returns what a tensor is where its inputs need no look: a set, or None."""
@@ -118,7 +140,7 @@ class Dependence:
         """Returns whether a tensor is a shape of what is a sum over the replicas, and so the same on all of them."""
         if tensor.op.type not in _COUNTS:
             return False
-        name = _name(tensor)
+        name = name_of(tensor)
         if name not in self._sizes:
             self._sizes[name] = all(map(self.is_sum, tensor.op.inputs))
         return self._sizes[name]
@@ -148,11 +170,13 @@ def _has_data(inputs):
     return any(isinstance(item, ops.EagerTensor) or item.dtype not in (tf.resource, tf.variant) for item in inputs)
 
 
-def _name(tensor):
+def name_of(tensor):
+    """Returns what tells a tensor of a graph from all others."""
     return id(tensor.graph), tensor.name
 
 
-def _behind(tensor):
+def behind(tensor):
+    """Returns the inputs of the operation that makes a tensor, or what is outside for what a function captures."""
     outer = _captured(tensor)
     return list(tensor.op.inputs) if outer is None else [outer]
 

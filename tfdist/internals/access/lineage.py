@@ -1,14 +1,16 @@
 """What kind of a scalar a replica has computed from its rows, read from the graph that is being traced."""
 
 import contextvars
+import os
 import re
 from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from tfdist.internals.access.dependence import Dependence
 from tfdist.internals.access.replica import held
+from tfdist.internals.access.row_paths import RowPaths
+from tfdist.process.errors import is_user_file
 
 _LINEAGE: contextvars.ContextVar = contextvars.ContextVar("lineage of this replica's tensors", default=None)
 # Their result is a multiple of their first input.
@@ -16,8 +18,6 @@ _LINEAR = frozenset({"Identity", "Cast", "Neg", "Reshape", "Squeeze", "StopGradi
 _SUMS = frozenset({"AddV2", "Add", "AddN", "Sub"})
 _PRODUCTS = frozenset({"Mul", "MulNoNan"})
 _QUOTIENTS = frozenset({"RealDiv", "DivNoNan", "Div"})
-# Behind a reduction: a mask is applied just before it.
-_LOOKED_AT = 12
 _NO_MULTIPLE = frozenset({"Sqrt", "Rsqrt", "Log", "Log1p", "Exp", "Square", "Pow", "Max", "Min", "Prod"})
 
 MEAN, SUM, ALIKE, COUPLED, UNKNOWN = "mean", "sum", "alike", "coupled", "unknown"
@@ -34,49 +34,100 @@ def current_lineage():
     return _LINEAGE.get()
 
 
-def as_mean(value, rows, say=None):
+def as_mean(value, rows, who=None):
     """Returns a scalar that counts by this replica's rows, from one whose terms may be sums over them.
 
     Args:
         value: a scalar computed from this replica's rows; outside the users' own code it is returned as it is.
         rows: the `Rows` of this replica.
-        say: None, or a function (term, kind) of a term that is not known to be a mean or a sum.
+        who: None, or who does what with the value: the first words of the line about what is not known to be exact.
     """
     lineage = _LINEAGE.get()
-    if lineage is None or lineage.kind(value) not in (SUM, *UNSURE):
+    if lineage is None:
         return value
-    terms = []
-    for term, factor in lineage.terms(value):
-        kind = lineage.kind(term)
-        if kind in UNSURE and say:
-            say(term, kind)
-        terms.append(factor * (tf.math.divide_no_nan(term, rows.share(term.dtype)) if kind == SUM else term))
-    return tf.add_n(terms)
+    terms = [(value, 1)] if lineage.has_rows(value) else lineage.terms(value)
+    for term, _ in terms if who else ():
+        lineage.say_doubt(who, term)
+
+    def counted(term):
+        is_sum = not lineage.has_rows(term) and lineage.kind(term) == SUM
+        return tf.math.divide_no_nan(term, rows.share(term.dtype)) if is_sum else term
+
+    if terms[0][0] is value:
+        return counted(value)
+    return tf.add_n([factor * counted(term) for term, factor in terms])
 
 
-def unsure_line(who, tensor, kind):
-    """Returns the line that names a scalar of the kind COUPLED or UNKNOWN.
+def say_doubts(who, values):
+    """Logs what of nested values is not known to be exact, as `Lineage.say_doubt` does."""
+    lineage = _LINEAGE.get()
+    for each in tf.nest.flatten(values) if lineage else ():
+        if isinstance(each, tf.Tensor):
+            lineage.say_doubt(who, each)
+
+
+_DOUBTS = {
+    COUPLED: "which is neither a mean nor a sum over rows, such as the root or the quotient of means",
+    UNKNOWN: "whose operations do not show whether it is a mean over the rows of the batch, so it counts as one",
+}
+
+
+def described(operation):
+    """Returns the name of an operation without what tells it from its like on other replicas, and the user's line."""
+    name = re.sub(r"^((while|replica_\d+)/)+|_\d+$", "", operation.name)
+    lines = [frame for frame in operation.traceback or () if is_user_file(frame.filename)]
+    where = f" ({os.path.basename(lines[-1].filename)}, line {lines[-1].lineno})" if lines else ""
+    return f"{name!r}{where}"
+
+
+class Lineage(RowPaths):
+    """What the tensors of one replica's step depend on, and what kind of scalars of its rows they are.
 
     Args:
-        who: the words before its name: who does what with it.
-        tensor, kind: the scalar, and its kind.
+        batch, counts: as for `Dependence`.
+        say: a function (line) that logs a line once.
     """
-    name = re.sub(r"^replica_\d+/", "", tensor.name.partition(":")[0])
-    what = {
-        COUPLED: "which is neither a mean nor a sum over rows, such as the root or the quotient of means",
-        UNKNOWN: "whose operations do not show whether it is a mean over the rows of the batch, so it counts as one",
-    }[kind]
-    return (
-        f"{who} {name!r}, {what}: each replica computes it from its own rows. If it is no such mean, compute it by "
-        "tfdist.global_loss from the rows of all replicas."
-    )
-
-
-class Lineage(Dependence):
-    """What the tensors of one replica's step depend on, and what kind of scalars of its rows they are."""
 
     # By the type of an operation: a function (lineage, *inputs) that returns the kind of its result.
     _kinds: ClassVar[dict] = {}
+
+    def __init__(self, batch=None, counts=(), say=None):
+        super().__init__(batch, counts)
+        self._say = say
+        self._said = set()
+
+    def say_doubt(self, who, tensor):
+        """Logs a line about a tensor that is not known to be exact from the parts of the replicas.
+
+        Without a graph nothing is known of it.
+
+        Args:
+            who: who does what with the tensor: the first words of the line.
+            tensor: a scalar, or one value a row.
+        """
+        if not tf.is_symbolic_tensor(tensor):
+            return
+        while tensor.op.type in ("Identity", "Cast"):
+            tensor = tensor.op.inputs[0]
+        cause, doubt = self._doubt(tensor)
+        if doubt and cause not in self._said:
+            self._said.add(cause)
+            self._say(f"{who} {described(tensor.op)}, {doubt}")
+
+    def _doubt(self, tensor):
+        """Returns (the name of what is not known to be exact, the rest of the line about it or None)."""
+        if operation := self.coupled_by(tensor):
+            return operation.name, (
+                f"for which {described(operation)} combines rows of the batch, or chooses some: each replica does so "
+                "with its own rows. Take the rows of all replicas from tfdist.gather_rows and sums over them from "
+                "tfdist.global_sum, or compute the loss by tfdist.global_loss."
+            )
+        kind = MEAN if self.has_rows(tensor) else self.kind(tensor)
+        doubt = _DOUBTS.get(kind)
+        return tensor.name, doubt and (
+            f"{doubt}: each replica computes it from its own rows. If it is no such mean, compute it by "
+            "tfdist.global_loss from the rows of all replicas."
+        )
 
     def kind(self, tensor):
         """Returns how the parts of a scalar over the replicas' rows make the scalar over all rows.
@@ -97,8 +148,6 @@ class Lineage(Dependence):
     def _of_reduction(self, which, values, *_):
         if not self.has_rows(values):
             return self.kind(values)
-        if _chooses_rows(values):
-            return UNKNOWN
         return MEAN if which == MEAN else self._kind_of_sum(values)
 
     def _of_linear(self, value, *_):
@@ -183,17 +232,6 @@ class Lineage(Dependence):
     def has_rows(self, tensor):
         """Returns whether a tensor may have an entry for each row: its first dimension varies, or is the batch's."""
         return tensor.shape.rank is None or (tensor.shape.rank > 0 and tensor.shape[0] in {None, *self._first})
-
-
-def _chooses_rows(tensor):
-    """Returns whether rows were chosen by their values, as by a mask, so that their number is not that of the batch."""
-    left, looked = [tensor], 0
-    while left and looked < _LOOKED_AT:
-        operation, looked = left.pop().op, looked + 1
-        if operation.type in ("Where", "TopKV2"):
-            return True
-        left += [each for each in operation.inputs if each.shape.rank != 0 and tf.is_symbolic_tensor(each)]
-    return False
 
 
 Lineage._kinds |= {

@@ -1,6 +1,7 @@
-"""Replaces calls of Keras' layers, to record their outputs or to turn their randomness off."""
+"""Replaces calls of Keras' layers, to record their outputs or what leads to them, or to turn their randomness off."""
 
 import contextlib
+import functools
 import inspect
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.utils import naming
 
+from tfdist.internals.access.dependence import note_way
 from tfdist.internals.access.models import layers
 from tfdist.internals.access.replica import is_on_trial, swapped
 
@@ -51,6 +53,19 @@ def _as_in_inference(call):
         return call(*bound.args, **bound.kwargs)
 
     return call_in_inference
+
+
+def ways_through_layers_are_noted():
+    """Notes in a graph which inputs of a layer led to its outputs; enter it around `strategy.run`."""
+    call = keras.layers.Layer.__call__
+
+    @functools.wraps(call)
+    def noting(self, *arguments, **options):
+        outputs = call(self, *arguments, **options)
+        note_way(keras.tree.flatten(outputs), keras.tree.flatten((arguments, options)))
+        return outputs
+
+    return swapped((keras.layers.Layer, "__call__", noting))
 
 
 @contextlib.contextmanager

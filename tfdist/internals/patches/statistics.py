@@ -245,7 +245,7 @@ def update_mean(self, values, sample_weight=None):
     values = keras.ops.convert_to_tensor(values)
     if rows is None or sample_weight is not None or values.shape.rank != 0:
         return _update_mean(self, values, sample_weight)
-    values = as_mean(values, rows)
+    values = as_mean(values, rows, f"metric {self.name!r} is given")
     return _update_mean(self, values, rows.share(self.dtype))
 
 

@@ -16,17 +16,23 @@ from tensorflow.python.distribute import values
 from tensorflow.python.eager import record
 from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
 from tensorflow.python.framework import ops
+from tensorflow.python.ops import cond_v2, custom_gradient
 from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 
-from tfdist.internals.access.lineage import SUM, UNSURE, current_lineage, unsure_line
+from tfdist.internals.access.collectives import sum_over_replicas
+from tfdist.internals.access.dependence import note_way
+from tfdist.internals.access.lineage import SUM, as_mean, current_lineage, say_doubts
 from tfdist.internals.access.replica import current_rows, held, swapped
 from tfdist.internals.access.tracing import converted
 
 _STEP: contextvars.ContextVar = contextvars.ContextVar("the own step that this replica traces", default=None)
 _gradient, _gradients = tf.GradientTape.gradient, tf.gradients
 _call_of_function = Function.__call__
+_cond, _case = cond_v2.cond_v2, cond_v2.indexed_case
+_with_own_gradient = custom_gradient._graph_mode_decorator
 _parallel = parallel_for._pfor_impl
 _update = values._on_write_update_replica
+_PREDICATES: contextvars.ContextVar = contextvars.ContextVar("what chooses the branches that are traced", default=())
 # Their `tf.function`s are traced as they are: the vectorization of loops depends on it.
 _LIBRARIES = ("tensorflow.", "keras.", "tfdist.")
 
@@ -66,6 +72,10 @@ class OwnStep:
         """
         return tf.executing_eagerly() if self._graph is None else ops.get_default_graph() is self._graph
 
+    def local_predicate(self):
+        """Returns what chooses a branch that is being traced and may differ between replicas, or None."""
+        return next((each for each in _PREDICATES.get() if not self.lineage.is_alike(each)), None)
+
 
 def own_step_is(step):
     """Sets the `OwnStep` whose tapes give sums over the replicas, while the context is entered in replica context."""
@@ -85,6 +95,9 @@ def tapes_sum_over_replicas():
         (Function, "__call__", _call),
         (parallel_for, "_pfor_impl", _in_parallel),
         (values, "_on_write_update_replica", _update_replica),
+        (cond_v2, "cond_v2", _noting_predicate(_cond)),
+        (cond_v2, "indexed_case", _noting_predicate(_case)),
+        (custom_gradient, "_graph_mode_decorator", _own_gradient),
     )
 
 
@@ -113,6 +126,9 @@ def gradient(self, target, sources, output_gradients=None, unconnected_gradients
     # A part that is computed twice to save memory has a tape of its own in its backward pass.
     with held(_STEP, None):
         parts = tf.nest.flatten(_gradient(self, list(targets), flat, list(upstream), unconnected_gradients))
+    for source, part in zip(flat, parts, strict=True):
+        # The way back leads through layers, too. Whether the targets combine rows has been looked at.
+        note_way([part], [source])
     places = [
         place
         for place, (source, part) in enumerate(zip(flat, parts, strict=True))
@@ -150,13 +166,13 @@ def _weighted(step, target, above):
         yield target, whole
         return
     if step.lineage.has_rows(target):
+        step.lineage.say_doubt("train_step differentiates", target)
         yield target, whole * rows.present(target.dtype)
         return
     for term, factor in step.lineage.terms(target):
-        kind = step.lineage.kind(term)
-        if kind in UNSURE and not tf.executing_eagerly():
-            step.say(unsure_line("train_step differentiates", term, kind))
-        yield term, whole * factor * (rows.present(term.dtype) if kind == SUM else rows.share(term.dtype))
+        step.lineage.say_doubt("train_step differentiates", term)
+        is_sum = step.lineage.kind(term) == SUM
+        yield term, whole * factor * (rows.present(term.dtype) if is_sum else rows.share(term.dtype))
 
 
 def _recordable(part):
@@ -173,11 +189,20 @@ def _in_parallel(*arguments, **options):
 def _update_replica(variable, update, value, **options):
     """Stands in for the update of a variable from replica context, where TensorFlow makes the replicas meet.
 
-    A value that is the same on all replicas needs no meeting, so that it may be assigned in a branch.
+    A value that is the same on all replicas needs no meeting, so that it may be assigned in a branch. Others come here
+    for variables of optimizers, such as a learning rate: they are taken over the rows of all replicas.
     """
     step = _STEP.get()
-    if step is None or not step.lineage.is_alike(value):
+    if step is None:
         return _update(variable, update, value, **options)
+    if not step.lineage.is_alike(value):
+        value = tf.convert_to_tensor(value)
+        if not step.is_here() or not value.dtype.is_floating:
+            return _update(variable, update, value, **options)
+        rows = current_rows()
+        name = variable.name.partition(":")[0]
+        mean = as_mean(value, rows, f"train_step assigns to {name!r} the value")
+        (value,) = sum_over_replicas([tf.math.multiply_no_nan(mean, rows.share(mean.dtype))], "train_step")
     return update(variable._get_on_device_or_primary(), value, **options)
 
 
@@ -190,6 +215,43 @@ def _call(self, *arguments, **options):
     return (converted(function) if self._autograph else function)(*arguments, **options)
 
 
+def _noting_predicate(branching):
+    @functools.wraps(branching)
+    def call(predicate, *arguments, **options):
+        with held(_PREDICATES, (*_PREDICATES.get(), tf.convert_to_tensor(predicate))):
+            return branching(predicate, *arguments, **options)
+
+    return call
+
+
+def _own_gradient(function, arguments, options):
+    """Stands in for what `tf.custom_gradient` does in a graph: looks at what a user's backward pass returns."""
+    lineage = current_lineage()
+    if lineage is None or _is_of_library(function):
+        return _with_own_gradient(function, arguments, options)
+
+    @functools.wraps(function)
+    def call(*inputs):
+        result, gradient_of = function(*inputs)
+
+        @functools.wraps(gradient_of)
+        def looked_at(*upstream, **variables):
+            # It has come back through layers.
+            note_way(upstream, tf.nest.flatten(result))
+            parts = gradient_of(*upstream, **variables)
+            say_doubts("tf.custom_gradient returns", parts)
+            return parts
+
+        # TensorFlow looks whether it takes variables.
+        looked_at.__signature__ = inspect.signature(gradient_of)
+        return result, looked_at
+
+    return _with_own_gradient(call, arguments, options)
+
+
 def _is_inlined(function):
-    own = inspect.unwrap(function.python_function)
-    return not str(getattr(own, "__module__", "")).startswith(_LIBRARIES)
+    return not _is_of_library(function.python_function)
+
+
+def _is_of_library(function):
+    return str(getattr(inspect.unwrap(function), "__module__", "")).startswith(_LIBRARIES)

@@ -68,8 +68,8 @@ def _own_loss(model, x, y, rows, training):
         loss = tf.convert_to_tensor(loss)
         if loss.shape.rank:
             return tf.reduce_sum(loss)
-        with lineage_of((x, y), rows, model.distribute_strategy.num_replicas_in_sync):
-            return as_mean(loss, rows, lambda *term: coupled.append(term)) * rows.share(loss.dtype)
+        with lineage_of(model, (x, y), rows, coupled.append):
+            return as_mean(loss, rows, "compute_loss returns") * rows.share(loss.dtype)
 
     # With an open number of rows, as in the step: a known one is a constant there, and counts no rows.
     specs = tf.nest.map_structure(lambda each: None if each is None else _open_spec(each), (x, y))

@@ -11,7 +11,7 @@ from tfdist.gradients.updates import sum_gradients, weighted_by_rows
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
 from tfdist.internals.access.dependence import note_sums
-from tfdist.internals.access.lineage import Lineage, as_mean, lineage_is, unsure_line
+from tfdist.internals.access.lineage import Lineage, as_mean, described, lineage_is
 from tfdist.internals.access.replica import current_rows
 from tfdist.internals.patches import optimizers, tapes
 from tfdist.process.errors import UsageError
@@ -51,11 +51,6 @@ class OwnSteps:
         """Returns the context of one replica's step, to enter in replica context."""
         if not self._several:
             return contextlib.nullcontext()
-        if tf.executing_eagerly():
-            self._say(
-                "run_eagerly=True: without a graph it is not known what train_step's losses are, so each scalar counts "
-                "as a mean over rows. Train with run_eagerly=False unless it is one."
-            )
         return tapes.own_step_is(tapes.OwnStep(self._reduce, self._say))
 
     def _reduce_noted(self, wire, number, parts, variables):
@@ -67,6 +62,12 @@ class OwnSteps:
         build_if_needed(optimizer, variables)
         step, gradients = tapes.current_own_step(), list(gradients)
         known = [gradient for gradient in gradients if gradient is not None]
+        if step is not None and (predicate := step.local_predicate()) is not None:
+            raise UsageError(
+                f"train_step calls optimizer.apply in a branch that {described(predicate.op)} chooses, which each "
+                "replica computes from its own rows, so some replicas would apply and others not. Compute it from "
+                "tfdist.global_mean, tfdist.global_sum or the gradients of a tape, which are the same on all replicas."
+            )
         if step is not None and step.lineage.is_alike(*known):
             optimizers.apply_alike(optimizer, gradients, variables)
             return
@@ -90,12 +91,25 @@ class OwnSteps:
         apply_gradients(optimizer, parts, variables, wire)
 
 
-def lineage_of(batch, rows, replicas):
-    """Returns the context in which the lineage of one replica's tensors is known, to enter in replica context."""
-    if replicas == 1:
+def lineage_of(model, batch, rows, say=None):
+    """Returns the context in which the lineage of one replica's tensors is known, to enter in replica context.
+
+    Args:
+        model: a `keras.Model`.
+        batch: nested tensors: the replica's rows.
+        rows: its `Rows`.
+        say: a function (line) that logs a line once; None for that of the model.
+    """
+    if model.distribute_strategy.num_replicas_in_sync == 1:
         return lineage_is(None)
     note_sums([rows.total])
-    return lineage_is(Lineage(batch, [rows.mine, rows.first]))
+    say = say or functools.partial(say_once, model, explains_difference=True)
+    if tf.executing_eagerly():
+        say(
+            "run_eagerly=True: without a graph it is not known what the model's own step makes of the rows, so each "
+            "scalar counts as a mean over rows. Use run_eagerly=False unless it is one."
+        )
+    return lineage_is(Lineage(batch, [rows.mine, rows.first], say))
 
 
 def own_loss(model, loss, batch):
@@ -106,15 +120,11 @@ def own_loss(model, loss, batch):
         loss: the result of `compute_loss` for this replica's rows.
         batch: nested tensors: these rows.
     """
-    if not models.has_own(model, "compute_loss") or loss.shape.rank:
+    if not models.has_own(model, "compute_loss"):
         return loss
     rows = current_rows()
-    with lineage_of(batch, rows, model.distribute_strategy.num_replicas_in_sync):
-        return as_mean(
-            loss,
-            rows,
-            lambda *term: say_once(model, unsure_line("compute_loss returns", *term), explains_difference=True),
-        )
+    with lineage_of(model, batch, rows):
+        return as_mean(loss, rows, "compute_loss returns")
 
 
 def _of_first_replica(gradients):

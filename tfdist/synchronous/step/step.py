@@ -18,12 +18,13 @@ from tfdist.gradients import update
 from tfdist.gradients.sparse import filled
 from tfdist.internals.access import models
 from tfdist.internals.access.collectives import sum_over_replicas
-from tfdist.internals.access.lineage import as_mean
+from tfdist.internals.access.lineage import as_mean, say_doubts
 from tfdist.internals.access.replica import Rows, compiled_by_xla, current_rows, rows_are
 from tfdist.internals.access.tracing import compiled
 from tfdist.internals.patches import randomness, statistics
 from tfdist.internals.patches.average_losses import average_losses_are_global
 from tfdist.internals.patches.coupled import coupled_over_all_rows
+from tfdist.internals.patches.layer_calls import ways_through_layers_are_noted
 from tfdist.process.user_warnings import warn_user
 from tfdist.strategy.replicas import run_on_replicas
 from tfdist.synchronous.exchange.choice import say_once
@@ -105,7 +106,7 @@ class Step:
     def _own_train(self, share, form, exchange):
         over_all = keras_over_all_replicas(self._model, form)
         with over_all, self._own.gradients_are_global(exchange.wire), self._local.states_are_combined():
-            logs = self._once(replica_own_step, share, self._model.train_step, form, self._local, self._own)
+            logs = self._once(replica_own_step, share, "train_step", form, self._local, self._own)
         # It cannot be seen from outside when its gradients are ready.
         return logs, measurements.Work(measurements.UNKNOWN, self.traffic.noted)
 
@@ -114,7 +115,7 @@ class Step:
         idle = measurements.Work(measurements.UNKNOWN, 0.0)
         with keras_over_all_replicas(self._model, form, training=False):
             if models.has_own(self._model, "test_step"):
-                return self._once(replica_own_step, share, self._model.test_step, form), idle
+                return self._once(replica_own_step, share, "test_step", form), idle
             return self._once(replica_test, share, form), idle
 
     def predict(self, share, form, *, own_rows):
@@ -124,7 +125,7 @@ class Step:
             (outputs, places, rows): the outputs of all rows on every worker or, with `own_rows`, of the rows of this
             worker's replicas; int64 (B,), the places of these rows in the global batch; the rows of the global batch.
         """
-        with coupled_over_all_rows(self._model, training=False):
+        with coupled_over_all_rows(self._model, training=False), _ways_are_noted(self._model):
             outputs = self._on_replicas(replica_predict, share, form)
         local = self.strategy.experimental_local_results
         rows = local(share.global_rows)[0]
@@ -186,8 +187,15 @@ def keras_over_all_replicas(model, form, *, training=True):
     padding = statistics.padding_left_out(model.metrics) if form.padded else contextlib.nullcontext()
     averages = average_losses_are_global()
     coupled = coupled_over_all_rows(model, training=training)
-    with statistics.global_statistics(), activities, padding, averages, coupled, randomness.replicas_differ():
+    noted, differ = _ways_are_noted(model), randomness.replicas_differ()
+    with statistics.global_statistics(), activities, padding, averages, coupled, noted, differ:
         yield
+
+
+def _ways_are_noted(model):
+    """Makes the lineage of a model's own step know what leads through layers."""
+    own = any(models.has_own(model, name) for name in ("train_step", "test_step", "predict_step", "compute_loss"))
+    return ways_through_layers_are_noted() if own else contextlib.nullcontext()
 
 
 def replica_gradients(model, share, compute, form, local):
@@ -258,10 +266,11 @@ def _update_metrics(model, loss, x, y, y_pred, sample_weight):
     model.compute_metrics(x, y, y_pred, sample_weight)
 
 
-def replica_own_step(model, share, step, form, local=None, own=None):
+def replica_own_step(model, share, method, form, local=None, own=None):
     """Runs a user's own `train_step` or `test_step` as it is.
 
     Args:
+        method: which of them.
         own: the `OwnSteps` of a `train_step`.
 
     Returns:
@@ -269,10 +278,11 @@ def replica_own_step(model, share, step, form, local=None, own=None):
         it differs from the metric's result: a metric is computed exactly, from its variables, instead.
     """
     rows = _rows_of(share, form)
-    lineage = lineage_of(share.batch, rows, model.distribute_strategy.num_replicas_in_sync)
+    lineage = lineage_of(model, share.batch, rows)
     entered = own.entered() if own else contextlib.nullcontext()
     with rows_are(rows), _skip_borrowed_rows(model, rows, form, local), lineage, entered:
-        logs = {name: as_mean(_as_float(value), rows) for name, value in _flat(step(share.batch))}
+        step, who = getattr(model, method), f"{method} returns"
+        logs = {name: as_mean(_as_float(value), rows, who) for name, value in _flat(step(share.batch))}
         results = {name: _as_float(value) for name, value in _flat(model.get_metrics_result())}
     parts = [tf.math.multiply_no_nan(value, rows.share(value.dtype)) for value in logs.values()]
     differ = [tf.cast(tf.reduce_any(value != results.get(name, np.nan)), value.dtype) for name, value in logs.items()]
@@ -297,8 +307,10 @@ def _as_float(value):
 
 def replica_predict(model, share, form):
     """Returns the outputs for this replica's rows and, if shapes are static, for its padding rows."""
-    with rows_are(_rows_of(share, form)):
+    rows, own = _rows_of(share, form), models.has_own(model, "predict_step")
+    with rows_are(rows), lineage_of(model, share.batch, rows) if own else contextlib.nullcontext():
         outputs = model.predict_step(share.batch)
+        say_doubts("predict_step returns", outputs)
     checks.check_outputs(outputs)
     return outputs if form.padded else rows_that_count(share._replace(batch=outputs))
 
