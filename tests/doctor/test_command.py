@@ -105,6 +105,11 @@ def test_promise_17_a_worker_alone_in_its_cluster_is_red_and_no_traceback(tmp_pa
         (["--timeout_seconds=0"], "--timeout_seconds is 0. Use a number above 0."),
         (["--timeout_seconds=nan"], "--timeout_seconds is nan. Use a number above 0."),
         (["--global_batch=0"], "--global_batch is 0. Use 1 or more."),
+        (["--acceptance", "--dataset=digits"], "--acceptance does not go with --dataset. Leave one of them out."),
+        (["--acceptance", "runs/a"], "--acceptance does not go with --run_dir. Leave one of them out."),
+        (["--acceptance", "--json"], "--acceptance does not go with --json. Leave one of them out."),
+        (["--acceptance", "--only=mlp,predicts"], "--only: 'predicts' is no check. Use some of mlp, cnn_batchnorm,"),
+        (["--only=mlp"], "--only chooses among the checks of --acceptance. Add --acceptance, or leave it out."),
         (["--data=a"], "Unknown command line flag 'data'. Did you mean: data_dir, dataset ?"),
     ],
 )
