@@ -126,6 +126,9 @@ def test_speeds_are_told_as_their_ratio():
     assert page.describe_speed(["arrays", "stock_fit"], {"stock_fit": 50_000, "arrays": 125_000}) == (
         "2.50 times, 125,000 rows/s"
     )
+    assert page.describe_speed(["arrays", "stock_fit"], {"stock_fit": 0, "arrays": 1e5}) == (
+        "stock_fit fails here, 100,000 rows/s"
+    )
 
 
 def test_each_check_has_a_name_of_its_own():

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tfdist.doctor.acceptance.checks import TOLERANCES
 
@@ -78,7 +78,7 @@ def end(outcomes, rows_before, *, interrupted=False):
         interrupted: whether the user ended the checks.
     """
     cut = [outcome for outcome in outcomes if len(outcome.detail) > _DETAIL]
-    messages: Mapping[str, list[str]] = {}
+    messages: dict[str, list[str]] = {}
     for outcome in cut:
         # The same message may have come from several checks.
         messages.setdefault(outcome.detail, []).append(f"{outcome.place} {outcome.name}")
@@ -114,7 +114,8 @@ def compare(one, many, dtype):
 def describe_speed(names, speeds):
     """Returns the detail of two measured loops: how many times as fast the first is as the second."""
     first, second = (speeds[name] for name in names)
-    return f"{first / second:.2f} times, {first:,.0f} rows/s"
+    ratio = f"{first / second:.2f} times" if second else f"{names[1]} fails here"
+    return f"{ratio}, {first:,.0f} rows/s"
 
 
 def _size(values: Sequence[float]) -> float:
