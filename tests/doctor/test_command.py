@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from support.processes import REPOSITORY, run_together, run_workers
+from support.processes import REPOSITORY, run_python, run_together, run_workers
 
 from tfdist.cluster.ports import free_ports
 from tfdist.doctor import command as doctor
@@ -69,6 +69,24 @@ def test_promise_19_a_tensorflow_that_does_not_load_on_one_worker_is_told_to_all
         assert met["text"].endswith('tensorflow: "loads" on worker 0, "does not load" on worker 1')
         assert lines_of(worker, "all-reduce") == []
     assert lines_of(ended[1], "loading")[0]["text"] == "TensorFlow does not load: ImportError: libcudart is missing"
+
+
+@pytest.mark.slow
+def test_the_acceptance_trains_here_and_writes_its_page(tmp_path):
+    command = ("-m", "tfdist.doctor", "--acceptance", "--only=predict,compression_bfloat16")
+    ended = run_python(*command, environ=NO_GPU, deadline_seconds=240, folder=tmp_path)
+    assert ended.code == 0, ended.out + ended.err[-2000:]
+    assert (tmp_path / "tfdist-acceptance.txt").read_text() == ended.out
+    _, table, last = ended.out.split("\n\n")
+    assert "machine: OneDeviceStrategy, 1 replica. split: two logical CPU devices, mirrored." in ended.out
+    found = [line.split()[:3] for line in table.splitlines()[1:]]
+    assert found == [
+        ["machine", "compression_bfloat16", "not"],
+        ["machine", "predict", "right"],
+        ["split", "compression_bfloat16", "right"],
+        ["split", "predict", "right"],
+    ]
+    assert last.startswith("ALL RIGHT: 3 right, 1 not here; ")
 
 
 def with_cluster(environs, workers=None):

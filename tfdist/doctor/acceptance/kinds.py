@@ -201,7 +201,7 @@ def _cross_entropy(y, outputs, gather):
 
 def _fit_batches(model, source, loss):
     for epoch in range(EPOCHS):
-        model.fit(source.dataset(epoch), verbose=0)
+        model.fit(source.dataset(epoch), shuffle=False, verbose=0)
 
 
 def _run_batches(model, source, loss):
@@ -219,10 +219,11 @@ def _run_batches(model, source, loss):
 
 
 def _weights(model):
-    return [np.array(weight, dtype="float64") for weight in model.weights]
+    return [np.asarray(weight).astype("float64") for weight in model.weights]
 
 
 def _changes(before, model):
-    """Returns path → list of how much training has changed each number of a weight."""
-    after = zip(model.weights, _weights(model), before, strict=True)
-    return {weight.path: (new - old).ravel().tolist() for weight, new, old in after}
+    """Returns a weight's place in the model → list of how much training has changed each of its numbers."""
+    # Not its path, because Keras numbers layers by how many there were in the process.
+    pairs = zip(before, _weights(model), strict=True)
+    return {str(place): (new - old).ravel().tolist() for place, (old, new) in enumerate(pairs)}

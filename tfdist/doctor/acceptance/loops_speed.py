@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfdist import training
 
-_STEPS, _REPLICA_BATCH, _FEATURES = 400, 64, 32
+_STEPS, _REPLICA_BATCH, _FEATURES = 200, 64, 32
 _ROUNDS = 5
 
 

@@ -98,8 +98,9 @@ def compare(one, many, dtype):
         one, many: name → list of numbers, the first of one CPU device.
         dtype: the key of the tolerance.
     """
-    if {name: len(values) for name, values in one.items()} != {name: len(values) for name, values in many.items()}:
-        return FAILED, f"the weights differ in number or shape: {', '.join(one)} and {', '.join(many)}"
+    sizes, others = ({name: len(values) for name, values in each.items()} for each in (one, many))
+    if sizes != others:
+        return FAILED, f"what is trained differs in number or size: {sizes} and {others}"
     largest = max(_size(values) for values in one.values())
     # A weight that hardly changes, such as a bias before BatchNormalization, is nothing but rounding.
     gaps = [

@@ -49,7 +49,7 @@ class TrainingPlace:
             "gpus": [str(detail.get("device_name", "GPU")) for detail in details],
             "tf32": any(detail.get("compute_capability", (0, 0)) >= _TF32 for detail in details),
             "tpu": isinstance(strategy, tf.distribute.TPUStrategy),
-            "libraries": [f"{name} {build[key]}" for name, key in _LIBRARIES.items() if build.get(key)],
+            "libraries": [f"{name} {build[key]}" for name, key in _LIBRARIES.items() if details and build.get(key)],
         }
 
     def train(self, kind, policy="float32", tf32=False, **arguments):
