@@ -8,7 +8,7 @@ from support.processes import REPOSITORY
 
 from tfdist.doctor import command as doctor
 from tfdist.doctor.acceptance import examine, page
-from tfdist.doctor.acceptance.checks import CHECKS, MACHINE, SPLIT
+from tfdist.doctor.acceptance.checks import CHECKS, MACHINE
 from tfdist.doctor.acceptance.runs import RunFailedError
 from tfdist.process.child import ChildGroup, Start
 
