@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdist import training
 
 _STEPS, _REPLICA_BATCH, _FEATURES = 200, 64, 32
-_ROUNDS = 5
+_ROUNDS = 3
 
 
 class _LastEpoch(keras.callbacks.Callback):
