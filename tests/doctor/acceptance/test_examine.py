@@ -16,13 +16,13 @@ from tfdist.process.child import ChildGroup, Start
 class StandInRuns:
     """Stands in for `Runs`: one run is resumed with other weights, and the other one fails."""
 
-    def __init__(self, folder, environ):
+    def __init__(self, folder, environ, seconds):
         assert folder.is_dir()
 
     def by_name(self):
-        return {"kill_and_resume": lambda deadline: ("b" * 64, "a" * 64), "twice_the_same": self.fail}
+        return {"kill_and_resume": lambda: ("b" * 64, "a" * 64), "twice_the_same": self.fail}
 
-    def fail(self, deadline):
+    def fail(self):
         raise RunFailedError("repeated: tfdist.train ended with code 2, not 0")
 
 
