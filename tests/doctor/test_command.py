@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from support.processes import REPOSITORY, run_together, run_workers
+from support.processes import REPOSITORY, run_python, run_together, run_workers
 
 from tfdist.cluster.ports import free_ports
 from tfdist.doctor import command as doctor
@@ -71,6 +71,24 @@ def test_promise_19_a_tensorflow_that_does_not_load_on_one_worker_is_told_to_all
     assert lines_of(ended[1], "loading")[0]["text"] == "TensorFlow does not load: ImportError: libcudart is missing"
 
 
+@pytest.mark.slow
+def test_the_acceptance_trains_here_and_writes_its_page(tmp_path):
+    command = ("-m", "tfdist.doctor", "--acceptance", "--only=predict,compression_bfloat16")
+    ended = run_python(*command, environ=NO_GPU, deadline_seconds=240, folder=tmp_path)
+    assert ended.code == 0, ended.out + ended.err[-2000:]
+    assert (tmp_path / "tfdist-acceptance.txt").read_text() == ended.out
+    _, table, last = ended.out.split("\n\n")
+    assert "machine: OneDeviceStrategy, 1 replica. split: two logical CPU devices, mirrored." in ended.out
+    found = [line.split()[:3] for line in table.splitlines()[1:]]
+    assert found == [
+        ["machine", "compression_bfloat16", "not"],
+        ["machine", "predict", "right"],
+        ["split", "compression_bfloat16", "right"],
+        ["split", "predict", "right"],
+    ]
+    assert last.startswith("ALL RIGHT: 3 right, 1 not here; ")
+
+
 def with_cluster(environs, workers=None):
     """Adds TF_CONFIG for each of the first workers of a cluster."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers or len(environs))]
@@ -105,6 +123,11 @@ def test_promise_17_a_worker_alone_in_its_cluster_is_red_and_no_traceback(tmp_pa
         (["--timeout_seconds=0"], "--timeout_seconds is 0. Use a number above 0."),
         (["--timeout_seconds=nan"], "--timeout_seconds is nan. Use a number above 0."),
         (["--global_batch=0"], "--global_batch is 0. Use 1 or more."),
+        (["--acceptance", "--dataset=digits"], "--acceptance does not go with --dataset. Leave one of them out."),
+        (["--acceptance", "runs/a"], "--acceptance does not go with --run_dir. Leave one of them out."),
+        (["--acceptance", "--json"], "--acceptance does not go with --json. Leave one of them out."),
+        (["--acceptance", "--only=mlp,predicts"], "--only: 'predicts' is no check. Use some of mlp, cnn_batchnorm,"),
+        (["--only=mlp"], "--only chooses among the checks of --acceptance. Add --acceptance, or leave it out."),
         (["--data=a"], "Unknown command line flag 'data'. Did you mean: data_dir, dataset ?"),
     ],
 )

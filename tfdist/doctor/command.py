@@ -12,6 +12,7 @@ from tfdist.cluster.rendezvous import RendezvousError, meet
 from tfdist.cluster.rendezvous.proxies import plan_bypass
 from tfdist.cluster.tf_config import ClusterError, read_cluster, split_address
 from tfdist.doctor import facts, machine, network, trials
+from tfdist.doctor.acceptance import examine as acceptance
 from tfdist.doctor.config import read_config
 from tfdist.doctor.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
 from tfdist.process.child import ChildGroup, Start
@@ -28,6 +29,8 @@ def main(arguments=None):
     found = []
     try:
         options = read_config(sys.argv[1:] if arguments is None else arguments)
+        if options.acceptance:
+            return acceptance.run(options)
         for line in examine(options):
             found.append(line)
             if not options.json:

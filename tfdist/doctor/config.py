@@ -2,22 +2,30 @@
 
 import dataclasses
 
+from tfdist.doctor.acceptance.checks import NAMES
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.options.command_line import read_given
 from tfdist.options.fields import option
 from tfdist.process.errors import UsageError
+from tfdist.process.nearest import did_you_mean
 
 USAGE = """Checks this machine, and the ways between the workers, before a run.
 
   python -m tfdist.doctor
   python -m tfdist.doctor runs/digits-1 --dataset=images --data_dir=DIR
+  python -m tfdist.doctor --acceptance
 
 Checks what a run needs: versions, devices, memory, disk. In a cluster (TF_CONFIG, or a Slurm step) it also checks
 names, ports and the other workers, and runs an all-reduce among them: start it on every worker at the same time. The
 exit code is 1 if any line is red.
 
+With --acceptance it proves tfdist on this machine instead, in minutes: it trains in many ways on its devices, compares
+with plain Keras on one CPU device, and writes one page, also to tfdist-acceptance.txt, to paste into an issue.
+
 Flags:
 """
+
+_WITH_ACCEPTANCE = ("acceptance", "only", "timeout_seconds")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,14 +39,30 @@ class DoctorConfig:
     global_batch: int = option(DEFAULT_GLOBAL_BATCH, help="Rows of a step, over all replicas.")
     timeout_seconds: float = option(120.0, help="Time limit for each check that waits.")
     json: bool = option(False, help="Print one JSON object at the end.")
+    acceptance: bool = option(False, help="Compare training on this machine with one CPU device, and write a page.")
+    only: tuple[str, ...] = option((), help=f"The checks of --acceptance: {', '.join(NAMES)}.", shown="all")
 
     def __post_init__(self):
+        self._check_acceptance()
         if self.data_dir is not None and self.dataset is None:
             raise UsageError("--data_dir needs --dataset. Give the name of the data set in that folder.")
         if not self.timeout_seconds > 0:
             raise UsageError(f"--timeout_seconds is {self.timeout_seconds:g}. Use a number above 0.")
         if self.global_batch < 1:
             raise UsageError(f"--global_batch is {self.global_batch}. Use 1 or more.")
+
+    def _check_acceptance(self):
+        if not self.acceptance:
+            if self.only:
+                raise UsageError("--only chooses among the checks of --acceptance. Add --acceptance, or leave it out.")
+            return
+        for field in dataclasses.fields(self):
+            if field.name not in _WITH_ACCEPTANCE and getattr(self, field.name) != field.default:
+                raise UsageError(f"--acceptance does not go with --{field.name}. Leave one of them out.")
+        for name in self.only:
+            if name not in NAMES:
+                known = ", ".join(NAMES)
+                raise UsageError(f"--only: {name!r} is no check. Use some of {known}.{did_you_mean(name, NAMES)}")
 
 
 def read_config(arguments):
