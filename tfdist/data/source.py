@@ -18,6 +18,9 @@ from tfdist.internals.access.tracing import as_written, converted
 from tfdist.options.checks import is_count, is_switch, is_whole
 from tfdist.process.errors import UsageError
 
+# A device with less free memory than these rows need holds no model that gains by picking them itself.
+_MOST_BYTES_ON_GPUS = 2**30
+
 # (batch, row_seeds int64 (B, 2)) → batch.
 Transform = Callable[[Any, tf.Tensor], Any]
 
@@ -263,12 +266,20 @@ class Source:
         """
         if self.is_in_memory(strategy):
             places = delivery.own_places(strategy, self.global_batch if self.static_shapes else None)
-            return functools.partial(RowReading, self.plan, self.rows_in_memory(), places, epoch, step)
+            devices = () if runtime.is_on_cpus(strategy) else tuple(strategy.extended.worker_devices)
+            return functools.partial(RowReading, self.plan, self.rows_in_memory(), places, devices, epoch, step)
         return delivery.deliver_shares(strategy, lambda places: self.local_batches(places, epoch=epoch, step=step))
 
     def is_in_memory(self, strategy: tf.distribute.Strategy) -> bool:
-        """Returns whether the replicas pick their rows themselves, without a pipeline: for now only on CPUs."""
-        return runtime.is_on_cpus(strategy) and self.rows_in_memory() is not None
+        """Returns whether the replicas pick their rows themselves, without a pipeline: on GPUs only where all fit."""
+        rows = self.rows_in_memory()
+        if rows is None or runtime.is_on_cpus(strategy):
+            return rows is not None
+        parts = [part for part in tf.nest.flatten(rows) if part is not None]
+        numbers = all(part.dtype != tf.string for part in parts)
+        small = sum(part.shape.num_elements() * part.dtype.size for part in parts) <= _MOST_BYTES_ON_GPUS
+        # A TPU has all shapes fixed, and its rows come through a pipeline.
+        return numbers and small and not self.static_shapes
 
     def rows_in_memory(self) -> Any:
         """Returns nested tensors (rows, ...) if each batch only picks some of these rows, else None."""

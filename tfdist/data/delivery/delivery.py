@@ -50,7 +50,7 @@ class Taker(Protocol):
         Args:
             strategy: the `tf.distribute.Strategy`.
             batches: what the reading yielded for the call.
-            step: the step of the call, an int64 scalar.
+            step: the step of the call, a scalar.
 
         Raises:
             StopIteration: eagerly, the data have ended.
@@ -106,7 +106,7 @@ def own_places(strategy, rows_of_batch=None):
 
 
 def to_replicas(strategy, shares):
-    """Returns one `Share` per replica of this worker as per-replica values; on CPUs, where nothing has to be moved."""
+    """Returns one `Share` per replica of this worker as per-replica values; nothing is moved to a device here."""
     if len(shares) == 1:
         return shares[0]
     return strategy.experimental_distribute_values_from_function(

@@ -1,11 +1,13 @@
 """Batches of rows in memory: the compiled step picks them itself, without an input pipeline.
 
 For a small step, a pipeline costs more than the step: its threads compete for the cores that compute, and handing over
-a batch takes longer than picking its rows.
+a batch takes longer than picking its rows. A GPU picks from a copy in its own memory, and only row numbers cross the
+bus.
 
 Delete this when a `tf.data` pipeline of rows in memory costs a small step nothing.
 """
 
+import contextlib
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +21,7 @@ class RowsOfCall(NamedTuple):
     """The input of one call of a compiled step: consecutive batches of one pass over the data.
 
     Attributes:
-        rows: nested tensors (rows, ...) or None: all rows of the data.
+        rows: tuple of nested tensors (rows, ...) or None: all rows of the data, once for each memory that they are in.
         order: int64 (rows,), the order of the pass.
         first: int64 scalar, the place in `order` where the first batch begins.
         size: rows of a batch: an int64 scalar where the last batch may have fewer, or an int where all batches have
@@ -32,8 +34,8 @@ class RowsOfCall(NamedTuple):
     size: tf.Tensor | int
 
     def items(self, step):
-        """Returns the numbers of the rows of the call's batch number `step`, an int64 scalar: int64 (B,)."""
-        first = self.first + step * self.size
+        """Returns the numbers of the rows of the call's batch number `step`, a scalar: int64 (B,)."""
+        first = self.first + tf.cast(step, tf.int64) * self.size
         if isinstance(self.size, int):
             # No slice: XLA would treat the place where a call begins as a constant, and compile again for each place.
             items = tf.gather(self.order, first + tf.range(self.size, dtype=tf.int64))
@@ -50,9 +52,16 @@ class RowsOfCall(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RowPicker:
-    """A `Taker` that makes shares of `RowsOfCall`."""
+    """A `Taker` that makes shares of `RowsOfCall`.
+
+    Attributes:
+        places: the worker's `Places`.
+        devices: the device of each replica of this worker, where each has a copy of the rows; empty where all replicas
+            pick from one.
+    """
 
     places: Places
+    devices: tuple[str, ...] = ()
     may_end: ClassVar[bool] = False
 
     def read(self, strategy, batches, step):
@@ -63,9 +72,17 @@ class RowPicker:
     def share(self, strategy, element):
         """Picks the rows of each replica."""
         batches, step = element
-        items, (replicas, first, own, size) = batches.items(step), self.places
-        shares = [cut(items, replicas, first + place, size) for place in range(own)]
-        picked = [share._replace(batch=pick_rows(batches.rows, share.batch)) for share in shares]
+        replicas, first, own, size = self.places
+        # Nothing that decides what comes next may be read from a GPU, because that would wait for all its work.
+        with tf.device("CPU:0"):
+            items = batches.items(step)
+            shares = [cut(items, replicas, first + place, size) for place in range(own)]
+        picked = []
+        for place, share in enumerate(shares):
+            here = tf.device(self.devices[place]) if self.devices else contextlib.nullcontext()
+            with here:
+                rows = batches.rows[place if self.devices else 0]
+                picked.append(share._replace(batch=pick_rows(rows, share.batch)))
         return to_replicas(strategy, tuple(picked))
 
     def next(self, strategy, batches, step):
@@ -79,14 +96,14 @@ class RowReading:
     Args:
         plan: a `Plan`.
         rows: nested tensors (rows, ...) or None.
-        places: the worker's `Places`.
+        places, devices: as in `RowPicker`.
         epoch, step: where to begin.
     """
 
-    def __init__(self, plan, rows, places, epoch, step):
-        self.taker = RowPicker(places)
+    def __init__(self, plan, rows, places, devices, epoch, step):
+        self.taker = RowPicker(places, devices)
         self._plan = plan
-        self._rows = rows
+        self._rows = tuple(copied_rows(rows, device) for device in devices) or (rows,)
         with tf.device("CPU:0"):
             self._size = tf.constant(plan.global_batch, tf.int64)
         self._begin_epoch(epoch, step)
@@ -144,6 +161,12 @@ class RowReading:
         self._epoch, self._step = epoch, step
         with tf.device("CPU:0"):
             self._order = tf.constant(self._plan.order(epoch))
+
+
+def copied_rows(rows, device):
+    """Returns nested tensors (rows, ...) or None, copied to a device."""
+    with tf.device(device):
+        return tf.nest.map_structure(lambda part: None if part is None else tf.identity(part), rows)
 
 
 def pick_rows(rows, items):

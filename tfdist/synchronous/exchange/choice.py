@@ -76,7 +76,7 @@ def choose(model, options, feed, folder, survey):
         An `AllReduce`, perhaps a `FactorExchange`.
     """
     strategy = model.distribute_strategy
-    exchange = AllReduce(wire_type(options, strategy.num_replicas_in_sync))
+    exchange = AllReduce(wire_type(options, strategy))
     if _may_use_factors(model, options):
         exchange = FactorExchange(exchange.wire, asked=options.exchange)
     if not is_between_workers(strategy) or models.has_own(model, "train_step") or model.run_eagerly:

@@ -57,7 +57,7 @@ class Step:
         self.strategy = strategy
         self._local = LocalStatistics(model, strategy)
         replicas = strategy.num_replicas_in_sync
-        self.traffic = measurements.Traffic(replicas, wire_type(options, replicas))
+        self.traffic = measurements.Traffic(replicas, wire_type(options, strategy))
         self._own = OwnSteps(model, replicas, self.traffic)
 
     def train(self, share, form, clock, exchange):
