@@ -92,17 +92,20 @@ class Digests:
     def of(self, variables):
         """Returns a list with int64 (variables,) for each replica of this worker.
 
-        On a CPU, NumPy computes them, because many small operations of TensorFlow take longer. On other devices one
-        program does, which is kept for the next call with the same variables.
+        On a CPU, NumPy computes them, because many small operations of TensorFlow take longer.
         """
         components = [_components(variable) for variable in variables]
         if all("CPU" in component.device for component in itertools.chain(*components)):
             replicas = zip(*components, strict=True)
             return [np.array([_digest_in_numpy(part.numpy()) for part in parts]) for parts in replicas]
+        return [part.numpy() for part in self._strategy.experimental_local_results(self.program_for(variables)())]
+
+    def program_for(self, variables):
+        """Returns the compiled function that computes them on devices; it is kept for the next call."""
         if list(map(id, variables)) != list(map(id, self._variables)):
             self._variables = list(variables)
             self._program = compiled(functools.partial(run_on_replicas, self._strategy, self._on_replica))
-        return [part.numpy() for part in self._strategy.experimental_local_results(self._program())]
+        return self._program
 
     def _on_replica(self):
         return tf.stack([_digest(tf.convert_to_tensor(tf_variable(variable))) for variable in self._variables])

@@ -1,0 +1,258 @@
+"""Looks traced programs up in TensorFlow's registry of kernels, as if they ran on GPUs; no GPU is needed for that.
+
+The first logical CPU stands for the host, and each later one for a GPU. What no device is asked for goes to a GPU where
+a kernel is registered for it, as TensorFlow places it.
+"""
+
+import collections
+import contextlib
+import functools
+import unittest.mock
+from typing import NamedTuple
+
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow.python.framework import kernels
+
+from tfdist.internals.access import runtime
+from tfdist.synchronous.step import calls
+
+GPU, XLA = "GPU", "XLA_GPU_JIT"
+# They are inlined into the program around them, or stand for its arguments.
+_STRUCTURE = {"While", "StatelessWhile", "If", "StatelessIf", "Case", "PartitionedCall", "StatefulPartitionedCall"}
+_ARGUMENTS = {"Placeholder", "_Arg", "_Retval"}
+# A loop carries its variables through these.
+_OF_LOOPS = ("Enter", "Merge", "Switch", "NextIteration", "Exit")
+_LARGE = 1024
+
+
+class Place(NamedTuple):
+    """An operation of a program.
+
+    Attributes:
+        op: the `tf.Operation`.
+        device: the device that it was asked to run on, perhaps by the call around it; "" for none.
+        by_xla: whether XLA compiles it.
+    """
+
+    op: tf.Operation
+    device: str
+    by_xla: bool
+
+    @property
+    def name(self):
+        """The operation's type with its types of numbers."""
+        values = (self.op.node_def.attr[attr.name] for attr in self.op.op_def.attr if "type" in attr.type)
+        numbers = [number for value in values for number in (value.list.type or [value.type])]
+        return f"{self.op.type}({', '.join(tf.as_dtype(number).name for number in dict.fromkeys(numbers))})"
+
+    @property
+    def is_on_host(self):
+        """Whether it was asked to run on the host."""
+        return self.device.endswith("CPU:0")
+
+
+class Findings(NamedTuple):
+    """What a program would do on GPUs.
+
+    Attributes:
+        missing: operations without a kernel for GPUs: name → how many.
+        large: arguments of at least `_LARGE` elements, or of unknown size, that a kernel takes from the host's memory.
+        waits: loops and branches whose condition is read from a GPU, by the operations that it is computed by there.
+        known: the number of operations that have a kernel.
+    """
+
+    missing: dict[str, int]
+    large: dict[str, int]
+    waits: dict[str, int]
+    known: int
+
+
+def operations(graph, device="", by_xla=False):
+    """Yields a `Place` for each operation of a graph and of the functions that it calls."""
+    for op in graph.get_operations():
+        place = Place(op, op.device or device, by_xla)
+        yield place
+        for function in _functions(op):
+            compiled = "_XlaMustCompile" in op.node_def.attr and op.get_attr("_XlaMustCompile")
+            yield from operations(function, place.device, by_xla or compiled)
+
+
+def _functions(op):
+    for value in op.node_def.attr.values():
+        for function in (value.func, *value.list.func):
+            if function.name and (found := op.graph._get_function(function.name)):
+                yield found.graph
+
+
+@functools.cache
+def _registered(name):
+    return [kernel for kernel in kernels.get_registered_kernels_for_op(name).kernel if not kernel.label]
+
+
+def kernel_of(op, device=GPU):
+    """Returns the kernel that is registered for an operation with its types on a kind of device, or None."""
+    fitting = [
+        kernel
+        for kernel in _registered(op.type)
+        if kernel.device_type in (device, "DEFAULT") and all(_allows(each, op) for each in kernel.constraint)
+    ]
+    return max(fitting, key=lambda kernel: (kernel.device_type == device, kernel.priority), default=None)
+
+
+def _allows(constraint, op):
+    value = op.node_def.attr[constraint.name]
+    return set(value.list.type or [value.type]) <= set(constraint.allowed_values.list.type)
+
+
+def _named(op, arguments, tensors):
+    """Yields (name of the argument, tensor)."""
+    waiting = iter(tensors)
+    for argument in arguments:
+        count = 1
+        if argument.number_attr:
+            count = op.get_attr(argument.number_attr)
+        elif argument.type_list_attr:
+            count = len(op.node_def.attr[argument.type_list_attr].list.type)
+        for _ in range(count):
+            yield argument.name, next(waiting)
+
+
+def host_tensors(op, kernel):
+    """Returns the inputs and outputs of an operation that its kernel has in the host's memory: (inputs, outputs)."""
+    names = set(kernel.host_memory_arg)
+    inputs = [tensor for name, tensor in _named(op, op.op_def.input_arg, op.inputs) if name in names]
+    return inputs, [tensor for name, tensor in _named(op, op.op_def.output_arg, op.outputs) if name in names]
+
+
+def look(graph):
+    """Returns the `Findings` of a graph and all that it calls."""
+    missing, large, waits = collections.Counter(), collections.Counter(), collections.Counter()
+    known = 0
+    for place in operations(graph):
+        op = place.op
+        if op.type in _ARGUMENTS or place.is_on_host:
+            continue
+        waits.update(_read_from_gpu(place))
+        if op.type in _STRUCTURE:
+            continue
+        kernel = kernel_of(op, XLA if place.by_xla else GPU)
+        if kernel is None:
+            missing[place.name] += 1
+            continue
+        known += 1
+        if not place.by_xla:
+            inputs, outputs = host_tensors(op, kernel)
+            large.update(f"{place.name} {tensor.shape}" for tensor in (*inputs, *outputs) if _is_large(tensor))
+    return Findings(dict(missing), dict(large), dict(waits), known)
+
+
+def _is_large(tensor):
+    if tensor.dtype in (tf.resource, tf.variant):
+        return False
+    size = tensor.shape.num_elements()
+    return size is None or size >= _LARGE
+
+
+def _read_from_gpu(place):
+    """Yields what the condition of a loop or a branch is read from, where that is on a GPU."""
+    if place.by_xla:
+        return
+    op = place.op
+    if op.type in ("If", "StatelessIf", "Case"):
+        found = _on_gpu(op.inputs[0], place.device)
+    elif op.type in ("While", "StatelessWhile"):
+        condition = op.graph._get_function(op.get_attr("cond").name).graph
+        found = _on_gpu(condition.outputs[0], place.device)
+    else:
+        return
+    if found:
+        yield f"{op.type} by {', '.join(sorted(found))}"
+
+
+def _on_gpu(tensor, device):
+    """Returns the names of operations, back from a tensor, whose results are in a GPU's memory."""
+    found, waiting, seen = set(), [tensor], set()
+    while waiting:
+        tensor = waiting.pop()
+        if tensor.ref() in seen or tensor.dtype in (tf.resource, tf.variant):
+            continue
+        seen.add(tensor.ref())
+        place = Place(tensor.op, tensor.op.device or device, False)
+        if tensor.op.type in _ARGUMENTS:
+            if not _loops_keep_on_host(tensor.dtype):
+                found.add(f"a loop's variable({tensor.dtype.name})")
+            continue
+        if not _is_in_host_memory(place, tensor):
+            found.add(place.name)
+        # A constant is where it is needed.
+        waiting += tensor.op.inputs
+    return found
+
+
+def _is_in_host_memory(place, tensor):
+    if place.is_on_host or place.op.type == "Const":
+        return True
+    kernel = kernel_of(place.op)
+    if kernel is None:
+        # TensorFlow puts it on the host.
+        return not place.device
+    return any(tensor is each for each in host_tensors(place.op, kernel)[1])
+
+
+@functools.cache
+def _loops_keep_on_host(dtype):
+    """Returns whether a loop on a GPU carries numbers of a type in the host's memory."""
+    number = types_pb2.DataType.Value(f"DT_{'HALF' if dtype == tf.float16 else _enum_name(dtype)}")
+    for name in _OF_LOOPS:
+        fitting = [
+            kernel
+            for kernel in _registered(name)
+            if kernel.device_type == GPU
+            and all(number in each.allowed_values.list.type for each in kernel.constraint if each.name == "T")
+        ]
+        if not any("output" in kernel.host_memory_arg or "output_true" in kernel.host_memory_arg for kernel in fitting):
+            return False
+    return True
+
+
+def _enum_name(dtype):
+    return {tf.float32: "FLOAT", tf.float64: "DOUBLE"}.get(dtype, dtype.name.upper())
+
+
+class _Stopped(BaseException):
+    """Ends a call of tfdist where its first program would run."""
+
+
+@contextlib.contextmanager
+def stopped_before_running():
+    """Yields a list that gets the graph of the first program that would run, after which the context is left.
+
+    What is entered believes that its strategy's devices are GPUs.
+    """
+    graphs = []
+
+    def stop(program, reading, steps):
+        graphs.append(program.traced.of(reading).graph)
+        raise _Stopped
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(unittest.mock.patch.object(runtime, "is_on_cpus", lambda strategy: False))
+        for kind in (calls.ManySteps, calls.SingleSteps, calls.Predictions):
+            stack.enter_context(unittest.mock.patch.object(kind, "__call__", stop))
+        stack.enter_context(contextlib.suppress(_Stopped))
+        yield graphs
+
+
+# Operations without a kernel for GPUs, and why that does no harm.
+WITHOUT_KERNEL: dict[str, str] = {}
+# Arguments in the host's memory, and why they are not large.
+SMALL: dict[str, str] = {}
+# Conditions that are read from a GPU, and why they must be.
+NEEDED: dict[str, str] = {}
+
+
+def unexplained(found):
+    """Returns what `Findings` have beyond the three lists above."""
+    parts = (found.missing, WITHOUT_KERNEL), (found.large, SMALL), (found.waits, NEEDED)
+    return [name for names, known in parts for name in names if not any(start in name for start in known)]
