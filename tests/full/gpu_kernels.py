@@ -22,15 +22,15 @@ TITLE = """Operations and GPU kernels
 
 Each program was traced on a CPU as for GPUs, and each of its operations looked up in the registry of kernels that
 TensorFlow's own wheel carries. Nothing ran on a GPU. Columns: operations with a kernel for GPUs; those without one;
-large arguments that a kernel takes from the host's memory; loops and branches whose condition is read from a GPU."""
-COLUMNS = ("row", "kernels", "as it should be", "without a kernel", "large and on the host", "conditions")
+large arguments that a kernel takes from the host's memory; what the host reads from a GPU, and waits for."""
+COLUMNS = ("row", "kernels", "as it should be", "without a kernel", "large and on the host", "read by the host")
 
 
 def run(case):
     """Looks a case up; returns its cells."""
     found = case.look()
     right = "NO" if unexplained(found) else "yes"
-    return [str(case), found.known, right, *(_text(part) for part in (found.missing, found.large, found.waits))]
+    return [str(case), found.known, right, *(_text(part) for part in (found.missing, found.large, found.reads))]
 
 
 def _text(counts):

@@ -130,7 +130,7 @@ class Compiled:
     loss: Any = "sparse_categorical_crossentropy"
     metrics: tuple[Callable[[], Any], ...] = (keras.metrics.SparseCategoricalAccuracy,)
     policy: str = "float32"
-    labels: Any = LABELS
+    labels: Any = dataclasses.field(default_factory=lambda: LABELS)
 
 
 def _trained(make=_mlp, settings=None, *, deliver=_arrays, method="fit", **options):
@@ -247,9 +247,8 @@ SETTINGS = {
 
 def _cases():
     for name, make in MODELS.items():
-        yield Case(name, _trained(make), "one GPU")
-        yield Case(f"{name} without XLA", _trained(make, jit_compile=False), "one GPU")
-        for strategy in list(STRATEGIES)[1:]:
+        yield Case(f"{name} with XLA", _trained(make, jit_compile="auto"), "one GPU")
+        for strategy in STRATEGIES:
             yield Case(name, _trained(make), strategy)
     yield Case("CNN, statistics of each replica", _trained(_convnet, sync_batchnorm=False))
     for name in OPTIMIZERS:
@@ -258,8 +257,7 @@ def _cases():
         yield Case(name, _trained(_binary if settings.labels is not LABELS else _mlp, settings))
     for name, deliver in DELIVERIES.items():
         for strategy in ("one GPU", "two GPUs"):
-            options = {"deliver": deliver, "jit_compile": False}
-            yield Case(f"fit on {name}", _trained(**options), strategy)
+            yield Case(f"fit on {name}", _trained(deliver=deliver), strategy)
             yield Case(f"evaluate on {name}", _trained(deliver=deliver, method="evaluate"), strategy)
     for strategy in ("one GPU", "two GPUs"):
         yield Case("predict", _trained(method="predict"), strategy)

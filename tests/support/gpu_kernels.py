@@ -33,11 +33,13 @@ class Place(NamedTuple):
         op: the `tf.Operation`.
         device: the device that it was asked to run on, perhaps by the call around it; "" for none.
         by_xla: whether XLA compiles it.
+        is_whole: whether it is in the program itself, not in a function that is called there.
     """
 
     op: tf.Operation
     device: str
     by_xla: bool
+    is_whole: bool
 
     @property
     def name(self):
@@ -58,24 +60,25 @@ class Findings(NamedTuple):
     Attributes:
         missing: operations without a kernel for GPUs: name → how many.
         large: arguments of at least `_LARGE` elements, or of unknown size, that a kernel takes from the host's memory.
-        waits: loops and branches whose condition is read from a GPU, by the operations that it is computed by there.
+        reads: what the host reads from a GPU's memory, for which it waits for all work of the GPU before: conditions
+            of loops and branches, sizes, arguments of operations on the host.
         known: the number of operations that have a kernel.
     """
 
     missing: dict[str, int]
     large: dict[str, int]
-    waits: dict[str, int]
+    reads: dict[str, int]
     known: int
 
 
-def operations(graph, device="", by_xla=False):
+def operations(graph, device="", by_xla=False, is_whole=True):
     """Yields a `Place` for each operation of a graph and of the functions that it calls."""
     for op in graph.get_operations():
-        place = Place(op, op.device or device, by_xla)
+        place = Place(op, op.device or device, by_xla, is_whole)
         yield place
         for function in _functions(op):
             compiled = "_XlaMustCompile" in op.node_def.attr and op.get_attr("_XlaMustCompile")
-            yield from operations(function, place.device, by_xla or compiled)
+            yield from operations(function, place.device, by_xla or compiled, is_whole=False)
 
 
 def _functions(op):
@@ -127,16 +130,17 @@ def host_tensors(op, kernel):
 
 def look(graph):
     """Returns the `Findings` of a graph and all that it calls."""
-    missing, large, waits = collections.Counter(), collections.Counter(), collections.Counter()
+    missing, large, reads = collections.Counter(), collections.Counter(), collections.Counter()
     known = 0
     for place in operations(graph):
         op = place.op
-        if op.type in _ARGUMENTS or place.is_on_host:
-            continue
-        waits.update(_read_from_gpu(place))
-        if op.type in _STRUCTURE:
+        if op.type in _ARGUMENTS:
             continue
         kernel = kernel_of(op, XLA if place.by_xla else GPU)
+        if not place.by_xla:
+            reads.update(f"{place.name} reads {name}" for name in _read_by_host(place, kernel))
+        if place.is_on_host or op.type in _STRUCTURE:
+            continue
         if kernel is None:
             missing[place.name] += 1
             continue
@@ -144,7 +148,7 @@ def look(graph):
         if not place.by_xla:
             inputs, outputs = host_tensors(op, kernel)
             large.update(f"{place.name} {tensor.shape}" for tensor in (*inputs, *outputs) if _is_large(tensor))
-    return Findings(dict(missing), dict(large), dict(waits), known)
+    return Findings(dict(missing), dict(large), dict(reads), known)
 
 
 def _is_large(tensor):
@@ -154,55 +158,61 @@ def _is_large(tensor):
     return size is None or size >= _LARGE
 
 
-def _read_from_gpu(place):
-    """Yields what the condition of a loop or a branch is read from, where that is on a GPU."""
-    if place.by_xla:
-        return
+def _read_by_host(place, kernel):
+    """Yields the names of what an operation reads from a GPU's memory on the host."""
     op = place.op
     if op.type in ("If", "StatelessIf", "Case"):
-        found = _on_gpu(op.inputs[0], place.device)
+        needed = [(op.inputs[0], place)]
     elif op.type in ("While", "StatelessWhile"):
-        condition = op.graph._get_function(op.get_attr("cond").name).graph
-        found = _on_gpu(condition.outputs[0], place.device)
+        condition = op.graph._get_function(op.get_attr("cond").name).graph.outputs[0]
+        needed = [(condition, place._replace(is_whole=False))]
+    elif op.type in _STRUCTURE:
+        needed = []
+    elif place.is_on_host or kernel is None:
+        needed = [(tensor, place) for tensor in op.inputs]
     else:
-        return
-    if found:
-        yield f"{op.type} by {', '.join(sorted(found))}"
+        needed = [(tensor, place) for tensor in host_tensors(op, kernel)[0]]
+    for tensor, user in needed:
+        if name := _name_on_gpu(tensor, user):
+            yield name
 
 
-def _on_gpu(tensor, device):
-    """Returns the names of operations, back from a tensor, whose results are in a GPU's memory."""
-    found, waiting, seen = set(), [tensor], set()
-    while waiting:
-        tensor = waiting.pop()
-        if tensor.ref() in seen or tensor.dtype in (tf.resource, tf.variant):
-            continue
-        seen.add(tensor.ref())
-        place = Place(tensor.op, tensor.op.device or device, False)
-        if tensor.op.type in _ARGUMENTS:
-            if not _loops_keep_on_host(tensor.dtype):
-                found.add(f"a loop's variable({tensor.dtype.name})")
-            continue
-        if not _is_in_host_memory(place, tensor):
-            found.add(place.name)
-        # A constant is where it is needed.
-        waiting += tensor.op.inputs
-    return found
+def _name_on_gpu(tensor, user):
+    """Returns the name of the operation that made a tensor if it is in a GPU's memory, else None."""
+    op = tensor.op
+    # The device of the call around both is that of what asks for none itself.
+    inherited = "" if user.op.device else user.device
+    place = Place(op, op.device or inherited, False, user.is_whole)
+    if tensor.dtype in (tf.resource, tf.variant, tf.string) or op.type == "Const" or place.is_on_host:
+        return None
+    if op.type in _ARGUMENTS or op.type in _STRUCTURE:
+        # Whoever calls the program has its arguments where they are needed.
+        on_host = (op.type in _ARGUMENTS and user.is_whole) or _is_carried_on_host(tensor.dtype)
+        return None if on_host else f"{'an argument' if op.type in _ARGUMENTS else op.type}({tensor.dtype.name})"
+    if op.type == "Identity" and op.device in ("", op.inputs[0].op.device):
+        # TensorFlow removes it.
+        return _name_on_gpu(op.inputs[0], user)
+    if _is_constant(tensor) or (op.type.startswith(("Iterator", "Optional")) and not op.device):
+        # TensorFlow computes what is known in advance, and leaves an iterator's work where the iterator is.
+        return None
+    kernel = kernel_of(op)
+    if kernel is None or any(tensor is each for each in host_tensors(op, kernel)[1]):
+        return None
+    return place.name
 
 
-def _is_in_host_memory(place, tensor):
-    if place.is_on_host or place.op.type == "Const":
+def _is_constant(tensor):
+    op = tensor.op
+    if op.type in ("Shape", "Size", "Rank"):
+        return op.inputs[0].shape.is_fully_defined()
+    if op.type == "Const":
         return True
-    kernel = kernel_of(place.op)
-    if kernel is None:
-        # TensorFlow puts it on the host.
-        return not place.device
-    return any(tensor is each for each in host_tensors(place.op, kernel)[1])
+    return bool(len(op.inputs)) and not op.op_def.is_stateful and all(map(_is_constant, op.inputs))
 
 
 @functools.cache
-def _loops_keep_on_host(dtype):
-    """Returns whether a loop on a GPU carries numbers of a type in the host's memory."""
+def _is_carried_on_host(dtype):
+    """Returns whether loops and branches on a GPU carry numbers of a type in the host's memory."""
     number = types_pb2.DataType.Value(f"DT_{'HALF' if dtype == tf.float16 else _enum_name(dtype)}")
     for name in _OF_LOOPS:
         fitting = [
@@ -248,11 +258,11 @@ def stopped_before_running():
 WITHOUT_KERNEL: dict[str, str] = {}
 # Arguments in the host's memory, and why they are not large.
 SMALL: dict[str, str] = {}
-# Conditions that are read from a GPU, and why they must be.
+# What the host reads from a GPU, and why it must.
 NEEDED: dict[str, str] = {}
 
 
 def unexplained(found):
     """Returns what `Findings` have beyond the three lists above."""
-    parts = (found.missing, WITHOUT_KERNEL), (found.large, SMALL), (found.waits, NEEDED)
+    parts = (found.missing, WITHOUT_KERNEL), (found.large, SMALL), (found.reads, NEEDED)
     return [name for names, known in parts for name in names if not any(start in name for start in known)]

@@ -11,15 +11,15 @@ import tensorflow as tf
 
 from tfdist.data import order
 from tfdist.data.delivery import delivery
-from tfdist.data.delivery.in_memory import RowReading, open_specs
+from tfdist.data.delivery.in_memory import RowReading, may_be_on_gpu, open_specs
 from tfdist.data.delivery.share import Form, Share, cut
 from tfdist.internals.access import runtime
 from tfdist.internals.access.tracing import as_written, converted
 from tfdist.options.checks import is_count, is_switch, is_whole
 from tfdist.process.errors import UsageError
 
-# A device with less free memory than these rows need holds no model that gains by picking them itself.
-_MOST_BYTES_ON_GPUS = 2**30
+# Of rows that a GPU picks from a copy in its own memory.
+_MOST_BYTES_ON_GPU = 2**30
 
 # (batch, row_seeds int64 (B, 2)) → batch.
 Transform = Callable[[Any, tf.Tensor], Any]
@@ -266,20 +266,18 @@ class Source:
         """
         if self.is_in_memory(strategy):
             places = delivery.own_places(strategy, self.global_batch if self.static_shapes else None)
-            devices = () if runtime.is_on_cpus(strategy) else tuple(strategy.extended.worker_devices)
-            return functools.partial(RowReading, self.plan, self.rows_in_memory(), places, devices, epoch, step)
+            gpu = None if runtime.is_on_cpus(strategy) else runtime.devices_of(strategy)[0]
+            return functools.partial(RowReading, self.plan, self.rows_in_memory(), places, gpu, epoch, step)
         return delivery.deliver_shares(strategy, lambda places: self.local_batches(places, epoch=epoch, step=step))
 
     def is_in_memory(self, strategy: tf.distribute.Strategy) -> bool:
-        """Returns whether the replicas pick their rows themselves, without a pipeline: on GPUs only where all fit."""
+        """Returns whether replicas pick their rows themselves, without a pipeline: on CPUs, and few rows on one GPU."""
         rows = self.rows_in_memory()
         if rows is None or runtime.is_on_cpus(strategy):
             return rows is not None
-        parts = [part for part in tf.nest.flatten(rows) if part is not None]
-        numbers = all(part.dtype != tf.string for part in parts)
-        small = sum(part.shape.num_elements() * part.dtype.size for part in parts) <= _MOST_BYTES_ON_GPUS
-        # A TPU has all shapes fixed, and its rows come through a pipeline.
-        return numbers and small and not self.static_shapes
+        # What a loop carries for a second GPU would pass through the first one in each step. A TPU has static shapes.
+        one_gpu = strategy.num_replicas_in_sync == 1 and not self.static_shapes
+        return one_gpu and may_be_on_gpu(rows, _MOST_BYTES_ON_GPU)
 
     def rows_in_memory(self) -> Any:
         """Returns nested tensors (rows, ...) if each batch only picks some of these rows, else None."""

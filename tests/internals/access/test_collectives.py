@@ -61,8 +61,8 @@ def test_bfloat16_is_summed_in_float32_where_nccl_sums(cpus, make_strategy):
 @pytest.mark.parametrize(("is_on_cpus", "packs"), [(True, 3), (False, 1)])
 def test_packs_are_larger_on_gpus(cpus, monkeypatch, is_on_cpus, packs):
     monkeypatch.setattr(runtime, "is_on_cpus", lambda strategy: is_on_cpus)
-    # Three tensors of 1 MiB each: by the collectives that take a size of packs.
+    # Three tensors of 2 MiB each: by the collectives that take a size of packs.
     strategy = tf.distribute.MirroredStrategy(cpus[:2])
-    call = on_replicas(strategy, lambda replica: collectives.sum_over_replicas([tf.ones([2**18])] * 3))
+    call = on_replicas(strategy, lambda replica: collectives.sum_over_replicas([tf.ones([2**19])] * 3))
     operations = call.get_concrete_function().graph.get_operations()
     assert sum("CollectiveReduce" in operation.type for operation in operations) == 2 * packs

@@ -35,10 +35,7 @@ class BatchCutter:
     def share(self, strategy, element):
         """Cuts the slice of each replica."""
         replicas, first, own, size = self.places
-        # Where the batch is: GPUs get only their slices.
-        with tf.device("CPU:0"):
-            shares = tuple(cut(element, replicas, first + place, size) for place in range(own))
-        return delivery.to_replicas(strategy, shares)
+        return delivery.to_replicas(strategy, tuple(cut(element, replicas, first + i, size) for i in range(own)))
 
     def next(self, strategy, batches, step):
         """Reads the next global batch; each worker sees the end by itself."""
@@ -148,9 +145,7 @@ class Batches:
         """
         self._catch_up(step)
         may_end = bool(self._dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY)
-        # On GPUs an iterator of `tf.distribute` reads ahead to the device, but to see there in each step whether the
-        # data have ended would wait for all work of the device. A TPU needs that iterator.
-        if runtime.is_on_cpus(strategy) or (may_end and self._global_batch is None):
+        if runtime.is_on_cpus(strategy):
             places = delivery.own_places(strategy, self._global_batch)
             data = self._dataset.skip(step) if step else self._dataset
             return self._counted(delivery.stream(data, BatchCutter(places, may_end)))

@@ -117,8 +117,8 @@ def _packs(values, most):
 def _gather(context, value):
     if isinstance(context.strategy, tf.distribute.MirroredStrategy):
         gathered = tf.identity(context.merge_call(_concatenated_on_each, args=(tf.identity(value),)))
-    elif _between_processes(context) and not _between_cpus(context):
-        # NCCL's gather is known to hang: docs/decisions/devices.md. Between processes all have the same shape.
+    elif _gathers_itself(context, value):
+        # Between processes all have the same shape.
         wide = tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value
         (rows,) = gather_over_replicas([wide])
         return tf.cast(tf.reshape(rows, [-1, *rows.shape[2:]]), value.dtype)
@@ -159,12 +159,13 @@ def sum_over_replicas(values, caller="tfdist"):
         return [value if isinstance(value, tf.IndexedSlices) else tf.convert_to_tensor(value) for value in values]
     pack = BYTES_PER_PACK if runtime.is_on_cpus(context.strategy) else BYTES_PER_PACK_ON_GPUS
     options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=pack)
-    sums = [None] * len(values)
+    sums = [_summed_rows(context, value) for value in values]
     split = _pieces if _between_cpus(context) else lambda value: [value]
     wide = {} if sums_bfloat16(context.strategy) else {tf.bfloat16: tf.float32}
     # MultiWorkerMirroredStrategy packs its tensors into one, and so needs one type.
-    for dtype in dict.fromkeys(value.dtype for value in values):
-        chosen = [index for index, value in enumerate(values) if value.dtype == dtype]
+    left = [index for index, total in enumerate(sums) if total is None]
+    for dtype in dict.fromkeys(values[index].dtype for index in left):
+        chosen = [index for index in left if values[index].dtype == dtype]
         # A tensor read from a variable has no device, and that strategy refuses it; `tf.identity` gives it one.
         placed = [_placed(values[index], wide.get(dtype, dtype)) for index in chosen]
         pieces = [split(value) for value in placed]
@@ -175,6 +176,20 @@ def sum_over_replicas(values, caller="tfdist"):
             total = together[0] if len(some) == 1 else tf.reshape(tf.concat(together, 0), value.shape)
             sums[index] = total if total.dtype == dtype else tf.cast(total, dtype)
     return sums
+
+
+def _summed_rows(context, value):
+    """Returns the sum of `tf.IndexedSlices` where tfdist gathers them itself, else None."""
+    if not isinstance(value, tf.IndexedSlices) or not _gathers_itself(context, value.values):
+        return None
+    return tf.IndexedSlices(_gather(context, value.values), _gather(context, value.indices), value.dense_shape)
+
+
+def _gathers_itself(context, value):
+    """Returns whether `_gather` asks TensorFlow for no gather, which is known to hang on GPUs with NCCL."""
+    if isinstance(context.strategy, tf.distribute.MirroredStrategy):
+        return True
+    return _between_processes(context) and not _between_cpus(context) and value.shape.is_fully_defined()
 
 
 def sums_bfloat16(strategy):
