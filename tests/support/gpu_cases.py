@@ -213,7 +213,8 @@ def _gathered(dtype):
     def trace(strategy):
         def on_replica(value):
             places, _ = gathering.places_by_counts([value], "test")
-            return gathering.gather([value], places), collectives.gather_rows([gathering.encode(value)])
+            encoded = tf.reshape(gathering.encode(value), [-1, 2])
+            return gathering.gather([value], places), collectives.gather_rows([encoded])
 
         spec = tf.TensorSpec([None, 2], dtype)
         return compiled(lambda value: run_on_replicas(strategy, on_replica, value)).get_concrete_function(spec).graph
@@ -248,8 +249,10 @@ SETTINGS = {
 def _cases():
     for name, make in MODELS.items():
         yield Case(f"{name} with XLA", _trained(make, jit_compile="auto"), "one GPU")
-        for strategy in STRATEGIES:
+        for strategy in ("one GPU", "two GPUs"):
             yield Case(name, _trained(make), strategy)
+    for strategy in list(STRATEGIES)[2:]:
+        yield Case("attention", _trained(_attention), strategy)
     yield Case("CNN, statistics of each replica", _trained(_convnet, sync_batchnorm=False))
     for name in OPTIMIZERS:
         yield Case(f"optimizer {name}", _trained(settings=Compiled(functools.partial(_optimizer, name))))

@@ -45,7 +45,7 @@ class Place(NamedTuple):
     def name(self):
         """The operation's type with its types of numbers."""
         values = (self.op.node_def.attr[attr.name] for attr in self.op.op_def.attr if "type" in attr.type)
-        numbers = [number for value in values for number in (value.list.type or [value.type])]
+        numbers = [number for value in values for number in (value.list.type or [value.type]) if number]
         return f"{self.op.type}({', '.join(tf.as_dtype(number).name for number in dict.fromkeys(numbers))})"
 
     @property
@@ -254,15 +254,45 @@ def stopped_before_running():
         yield graphs
 
 
-# Operations without a kernel for GPUs, and why that does no harm.
-WITHOUT_KERNEL: dict[str, str] = {}
-# Arguments in the host's memory, and why they are not large.
-SMALL: dict[str, str] = {}
-# What the host reads from a GPU, and why it must.
-NEEDED: dict[str, str] = {}
+_ACCURACY = "Keras' accuracy takes the signs of outputs as int32"
+_LOOKUPS = "numbers of rows that are looked up, and of those that the gradients are of"
+_ALL_ROWS = "rows of all replicas: their places are counted on the devices"
+_SHAPES = "TensorFlow's gradients compute with shapes"
+_RNN = "without XLA, Keras takes cuDNN's layers on GPUs, which cannot be traced here"
+_COUNTS = "counts, which TensorFlow cuts on the host"
+_CONDITIONS = "Keras' conditions of accumulation, averages and loss scales"
+# What begins an operation's name → why it does no harm that it has no kernel for GPUs.
+WITHOUT_KERNEL = {
+    "SplitV(int64": _COUNTS,
+    "Pad(int64": _ALL_ROWS,
+    "MatrixDiagPartV3(int64": "the result of MeanIoU, once a call",
+}
+# The same for arguments in the host's memory.
+SMALL = {
+    "Less(int32)": _ACCURACY,
+    **dict.fromkeys(("AddV2(int32)", "Size(int32", "Reshape(int32)", "ConcatV2(int32)", "Identity(int32)"), _LOOKUPS),
+    **dict.fromkeys(("BroadcastGradientArgs(int32)", "Sum(float32, int32)", "Shape(int32"), _SHAPES),
+    **dict.fromkeys(("StridedSlice(int32, int64) (None", "Pad(int32, int64)", "Range(int32)"), _ALL_ROWS),
+    **dict.fromkeys(("StopGradient(int32)", "AddN(int32)", "EnsureShape(int32)"), _ALL_ROWS),
+}
+# The same for what the host reads from a GPU.
+NEEDED = {
+    "Less(int32) reads BitwiseAnd": _ACCURACY,
+    "StatelessRandomGetKeyCounter(int32) reads Cast": "Keras' seeds",
+    **dict.fromkeys(("Size(int32) reads SelectV2", "Reshape(int32) reads SelectV2"), _LOOKUPS),
+    "Reshape(float32, int32) reads DynamicStitch": _SHAPES,
+    **dict.fromkeys(("While(int32, variant, float32, resource) reads LogicalAnd",), _RNN),
+    **dict.fromkeys(("BroadcastGradientArgs(int32) reads TensorListPopBack",), _RNN),
+    **dict.fromkeys(("Reshape(float32, int32) reads TensorListPopBack",), _RNN),
+    **dict.fromkeys(("If(bool, resource", "If(bool, int64, resource"), _CONDITIONS),
+    "SplitV(int64, int32) reads": _COUNTS,
+    "MatrixDiagPartV3(int64) reads": "the result of MeanIoU, once a call",
+    **dict.fromkeys(("StridedSlice(", "StridedSliceGrad(", "Slice(", "Pad("), _ALL_ROWS),
+    **dict.fromkeys(("Identity(int32) reads Cast", "ConcatV2(int32) reads Cast"), _ALL_ROWS),
+}
 
 
 def unexplained(found):
     """Returns what `Findings` have beyond the three lists above."""
     parts = (found.missing, WITHOUT_KERNEL), (found.large, SMALL), (found.reads, NEEDED)
-    return [name for names, known in parts for name in names if not any(start in name for start in known)]
+    return [name for names, known in parts for name in names if not any(map(name.startswith, known))]

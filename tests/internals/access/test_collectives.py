@@ -45,6 +45,26 @@ def test_no_strategy_of_one_process_asks_for_a_collective_gather(cpus):
     assert not any("Collective" in kind for kind in kinds)
 
 
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64, tf.bfloat16])
+def test_several_numbers_of_one_type_are_summed(make_strategy, dtype):
+    def sums(replica):
+        return collectives.sum_over_replicas([tf.cast([replica, 2], dtype), tf.cast(replica, dtype)])
+
+    for vector, scalar in on_replicas(make_strategy(3), sums)():
+        assert (tf.cast(vector, tf.int32).numpy().tolist(), int(scalar)) == ([3, 6], 3)
+
+
+def test_looked_up_rows_of_all_replicas_are_put_together_in_order(make_strategy):
+    def sums(replica):
+        rows = tf.range(replica + 1)
+        values = tf.cast(tf.reshape(rows + 10 * replica, [-1, 1]), tf.float32)
+        (total,) = collectives.sum_over_replicas([tf.IndexedSlices(values, rows, tf.constant([5, 1]))])
+        return total.values, total.indices
+
+    for values, indices in on_replicas(make_strategy(2), sums)():
+        assert (values.numpy().ravel().tolist(), indices.numpy().tolist()) == ([0.0, 10.0, 11.0], [0, 0, 1])
+
+
 def test_bfloat16_is_summed_in_float32_where_nccl_sums(cpus, make_strategy):
     def sums(replica):
         return collectives.sum_over_replicas([tf.ones([3], tf.bfloat16), tf.ones([2]), tf.constant(2, tf.int64)])

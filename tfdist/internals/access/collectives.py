@@ -162,10 +162,7 @@ def sum_over_replicas(values, caller="tfdist"):
     sums = [_summed_rows(context, value) for value in values]
     split = _pieces if _between_cpus(context) else lambda value: [value]
     wide = {} if sums_bfloat16(context.strategy) else {tf.bfloat16: tf.float32}
-    # MultiWorkerMirroredStrategy packs its tensors into one, and so needs one type.
-    left = [index for index, total in enumerate(sums) if total is None]
-    for dtype in dict.fromkeys(values[index].dtype for index in left):
-        chosen = [index for index in left if values[index].dtype == dtype]
+    for dtype, chosen in _groups(context, values, [place for place, total in enumerate(sums) if total is None]):
         # A tensor read from a variable has no device, and that strategy refuses it; `tf.identity` gives it one.
         placed = [_placed(values[index], wide.get(dtype, dtype)) for index in chosen]
         pieces = [split(value) for value in placed]
@@ -176,6 +173,16 @@ def sum_over_replicas(values, caller="tfdist"):
             total = together[0] if len(some) == 1 else tf.reshape(tf.concat(together, 0), value.shape)
             sums[index] = total if total.dtype == dtype else tf.cast(total, dtype)
     return sums
+
+
+def _groups(context, values, places):
+    """Yields (type, places) of values that are summed together."""
+    # MultiWorkerMirroredStrategy packs its tensors into one, and so needs one type.
+    for dtype in dict.fromkeys(values[place].dtype for place in places):
+        chosen = [place for place in places if values[place].dtype == dtype]
+        # MirroredStrategy sums int32 on the host, and refuses several together.
+        alone = dtype == tf.int32 and isinstance(context.strategy, tf.distribute.MirroredStrategy)
+        yield from (((dtype, [place]) for place in chosen) if alone else [(dtype, chosen)])
 
 
 def _summed_rows(context, value):
