@@ -280,7 +280,7 @@ NEEDED = {
     "Less(int32) reads BitwiseAnd": _ACCURACY,
     "StatelessRandomGetKeyCounter(int32) reads Cast": "Keras' seeds",
     **dict.fromkeys(("Size(int32) reads SelectV2", "Reshape(int32) reads SelectV2"), _LOOKUPS),
-    "Reshape(float32, int32) reads DynamicStitch": _SHAPES,
+    **dict.fromkeys(("Reshape(float32, int32) reads DynamicStitch", "Pack(int32) reads Prod"), _SHAPES),
     **dict.fromkeys(("While(int32, variant, float32, resource) reads LogicalAnd",), _RNN),
     **dict.fromkeys(("BroadcastGradientArgs(int32) reads TensorListPopBack",), _RNN),
     **dict.fromkeys(("Reshape(float32, int32) reads TensorListPopBack",), _RNN),
@@ -288,7 +288,9 @@ NEEDED = {
     "SplitV(int64, int32) reads": _COUNTS,
     "MatrixDiagPartV3(int64) reads": "the result of MeanIoU, once a call",
     **dict.fromkeys(("StridedSlice(", "StridedSliceGrad(", "Slice(", "Pad("), _ALL_ROWS),
-    **dict.fromkeys(("Identity(int32) reads Cast", "ConcatV2(int32) reads Cast"), _ALL_ROWS),
+    **dict.fromkeys(
+        ("Identity(int32) reads Cast", "ConcatV2(int32) reads Cast", "Reshape(int32) reads Cast"), _ALL_ROWS
+    ),
 }
 
 
