@@ -153,3 +153,16 @@ def test_a_digest_is_the_same_on_every_kind_of_device(dtype):
     on_device, here = int(desync._digest(values)), int(desync._digest_in_numpy(values.numpy()))
     assert on_device == here != 0
     assert here != int(desync._digest_in_numpy(np.roll(values.numpy(), 1)))
+
+
+def test_the_program_for_devices_gives_each_replicas_digests_and_is_kept(make_strategy):
+    strategy = make_strategy(2)
+    model = make_model(strategy, batch_norm=True)
+    set_on_replica(model.layers[0].bias, 1, 3.0)
+    digests = desync.Digests(strategy)
+    program = digests.program_for(model.variables)
+    found = [part.numpy() for part in strategy.experimental_local_results(program())]
+    np.testing.assert_array_equal(found, digests.of(model.variables))
+    assert [bool(each) for each in found[0] != found[1]].count(True) == 1
+    assert digests.program_for(model.variables) is program
+    assert digests.program_for(model.variables[1:]) is not program

@@ -95,6 +95,15 @@ def test_what_two_workers_round_on_the_way_stays_within_its_digits(both, float64
     assert 1e-7 < np.abs(rounded[0] - jobs.weights_of(plain)).max() < digits
 
 
+def test_what_gpus_of_two_workers_exchange_without_a_gather_is_what_one_process_computes(both, float64):
+    plain, _ = jobs.train_plainly(jobs.small_source(34))
+    results = both(training.as_on_gpus)
+    assert_same([weights for weights, _ in results], jobs.weights_of(plain))
+    expected = plain.predict(jobs.make_rows()[0][:31], verbose=0)
+    for _, outputs in results:
+        np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-9)
+
+
 def test_factors_of_uneven_batches_in_one_call_give_the_weights_of_one_process(both, float64):
     plain, _ = jobs.train_plainly(jobs.small_source(34))
     assert_same(both(training.factors_in_one_call), jobs.weights_of(plain))

@@ -1,16 +1,20 @@
 """A check during training that all replicas hold the same variables; the error names a replica that differs."""
 
 import functools
+import itertools
 
 import numpy as np
 import tensorflow as tf
 
 from tfdist.callbacks.base import Callback
 from tfdist.internals.access import models
+from tfdist.internals.access.collectives import gather_over_replicas
+from tfdist.internals.access.gathering import decode, encode
 from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import compiled
 from tfdist.internals.access.variables import name_of, tf_variable
 from tfdist.process.errors import StateError
+from tfdist.strategy.replicas import run_on_replicas
 from tfdist.strategy.workers import Workers
 
 _STEPS_BETWEEN = 1000
@@ -43,7 +47,7 @@ class DesyncCheck(Callback):
         super().__init__()
         self._parts = parts
         self._strategy = strategy
-        self._gather = compiled_gather(strategy)
+        self._digests = Digests(strategy)
         self._batch = self._unchecked = 0
 
     def on_train_begin(self, logs=None):
@@ -70,37 +74,62 @@ class DesyncCheck(Callback):
         if self._strategy.num_replicas_in_sync == 1:
             return
         when = f"after step {models.steps_done(self.model)}"
-        check_replicas(self._strategy, models.variables_alike(self.model, self._parts), when, self._gather)
+        check_replicas(self._strategy, models.variables_alike(self.model, self._parts), when, self._digests)
 
 
-def compiled_gather(strategy):
-    """Returns a compiled function: per-replica values → all of them. An eager `gather` would be traced at each call."""
-    gather = functools.partial(compiled, lambda values: strategy.gather(values, axis=0), reduce_retracing=True)
-    return kept(strategy, "gather", gather)
+class Digests:
+    """Computes 8 bytes for each variable of each replica, on its own device.
+
+    Args:
+        strategy: the `tf.distribute.Strategy`.
+    """
+
+    def __init__(self, strategy):
+        self._strategy = strategy
+        self._variables = []
+        self._program = None
+
+    def of(self, variables):
+        """Returns a list with int64 (variables,) for each replica of this worker.
+
+        On a CPU, NumPy computes them, because many small operations of TensorFlow take longer.
+        """
+        components = [_components(variable) for variable in variables]
+        if all("CPU" in component.device for component in itertools.chain(*components)):
+            replicas = zip(*components, strict=True)
+            return [np.array([_digest_in_numpy(part.numpy()) for part in parts]) for parts in replicas]
+        return [part.numpy() for part in self._strategy.experimental_local_results(self.program_for(variables)())]
+
+    def program_for(self, variables):
+        """Returns the compiled function that computes them on devices; it is kept for the next call."""
+        if list(map(id, variables)) != list(map(id, self._variables)):
+            self._variables = list(variables)
+            self._program = compiled(functools.partial(run_on_replicas, self._strategy, self._on_replica))
+        return self._program
+
+    def _on_replica(self):
+        return tf.stack([_digest(tf.convert_to_tensor(tf_variable(variable))) for variable in self._variables])
 
 
-def check_replicas(strategy, variables, when="", gather=None):
+def check_replicas(strategy, variables, when="", digests=None):
     """Compares variables that must be equal on all replicas; all workers must call it at the same time.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
         variables: `keras.Variable`s, in the same order on every worker.
         when: the time of the comparison, for the message.
-        gather: the result of `compiled_gather`, for repeated calls.
+        digests: the strategy's `Digests`, for repeated calls.
 
     Raises:
         RuntimeError: a replica differs by more than rounding; the message names the first one and the variable.
     """
     if strategy.num_replicas_in_sync == 1 or not variables:
         return
-    gather = gather or compiled_gather(strategy)
-    digests = _of_all_replicas(
-        strategy, gather, [_digests(parts) for parts in zip(*map(_components, variables), strict=True)]
-    )
-    for index in np.flatnonzero((digests != digests[0]).any(axis=0)):
-        values = _of_all_replicas(strategy, gather, [np.ravel(part.numpy()) for part in _components(variables[index])])
-        if found := first_differing_replica(values):
-            replica, difference = found
+    found = _of_all_replicas(strategy, (digests or Digests(strategy)).of(variables))
+    for index in np.flatnonzero((found != found[0]).any(axis=0)):
+        values = _of_all_replicas(strategy, [np.ravel(part.numpy()) for part in _components(variables[index])])
+        if differing := first_differing_replica(values):
+            replica, difference = differing
             raise StateError(
                 f"weights: replica {replica}{_worker_of(replica, strategy)} differs from replica 0 in "
                 f"{name_of(variables[index])} {when} (max difference {difference:.3g}). Something changed it on one "
@@ -139,25 +168,15 @@ def _components(variable):
     return value.values if isinstance(value, tf.distribute.DistributedValues) else (value,)
 
 
-def _digests(components):
-    """Returns int64 (variables,): for each, the sum of its elements' bits, weighted by an odd number for each place.
-
-    The sum is computed on the device that holds the variables. On a CPU, NumPy computes it, because many small eager
-    operations of TensorFlow take longer.
-    """
-    if all("CPU" in component.device for component in components):
-        return np.array([_digest_in_numpy(component.numpy()) for component in components])
-    return tf.stack([_digest(component) for component in components]).numpy()
-
-
-def _digest(component):
-    value = tf.reshape(tf.convert_to_tensor(component), [-1])
-    bits = tf.cast(value, tf.int8) if value.dtype == tf.bool else tf.bitcast(value, _BITS[value.dtype.size])
+def _digest(value):
+    """Returns the sum of a tensor's bits, element by element, each weighted by an odd number for its place: int64."""
+    value = tf.reshape(tf.cast(value, tf.int8) if value.dtype == tf.bool else value, [-1])
     total = tf.zeros([], tf.int64)
     for start in range(0, value.shape[0], _PIECE):
-        piece = tf.cast(bits[start : start + _PIECE], tf.int64)
-        places = tf.range(start, start + tf.size(piece), dtype=tf.int64)
-        total += tf.reduce_sum(piece * (2 * places + 1))
+        # Cut before it is cast to bits, because TensorFlow cuts int32 in the host's memory.
+        bits = tf.bitcast(value[start : start + _PIECE], _BITS[value.dtype.size])
+        places = tf.range(start, start + bits.shape[0], dtype=tf.int64)
+        total += tf.reduce_sum(tf.cast(bits, tf.int64) * (2 * places + 1))
     return total
 
 
@@ -171,13 +190,24 @@ def _digest_in_numpy(array):
     return total
 
 
-def _of_all_replicas(strategy, gather, mine):
+def _of_all_replicas(strategy, mine):
     """Gathers one array (size,) from each replica: returns (replicas, size), the same on every worker."""
     if len(mine) == strategy.num_replicas_in_sync:
         return np.stack(mine)
     rows = iter(mine)
-    values = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(next(rows)[np.newaxis]))
+    values = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(next(rows)))
+    # Compiled, because an eager function would be traced at each call.
+    gather = kept(strategy, "gather", lambda: compiled(functools.partial(_gathered, strategy), reduce_retracing=True))
     return gather(values).numpy()
+
+
+def _gathered(strategy, values):
+    return strategy.experimental_local_results(run_on_replicas(strategy, _replica_gather, values))[0]
+
+
+def _replica_gather(value):
+    (whole,) = gather_over_replicas([encode(value)])
+    return decode(whole, value.dtype)
 
 
 def _worker_of(replica, strategy):

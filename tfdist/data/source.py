@@ -11,12 +11,15 @@ import tensorflow as tf
 
 from tfdist.data import order
 from tfdist.data.delivery import delivery
-from tfdist.data.delivery.in_memory import RowReading, open_specs
+from tfdist.data.delivery.in_memory import RowReading, may_be_on_gpu, open_specs
 from tfdist.data.delivery.share import Form, Share, cut
 from tfdist.internals.access import runtime
 from tfdist.internals.access.tracing import as_written, converted
 from tfdist.options.checks import is_count, is_switch, is_whole
 from tfdist.process.errors import UsageError
+
+# Of rows that a GPU picks from a copy in its own memory.
+_MOST_BYTES_ON_GPU = 2**30
 
 # (batch, row_seeds int64 (B, 2)) → batch.
 Transform = Callable[[Any, tf.Tensor], Any]
@@ -263,12 +266,18 @@ class Source:
         """
         if self.is_in_memory(strategy):
             places = delivery.own_places(strategy, self.global_batch if self.static_shapes else None)
-            return functools.partial(RowReading, self.plan, self.rows_in_memory(), places, epoch, step)
+            gpu = None if runtime.is_on_cpus(strategy) else runtime.devices_of(strategy)[0]
+            return functools.partial(RowReading, self.plan, self.rows_in_memory(), places, gpu, epoch, step)
         return delivery.deliver_shares(strategy, lambda places: self.local_batches(places, epoch=epoch, step=step))
 
     def is_in_memory(self, strategy: tf.distribute.Strategy) -> bool:
-        """Returns whether the replicas pick their rows themselves, without a pipeline: for now only on CPUs."""
-        return runtime.is_on_cpus(strategy) and self.rows_in_memory() is not None
+        """Returns whether replicas pick their rows themselves, without a pipeline: on CPUs, and few rows on one GPU."""
+        rows = self.rows_in_memory()
+        if rows is None or runtime.is_on_cpus(strategy):
+            return rows is not None
+        # What a loop carries for a second GPU would pass through the first one in each step. A TPU has static shapes.
+        one_gpu = strategy.num_replicas_in_sync == 1 and not self.static_shapes
+        return one_gpu and may_be_on_gpu(rows, _MOST_BYTES_ON_GPU)
 
     def rows_in_memory(self) -> Any:
         """Returns nested tensors (rows, ...) if each batch only picks some of these rows, else None."""

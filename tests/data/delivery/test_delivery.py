@@ -1,4 +1,4 @@
-"""Shares that reach the replicas through `tf.distribute`'s iterator, as on GPUs, train to the same weights."""
+"""Shares that reach the replicas as on GPUs, such as through `tf.distribute`'s iterator, train to the same weights."""
 
 import time
 import weakref
@@ -15,9 +15,16 @@ from tfdist.internals.access import runtime
 
 pytestmark = pytest.mark.slow
 
+
+def through_a_pipeline(source):
+    return source.map(lambda batch, seeds: batch)
+
+
 DATA = {
-    "a source": lambda: jobs.small_source(20),
-    "fewer rows than replicas": lambda: jobs.small_source(51),
+    "rows in memory": lambda: jobs.small_source(20),
+    "a source": lambda: through_a_pipeline(jobs.small_source(20)),
+    "fewer rows than replicas": lambda: through_a_pipeline(jobs.small_source(51)),
+    "a data set": lambda: tf.data.Dataset.from_tensor_slices(jobs.make_rows()).batch(20),
     "a data set without a known end": lambda: (
         tf.data.Dataset.from_tensor_slices(jobs.make_rows()).batch(20).filter(lambda x, y: True)
     ),

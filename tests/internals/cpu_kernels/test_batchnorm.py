@@ -102,9 +102,16 @@ def test_what_the_kernels_do_not_know_takes_keras_own_statistics(shape, made_wit
     assert kernels(make_layer(shape, **made_with), shape, **called_with) == expected
 
 
-def test_other_devices_have_keras_own(monkeypatch):
+def test_on_gpus_only_images_with_their_own_statistics_take_a_kernel_and_as_they_are(monkeypatch):
     monkeypatch.setattr(runtime, "is_on_cpus", lambda strategy: False)
-    assert kernels(make_layer(IMAGES), IMAGES) == kernels(make_layer(IMAGES), IMAGES, training=False) == []
+    assert kernels(make_layer(IMAGES), IMAGES) == [True]
+    assert kernels(make_layer(IMAGES), IMAGES, training=False) == []
+    sequences = (7, 9, CHANNELS)
+    assert kernels(make_layer(sequences), sequences) == []
+    got = outcome(make_layer(IMAGES), make_rows(IMAGES), training=True, fused=True)
+    expected = outcome(make_layer(IMAGES, dtype="float64"), make_rows(IMAGES, "float64"), training=True, fused=False)
+    for mine, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(mine, other, **CLOSE)
 
 
 def test_a_layer_that_is_not_to_be_trained_takes_its_moving_statistics():

@@ -11,6 +11,7 @@ import numpy as np
 from support import jobs
 
 import tfdist
+from tfdist.internals.access import runtime
 from tfdist.training import call_length
 
 in_float64 = jobs.double_precision()
@@ -64,6 +65,14 @@ def overflow(strategy):
 def rounded(strategy, exchange, compression):
     """Trains with gradients that are rounded for the network."""
     return _weights(strategy, jobs.small_source(34), exchange=exchange, compression=compression)
+
+
+@in_float64
+def as_on_gpus(strategy):
+    """Trains with factors, and predicts, by the ways of exchange that GPUs take; returns (weights, outputs)."""
+    with unittest.mock.patch.object(runtime, "is_on_cpus", lambda strategy: False):
+        model, _ = jobs.train(strategy, jobs.small_source(34), exchange="factors")
+        return jobs.weights_of(model), tfdist.predict(model, jobs.make_rows()[0][:31], batch_size=10, verbose=0)
 
 
 @in_float64

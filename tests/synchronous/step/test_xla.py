@@ -177,6 +177,17 @@ def test_a_step_that_is_traced_again_for_another_shape_is_said_once(make_strateg
     assert caplog.text.count("the step was traced again") == 1
 
 
+def test_on_gpus_auto_compiles_what_keras_does_and_calls_stay_loops(make_strategy, monkeypatch):
+    monkeypatch.setattr(xla.runtime, "is_on_cpus", lambda strategy: False)
+    model = make(make_strategy(1), make_conv)
+    assert xla.why_not(model, feed_of(model)) is None
+    assert xla.describe(model, feed_of(model), StepOptions(jit_compile=True)) == "gradients compiled by XLA."
+    model.layers[-1].supports_jit = False
+    assert xla.why_not(model, feed_of(model)) == "Keras does not compile a layer of the model"
+    model = make(make_strategy(2), make_lstm)
+    assert xla.why_not(model, feed_of(model)) == "it was not measured on several GPUs"
+
+
 @pytest.mark.parametrize("wish", [True, "auto"])
 def test_with_deterministic_kernels_xla_is_off_and_asked_for_it_is_said(make_strategy, monkeypatch, caplog, wish):
     monkeypatch.setattr(xla.runtime, "is_deterministic", lambda: True)

@@ -50,7 +50,7 @@ class Taker(Protocol):
         Args:
             strategy: the `tf.distribute.Strategy`.
             batches: what the reading yielded for the call.
-            step: the step of the call, an int64 scalar.
+            step: the step of the call, a scalar.
 
         Raises:
             StopIteration: eagerly, the data have ended.
@@ -106,7 +106,7 @@ def own_places(strategy, rows_of_batch=None):
 
 
 def to_replicas(strategy, shares):
-    """Returns one `Share` per replica of this worker as per-replica values; on CPUs, where nothing has to be moved."""
+    """Returns one `Share` per replica of this worker as per-replica values; nothing is moved to a device here."""
     if len(shares) == 1:
         return shares[0]
     return strategy.experimental_distribute_values_from_function(
@@ -187,7 +187,9 @@ class ShareTaker:
 
 def has_rows(strategy, share):
     """Returns whether the global batch of a share has rows: a bool scalar."""
-    return strategy.experimental_local_results(share.global_rows)[0] > 0
+    # A loop that read it from a GPU would wait for all its work in each step.
+    with tf.device("CPU:0"):
+        return strategy.experimental_local_results(share.global_rows)[0] > 0
 
 
 def compiled_row_count(strategy):
@@ -255,7 +257,8 @@ def deliver_shares(
     """Makes a `stream` of shares.
 
     Where all replicas of this worker are CPUs, nothing has to be moved. The iterator is then one of `tf.data`, because
-    that of `tf.distribute` costs 0.2 ms a step with one replica and 0.5 ms with two: more than a small step.
+    that of `tf.distribute` costs 0.2 ms a step with one replica and 0.5 ms with two: more than a small step. It is one
+    on GPUs too if the shares may end, because that is to be seen on the host: docs/decisions/devices.md.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
@@ -264,7 +267,8 @@ def deliver_shares(
         taker: a `ShareTaker`; None for shares that never end.
     """
     taker = taker or ShareTaker()
-    if runtime.is_on_cpus(strategy):
+    ends_on_gpus = taker.may_end and not isinstance(strategy, tf.distribute.TPUStrategy)
+    if runtime.is_on_cpus(strategy) or ends_on_gpus:
         return stream(make_shares(own_places(strategy)), taker)
 
     def pipeline(context):

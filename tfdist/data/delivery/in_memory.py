@@ -1,7 +1,7 @@
 """Batches of rows in memory: the compiled step picks them itself, without an input pipeline.
 
 For a small step, a pipeline costs more than the step: its threads compete for the cores that compute, and handing over
-a batch takes longer than picking its rows.
+a batch takes longer than picking its rows. A GPU picks from a copy in its own memory.
 
 Delete this when a `tf.data` pipeline of rows in memory costs a small step nothing.
 """
@@ -14,16 +14,19 @@ import tensorflow as tf
 from tfdist.data.delivery.delivery import Places, to_replicas
 from tfdist.data.delivery.share import cut
 
+# Other types have no kernel on GPUs that picks rows; int32 stays in the host's memory, and the host picks it.
+_ON_GPUS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int64, tf.bool)
+
 
 class RowsOfCall(NamedTuple):
     """The input of one call of a compiled step: consecutive batches of one pass over the data.
 
     Attributes:
         rows: nested tensors (rows, ...) or None: all rows of the data.
-        order: int64 (rows,), the order of the pass.
-        first: int64 scalar, the place in `order` where the first batch begins.
-        size: rows of a batch: an int64 scalar where the last batch may have fewer, or an int where all batches have
-            that many, so that their shapes are known.
+        order: (rows,), the order of the pass.
+        first: a scalar of its type, the place in `order` where the first batch begins.
+        size: rows of a batch: such a scalar where the last batch may have fewer, or an int where all batches have that
+            many, so that their shapes are known.
     """
 
     rows: Any
@@ -32,15 +35,16 @@ class RowsOfCall(NamedTuple):
     size: tf.Tensor | int
 
     def items(self, step):
-        """Returns the numbers of the rows of the call's batch number `step`, an int64 scalar: int64 (B,)."""
-        first = self.first + step * self.size
+        """Returns the numbers of the rows of the call's batch number `step`, a scalar: int64 (B,)."""
+        kind = self.order.dtype
+        first = self.first + tf.cast(step, kind) * self.size
         if isinstance(self.size, int):
             # No slice: XLA would treat the place where a call begins as a constant, and compile again for each place.
-            items = tf.gather(self.order, first + tf.range(self.size, dtype=tf.int64))
+            items = tf.gather(self.order, first + tf.range(self.size, dtype=kind))
             # XLA may know the shape, but Keras must not, because it would then weight the losses of several outputs
             # differently.
             return tf.compat.v1.placeholder_with_default(items, [None])
-        return self.order[first : tf.minimum(first + self.size, tf.size(self.order, tf.int64))]
+        return tf.cast(self.order[first : tf.minimum(first + self.size, tf.size(self.order, kind))], tf.int64)
 
     @property
     def open_spec(self):
@@ -50,9 +54,15 @@ class RowsOfCall(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RowPicker:
-    """A `Taker` that makes shares of `RowsOfCall`."""
+    """A `Taker` that makes shares of `RowsOfCall`.
+
+    Attributes:
+        places: the worker's `Places`.
+        gpu: None, or the name of the GPU that has a copy of the rows, for its single replica.
+    """
 
     places: Places
+    gpu: str | None = None
     may_end: ClassVar[bool] = False
 
     def read(self, strategy, batches, step):
@@ -63,9 +73,12 @@ class RowPicker:
     def share(self, strategy, element):
         """Picks the rows of each replica."""
         batches, step = element
-        items, (replicas, first, own, size) = batches.items(step), self.places
-        shares = [cut(items, replicas, first + place, size) for place in range(own)]
-        picked = [share._replace(batch=pick_rows(batches.rows, share.batch)) for share in shares]
+        replicas, first, own, size = self.places
+        # Nothing on the host may be read from a GPU, because that would wait for all its work.
+        with tf.device("CPU:0"):
+            items = batches.items(step)
+            shares = [cut(items, replicas, first + place, size) for place in range(own)]
+        picked = [share._replace(batch=pick_rows(batches.rows, share.batch, self.gpu)) for share in shares]
         return to_replicas(strategy, tuple(picked))
 
     def next(self, strategy, batches, step):
@@ -79,16 +92,18 @@ class RowReading:
     Args:
         plan: a `Plan`.
         rows: nested tensors (rows, ...) or None.
-        places: the worker's `Places`.
+        places, gpu: as in `RowPicker`.
         epoch, step: where to begin.
     """
 
-    def __init__(self, plan, rows, places, epoch, step):
-        self.taker = RowPicker(places)
+    def __init__(self, plan, rows, places, gpu, epoch, step):
+        self.taker = RowPicker(places, gpu)
         self._plan = plan
-        self._rows = rows
+        self._rows = _copied(rows, gpu)
+        # A loop on a GPU carries int32 in the host's memory, and int64 in that of the device.
+        self._kind = tf.int32 if gpu else tf.int64
         with tf.device("CPU:0"):
-            self._size = tf.constant(plan.global_batch, tf.int64)
+            self._size = tf.constant(plan.global_batch, self._kind)
         self._begin_epoch(epoch, step)
 
     @property
@@ -115,7 +130,7 @@ class RowReading:
 
     def _call(self, size):
         with tf.device("CPU:0"):
-            return RowsOfCall(self._rows, self._order, tf.constant(self._first, tf.int64), size)
+            return RowsOfCall(self._rows, self._order, tf.constant(self._first, self._kind), size)
 
     @property
     def _first(self):
@@ -143,12 +158,44 @@ class RowReading:
     def _begin_epoch(self, epoch, step):
         self._epoch, self._step = epoch, step
         with tf.device("CPU:0"):
-            self._order = tf.constant(self._plan.order(epoch))
+            self._order = tf.constant(self._plan.order(epoch), self._kind)
 
 
-def pick_rows(rows, items):
-    """Returns the rows with the numbers `items`, int64 (B,), of nested tensors (rows, ...) or None: (B, ...)."""
-    return tf.nest.map_structure(lambda part: None if part is None else tf.gather(part, items), rows)
+def may_be_on_gpu(rows, most_bytes):
+    """Returns whether a GPU can pick from nested tensors (rows, ...) or None, of which it gets a copy."""
+    parts = [part for part in tf.nest.flatten(rows) if part is not None and part.dtype != tf.int32]
+    size = sum(part.shape.num_elements() * part.dtype.size for part in parts)
+    return all(part.dtype in _ON_GPUS for part in parts) and size <= most_bytes
+
+
+def _copied(rows, gpu):
+    if gpu is None:
+        return rows
+    with tf.device(gpu):
+        return tf.nest.map_structure(lambda part: tf.identity(part) if _is_on_gpu(part) else part, rows)
+
+
+def _is_on_gpu(part):
+    return part is not None and part.dtype != tf.int32
+
+
+def pick_rows(rows, items, gpu=None):
+    """Returns the rows with the numbers `items`, int64 (B,), of nested tensors (rows, ...) or None: (B, ...).
+
+    Args:
+        rows, items: as above.
+        gpu: None, or the GPU that has a copy of the rows, except for int32.
+    """
+
+    def pick(part):
+        if part is None:
+            return None
+        if gpu is None:
+            return tf.gather(part, items)
+        with tf.device(gpu if _is_on_gpu(part) else "CPU:0"):
+            return tf.gather(part, items)
+
+    return tf.nest.map_structure(pick, rows)
 
 
 def open_specs(rows):

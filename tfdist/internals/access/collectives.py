@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfdist.internals.access import runtime
 from tfdist.internals.access.dependence import note_sums
 from tfdist.process.errors import StateError
 
@@ -9,6 +10,8 @@ from tfdist.process.errors import StateError
 # their copies need new memory from the system: 94 MB took 84 ms in packs of 1 MiB, 88 ms of 2 MiB, 107 ms of 4 MiB
 # (two workers of one machine).
 BYTES_PER_PACK = 2**20
+# On GPUs each pack is a kernel that all devices start together, so there are to be few: docs/decisions/devices.md.
+BYTES_PER_PACK_ON_GPUS = 2**25
 # TensorFlow packs small tensors together, but never splits a large one.
 BYTES_PER_PIECE = 2**20
 # Between hosts, a gather overlaps with the computation of the next gradients. Within one host it does not, and fewer
@@ -69,7 +72,7 @@ def gather_rows(values, caller="tfdist"):
     """
     context = replica_context(caller)
     gathered = [None] * len(values)
-    packs = _packs(values, bytes_per_gather(context.strategy)) if _between_processes(context) else _alone(values)
+    packs = _packs(values, bytes_per_gather(context.strategy)) if _between_cpus(context) else _alone(values)
     for pack in packs:
         if len(pack) == 1:
             (place,) = pack
@@ -112,12 +115,33 @@ def _packs(values, most):
 
 
 def _gather(context, value):
-    is_bfloat16 = value.dtype == tf.bfloat16
-    # TensorFlow's gather does not support bfloat16, so its bits go as float16; it refuses a tensor without a device.
-    bits = tf.bitcast(value, tf.float16) if is_bfloat16 else tf.identity(value)
-    gathered = tf.identity(context.all_gather(bits, axis=0))
+    if isinstance(context.strategy, tf.distribute.MirroredStrategy):
+        gathered = tf.identity(context.merge_call(_concatenated_on_each, args=(tf.identity(value),)))
+    elif _gathers_itself(context, value):
+        # Between processes all have the same shape.
+        wide = tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value
+        (rows,) = gather_over_replicas([wide])
+        return tf.cast(tf.reshape(rows, [-1, *rows.shape[2:]]), value.dtype)
+    else:
+        is_bfloat16 = value.dtype == tf.bfloat16
+        # TensorFlow's gather takes no bfloat16, so its bits go as float16; it refuses a tensor without a device.
+        bits = tf.bitcast(value, tf.float16) if is_bfloat16 else tf.identity(value)
+        gathered = tf.identity(context.all_gather(bits, axis=0))
+        gathered = tf.bitcast(gathered, tf.bfloat16) if is_bfloat16 else gathered
     note_sums([gathered])
-    return tf.bitcast(gathered, tf.bfloat16) if is_bfloat16 else gathered
+    return gathered
+
+
+def _concatenated_on_each(strategy, parts):
+    """Concatenates the replicas' values on the device of each: all are in this process, so no collective is needed."""
+    parts = strategy.experimental_local_results(parts)
+    wholes = []
+    for part in parts:
+        with tf.device(part.device):
+            wholes.append(tf.concat(parts, axis=0))
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: wholes[context.replica_id_in_sync_group]
+    )
 
 
 def sum_over_replicas(values, caller="tfdist"):
@@ -133,21 +157,57 @@ def sum_over_replicas(values, caller="tfdist"):
     context = replica_context(caller)
     if context.num_replicas_in_sync == 1:
         return [value if isinstance(value, tf.IndexedSlices) else tf.convert_to_tensor(value) for value in values]
-    options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=BYTES_PER_PACK)
-    sums = [None] * len(values)
-    split = _pieces if _between_processes(context) else lambda value: [value]
-    # MultiWorkerMirroredStrategy packs its tensors into one, and so needs one type.
-    for dtype in dict.fromkeys(value.dtype for value in values):
-        chosen = [index for index, value in enumerate(values) if value.dtype == dtype]
+    pack = BYTES_PER_PACK if runtime.is_on_cpus(context.strategy) else BYTES_PER_PACK_ON_GPUS
+    options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=pack)
+    sums = [_summed_rows(context, value) for value in values]
+    split = _pieces if _between_cpus(context) else lambda value: [value]
+    wide = {} if sums_bfloat16(context.strategy) else {tf.bfloat16: tf.float32}
+    for dtype, chosen in _groups(context, values, [place for place, total in enumerate(sums) if total is None]):
         # A tensor read from a variable has no device, and that strategy refuses it; `tf.identity` gives it one.
-        placed = [tf.identity(v) if isinstance(v, tf.Tensor) else v for v in (values[index] for index in chosen)]
+        placed = [_placed(values[index], wide.get(dtype, dtype)) for index in chosen]
         pieces = [split(value) for value in placed]
         flat = [piece for some in pieces for piece in some]
         totals = iter(_all_reduced(flat, options))
         for index, value, some in zip(chosen, placed, pieces, strict=True):
             together = [next(totals) for _ in some]
-            sums[index] = together[0] if len(some) == 1 else tf.reshape(tf.concat(together, 0), value.shape)
+            total = together[0] if len(some) == 1 else tf.reshape(tf.concat(together, 0), value.shape)
+            sums[index] = total if total.dtype == dtype else tf.cast(total, dtype)
     return sums
+
+
+def _groups(context, values, places):
+    """Yields (type, places) of values that are summed together."""
+    # MultiWorkerMirroredStrategy packs its tensors into one, and so needs one type.
+    for dtype in dict.fromkeys(values[place].dtype for place in places):
+        chosen = [place for place in places if values[place].dtype == dtype]
+        # MirroredStrategy sums int32 on the host, and refuses several together.
+        alone = dtype == tf.int32 and isinstance(context.strategy, tf.distribute.MirroredStrategy)
+        yield from (((dtype, [place]) for place in chosen) if alone else [(dtype, chosen)])
+
+
+def _summed_rows(context, value):
+    """Returns the sum of `tf.IndexedSlices` where tfdist gathers them itself, else None."""
+    if not isinstance(value, tf.IndexedSlices) or not _gathers_itself(context, value.values):
+        return None
+    return tf.IndexedSlices(_gather(context, value.values), _gather(context, value.indices), value.dense_shape)
+
+
+def _gathers_itself(context, value):
+    """Returns whether `_gather` asks TensorFlow for no gather, which is known to hang on GPUs with NCCL."""
+    if isinstance(context.strategy, tf.distribute.MirroredStrategy):
+        return True
+    return _between_processes(context) and not _between_cpus(context) and value.shape.is_fully_defined()
+
+
+def sums_bfloat16(strategy):
+    """Returns whether a strategy sums bfloat16 as it is: `NcclAllReduce` among the GPUs of one process does not."""
+    return not isinstance(getattr(strategy.extended, "_cross_device_ops", None), tf.distribute.NcclAllReduce)
+
+
+def _placed(value, dtype):
+    if not isinstance(value, tf.Tensor):
+        return value
+    return tf.identity(value) if value.dtype == dtype else tf.cast(value, dtype)
 
 
 def _all_reduced(values, options):
@@ -180,9 +240,12 @@ def _reduced(values, options):
 
 
 def _between_processes(context):
+    return isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _between_cpus(context):
     """Returns whether the replicas exchange between CPUs over a network; NCCL splits and overlaps by itself."""
-    several = isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    return several and not tf.config.get_visible_devices("GPU")
+    return _between_processes(context) and runtime.is_on_cpus(context.strategy)
 
 
 def _pieces(value):

@@ -10,6 +10,7 @@ from keras.src import backend
 from keras.src.backend import compute_output_spec
 from keras.src.backend.tensorflow.trainer import potentially_ragged_concat
 from keras.src.models.functional import Functional
+from keras.src.trainers.trainer import model_supports_jit
 
 from tfdist.internals.access import variables
 from tfdist.internals.access.replica import swapped
@@ -358,6 +359,11 @@ def settable_learning_rate(model):
 def should_validate(model, epoch, frequency):
     """Returns whether a validation is due after an epoch, as Keras reads `validation_freq`."""
     return model._should_eval(epoch, frequency)
+
+
+def supports_jit(model):
+    """Returns whether Keras' own `fit` compiles a model with XLA on one device, unless it is told not to."""
+    return model_supports_jit(model)
 
 
 def in_order(model, logs):

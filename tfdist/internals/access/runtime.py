@@ -28,12 +28,16 @@ def has_kernel(op):
 
 def is_on_cpus(strategy):
     """Returns whether all replicas of this worker are CPUs, logical or not."""
+    return all("CPU" in device.upper() for device in devices_of(strategy))
+
+
+def devices_of(strategy):
+    """Returns the names of the devices of this worker's replicas."""
     try:
-        devices = strategy.extended.worker_devices
+        return strategy.extended.worker_devices
     except RuntimeError:
         # No strategy was chosen: TensorFlow's default one has no devices of its own.
-        return not tf.config.get_visible_devices("GPU")
-    return all("CPU" in device.upper() for device in devices)
+        return ("GPU:0",) if tf.config.get_visible_devices("GPU") else ("CPU:0",)
 
 
 def set_bytes_per_string(size):

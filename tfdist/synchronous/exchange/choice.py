@@ -76,7 +76,7 @@ def choose(model, options, feed, folder, survey):
         An `AllReduce`, perhaps a `FactorExchange`.
     """
     strategy = model.distribute_strategy
-    exchange = AllReduce(wire_type(options, strategy.num_replicas_in_sync))
+    exchange = AllReduce(wire_type(options, strategy))
     if _may_use_factors(model, options):
         exchange = FactorExchange(exchange.wire, asked=options.exchange)
     if not is_between_workers(strategy) or models.has_own(model, "train_step") or model.run_eagerly:
@@ -117,8 +117,9 @@ def _may_use_factors(model, options):
     strategy = model.distribute_strategy
     if refusal or strategy.num_replicas_in_sync == 1:
         return False
-    # Within one machine nothing crosses a network, so the all-reduce is cheaper.
-    return options.exchange == "factors" or (options.exchange == "auto" and is_between_workers(strategy))
+    # Within one machine nothing crosses a network, so the all-reduce is cheaper; between GPUs it was not measured.
+    pays = is_between_workers(strategy) and runtime.is_on_cpus(strategy)
+    return options.exchange == "factors" or (options.exchange == "auto" and pays)
 
 
 def _why_no_factors(model):

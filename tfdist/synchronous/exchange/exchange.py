@@ -8,17 +8,30 @@ import tensorflow as tf
 
 from tfdist.gradients.factors import EVERY, Factors, Listener
 from tfdist.gradients.updates import sum_gradients
+from tfdist.internals.access.collectives import sums_bfloat16
 from tfdist.internals.patches import products
+from tfdist.process.errors import UsageError
 
 
-def wire_type(options, replicas):
+def wire_type(options, strategy):
     """Returns the type to which gradients are rounded for the exchange; None for their own type.
 
     Args:
         options: the `StepOptions`.
-        replicas: the number of replicas; a single one exchanges nothing, so it rounds nothing.
+        strategy: the `tf.distribute.Strategy`; a single replica exchanges nothing, so it rounds nothing.
+
+    Raises:
+        ValueError: the strategy cannot exchange that type.
     """
-    return tf.as_dtype(options.compression) if replicas > 1 and options.compression != "none" else None
+    if strategy.num_replicas_in_sync == 1 or options.compression == "none":
+        return None
+    wire = tf.as_dtype(options.compression)
+    if wire == tf.bfloat16 and not sums_bfloat16(strategy):
+        raise UsageError(
+            "compression is 'bfloat16', which NCCL's all-reduce among the GPUs of one process does not take. Use "
+            "compression='float16', or leave it out: within one machine there are few bytes to save."
+        )
+    return wire
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,9 @@ from tfdist.synchronous.step.measurements import Measured
 
 # What a call has measured before its first step.
 _NOTHING = (0.0, 0.0, 0.0)
-_STEPS = tf.TensorSpec([], tf.int64)
+# On GPUs, TensorFlow keeps int32 on the host, and int64 on the device: a loop that counts in int64 waits for the device
+# before each step.
+_STEPS = tf.TensorSpec([], tf.int32)
 
 
 class OnNan(enum.Enum):
@@ -34,16 +36,16 @@ class OnNan(enum.Enum):
     COUNT = enum.auto()
     END = enum.auto()
 
-    def begin(self, zero):
+    def begin(self):
         """Returns what a compiled loop must carry: for COUNT, the steps before a loss that is not finite."""
-        return [zero] if self is OnNan.COUNT else []
+        return [tf.constant(0, tf.int64)] if self is OnNan.COUNT else []
 
     def look(self, step, done, last, *finite):
         """Looks at the loss after a step within a compiled loop.
 
         Args:
             step: the `Step`.
-            done, last: int64 scalars, the steps done in the call, and how many it is to do.
+            done, last: scalars, the steps done in the call, and how many it is to do.
             finite: what `begin` or this method returned before.
 
         Returns:
@@ -54,7 +56,7 @@ class OnNan(enum.Enum):
         is_finite = step.loss_is_finite()
         if self is OnNan.END:
             return (tf.where(is_finite, last, done),)
-        return last, tf.where(is_finite, done, *finite)
+        return last, tf.where(is_finite, tf.cast(done, tf.int64), *finite)
 
     def steps_finite(self, dones, finite):
         """Returns `Measured.steps_finite` of a call.
@@ -133,7 +135,7 @@ class ManySteps:
         function = self.traced.of(reading)
         done, sums, finite = 0, [], []
         for batches, count in reading.calls(steps):
-            logs, call_done, call_sums, *call_finite = function(batches, tf.constant(count, tf.int64))
+            logs, call_done, call_sums, *call_finite = function(batches, tf.constant(count, _STEPS.dtype))
             done += count if call_done is None else int(call_done)
             sums.append(call_sums)
             finite += call_finite
@@ -163,11 +165,10 @@ class ManySteps:
             return run() if has_batch is None else tf.cond(has_batch, run, lambda: (done, done, sums, *finite))
 
         def many_steps(batches, steps):
-            zero = tf.constant(0, tf.int64)
             done, _, sums, *finite = tf.while_loop(
                 lambda done, last, *_: done < last,
                 lambda *state: one_step(batches, *state),
-                (zero, steps, tf.constant(_NOTHING, tf.float64), *self._watch.begin(zero)),
+                (tf.constant(0, _STEPS.dtype), steps, tf.constant(_NOTHING, tf.float64), *self._watch.begin()),
             )
             self._step.end_call()
             has_ends = taker.may_end or self._watch is OnNan.END

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfdist.internals.access.gathering import CARRIED, IN_PARTS, WIDER, decode, encode
+from tfdist.internals.access import runtime
+from tfdist.internals.access.gathering import CARRIED, IN_PARTS, WIDER, decode, encode, gather, places_by_counts
 from tfdist.process.errors import UsageError
 from tfdist.strategy.replicas import run_on_replicas
 
@@ -27,5 +28,13 @@ def concatenate_replicas(strategy, outputs):
             f"tfdist.predict: predict_step returned {kind}, which workers cannot exchange. Use "
             "tfdist.predict(…, own_rows=True), with which each worker gets its own rows, or return numbers."
         )
+    if not runtime.is_on_cpus(strategy):
+        # NCCL's gather is known to hang: docs/decisions/devices.md.
+        return strategy.experimental_local_results(run_on_replicas(strategy, _rows_of_all, outputs))[0]
     carried = run_on_replicas(strategy, encode, outputs)
     return decode(strategy.gather(carried, axis=0), dtype)
+
+
+def _rows_of_all(outputs):
+    places, _ = places_by_counts([outputs], "tfdist.predict")
+    return gather([outputs], places, "tfdist.predict")[0]

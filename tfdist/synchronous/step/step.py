@@ -16,7 +16,7 @@ from tfdist.data import order
 from tfdist.data.delivery.share import rows_that_count, slice_rows
 from tfdist.gradients import update
 from tfdist.gradients.sparse import filled
-from tfdist.internals.access import models
+from tfdist.internals.access import models, runtime
 from tfdist.internals.access.collectives import sum_over_replicas
 from tfdist.internals.access.lineage import as_mean, say_doubts
 from tfdist.internals.access.replica import Rows, compiled_by_xla, current_rows, rows_are
@@ -58,7 +58,7 @@ class Step:
         self.strategy = strategy
         self._local = LocalStatistics(model, strategy)
         replicas = strategy.num_replicas_in_sync
-        self.traffic = measurements.Traffic(replicas, wire_type(options, replicas))
+        self.traffic = measurements.Traffic(replicas, wire_type(options, strategy))
         self._own = OwnSteps(model, replicas, self.traffic)
 
     def train(self, share, form, clock, exchange):
@@ -99,7 +99,10 @@ class Step:
         with keras_for_gradients(self._model, exchange, form):
             differentiate = functools.partial(_differentiate, self._model, variables, exchange)
             if self._jit_compile:
-                differentiate = with_labels_checked(self._model, _compiled_by_xla(differentiate))
+                differentiate = _compiled_by_xla(differentiate)
+                # On a GPU the host would wait in each step for what the check has found.
+                if runtime.is_on_cpus(self.strategy):
+                    differentiate = with_labels_checked(self._model, differentiate)
             with self._local.states_are_combined():
                 return self._on_replicas(replica_gradients, share, differentiate, form, self._local)
 

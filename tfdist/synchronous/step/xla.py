@@ -67,7 +67,9 @@ def why_not(model, feed):
         return "the model has a train_step of its own"
     if strategy.num_replicas_in_sync > 1 and (reason := _why_not_on_replicas(model)):
         return reason
-    if tf.config.get_visible_devices("GPU") or _is_faster_in_whole_calls(model, feed):
+    if not runtime.is_on_cpus(strategy):
+        return _why_not_on_gpus(model)
+    if _is_faster_in_whole_calls(model, feed):
         return None
     return _why_not_on_cpus(models.layers(model)) or _why_not_between_workers(model)
 
@@ -78,6 +80,13 @@ def _why_not_on_replicas(model):
     if models.counts_over_replicas(model):
         return "the loss divides by weights or unmasked elements of all replicas"
     return "replicas exchange the rows of a loss or a layer" if coupling_of(model).exchanges else None
+
+
+def _why_not_on_gpus(model):
+    """Returns why not where Keras' own `fit` would not compile either; see docs/decisions/devices.md."""
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        return "it was not measured on several GPUs"
+    return None if models.supports_jit(model) else "Keras does not compile a layer of the model"
 
 
 def _is_faster_in_whole_calls(model, feed):
@@ -116,8 +125,10 @@ def compiles_calls(model, options):
         model: a compiled `keras.Model`.
         options: `StepOptions` whose `jit_compile` is resolved.
     """
-    one_replica = model.distribute_strategy.num_replicas_in_sync == 1
-    return one_replica and options.jit_compile and not model.run_eagerly and not models.has_own(model, "train_step")
+    strategy = model.distribute_strategy
+    # On a GPU, a loop within XLA's program would wait for the device before each step.
+    one_cpu = strategy.num_replicas_in_sync == 1 and runtime.is_on_cpus(strategy)
+    return one_cpu and options.jit_compile and not model.run_eagerly and not models.has_own(model, "train_step")
 
 
 def describe(model, feed, options):

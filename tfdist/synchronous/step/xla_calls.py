@@ -52,8 +52,7 @@ class XlaCalls:
 
         def many_steps(batches, steps):
             body = functools.partial(one_step, batches)
-            zero = tf.constant(0, tf.int64)
-            begin = (zero, steps, *watch.begin(zero))
+            begin = (tf.constant(0, tf.int64), steps, *watch.begin())
             done, _, *finite = tf.while_loop(lambda place, last, *_: place < last, body, begin)
             step.end_call()
             return step.logs(), done, *finite
