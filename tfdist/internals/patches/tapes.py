@@ -21,6 +21,7 @@ from tensorflow.python.ops.parallel_for import control_flow_ops as parallel_for
 from tfdist.internals.access.lineage import SUM, UNSURE, current_lineage, unsure_line
 from tfdist.internals.access.replica import current_rows, held, swapped
 from tfdist.internals.access.tracing import converted
+from tfdist.internals.access.variables import on_this_replica
 
 _STEP: contextvars.ContextVar = contextvars.ContextVar("the own step that this replica traces", default=None)
 _gradient, _gradients = tf.GradientTape.gradient, tf.gradients
@@ -178,7 +179,7 @@ def _update_replica(variable, update, value, **options):
     step = _STEP.get()
     if step is None or not step.lineage.is_alike(value):
         return _update(variable, update, value, **options)
-    return update(variable._get_on_device_or_primary(), value, **options)
+    return update(on_this_replica(variable), value, **options)
 
 
 def _call(self, *arguments, **options):

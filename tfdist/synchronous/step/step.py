@@ -25,7 +25,7 @@ from tfdist.internals.patches import randomness, statistics
 from tfdist.internals.patches.average_losses import average_losses_are_global
 from tfdist.internals.patches.coupled import coupled_over_all_rows
 from tfdist.process.user_warnings import warn_user
-from tfdist.strategy.replicas import run_on_replicas
+from tfdist.strategy.replicas import run_as_one_program, run_on_replicas
 from tfdist.synchronous.exchange.choice import say_once
 from tfdist.synchronous.exchange.exchange import wire_type
 from tfdist.synchronous.step import checks, measurements, metric_states
@@ -71,6 +71,10 @@ class Step:
             (logs, work): the result of `replica_own_step` for a user's own `train_step`, otherwise None; and a
             `measurements.Work`.
         """
+        step = functools.partial(self._train, form=form, clock=clock, exchange=exchange)
+        return run_as_one_program(self.strategy, step, share)
+
+    def _train(self, share, form, clock, exchange):
         if models.has_own(self._model, "train_step"):
             return self._own_train(share, form, exchange)
         variables = list(self._model.trainable_variables)
@@ -297,10 +301,11 @@ def _as_float(value):
 
 def replica_predict(model, share, form):
     """Returns the outputs for this replica's rows and, if shapes are static, for its padding rows."""
+    has_others = form.may_be_empty and not form.padded
     with rows_are(_rows_of(share, form)):
         outputs = model.predict_step(share.batch)
     checks.check_outputs(outputs)
-    return outputs if form.padded else rows_that_count(share._replace(batch=outputs))
+    return rows_that_count(share._replace(batch=outputs)) if has_others else outputs
 
 
 def _own_rows(parts, counts):
