@@ -49,11 +49,17 @@ class _Extended(tpu_strategy.TPUExtended):
         return self._names
 
 
-def make_tpu(cpus):
-    """Makes a `TPUStrategy` of as many cores as there are logical CPU devices, which hold its variables."""
+def make_tpu(cpus, *, packs=True):
+    """Makes a `TPUStrategy` of as many cores as there are logical CPU devices, which hold its variables.
+
+    Args:
+        cpus: their names.
+        packs: whether a program takes the cores' parts of a variable as one, as TensorFlow does on TPUs.
+    """
     with mock.patch.object(tpu_strategy, "TPUExtended", _Extended):
         strategy = tf.distribute.TPUStrategy(_Topology(len(cpus)))
     strategy.extended.stand_in(cpus)
+    strategy._enable_packed_variable_in_eager_mode = packs
     return strategy
 
 

@@ -157,12 +157,16 @@ def sum_over_replicas(values, caller="tfdist"):
 
 def _narrow(value):
     """Returns the four parts, of 16 bits each, of int64 numbers: a TPU sums no int64."""
-    return tf.stack([tf.cast((value >> shift) & 0xFFFF, tf.int32) for shift in _SHIFTS])
+    parts = [
+        tf.bitwise.bitwise_and(tf.bitwise.right_shift(value, tf.constant(shift, tf.int64)), 0xFFFF) for shift in _SHIFTS
+    ]
+    return tf.cast(tf.stack(parts), tf.int32)
 
 
 def _wide(sums):
     """Returns the sums of numbers from those of their parts, which are exact for up to 2**15 replicas."""
-    return tf.add_n([tf.cast(part, tf.int64) << s for part, s in zip(tf.unstack(sums), _SHIFTS, strict=True)])
+    parts = zip(tf.unstack(tf.cast(sums, tf.int64)), _SHIFTS, strict=True)
+    return tf.add_n([tf.bitwise.left_shift(part, tf.constant(shift, tf.int64)) for part, shift in parts])
 
 
 def _all_reduced(values, options):

@@ -146,10 +146,6 @@ class Step:
     def _replicas(self):
         return self.strategy.num_replicas_in_sync
 
-    def end_call(self):
-        """Averages the replicas' own statistics at the end of a call."""
-        self._local.average()
-
     def loss_is_finite(self):
         """Returns whether the loss of this worker's replicas has been finite since the epoch's beginning.
 
@@ -158,6 +154,15 @@ class Step:
         total = models.loss_tracker(self._model).total.value
         parts = [tf.convert_to_tensor(part) for part in self.strategy.experimental_local_results(total)]
         return tf.math.is_finite(tf.add_n(parts) if len(parts) > 1 else parts[0])
+
+    def end_call(self):
+        """Averages the replicas' own statistics at the end of a call; returns what `logs` does."""
+
+        def end():
+            self._local.average()
+            return self.logs()
+
+        return run_as_one_program(self.strategy, end)
 
     def logs(self):
         """Returns the metrics over all replicas: a dict of scalars, the same on every worker."""
