@@ -75,7 +75,7 @@ def test_evaluation_and_prediction_are_one_program_too(tpu):
 
 @pytest.mark.parametrize("compression", ["bfloat16", "float16"])
 def test_gradients_are_rounded_and_statistics_may_be_per_core(compression, tpu):
-    model = make_model(tpu, keras.layers.BatchNormalization(), optimizer=keras.optimizers.AdamW(weight_decay=0.1))
+    model = make_model(tpu, keras.layers.BatchNormalization(), optimizer="adamw")
     data = tf.data.Dataset.from_tensor_slices(binary()).batch(16, drop_remainder=True)
     options = {"compression": compression, "sync_batchnorm": False, "verbose": 0}
     found = trace(lambda: tfdist.fit(model, data, **options))

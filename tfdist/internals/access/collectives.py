@@ -157,10 +157,8 @@ def sum_over_replicas(values, caller="tfdist"):
 
 def _narrow(value):
     """Returns the four parts, of 16 bits each, of int64 numbers: a TPU sums no int64."""
-    parts = [
-        tf.bitwise.bitwise_and(tf.bitwise.right_shift(value, tf.constant(shift, tf.int64)), 0xFFFF) for shift in _SHIFTS
-    ]
-    return tf.cast(tf.stack(parts), tf.int32)
+    shifted = tf.stack([tf.bitwise.right_shift(value, tf.constant(shift, tf.int64)) for shift in _SHIFTS])
+    return tf.cast(tf.bitwise.bitwise_and(shifted, tf.constant(0xFFFF, tf.int64)), tf.int32)
 
 
 def _wide(sums):
