@@ -12,19 +12,22 @@ import tensorflow as tf
 from tensorflow.python.distribute import tpu_strategy, tpu_util
 from tensorflow.python.framework import ops
 
+# TensorFlow knows a sum by its number for the life of the process.
+_programs = itertools.count()
+
 
 class _Core:
     """Stands in for `TPUReplicateContext` while the program of one core is traced.
 
     Attributes:
         graph: the graph of the program.
-        keys: numbers for its sums, the same on every core.
+        keys: numbers for its sums, the same on every core, and others in each program.
     """
 
-    def __init__(self, number, graph):
+    def __init__(self, number, graph, keys):
         self.number = number
         self.graph = graph
-        self.keys = itertools.count(1)
+        self.keys = keys
 
     def get_replicated_var_handle(self, name, handle_id, variables, is_mirrored=False, is_packed=False):
         """Returns the handle of this core's part of a variable."""
@@ -38,30 +41,26 @@ class _Emulator:
 
     def replicate(self, computation, inputs, **_):
         """Stands in for `tpu.replicate`."""
-        run = self._compiled if len(self._cpus) == 1 else self._on_device
-        return [run(number, computation, given) for number, given in enumerate(inputs)]
+        self._first_key = 1 + 1000 * next(_programs)
+        return [self._run(number, computation, given) for number, given in enumerate(inputs)]
 
-    def _compiled(self, number, computation, given):
+    def _run(self, number, computation, given):
         flat = tf.nest.flatten(given)
 
-        @tf.function(jit_compile=True, autograph=False)
+        # A function for each core, because TensorFlow would order the sums of all cores within one.
+        @tf.function(jit_compile=len(self._cpus) == 1, autograph=False)
         def program(*tensors):
             left = iter(tensors)
             mine = [None if part is None else next(left) for part in flat]
             with self._traces(number):
                 return computation(*tf.nest.pack_sequence_as(given, mine))
 
-        return program(*(tf.convert_to_tensor(part) for part in flat if part is not None))
-
-    def _on_device(self, number, computation, given):
-        # Known to the program of a TPU only when it runs.
-        first = tf.compat.v1.placeholder_with_default(given[0], [])
-        with tf.device(self._cpus[number]), self._traces(number):
-            return computation(first, *given[1:])
+        with tf.device(self._cpus[number]):
+            return program(*(tf.convert_to_tensor(part) for part in flat if part is not None))
 
     @contextlib.contextmanager
     def _traces(self, number):
-        self._core = _Core(number, ops.get_default_graph())
+        self._core = _Core(number, ops.get_default_graph(), itertools.count(self._first_key))
         try:
             yield
         finally:
@@ -96,7 +95,7 @@ class _Emulator:
 
 @contextlib.contextmanager
 def emulated(cpus):
-    """Makes the programs of `tpu.make_tpu(cpus)` run, while the context is entered."""
+    """Makes the programs of `make_tpu(cpus, packs=False)` run, while the context is entered."""
     emulator = _Emulator(cpus)
     with (
         mock.patch.object(tpu_strategy.tpu, "replicate", emulator.replicate),
