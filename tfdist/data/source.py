@@ -253,7 +253,8 @@ class Source:
             TensorFlow's convolutions fail on zero rows: drop a last batch that has fewer rows than replicas.)
         """
         reading = self.deliver(strategy, epoch, step)()
-        for batch, _ in delivery.batches(strategy, reading, self.cardinality - step):
+        form = self.form(strategy.num_replicas_in_sync)
+        for batch, _ in delivery.batches(strategy, reading, self.cardinality - step, form):
             yield batch
 
     def deliver(

@@ -8,6 +8,8 @@ from tfdist.process.errors import UsageError
 from tfdist.process.log import say
 from tfdist.strategy import choose as strategy
 
+BY_HAND = "a loop written by hand"
+
 
 def for_strategy(data, model, method=None):
     """Returns the input as the model's strategy needs it: on a TPU every share has the same number of rows.
@@ -18,7 +20,8 @@ def for_strategy(data, model, method=None):
     Args:
         data: an `Input`.
         model: a `keras.Model`.
-        method: the method that will run: "train_step", "test_step", or None for a prediction, which takes no mean.
+        method: the method that will run: "train_step", "test_step", or None for a prediction, which takes no mean;
+            `BY_HAND` for a loop that does not know which rows count.
 
     Returns:
         An `Input`.
@@ -32,11 +35,11 @@ def for_strategy(data, model, method=None):
     static = _static(data.source)
     if not static.form(replicas).padded:
         return dataclasses.replace(data, source=static)
-    reason = models.cannot_be_padded(model, method) if method else None
+    reason = models.cannot_be_padded(model, method) if method and method != BY_HAND else method
     if reason is None:
         say(f"{static.name}: smaller batches are padded with rows that count zero, because a TPU needs one shape.")
         return dataclasses.replace(data, source=static)
-    dropped = _without_smaller(static, replicas) if method == "train_step" else None
+    dropped = _without_smaller(static, replicas) if method in ("train_step", BY_HAND) else None
     if dropped is None:
         raise UsageError(
             f"{static.name}: a TPU needs batches of one shape, and {reason} takes a mean from which rows that pad a "

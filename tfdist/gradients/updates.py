@@ -14,9 +14,10 @@ from tfdist.gradients.wire import restored, rounded
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
 from tfdist.internals.access.replica import current_rows, rows_are
 from tfdist.internals.access.tracing import as_written
+from tfdist.internals.access.variables import on_this_replica
 from tfdist.internals.patches import optimizers
 from tfdist.process.errors import UsageError
-from tfdist.strategy.replicas import run_on_replicas
+from tfdist.strategy.replicas import merge_replicas, run_on_replicas
 
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | Factors | None
 Variable: TypeAlias = tf.Variable | keras.Variable
@@ -168,7 +169,7 @@ def apply_gradients(
             "variable."
         )
 
-    context = replica_context("apply_gradients")
+    replica_context("apply_gradients")
     build_if_needed(optimizer, variables)
     are_summed = optimizers.are_known_sums([gradient for gradient in gradients if gradient is not None])
     reduce = _as_they_are if are_summed else functools.partial(sum_gradients, wire=wire)
@@ -178,7 +179,7 @@ def apply_gradients(
         with rows_are(None):
             update(strategy, optimizer, gradients, variables, reduce)
 
-    context.merge_call(merged, args=(gradients,))
+    merge_replicas(merged, gradients)
 
 
 def _as_they_are(gradients: Sequence[Gradient], _: Sequence[Variable]) -> list[Gradient]:
@@ -192,27 +193,28 @@ def update(
     variables: Sequence[Variable],
     reduce: Reduce,
 ) -> None:
-    """Reduces and updates, in cross-replica context, because only there may a branch hold a collective.
+    """Reduces and updates where a branch may hold a collective: in cross-replica context, or in the program of a TPU.
 
     Args:
         strategy: the `tf.distribute.Strategy`.
         optimizer: a Keras optimizer that is built.
-        gradients: list of per-replica values, as `strategy.run` returns them.
+        gradients: list of per-replica values, as `run_on_replicas` returns them.
         variables: the trainable variables, in the same order.
         reduce: a function (gradients, variables) → their sums over the replicas, called in replica context.
     """
-    if not optimizers.is_loss_scaling(optimizer):
-        _update(strategy, optimizer, gradients, variables, reduce)
-        return
+    with optimizers.gradients_already_reduced():
+        if not optimizers.is_loss_scaling(optimizer):
+            _update(strategy, optimizer, gradients, variables, reduce)
+            return
 
-    def apply() -> None:
-        unscaled = run_on_replicas(strategy, functools.partial(_unscale, optimizer), gradients)
-        _update(strategy, optimizer.inner_optimizer, unscaled, variables, reduce)
-        optimizers.count_finite_step(optimizer)
+        def apply() -> None:
+            unscaled = run_on_replicas(strategy, functools.partial(_unscale, optimizer), gradients)
+            _update(strategy, optimizer.inner_optimizer, unscaled, variables, reduce)
+            optimizers.count_finite_step(optimizer)
 
-    # If one replica overflows, all skip the step, or their weights and scales would differ.
-    finite = run_on_replicas(strategy, _all_finite, gradients)
-    tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: optimizers.skip_step(optimizer))
+        # If one replica overflows, all skip the step, or their weights and scales would differ.
+        finite = run_on_replicas(strategy, _all_finite, gradients)
+        tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: optimizers.skip_step(optimizer))
 
 
 def _unscale(optimizer: keras.optimizers.Optimizer, gradients: Sequence[Gradient]) -> list[Gradient]:
@@ -238,13 +240,13 @@ def _update(
 ) -> None:
     overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
     overwrite_is_due = optimizers.overwrite_is_due(optimizer) if overwrites else None
-    with optimizers.gradients_already_reduced():
-        if optimizer.gradient_accumulation_steps:
-            _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce)
-        else:
-            run_on_replicas(strategy, lambda mine: optimizer.apply(reduce(mine, variables), variables), gradients)
-        if overwrites:
-            tf.cond(overwrite_is_due, lambda: _overwrite(strategy, optimizer, variables), lambda: None)
+    if optimizer.gradient_accumulation_steps:
+        _accumulate_or_apply(strategy, optimizer, gradients, variables, reduce)
+    else:
+        run_on_replicas(strategy, lambda mine: optimizer.apply(reduce(mine, variables), variables), gradients)
+    if overwrites:
+        overwrite = functools.partial(_overwrite, optimizer, variables)
+        tf.cond(overwrite_is_due, lambda: run_on_replicas(strategy, overwrite), lambda: None)
 
 
 def _accumulate_or_apply(
@@ -262,7 +264,7 @@ def _accumulate_or_apply(
     def accumulate() -> None:
         def replica_accumulate(mine: list[tf.Tensor]) -> None:
             for gradient, accumulator in zip(mine, accumulators, strict=True):
-                optimizers.on_this_replica(accumulator).assign_add(tf.convert_to_tensor(gradient))
+                on_this_replica(accumulator).assign_add(tf.convert_to_tensor(gradient))
             optimizers.end_step_without_update(optimizer, updated)
 
         run_on_replicas(strategy, replica_accumulate, [gradient for gradient, _ in pairs])
@@ -272,7 +274,7 @@ def _accumulate_or_apply(
             own = [tf.convert_to_tensor(g) + a for g, a in zip(mine, accumulators, strict=True)]
             sums = reduce(own, updated)
             optimizer.apply([total / optimizer.gradient_accumulation_steps for total in sums], updated)
-            for accumulator in map(optimizers.on_this_replica, accumulators):
+            for accumulator in map(on_this_replica, accumulators):
                 accumulator.assign(tf.zeros_like(accumulator))
 
         run_on_replicas(strategy, replica_apply, [gradient for gradient, _ in pairs])
@@ -280,11 +282,9 @@ def _accumulate_or_apply(
     tf.cond(optimizers.update_is_due(optimizer), apply, accumulate)
 
 
-def _overwrite(
-    strategy: tf.distribute.Strategy, optimizer: keras.optimizers.Optimizer, variables: Sequence[Variable]
-) -> None:
+def _overwrite(optimizer: keras.optimizers.Optimizer, variables: Sequence[Variable]) -> None:
     optimizers.overwrite_with_averages(optimizer)
-    run_on_replicas(strategy, lambda: optimizers.apply_constraints(variables))
+    optimizers.apply_constraints(variables)
 
 
 def _all_finite(gradients: Sequence[Gradient]) -> tf.Tensor:

@@ -14,7 +14,7 @@ from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.gpus import workers_per_gpu
 from tfdist.cluster.rendezvous import meet
 from tfdist.cluster.tf_config import Cluster, hosts_of, read_cluster
-from tfdist.internals.access import runtime
+from tfdist.internals.access import runtime, tpu
 from tfdist.options.checks import is_count, is_number
 from tfdist.process.errors import StateError, UsageError
 from tfdist.process.log import say
@@ -286,4 +286,4 @@ def _reason(error):
 
 def needs_static_shapes(strategy):
     """Returns whether all batches must have the same shape, because a TPU compiles the whole step for it."""
-    return isinstance(strategy, tf.distribute.TPUStrategy)
+    return tpu.is_tpu(strategy)

@@ -15,6 +15,7 @@ from tfdist.callbacks.throughput import Throughput
 from tfdist.data.delivery import delivery
 from tfdist.feeding.feed import Feed, open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
+from tfdist.feeding.static_shapes import BY_HAND
 from tfdist.internals.access import models
 from tfdist.internals.access.variables import reached_from
 from tfdist.options.checkpoints import CheckpointOptions
@@ -134,7 +135,7 @@ def open_run(
     checks.check_all_workers_call(strategy, "tfdist.open_run")
     checks.check_layers(model)
     workers = Workers.of(strategy)
-    feed = open_feed(model, train, method=None, steps=loop.steps_per_epoch)
+    feed = open_feed(model, train, method=BY_HAND, steps=loop.steps_per_epoch)
     models.build_layers(model, feed.spec)
     with strategy.scope():
         if not optimizer.built:
@@ -293,7 +294,7 @@ class OpenRun:
         reading = self._feed.begin(span)
         self.steps_done = self._saved.steps_before + span.first
         left = int(min(span.last - span.first, 2**62))
-        elements = delivery.batches(self._strategy, reading, left)
+        elements = delivery.batches(self._strategy, reading, left, self._feed.form)
         done, ended = 0, False
         while done < left and not self._model.stop_training:
             self._callbacks.on_train_batch_begin(span.first + done)

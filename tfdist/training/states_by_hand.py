@@ -10,6 +10,7 @@ from tfdist.data.delivery.share import count_rows
 from tfdist.internals.access import models
 from tfdist.internals.access.replica import Rows
 from tfdist.internals.access.tracing import compiled
+from tfdist.internals.access.variables import on_this_replica
 from tfdist.internals.patches import assignments
 from tfdist.process.log import say
 from tfdist.strategy.workers import Workers
@@ -82,7 +83,7 @@ class SeveralReplicas(OneReplica):
             # The step is being traced, and will run on the batch that was given out last.
             with tf.init_scope():
                 self._set_rows()
-        return Rows(*(tf.convert_to_tensor(assignments.here(variable)) for variable in self._numbers))
+        return Rows(*(tf.convert_to_tensor(on_this_replica(variable)) for variable in self._numbers))
 
     def _set_rows(self):
         replicas, workers = self._strategy.num_replicas_in_sync, Workers.of(self._strategy)

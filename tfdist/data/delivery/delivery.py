@@ -124,24 +124,30 @@ def elements(strategy, reading, steps):
                 return
 
 
-def batches(strategy, reading, steps):
-    """Yields (per-replica nested tensors: the rows that count; the rows of all replicas) for `steps` steps or fewer."""
-    program = _own_rows(strategy, reading.taker)
+def batches(strategy, reading, steps, form):
+    """Yields (per-replica nested tensors: the rows that count; the rows of all replicas) for `steps` steps or fewer.
+
+    Args:
+        strategy, reading, steps: as for `elements`.
+        form: the `Form` of the shares.
+    """
+    program = _own_rows(strategy, reading.taker, form)
     if reading.element_spec is not None:
         program = program.get_concrete_function(reading.element_spec)
     for element in elements(strategy, reading, steps):
         yield program(element)
 
 
-def _own_rows(strategy, taker):
+def _own_rows(strategy, taker, form):
     """Returns the compiled function of what a taker read → what `batches` yields."""
 
     def rows(element):
         share = taker.share(strategy, element)
         total = strategy.experimental_local_results(share.global_rows)[0]
-        return run_on_replicas(strategy, rows_that_count, share), total
+        has_others = form.may_be_empty or form.padded
+        return run_on_replicas(strategy, rows_that_count, share) if has_others else share.batch, total
 
-    return kept(strategy, ("own rows", taker), lambda: compiled(rows, reduce_retracing=True))
+    return kept(strategy, ("own rows", taker, form), lambda: compiled(rows, reduce_retracing=True))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
+from tfdist.internals.access import tpu
+
 _SUMS, _DIFFERING, _WAYS = "_tfdist_sums", "_tfdist_differing", "_tfdist_ways"
 _COUNTS = frozenset({"Shape", "ShapeN", "Size"})
 _DRAWS = ("Random", "Truncated", "Multinomial", "Bernoulli", "Binomial", "Parameterized")
@@ -56,7 +58,7 @@ def _has_note(kind, tensor):
 
 def is_in_inner_graph():
     """Returns whether a branch, a loop or a function of the user is being traced, in which no collective can be."""
-    graph = getattr(threading.current_thread(), "graph", None)
+    graph = tpu.program_graph() or getattr(threading.current_thread(), "graph", None)
     return graph is not None and graph is not ops.get_default_graph()
 
 

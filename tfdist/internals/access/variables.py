@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.internals.access import tpu
+
 _PARTS = (
     keras.layers.Layer,
     keras.metrics.Metric,
@@ -170,6 +172,14 @@ def is_distributed(variable):
 def tf_variable(variable):
     """Returns the `tf.Variable` of a `keras.Variable`, or the given one."""
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def on_this_replica(variable):
+    """Returns the `tf.Variable` of the replica whose step is traced; elsewhere that of all replicas."""
+    value, context = tf_variable(variable), tf.distribute.get_replica_context()
+    if context is None or not isinstance(value, tf.distribute.DistributedValues):
+        return value
+    return value._get() if tpu.program_graph() is None else tpu.part_of_core(value)
 
 
 def name_of(variable):

@@ -8,16 +8,20 @@ import contextlib
 import contextvars
 
 import tensorflow as tf
-from tensorflow.python.distribute import values_util
+from tensorflow.python.distribute import tpu_values, values_util
 
 from tfdist.internals.access.collectives import are_same_on_all, sum_over_replicas
 from tfdist.internals.access.dependence import Dependence, is_in_inner_graph, note_sums
 from tfdist.internals.access.replica import held, is_compiled_by_xla, swapped
-from tfdist.internals.access.variables import identity, tf_variable
+from tfdist.internals.access.variables import identity, on_this_replica, tf_variable
 
 _KEEPER: contextvars.ContextVar = contextvars.ContextVar("keeper of layer states on this replica", default=None)
 _METHODS = ("assign", "assign_add", "assign_sub")
-_originals = {name: getattr(values_util, f"on_write_{name}") for name in _METHODS}
+# (owner, name there, method): what assigns to distributed variables, the second on TPUs.
+_WRITES = [
+    *((values_util, f"on_write_{method}", method) for method in _METHODS),
+    *((tpu_values.TPUDistributedVariable, method, method) for method in _METHODS),
+]
 _all_reduce = tf.distribute.ReplicaContext.all_reduce
 _all_gather = tf.distribute.ReplicaContext.all_gather
 
@@ -66,14 +70,20 @@ class Keeper:
         """Reads the states of which only the increase counts, because branches may assign them."""
         for key, variable in self._watched.items():
             if rule_of(variable) == SUM:
-                self._before[key] = tf.convert_to_tensor(here(variable))
+                self._before[key] = tf.convert_to_tensor(on_this_replica(variable))
 
-    def assign(self, method, variable, value, **options):
-        """Calls `method`, such as "assign_add", of this replica's part of a distributed `tf.Variable`."""
+    def assign(self, method, original, variable, value, **options):
+        """Calls `method`, such as "assign_add", of this replica's part of a distributed `tf.Variable`.
+
+        Args:
+            method: its name.
+            original: TensorFlow's own function (variable, value, **options), for variables that are not states.
+            variable, value, **options: the method's arguments.
+        """
         watched = self._watched.get(identity(variable))
         if watched is None:
-            return _originals[method](variable, value, **options)
-        write, value = getattr(variable._get(), method), tf.cast(tf.convert_to_tensor(value), variable.dtype)
+            return original(variable, value, **options)
+        write, value = getattr(on_this_replica(variable), method), tf.cast(tf.convert_to_tensor(value), variable.dtype)
         # Not as `aggregation` says, because what is alike is what one device would assign.
         if value.dtype == tf.string or self._dependence.is_alike(value):
             return write(value, **options)
@@ -84,13 +94,14 @@ class Keeper:
         if tf.executing_eagerly() and are_same_on_all([value]):
             return write(value, **options)
         self._note(watched, rule)
-        before = tf.convert_to_tensor(variable._get()) if method == "assign" and rule == SUM else tf.zeros_like(value)
+        counts_anew = method == "assign" and rule == SUM
+        before = tf.convert_to_tensor(on_this_replica(variable)) if counts_anew else tf.zeros_like(value)
         return write(self._combined(rule, value, before), **options)
 
     def end(self):
         """Combines what branches, loops and functions compiled by XLA have assigned, which can hold no collective."""
         for key, variable in self._later.items():
-            rule, mine = rule_of(variable), here(variable)
+            rule, mine = rule_of(variable), on_this_replica(variable)
             self._note(variable, rule, at_end=True)
             mine.assign(self._combined(rule, tf.convert_to_tensor(mine), self._before.get(key)))
 
@@ -106,11 +117,6 @@ class Keeper:
         # Not the first of all: one without rows has worked on a row that does not count.
         first = (rows.mine > 0) & (rows.first == 0)
         return _sum(tf.where(first, value, tf.zeros_like(value)))
-
-
-def here(variable):
-    """Returns the part of a variable that belongs to the replica that is being traced."""
-    return tf_variable(variable)._get()
 
 
 def _sum(value):
@@ -134,20 +140,20 @@ def states_are_combined(find_keeper=_KEEPER.get, **lock):
         **lock: as for `swapped`.
     """
 
-    def writing(method):
+    def writing(method, original):
         def write(var, value, use_locking=False, name=None, read_value=True):
             options = {"use_locking": use_locking, "name": name, "read_value": read_value}
             # Outside `strategy.run` there is a context too: that of TensorFlow's own strategy for no strategy.
             in_replica = tf.distribute.has_strategy() and tf.distribute.get_replica_context()
             keeper = find_keeper() if in_replica else None
             if keeper is None:
-                return _originals[method](var, value, **options)
-            return keeper.assign(method, var, value, **options)
+                return original(var, value, **options)
+            return keeper.assign(method, original, var, value, **options)
 
         return write
 
     return swapped(
-        *((values_util, f"on_write_{method}", writing(method)) for method in _METHODS),
+        *_written_by(writing),
         (tf.distribute.ReplicaContext, "all_reduce", _marked(_all_reduce)),
         (tf.distribute.ReplicaContext, "all_gather", _marked(_all_gather)),
         **lock,
@@ -157,10 +163,15 @@ def states_are_combined(find_keeper=_KEEPER.get, **lock):
 def assignments_are(assign):
     """Makes a function (method, variable, value) take the assignments to distributed `tf.Variable`s meanwhile."""
 
-    def writing(method):
+    def writing(method, _):
         return lambda var, value, use_locking=False, name=None, read_value=True: assign(method, var, value)
 
-    return swapped(*((values_util, f"on_write_{method}", writing(method)) for method in _METHODS))
+    return swapped(*_written_by(writing))
+
+
+def _written_by(writing):
+    """Yields the replacements for `swapped`; `writing` is a function (method, original) → its replacement."""
+    return ((owner, name, writing(method, getattr(owner, name))) for owner, name, method in _WRITES)
 
 
 def _marked(collective):

@@ -11,6 +11,7 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 from tfdist.internals.access.collectives import are_same_on_all
 from tfdist.internals.access.lineage import Lineage, current_lineage
 from tfdist.internals.access.replica import current_rows, held, rows_are, swapped
+from tfdist.internals.access.variables import on_this_replica
 from tfdist.internals.cpu_kernels import update_kernels
 
 _REDUCED: contextvars.ContextVar = contextvars.ContextVar("this step has reduced gradients by hand", default=False)
@@ -147,16 +148,6 @@ def _direct_assign(self, value):
     here.assign(tf.cast(value, here.dtype))
 
 
-def on_this_replica(variable):
-    """Returns the `tf.Variable` of the replica whose step is traced; elsewhere, and on TPUs, that of all replicas."""
-    value = variable.value if isinstance(variable, keras.Variable) else variable
-    context = tf.distribute.get_replica_context()
-    # A TPU's replicas are traced once for all.
-    if context is None or isinstance(context.strategy, tf.distribute.TPUStrategy):
-        return value
-    return value._get() if isinstance(value, tf.distribute.DistributedValues) else value
-
-
 def apply_is(replacement):
     """Makes `optimizer.apply` and `apply_gradients` call `replacement(optimizer, gradients, variables)` instead.
 
@@ -222,8 +213,8 @@ def end_step_without_update(optimizer, variables):
 
 
 def overwrite_with_averages(optimizer):
-    """Writes the moving averages over the weights; call it in cross-replica context."""
-    optimizer._overwrite_model_variables_with_average_value(optimizer._trainable_variables)
+    """Writes the moving averages over the weights; call it in replica context."""
+    _overwrite_with_averages(optimizer, optimizer._trainable_variables)
 
 
 def apply_constraints(variables):
@@ -239,7 +230,7 @@ def unscale(optimizer, gradients):
 
 
 def count_finite_step(optimizer):
-    """Counts a step with finite gradients, and doubles the loss scale when that is due; in cross-replica context."""
+    """Counts a step with finite gradients, and doubles the loss scale when that is due; where `updates.update` is."""
 
     def double():
         optimizer.step_counter.assign(0)
@@ -252,5 +243,5 @@ def count_finite_step(optimizer):
 
 
 def skip_step(optimizer):
-    """Halves the loss scale after a step whose gradients were not finite; in cross-replica context."""
+    """Halves the loss scale after a step whose gradients were not finite; where `updates.update` is."""
     optimizer._stateful_handle_non_finite_grads()

@@ -24,6 +24,7 @@ from tfdist.internals.access.dependence import note_way
 from tfdist.internals.access.lineage import SUM, as_mean, current_lineage, say_doubts
 from tfdist.internals.access.replica import current_rows, held, swapped
 from tfdist.internals.access.tracing import converted
+from tfdist.internals.access.variables import on_this_replica
 
 _STEP: contextvars.ContextVar = contextvars.ContextVar("the own step that this replica traces", default=None)
 _gradient, _gradients = tf.GradientTape.gradient, tf.gradients
@@ -203,7 +204,7 @@ def _update_replica(variable, update, value, **options):
         name = variable.name.partition(":")[0]
         mean = as_mean(value, rows, f"train_step assigns to {name!r} the value")
         (value,) = sum_over_replicas([tf.math.multiply_no_nan(mean, rows.share(mean.dtype))], "train_step")
-    return update(variable._get_on_device_or_primary(), value, **options)
+    return update(on_this_replica(variable), value, **options)
 
 
 def _call(self, *arguments, **options):

@@ -170,9 +170,9 @@ class ManySteps:
                 lambda *state: one_step(batches, *state),
                 (tf.constant(0, _STEPS.dtype), steps, tf.constant(_NOTHING, tf.float64), *self._watch.begin()),
             )
-            self._step.end_call()
+            logs = self._step.end_call()
             has_ends = taker.may_end or self._watch is OnNan.END
-            return self._step.logs(), done if has_ends else None, sums, *finite
+            return logs, done if has_ends else None, sums, *finite
 
         return many_steps
 
@@ -194,7 +194,7 @@ class SingleSteps:
         self._form = form
         self._clock = clock
         self._before = before
-        self._end = self._end_call if eager else compiled(self._end_call)
+        self._end = step.end_call if eager else compiled(step.end_call)
         self.traced = Traced(self._make, lambda reading: (reading.element_spec,), eager=eager)
 
     def __call__(self, reading, steps):
@@ -234,10 +234,6 @@ class SingleSteps:
             return logs, self._clock.add(tf.constant(_NOTHING, tf.float64), arrived, arrived, work)
 
         return one_step
-
-    def _end_call(self):
-        self._step.end_call()
-        return self._step.logs()
 
 
 def _logs_of_call(last, metrics):

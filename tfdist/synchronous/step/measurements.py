@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdist.gradients.factors import gathered_of, summed_of, tensors_of
 from tfdist.gradients.wire import narrowed_type
+from tfdist.internals.access import tpu
 from tfdist.internals.patches.optimizers import accumulation_steps
 
 UNKNOWN = math.nan
@@ -53,16 +54,17 @@ class Clock:
             return tf.timestamp()
 
     def ready(self, gradients):
-        """Returns the time at which the gradients of this worker's replicas are ready; NaN on GPUs.
+        """Returns the time at which the gradients of this worker's replicas are ready; NaN on GPUs and TPUs.
 
         Nothing waits for the clock, so it delays no reduction. The host runs ahead of a GPU and does not know when
-        gradients are ready, so its time would mean nothing.
+        gradients are ready, so its time would mean nothing. The program of a TPU has no clock.
 
         Args:
             gradients: list of per-replica values or None.
         """
         parts = tf.nest.flatten([tensors_of(gradient) for gradient in gradients], expand_composites=True)
-        return UNKNOWN if not parts or any("GPU" in part.device for part in parts) else self.now(parts)
+        on_host = tpu.program_graph() is None and not any("GPU" in part.device for part in parts)
+        return self.now(parts) if parts and on_host else UNKNOWN
 
     def add(self, sums, asked, arrived, work):
         """Returns `Measured.sums` with one more step."""

@@ -26,7 +26,7 @@ from tfdist.internals.patches.average_losses import average_losses_are_global
 from tfdist.internals.patches.coupled import coupled_over_all_rows
 from tfdist.internals.patches.layer_calls import ways_through_layers_are_noted
 from tfdist.process.user_warnings import warn_user
-from tfdist.strategy.replicas import run_on_replicas
+from tfdist.strategy.replicas import run_as_one_program, run_on_replicas
 from tfdist.synchronous.exchange.choice import say_once
 from tfdist.synchronous.exchange.exchange import wire_type
 from tfdist.synchronous.step import checks, measurements, metric_states
@@ -72,6 +72,10 @@ class Step:
             (logs, work): the result of `replica_own_step` for a user's own `train_step`, otherwise None; and a
             `measurements.Work`.
         """
+        step = functools.partial(self._train, form=form, clock=clock, exchange=exchange)
+        return run_as_one_program(self.strategy, step, share)
+
+    def _train(self, share, form, clock, exchange):
         if models.has_own(self._model, "train_step"):
             return self._own_train(share, form, exchange)
         variables = list(self._model.trainable_variables)
@@ -146,10 +150,6 @@ class Step:
     def _replicas(self):
         return self.strategy.num_replicas_in_sync
 
-    def end_call(self):
-        """Averages the replicas' own statistics at the end of a call."""
-        self._local.average()
-
     def loss_is_finite(self):
         """Returns whether the loss of this worker's replicas has been finite since the epoch's beginning.
 
@@ -158,6 +158,15 @@ class Step:
         total = models.loss_tracker(self._model).total.value
         parts = [tf.convert_to_tensor(part) for part in self.strategy.experimental_local_results(total)]
         return tf.math.is_finite(tf.add_n(parts) if len(parts) > 1 else parts[0])
+
+    def end_call(self):
+        """Averages the replicas' own statistics at the end of a call; returns what `logs` does."""
+
+        def end():
+            self._local.average()
+            return self.logs()
+
+        return run_as_one_program(self.strategy, end)
 
     def logs(self):
         """Returns the metrics over all replicas: a dict of scalars, the same on every worker."""
@@ -311,11 +320,12 @@ def _as_float(value):
 def replica_predict(model, share, form):
     """Returns the outputs for this replica's rows and, if shapes are static, for its padding rows."""
     rows, own = _rows_of(share, form), models.has_own(model, "predict_step")
+    has_others = form.may_be_empty and not form.padded
     with rows_are(rows), lineage_of(model, share.batch, rows) if own else contextlib.nullcontext():
         outputs = model.predict_step(share.batch)
         say_doubts("predict_step returns", outputs)
     checks.check_outputs(outputs)
-    return outputs if form.padded else rows_that_count(share._replace(batch=outputs))
+    return rows_that_count(share._replace(batch=outputs)) if has_others else outputs
 
 
 def _own_rows(parts, counts):

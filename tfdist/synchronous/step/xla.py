@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfdist.internals.access import models, runtime
+from tfdist.internals.access import models, runtime, tpu
 from tfdist.internals.access.collectives import BYTES_PER_PACK
 from tfdist.internals.access.coupling import coupling_of
 from tfdist.options.step import AUTO
@@ -49,6 +49,9 @@ def resolve(model, wish, feed):
     Returns:
         True or False.
     """
+    if tpu.is_tpu(model.distribute_strategy):
+        # A TPU compiles the whole step, with its collectives, which a compiled part of it could not hold.
+        return False
     if wish is None:
         return bool(model.jit_compile)
     if runtime.is_deterministic():
@@ -135,6 +138,8 @@ def describe(model, feed, options):
     """Returns a phrase that states what XLA compiles for a `Feed`; `options` as in `compiles_calls`."""
     if model.run_eagerly:
         return "run eagerly."
+    if tpu.is_tpu(model.distribute_strategy):
+        return "the whole step compiled by XLA, as a TPU needs."
     if not options.jit_compile:
         return "without XLA."
     if models.has_own(model, "train_step"):

@@ -54,8 +54,7 @@ class XlaCalls:
             body = functools.partial(one_step, batches)
             begin = (tf.constant(0, tf.int64), steps, *watch.begin())
             done, _, *finite = tf.while_loop(lambda place, last, *_: place < last, body, begin)
-            step.end_call()
-            return step.logs(), done, *finite
+            return step.end_call(), done, *finite
 
         self._many_steps = compiled(many_steps, jit_compile=True, reduce_retracing=True)
 
