@@ -176,8 +176,10 @@ def tf_variable(variable):
 
 def on_this_replica(variable):
     """Returns the `tf.Variable` of the replica whose step is traced; elsewhere that of all replicas."""
-    value, context = tf_variable(variable), tf.distribute.get_replica_context()
-    if context is None or not isinstance(value, tf.distribute.DistributedValues):
+    value = tf_variable(variable)
+    # Outside of a scope, TensorFlow's default strategy has a replica context, too.
+    on_replica = tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
+    if not on_replica or not isinstance(value, tf.distribute.DistributedValues):
         return value
     return value._get() if tpu.program_graph() is None else tpu.part_of_core(value)
 
