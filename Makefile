@@ -44,7 +44,7 @@ $(OLDEST)/ready: setup.cfg pyproject.toml
 	$(OLDEST)/bin/pip install --quiet 'tensorflow==2.20.0' 'keras==3.13.0' --editable '.[test]'
 	touch $@
 
-# Measures the table of EQUIVALENCE.md anew, with stock Keras beside it: about ten minutes.
+# Measures the table of EQUIVALENCE.md anew, on two workers too, with stock Keras beside it: about half an hour.
 equivalence: $(VENV)/ready
 	$(VENV)/bin/python tests/equivalence/table.py
 

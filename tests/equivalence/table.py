@@ -35,9 +35,10 @@ HEAD = """# N replicas against one device, row by row
 How far the weights are from those of plain Keras on one device, on the same batches, after two epochs: with tfdist in a
 `MirroredStrategy` over logical CPU devices, with tfdist on two worker processes in a `MultiWorkerMirroredStrategy`, and
 with stock Keras' own `fit` in the same `MirroredStrategy`. Written by `make equivalence` with TensorFlow {tensorflow}
-and Keras {keras}; `tests/equivalence` holds tfdist to it. A name is that of the exception that ended the training. Rows
-are in float64 where they do not say float32. Batches have 8 rows and the last one 5, where a row does not say
-otherwise: that alone is more than stock Keras can take on three replicas, and makes it differ on two and four.
+and Keras {keras}; `tests/equivalence` holds tfdist to it. A name is that of the exception that ended the training. An
+empty cell is not measured yet. Rows are in float64 where they do not say float32. Batches have 8 rows and the last one
+5, where a row does not say otherwise: that alone is more than stock Keras can take on three replicas, and makes it
+differ on two and four.
 """
 
 
@@ -153,9 +154,17 @@ def render(results):
 
 def summary(family, names, results):
     """Returns a family's line."""
-    equal = [sum(is_equal(name, results[name][column]) for name in names) for column in COLUMNS]
-    crashes = sum(distance(results[name]["stock Keras"]) is None for name in names)
-    cells = [family, len(names), *equal, len(names) - equal[-1] - crashes, crashes]
+    measured = [[name for name in names if results[name][column]] for column in COLUMNS]
+    equal = [
+        sum(is_equal(name, results[name][column]) for name in some)
+        for column, some in zip(COLUMNS, measured, strict=True)
+    ]
+    shown = [
+        str(count) if len(some) == len(names) else f"{count} of {len(some)}"
+        for count, some in zip(equal, measured, strict=True)
+    ]
+    crashes = sum(distance(results[name]["stock Keras"]) is None for name in measured[-1])
+    cells = [family, len(names), *shown, len(measured[-1]) - equal[-1] - crashes, crashes]
     return f"| {' | '.join(map(str, cells))} |"
 
 
