@@ -67,6 +67,7 @@ def test_each_check_has_a_line_for_each_place_in_order(accept):
     assert text.splitlines()[-1].startswith("ALL RIGHT: 4 right, 1 measured, 1 not here; ")
 
 
+@pytest.mark.slow
 def test_a_crash_a_hang_an_error_and_a_difference_are_one_line_each_and_the_rest_goes_on(accept):
     faults = ("machine:mlp=crash", "split:gather_rows=hang", "split:predict=wrong", "machine:attention=raise")
     code, lines, text = accept(*faults)

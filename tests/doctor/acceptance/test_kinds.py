@@ -5,6 +5,8 @@ import pytest
 from tfdist.doctor.acceptance import kinds, page
 from tfdist.internals.access import collectives
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", kinds.KINDS)
 def test_each_kind_is_right_on_two_replicas(kind, make_strategy):

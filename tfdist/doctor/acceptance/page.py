@@ -78,7 +78,7 @@ def end(outcomes, rows_before, *, interrupted=False):
         interrupted: whether the user ended the checks.
     """
     cut = [outcome for outcome in outcomes if len(outcome.detail) > _DETAIL]
-    messages: dict[str, list[str]] = {}
+    messages = {}
     for outcome in cut:
         # The same message may have come from several checks.
         messages.setdefault(outcome.detail, []).append(f"{outcome.place} {outcome.name}")
