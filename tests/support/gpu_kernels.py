@@ -6,6 +6,7 @@ a kernel is registered for it, as TensorFlow places it.
 
 import collections
 import contextlib
+import fnmatch
 import functools
 import unittest.mock
 from typing import NamedTuple
@@ -261,7 +262,7 @@ _SHAPES = "TensorFlow's gradients compute with shapes"
 _RNN = "without XLA, Keras takes cuDNN's layers on GPUs, which cannot be traced here"
 _COUNTS = "counts, which TensorFlow cuts on the host"
 _CONDITIONS = "Keras' conditions of accumulation, averages and loss scales"
-# What begins an operation's name → why it does no harm that it has no kernel for GPUs.
+# What begins an operation's name, `*` for anything → why it does no harm that it has no kernel for GPUs.
 WITHOUT_KERNEL = {
     "SplitV(int64": _COUNTS,
     "Pad(int64": _ALL_ROWS,
@@ -284,7 +285,7 @@ NEEDED = {
     "While(int32, variant, float32, resource) reads LogicalAnd": _RNN,
     "BroadcastGradientArgs(int32) reads TensorListPopBack": _RNN,
     "Reshape(float32, int32) reads TensorListPopBack": _RNN,
-    **dict.fromkeys(("If(bool, resource", "If(bool, int64, resource"), _CONDITIONS),
+    "If(* reads Equal(": _CONDITIONS,
     "SplitV(int64, int32) reads": _COUNTS,
     "MatrixDiagPartV3(int64) reads": "the result of MeanIoU, once a call",
     **dict.fromkeys(("StridedSlice(", "StridedSliceGrad(", "Slice(", "Pad("), _ALL_ROWS),
@@ -297,4 +298,9 @@ NEEDED = {
 def unexplained(found):
     """Returns what `Findings` have beyond the three lists above."""
     parts = (found.missing, WITHOUT_KERNEL), (found.large, SMALL), (found.reads, NEEDED)
-    return [name for names, known in parts for name in names if not any(map(name.startswith, known))]
+    return [
+        name
+        for names, known in parts
+        for name in names
+        if not any(fnmatch.fnmatchcase(name, f"{start}*") for start in known)
+    ]
