@@ -54,6 +54,7 @@ full: $(VENV)/ready equivalence
 	$(VENV)/bin/python tests/full/every_flag.py
 	$(VENV)/bin/python tests/full/wrong_calls.py
 	$(VENV)/bin/python tests/full/gpu_kernels.py
+	$(VENV)/bin/python tests/full/tpu_trace.py
 	$(MAKE) chaos
 
 # Every fault at every point of a run, on two and three workers, then KILLS random kills: about an hour.

@@ -101,7 +101,12 @@ class ReplicaState:
         fits = [name in arrays and arrays[name].shape[1:] == v.shape for name, v in zip(names, variables, strict=True)]
         if not all(fits) or f"{kind}/{len(variables)}" in arrays:
             return False
-        pick = compiled(lambda values: run_on_replicas(self._strategy, _replica_pick, values), reduce_retracing=True)
+
+        # Not a lambda: a TPU's program has the name of the function that it is in.
+        def pick_own(values):
+            return run_on_replicas(self._strategy, _replica_pick, values)
+
+        pick = compiled(pick_own, reduce_retracing=True)
         for name, variable, is_alike in zip(names, variables, self._are_alike(kind), strict=True):
             # A view, because NumPy forgets the names of types such as bfloat16.
             values = self._redistributed(arrays[name].view(variable.dtype.as_numpy_dtype), is_alike)

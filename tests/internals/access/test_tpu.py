@@ -24,12 +24,17 @@ TRACED = (
     "model: two output",
     "model: AUC, precision, accuracy",
 )
-# What is run: what holds a collective in a branch, what the cores assign, and what is padded.
+BRANCHES, SCALED = TRACED[1:3]
+DROPOUT, OUTPUTS = "layer: RowDropout + BatchNormalization", "model: two output"
+# Cores, and what they compute: collectives in branches, what each of them assigns, and smaller batches that are padded.
 RUN = (
-    *TRACED[1:3],
-    "layer: RowDropout + BatchNormalization",
-    "model: own train step",
-    "model: two output",
+    (1, BRANCHES),
+    (1, DROPOUT),
+    (1, OUTPUTS),
+    (2, BRANCHES),
+    (2, SCALED),
+    (2, DROPOUT),
+    (2, OUTPUTS),
 )
 
 
@@ -52,11 +57,39 @@ def binary(rows=45):
     return x, (y > 0).astype("float32")[:, None]
 
 
+def trace_alone(strategy, function):
+    @tf.function(autograph=False)
+    def program():
+        return strategy.run(function)
+
+    return trace(program)
+
+
 def check(found, in_loop, once):
     """Checks what was traced: the operations, and how many programs a step starts, and a call beside them."""
     assert found.cannot_run() == []
     assert "int64" not in found.sums()
     assert found.counts == (in_loop, once)
+
+
+@pytest.mark.parametrize(
+    "function, why",
+    [
+        (tf.timestamp, "Timestamp has no kernel"),
+        (lambda: tf.py_function(lambda: 1.0, [], tf.float32), "EagerPyFunc has no kernel"),
+        (lambda: tf.strings.length(tf.strings.as_string(tf.random.uniform([]))), "AsString"),
+    ],
+)
+def test_what_a_tpu_cannot_run_is_found(function, why, tpu):
+    assert any(why in each for each in trace_alone(tpu, function).cannot_run())
+
+
+def test_a_tpu_sums_no_int64(tpu):
+    def sums():
+        return tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(1, tf.int64))
+
+    with pytest.raises(TypeError, match="int64"):
+        trace_alone(tpu, sums)
 
 
 @pytest.mark.parametrize("name", TRACED)
@@ -104,6 +137,20 @@ def test_what_layers_assign_is_combined(tpu):
     assert found.sums().count("int32") == 1
 
 
+def test_what_layers_assign_is_that_of_one_device(cpus, make_strategy):
+    def train(strategy):
+        model = make_model(strategy, Counter())
+        # Beyond 32 bits, and below zero.
+        model.layers[0].count.assign(-(2**40))
+        tfdist.fit(model, *binary(48), batch_size=16, epochs=2, verbose=0)
+        return [np.asarray(variable) for variable in model.layers[0].variables]
+
+    with emulated(cpus[:2]):
+        found = train(make_tpu(cpus[:2], packs=False))
+    for there, here in zip(train(make_strategy(1)), found, strict=True):
+        np.testing.assert_allclose(here, there, rtol=0, atol=1e-6)
+
+
 def run_by_hand(strategy, optimizer, rows=45, steps=None):
     """Trains by a loop of one's own; returns (the loss of each step, the weights)."""
     x, y = binary(rows)
@@ -135,9 +182,8 @@ def test_a_loop_written_by_hand_is_one_program_a_step(tpu):
     check(trace(lambda: run_by_hand(tpu, accumulating)), 0, 1)
 
 
-@pytest.mark.parametrize("name", RUN)
-@pytest.mark.parametrize("cores", [1, 2])
-def test_what_the_cores_compute_is_what_one_device_computes(name, cores, cpus):
+@pytest.mark.parametrize("cores, name", RUN)
+def test_what_the_cores_compute_is_what_one_device_computes(cores, name, cpus):
     before, expected, plain = runner.run_plain(name)
     with emulated(cpus[:cores]):
         begin, found, history = runner.run_tfdist(name, make_tpu(cpus[:cores], packs=False))
