@@ -12,7 +12,7 @@ WHOLE = {
     "internals/access": {"private_names"},
     "launch": {"signals"},
     "models": {"models_xla"},
-    "synchronous/step": {"traces"},
+    "synchronous/step": {"tpu_compile", "traces"},
     "train": {"deterministic_runs", "refusals", "runs"},
     "training": {"batchnorm", "fit", "keras_trainer_tests", "mixed_precision", "multi_worker"},
 }
