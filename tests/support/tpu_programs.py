@@ -5,6 +5,7 @@ A batch has static shapes and the numbers of rows are arguments, so rows that pa
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -23,7 +24,6 @@ from tfdist.synchronous.step.measurements import NoClock
 from tfdist.synchronous.step.step import Step, replica_predict
 
 _PADDED = Form(may_be_empty=False, padded=True)
-_ROWS = tf.TensorSpec([], tf.int64)
 TOKENS, WORDS, CLASSES = 64, 5000, 10
 
 
@@ -63,16 +63,17 @@ class _Extended(one_device_strategy.OneDeviceExtended):
 
 
 def mlp():
-    return tfdist.models.build("mlp", classes=CLASSES, input_shape=(28, 28, 1), dropout=0.5)
+    return _of_tfdist("mlp", (28, 28, 1), dropout=0.5)
 
 
 def cnn():
-    return tfdist.models.build("cnn", classes=CLASSES, input_shape=(28, 28, 1), batch_norm=True, dropout=0.5)
+    return _of_tfdist("cnn", (28, 28, 1), batch_norm=True, dropout=0.5)
 
 
 def lstm():
-    layers = [keras.layers.Embedding(WORDS, 64, mask_zero=True), keras.layers.LSTM(64)]
-    return _of_words([*layers, keras.layers.Dense(CLASSES, activation="softmax")])
+    inputs = keras.Input((TOKENS,), dtype="int32")
+    x = keras.layers.LSTM(64)(keras.layers.Embedding(WORDS, 64, mask_zero=True)(inputs))
+    return compile_classifier(keras.Model(inputs, keras.layers.Dense(CLASSES, activation="softmax")(x)))
 
 
 def attention():
@@ -80,19 +81,25 @@ def attention():
     x = keras.layers.Embedding(WORDS, 64, mask_zero=True)(inputs)
     x = keras.layers.LayerNormalization()(x + keras.layers.MultiHeadAttention(4, 16)(x, x))
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.Dense(128, activation="gelu")(x))
-    return keras.Model(inputs, keras.layers.Dense(CLASSES, activation="softmax")(x))
+    return compile_classifier(keras.Model(inputs, keras.layers.Dense(CLASSES, activation="softmax")(x)))
 
 
 def resnet20():
-    return tfdist.models.build("resnet20", classes=CLASSES, input_shape=(32, 32, 3), weight_decay=1e-4)
+    return _of_tfdist("resnet20", (32, 32, 3), weight_decay=1e-4)
 
 
 def resnet50():
-    return tfdist.models.build("resnet50", classes=1000, input_shape=(224, 224, 3), weight_decay=1e-4)
+    return _of_tfdist("resnet50", (224, 224, 3), classes=1000, weight_decay=1e-4)
 
 
-def _of_words(layers):
-    return keras.Sequential([keras.Input((TOKENS,), dtype="int32"), *layers])
+def _of_tfdist(name, shape, *, classes=CLASSES, **options):
+    return compile_classifier(tfdist.models.build(name, classes=classes, input_shape=shape, **options))
+
+
+def compile_classifier(model, optimizer="adam"):
+    """Compiles a model that classifies, and returns it."""
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +107,13 @@ class TpuProgram:
     """A step of a model on one of several chips.
 
     Attributes:
-        make_model: a function () → a `keras.Model` that classifies, not compiled.
+        make_model: a function () → a compiled `keras.Model` that classifies.
         method: "fit", "evaluate" or "predict".
-        rows: the rows of a replica's batch.
+        rows: the rows of a replica's batch, those that pad it included.
         replicas: the number of replicas.
     """
 
-    make_model: object
+    make_model: Callable[[], keras.Model]
     method: str
     rows: int = 64
     replicas: int = 1
@@ -116,21 +123,31 @@ class TpuProgram:
         chips = "1 chip" if self.replicas == 1 else f"{self.replicas} chips"
         return f"{self.make_model.__name__}, {self.method}, {self.rows} rows, {chips}"
 
-    def hlo(self):
-        """Traces the step, and returns it as a serialized `HloModuleProto`."""
+    def trace(self):
+        """Returns (the model, a function (x, y, replica_rows, global_rows, first_row) that XLA compiles)."""
         strategy = OneOfSeveral(self.replicas)
         with strategy.scope():
             model = self.make_model()
-            model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        (x,) = model.inputs
-        batch = _spec(self.rows, x), tf.TensorSpec([self.rows], tf.int32)
-        models.build(model, (_spec(None, x), tf.TensorSpec([None], tf.int32)))
+        models.build(model, self._batch(model, None))
         step = Step(model, strategy, StepOptions(jit_compile=False))
         run = functools.partial({"fit": _fit, "evaluate": _evaluate, "predict": _predict}[self.method], model, step)
+        function = compiled(lambda x, y, *rows: run(Share((x, y), *rows)), jit_compile=True)
         # On a TPU BatchNormalization is synchronized on one chip, too.
         with models.batch_norms_synchronized(model, True):
-            function = compiled(lambda x, y, *rows: run(Share((x, y), *rows)), jit_compile=True)
-            return function.experimental_get_compiler_ir(*batch, _ROWS, _ROWS, _ROWS)(stage="hlo_serialized")
+            function.get_concrete_function(*self._arguments(model))
+        return model, function
+
+    def hlo(self):
+        """Returns the program as a serialized `HloModuleProto`."""
+        model, function = self.trace()
+        return function.experimental_get_compiler_ir(*self._arguments(model))(stage="hlo_serialized")
+
+    def _arguments(self, model):
+        return *self._batch(model, self.rows), *[tf.TensorSpec([], tf.int64)] * 3
+
+    def _batch(self, model, rows):
+        (x,) = model.inputs
+        return tf.TensorSpec([rows, *x.shape[1:]], x.dtype), tf.TensorSpec([rows], tf.int32)
 
 
 MODELS = (mlp, cnn, lstm, attention, resnet20, resnet50)
@@ -139,10 +156,6 @@ PROGRAMS = (
     *(TpuProgram(make_model, "fit", replicas=4) for make_model in (mlp, cnn)),
     TpuProgram(cnn, "evaluate", replicas=4),
 )
-
-
-def _spec(rows, tensor):
-    return tf.TensorSpec([rows, *tensor.shape[1:]], tensor.dtype)
 
 
 def _fit(model, step, share):
