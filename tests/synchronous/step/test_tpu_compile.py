@@ -30,7 +30,7 @@ def spectrum():
 
 
 def test_what_is_compiled_is_the_step_of_plain_keras_on_the_rows_that_count():
-    model, step = TpuProgram(linear, "fit", rows=8).trace()
+    model, step = TpuProgram(linear, "fit", 8).trace()
     x, y = np.random.RandomState(0).randn(8, 4).astype("float32"), np.arange(8, dtype="int32") % 3
     counts = [tf.constant(number, tf.int64) for number in (5, 5, 0)]
     step(x, y, *counts)
@@ -45,7 +45,7 @@ def test_what_is_compiled_is_the_step_of_plain_keras_on_the_rows_that_count():
 
 @needs_compiler
 def test_a_padded_training_step_with_its_reduction_compiles_for_four_chips(tmp_path):
-    hlo = TpuProgram(mlp, "fit", replicas=4).hlo()
+    hlo = TpuProgram(mlp, "fit", 64, replicas=4).hlo()
     assert b"all-reduce" in hlo
     compiled = tpu_compiler.compile_for_tpu(hlo, tmp_path, replicas=4)
     print(compiled)
@@ -58,4 +58,4 @@ def test_a_padded_training_step_with_its_reduction_compiles_for_four_chips(tmp_p
 @needs_compiler
 def test_an_operation_that_a_tpu_lacks_is_an_error_with_its_name(tmp_path):
     with pytest.raises(tpu_compiler.NotCompiled, match="Unexpected operand type for FFT: c128"):
-        tpu_compiler.compile_for_tpu(TpuProgram(spectrum, "fit").hlo(), tmp_path)
+        tpu_compiler.compile_for_tpu(TpuProgram(spectrum, "fit", 8).hlo(), tmp_path)
