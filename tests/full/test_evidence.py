@@ -3,6 +3,7 @@
 import pytest
 from equivalence.runner import CASES
 from full import every_flag, evidence
+from support import tpu_programs
 from support.processes import REPOSITORY
 from support.wrong_calls import COMMANDS
 
@@ -42,3 +43,9 @@ def test_the_table_of_flags_has_every_row_and_each_is_as_it_should_be():
     rows = evidence.read_rows(evidence.FOLDER / "flags.md")
     assert list(rows) == [str(row) for row in every_flag.rows()]
     assert {name: row["last line"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
+
+
+def test_the_table_of_programs_for_a_tpu_has_every_row_and_each_compiled():
+    rows = evidence.read_rows(evidence.FOLDER / "tpu_compile.md")
+    assert list(rows) == [str(row) for row in tpu_programs.PROGRAMS]
+    assert {name: row["error"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}

@@ -51,7 +51,7 @@ def missing():
     absent = [name for name in ("jax", "libtpu") if importlib.util.find_spec(name) is None]
     if not absent:
         return None
-    return f"{' and '.join(absent)} not installed. Install them: pip install --editable '.[tpu_compiler]'"
+    return f"not installed: {', '.join(absent)}. Run: pip install --editable '.[tpu_compiler]'"
 
 
 def compile_for_tpu(hlo, folder, replicas=1, deadline_seconds=DEADLINE_SECONDS):

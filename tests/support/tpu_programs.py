@@ -28,9 +28,9 @@ TOKENS, WORDS, CLASSES = 64, 5000, 10
 
 
 class OneOfSeveral(tf.distribute.Strategy):
-    """One of several replicas that run the same program, as on a TPU: it can be compiled by XLA, but not run.
+    """One of several replicas that run the same program, compiled by XLA; only a single one can run on a CPU.
 
-    It stands in for `TPUStrategy`, whose programs stock TensorFlow lowers for a TPU alone.
+    It stands in for `TPUStrategy`, whose sum over the replicas stock TensorFlow lowers for a TPU alone.
 
     Args:
         replicas: the number of replicas.
