@@ -53,9 +53,9 @@ full: $(VENV)/ready equivalence
 	EQUIVALENCE=all $(VENV)/bin/python -m pytest tests/equivalence
 	$(VENV)/bin/python tests/full/every_flag.py
 	$(VENV)/bin/python tests/full/wrong_calls.py
+	$(MAKE) chaos
 	$(VENV)/bin/pip install --quiet --editable '.[tpu_compiler]'
 	$(VENV)/bin/python tests/full/tpu_compile.py
-	$(MAKE) chaos
 
 # Every fault at every point of a run, on two and three workers, then KILLS random kills: about an hour.
 KILLS ?= 50

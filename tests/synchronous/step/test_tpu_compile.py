@@ -48,7 +48,6 @@ def test_a_padded_training_step_with_its_reduction_compiles_for_four_chips(tmp_p
     hlo = TpuProgram(mlp, "fit", 64, replicas=4).hlo()
     assert b"all-reduce" in hlo
     compiled = tpu_compiler.compile_for_tpu(hlo, tmp_path, replicas=4)
-    print(compiled)
     parameters = 784 * 128 + 128 + 128 * 10 + 10
     # Adam keeps two moments for each parameter, and all are updated.
     assert compiled.arguments > 3 * parameters * BYTES_OF_FLOAT32
