@@ -150,13 +150,14 @@ class TpuProgram:
         return tf.TensorSpec([rows, *x.shape[1:]], x.dtype), tf.TensorSpec([rows], tf.int32)
 
 
-# Models and the rows of a replica's batch: few for ResNet-50, which takes minutes to compile all the same.
-MODELS = {mlp: 64, cnn: 64, lstm: 64, attention: 64, resnet20: 64, resnet50: 8}
 PROGRAMS = (
-    *(TpuProgram(make_model, method, rows) for make_model, rows in MODELS.items() for method in ("fit", "predict")),
+    *(TpuProgram(make_model, method, 64) for make_model in (mlp, cnn, lstm, attention) for method in ("fit", "predict")),
+    TpuProgram(resnet20, "predict", 64),
     *(TpuProgram(make_model, "fit", 64, replicas=4) for make_model in (mlp, cnn)),
     TpuProgram(cnn, "evaluate", 64, replicas=4),
 )
+# Those that take minutes to compile, so they are only compiled when their names are given.
+LARGE = (TpuProgram(resnet20, "fit", 64), *(TpuProgram(resnet50, method, 64) for method in ("fit", "predict")))
 
 
 def _fit(model, step, share):
