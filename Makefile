@@ -56,6 +56,8 @@ full: $(VENV)/ready equivalence
 	$(VENV)/bin/python tests/full/gpu_kernels.py
 	$(VENV)/bin/python tests/full/tpu_trace.py
 	$(MAKE) chaos
+	$(VENV)/bin/pip install --quiet --editable '.[tpu_compiler]'
+	$(VENV)/bin/python tests/full/tpu_compile.py
 
 # Every fault at every point of a run, on two and three workers, then KILLS random kills: about an hour.
 KILLS ?= 50

@@ -13,7 +13,7 @@ WHOLE = {
     "launch": {"signals"},
     "models": {"models_xla"},
     "strategy": {"devices"},
-    "synchronous/step": {"traces"},
+    "synchronous/step": {"tpu_compile", "traces"},
     "train": {"deterministic_runs", "refusals", "runs"},
     "training": {"batchnorm", "fit", "keras_trainer_tests", "mixed_precision", "multi_worker"},
 }

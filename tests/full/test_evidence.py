@@ -4,6 +4,7 @@ import pytest
 from chaos import every_fault
 from equivalence.runner import CASES
 from full import every_flag, evidence
+from support import tpu_programs
 from support.processes import REPOSITORY
 from support.wrong_calls import COMMANDS
 
@@ -51,3 +52,9 @@ def test_the_table_of_faults_has_every_row_and_each_is_as_it_should_be():
     rows = evidence.read_rows(evidence.FOLDER / "faults.md")
     assert list(rows) == every_fault.rows()
     assert {name: row["cause"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
+
+
+def test_the_table_of_programs_for_a_tpu_has_every_row_and_each_compiled():
+    rows = evidence.read_rows(evidence.FOLDER / "tpu_compile.md")
+    assert list(rows) == [str(row) for row in tpu_programs.PROGRAMS]
+    assert {name: row["error"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
