@@ -151,7 +151,7 @@ class TpuProgram:
 
 
 PROGRAMS = (
-    *(TpuProgram(make_model, method, 64) for make_model in (mlp, cnn, lstm, attention) for method in ("fit", "predict")),
+    *(TpuProgram(model, method, 64) for model in (mlp, cnn, lstm, attention) for method in ("fit", "predict")),
     TpuProgram(resnet20, "predict", 64),
     *(TpuProgram(make_model, "fit", 64, replicas=4) for make_model in (mlp, cnn)),
     TpuProgram(cnn, "evaluate", 64, replicas=4),
