@@ -7,6 +7,7 @@ import statistics
 import time
 
 from chaos import chains, launched
+from full import evidence
 
 KILLS = int(os.environ.get("KILLS", "50"))
 WORKERS = 2
@@ -15,9 +16,19 @@ EPOCHS = 12 * KILLS
 PAUSE_SECONDS = 0.2
 # A start takes six seconds of it, or 15 on a busy machine: some kills come before the first step.
 LONGEST_WAIT_SECONDS = 20
+TITLE = "SIGKILL to a worker, by chance, at times by chance: the run ends with the weights of the undisturbed one"
+COLUMNS = (
+    "row",
+    "as it should be",
+    "minutes",
+    "weights of both runs",
+    "uses of each row",
+    "seconds from a kill to the next start: median",
+    "longest",
+)
 
 
-def test_promise_30_random_kills_of_a_run_of_minutes_lose_nothing(tmp_path, capsys):
+def test_promise_30_random_kills_of_a_run_of_minutes_lose_nothing(tmp_path):
     chance = random.Random(20)
     undisturbed = chains.undisturbed(tmp_path / "undisturbed", epochs=EPOCHS, workers=WORKERS)
     folder = tmp_path / "faulty"
@@ -38,13 +49,23 @@ def test_promise_30_random_kills_of_a_run_of_minutes_lose_nothing(tmp_path, caps
     assert run.summary["weights_sha256"] == undisturbed.summary["weights_sha256"]
     assert set(run.summary["uses"]) == {float(EPOCHS)}
     assert run.left_alive() == undisturbed.left_alive() == []
-    minutes, digest = (time.monotonic() - began) / 60, run.summary["weights_sha256"][:12]
-    with capsys.disabled():
-        print(
-            f"\n{KILLS} random SIGKILLs of {WORKERS} workers in {minutes:.1f} minutes: the weights of the undisturbed "
-            f"run (sha256 {digest}), each row used exactly {EPOCHS} times; from a kill to the workers' next start "
-            f"{statistics.median(pauses):.1f} s (median; longest {max(pauses):.1f} s)"
-        )
+    evidence.write(
+        "random_kills",
+        TITLE,
+        "make chaos",
+        COLUMNS,
+        [
+            [
+                f"{KILLS} kills of {WORKERS} workers",
+                "yes",
+                f"{(time.monotonic() - began) / 60:.1f}",
+                run.summary["weights_sha256"][:12],
+                EPOCHS,
+                f"{statistics.median(pauses):.1f}",
+                f"{max(pauses):.1f}",
+            ]
+        ],
+    )
 
 
 def kill_worker(launcher, folder, attempt, chance):

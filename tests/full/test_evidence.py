@@ -54,6 +54,11 @@ def test_the_table_of_faults_has_every_row_and_each_is_as_it_should_be():
     assert {name: row["cause"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
 
 
+def test_fifty_random_kills_lost_nothing():
+    (row,) = evidence.read_rows(evidence.FOLDER / "random_kills.md").values()
+    assert (row["row"], row["as it should be"]) == ("50 kills of 2 workers", "yes")
+
+
 def test_the_table_of_programs_for_a_tpu_has_every_row_and_each_compiled():
     rows = evidence.read_rows(evidence.FOLDER / "tpu_compile.md")
     assert list(rows) == [str(row) for row in tpu_programs.PROGRAMS]

@@ -40,7 +40,7 @@ class DoctorConfig:
     timeout_seconds: float = option(120.0, help="Time limit for each check that waits.")
     json: bool = option(False, help="Print one JSON object at the end.")
     acceptance: bool = option(False, help="Compare training on this machine with one CPU device, and write a page.")
-    only: tuple[str, ...] = option((), help=f"The checks of --acceptance: {', '.join(NAMES)}.", shown="all")
+    only: tuple[str, ...] = option((), help="Names of checks of --acceptance, such as mlp,gather_rows.", shown="all")
 
     def __post_init__(self):
         self._check_acceptance()
