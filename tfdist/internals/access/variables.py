@@ -177,7 +177,9 @@ def tf_variable(variable):
 def on_this_replica(variable):
     """Returns the `tf.Variable` of the replica whose step is traced; elsewhere that of all replicas."""
     value, context = tf_variable(variable), tf.distribute.get_replica_context()
-    if context is None or not isinstance(value, tf.distribute.DistributedValues):
+    # Outside of any strategy there is a context too: that of TensorFlow's own strategy for no strategy.
+    in_replica = tf.distribute.has_strategy() and context is not None
+    if not in_replica or not isinstance(value, tf.distribute.DistributedValues):
         return value
     return value._get() if tpu.program_graph() is None else tpu.part_of_core(value)
 
