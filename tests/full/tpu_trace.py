@@ -59,7 +59,7 @@ class Row:
             found = tpu.trace(lambda: self.call(strategy))
         except UsageError as error:
             seconds = f"{time.monotonic() - began:.1f}"
-            return [str(self), "-", "-", "-", seconds, "yes", f"refused: {error}"]
+            return [str(self), "-", "-", "-", seconds, "yes", f"refused: {str(error)[:120]}"]
         wrong = found.cannot_run()
         right = not wrong and sum(found.counts) > 0 and found.counts[0] <= 1
         seconds = f"{time.monotonic() - began:.1f}"

@@ -52,11 +52,11 @@ class _Emulator:
         def program(*tensors):
             left = iter(tensors)
             mine = [None if part is None else next(left) for part in flat]
-            with self._traces(number):
+            # The device also makes a user's own `tf.function` be traced for each core.
+            with tf.device(self._cpus[number]), self._traces(number):
                 return computation(*tf.nest.pack_sequence_as(given, mine))
 
-        with tf.device(self._cpus[number]):
-            return program(*(tf.convert_to_tensor(part) for part in flat if part is not None))
+        return program(*(tf.convert_to_tensor(part) for part in flat if part is not None))
 
     @contextlib.contextmanager
     def _traces(self, number):

@@ -14,6 +14,8 @@ from tensorflow.python.tpu.tpu_system_metadata import TPUSystemMetadata
 
 # Nodes that make a program, and its collectives: only a TPU has their kernels.
 OF_TPUS = {"CrossReplicaSum", "TPUCompilationResult", "TPUReplicateMetadata"}
+# XLA compiles no assertion, and no text of one.
+LEFT_OUT = {"Assert", "Const"}
 # Nodes that call functions or begin one, which XLA looks through.
 CALLS = {"If", "StatelessIf", "While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall", "Placeholder"}
 
@@ -161,6 +163,8 @@ def _functions_of(node):
 
 
 def _why_not(node):
+    if node.op in LEFT_OUT:
+        return None
     types = {kind for value in node.attr.values() for kind in (value.type, *value.list.type) if kind}
     if tf.string.as_datatype_enum in types:
         return f"{node.op} of strings"

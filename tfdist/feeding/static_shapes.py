@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import tensorflow as tf
+
 from tfdist.data.source import Source
 from tfdist.internals.access import models
 from tfdist.process.errors import UsageError
@@ -27,10 +29,11 @@ def for_strategy(data, model, method=None):
         An `Input`.
 
     Raises:
-        ValueError: the batches have no fixed shape; or one of them can neither be padded nor left out.
+        ValueError: the batches have no fixed shape, or hold strings; or one of them can neither be padded nor left out.
     """
     if not strategy.needs_static_shapes(model.distribute_strategy):
         return data
+    _check_types(data.source)
     replicas = model.distribute_strategy.num_replicas_in_sync
     static = _static(data.source)
     if not static.form(replicas).padded:
@@ -50,6 +53,15 @@ def for_strategy(data, model, method=None):
         "takes a mean from which rows that pad it cannot be left out. To train on all rows, use batches of one size."
     )
     return dataclasses.replace(data, source=dropped)
+
+
+def _check_types(source):
+    parts = tf.nest.flatten(source.element_spec)
+    if any(getattr(part, "dtype", None) == tf.string for part in parts):
+        raise UsageError(
+            f"{source.name}: a TPU computes no strings. Make numbers of them before the model, such as by "
+            "dataset.map(keras.layers.StringLookup(…))."
+        )
 
 
 def _static(source):

@@ -44,10 +44,10 @@ def tpu(cpus):
     return make_tpu(cpus[:2])
 
 
-def make_model(strategy, *layers, optimizer="adam", **options):
+def make_model(strategy, layer, optimizer="adam", **options):
     keras.utils.set_random_seed(1)
     with strategy.scope():
-        model = keras.Sequential([keras.Input((jobs.WIDTH,)), *layers, keras.layers.Dense(1, activation="sigmoid")])
+        model = keras.Sequential([keras.Input((jobs.WIDTH,)), layer(), keras.layers.Dense(1, activation="sigmoid")])
         model.compile(optimizer, "binary_crossentropy", **options)
     return model
 
@@ -100,7 +100,7 @@ def test_a_step_is_one_program_that_a_tpu_can_run(name, tpu):
 
 def test_evaluation_and_prediction_are_one_program_too(tpu):
     metrics = [keras.metrics.AUC(name="auc"), keras.metrics.F1Score(threshold=0.5)]
-    model = make_model(tpu, keras.layers.BatchNormalization(), metrics=metrics)
+    model = make_model(tpu, keras.layers.BatchNormalization, metrics=metrics)
     x, y = binary()
     check(trace(lambda: tfdist.evaluate(model, x, y, batch_size=16, verbose=0)), 1, 1)
     check(trace(lambda: tfdist.predict(model, x, batch_size=16, verbose=0)), 0, 1)
@@ -108,7 +108,7 @@ def test_evaluation_and_prediction_are_one_program_too(tpu):
 
 @pytest.mark.parametrize("compression", ["bfloat16", "float16"])
 def test_gradients_are_rounded_and_statistics_may_be_per_core(compression, tpu):
-    model = make_model(tpu, keras.layers.BatchNormalization(), optimizer="adamw")
+    model = make_model(tpu, keras.layers.BatchNormalization, optimizer="adamw")
     data = tf.data.Dataset.from_tensor_slices(binary()).batch(16, drop_remainder=True)
     options = {"compression": compression, "sync_batchnorm": False, "verbose": 0}
     found = trace(lambda: tfdist.fit(model, data, **options))
@@ -131,7 +131,7 @@ class Counter(keras.layers.Layer):
 
 
 def test_what_layers_assign_is_combined(tpu):
-    found = trace(lambda: tfdist.fit(make_model(tpu, Counter()), *binary(48), batch_size=16, verbose=0))
+    found = trace(lambda: tfdist.fit(make_model(tpu, Counter), *binary(48), batch_size=16, verbose=0))
     check(found, 1, 1)
     # The four parts of the count: no other sum is of integers.
     assert found.sums().count("int32") == 1
@@ -139,7 +139,7 @@ def test_what_layers_assign_is_combined(tpu):
 
 def test_what_layers_assign_is_that_of_one_device(cpus, make_strategy):
     def train(strategy):
-        model = make_model(strategy, Counter())
+        model = make_model(strategy, Counter)
         # Beyond 32 bits, and below zero.
         model.layers[0].count.assign(-(2**40))
         tfdist.fit(model, *binary(48), batch_size=16, epochs=2, verbose=0)
@@ -151,10 +151,15 @@ def test_what_layers_assign_is_that_of_one_device(cpus, make_strategy):
         np.testing.assert_allclose(here, there, rtol=0, atol=1e-6)
 
 
+def test_strings_are_refused_with_the_cure(tpu):
+    with pytest.raises(ValueError, match=r"x: a TPU computes no strings\. Make numbers of them"):
+        trace(lambda: runner.run_tfdist("data: strings", tpu))
+
+
 def run_by_hand(strategy, optimizer, rows=45, steps=None):
     """Trains by a loop of one's own; returns (the loss of each step, the weights)."""
     x, y = binary(rows)
-    model = make_model(strategy, keras.layers.Dense(3, activation="tanh"))
+    model = make_model(strategy, lambda: keras.layers.Dense(3, activation="tanh"))
     with strategy.scope():
         optimizer = optimizer()
     source = tfdist.data.from_arrays(x, y, global_batch=16, shuffle=False)

@@ -101,8 +101,11 @@ def clear_losses(self):
         layer._clear_losses()
 
 
+@contextlib.contextmanager
 def padding_left_out(metrics):
     """Excludes padding rows from metrics while the context is entered, and refuses losses that cannot exclude them.
+
+    Enter it within `global_statistics`, whose replacements it calls.
 
     Args:
         metrics: the model's `keras.metrics.Metric`s.
@@ -110,7 +113,8 @@ def padding_left_out(metrics):
     flat = [item for metric in metrics for item in getattr(metric, "metrics", [metric])]
     kinds = dict.fromkeys(type(item) for item in flat)
     replacements = [(kind, "update_state", _weighted_by_rows(kind.update_state)) for kind in kinds]
-    return swapped(*replacements, (keras.layers.Layer, "add_loss", _add_loss))
+    with swapped(*replacements, (keras.layers.Layer, "add_loss", _add_loss)):
+        yield
 
 
 def _weighted_by_rows(update_state):
@@ -243,6 +247,9 @@ def update_mean(self, values, sample_weight=None):
     """Stands in for `keras.metrics.Mean.update_state`: a scalar is weighted by its rows, or rows add up to it."""
     rows = current_rows()
     values = keras.ops.convert_to_tensor(values)
+    if rows is not None and rows.padded and isinstance(sample_weight, int):
+        # Keras gives the losses of several outputs the rows of a tensor of known shape, padding included.
+        sample_weight = None
     if rows is None or sample_weight is not None or values.shape.rank != 0:
         return _update_mean(self, values, sample_weight)
     values = as_mean(values, rows, f"metric {self.name!r} is given")
