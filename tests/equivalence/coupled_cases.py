@@ -15,7 +15,13 @@ def add_coupled(add):
     for name, (make_loss, data, activation) in _LOSSES.items():
         # Made in the build, because a loss takes the precision of when it is made.
         build = lambda make_loss=make_loss, activation=activation: embedder(make_loss(), activation=activation)  # noqa: E731
-        add("coupled", name, build, data, workers=name in ("in-batch negatives", "Dice", "triplets"))
+        add(
+            "coupled",
+            name,
+            build,
+            data,
+            workers=name in ("in-batch negatives", "Dice", "triplets", "batches of 8 rows"),
+        )
     add("coupled", "in-batch negatives, sample weights", _negatives, lambda: (*pairs(), weights()), workers=True)
     add("coupled", "in-batch negatives, class_weight", _negatives, labelled, class_weight={0: 0.3, 1: 2.0, 2: 1.0})
     add("coupled", "in-batch negatives, 2 rows", _negatives, pairs, batch_size=2, epochs=2, workers=True)

@@ -48,20 +48,21 @@ def _survey(model, exchange, spec, form):
     uses, found = {}, []
     variables = list(model.trainable_variables)
 
-    def replica_survey(backward, batch):
-        one = tf.constant(1, tf.int64)
-        rows = Rows(one, one, one - one, form.padded, form.most)
+    def replica_survey(backward, batch, count):
+        rows = Rows(count, count, tf.zeros_like(count), form.padded, form.most)
         with rows_are(rows), tf.GradientTape() as tape, exchange.recording(variables) as recorder:
             loss, _ = loss_of(model, *keras.utils.unpack_x_y_sample_weight(batch))
         uses.update(recorder.uses)
         found[:] = tape.gradient(loss, variables) if backward else []
 
     def trace(backward):
-        def run(batch):
-            run_on_replicas(model.distribute_strategy, functools.partial(replica_survey, backward), batch)
+        def run(batch, count):
+            run_on_replicas(model.distribute_strategy, functools.partial(replica_survey, backward), batch, count)
 
+        # An argument and no constant, which TensorFlow would take for the shape of what all replicas gather.
+        count = tf.TensorSpec([], tf.int64)
         with keras_for_gradients(model, exchange, form):
-            return compiled(run).get_concrete_function(spec).graph
+            return compiled(run).get_concrete_function(spec, count).graph
 
     # Only weights whose rows are looked up have sparse gradients. Most models look nothing up, and tracing takes long.
     if _looks_up(trace(backward=False)):
