@@ -1,4 +1,4 @@
-"""Traces every row of the table of equivalence, every model of `tfdist.models` and loops written by hand for a TPU.
+"""Traces every row of the table of equivalence and every model of `tfdist.models` for a TPU.
 
 Usage: python tests/full/tpu_trace.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
 parts of names only those rows are traced, and nothing is written.
