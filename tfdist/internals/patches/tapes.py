@@ -24,7 +24,7 @@ from tfdist.internals.access.dependence import note_way
 from tfdist.internals.access.lineage import SUM, as_mean, current_lineage, say_doubts
 from tfdist.internals.access.replica import current_rows, held, swapped
 from tfdist.internals.access.tracing import converted
-from tfdist.internals.access.variables import on_this_replica
+from tfdist.internals.access.variables import is_per_replica, on_this_replica
 
 _STEP: contextvars.ContextVar = contextvars.ContextVar("the own step that this replica traces", default=None)
 _gradient, _gradients = tf.GradientTape.gradient, tf.gradients
@@ -194,7 +194,7 @@ def _update_replica(variable, update, value, **options):
     for variables of optimizers, such as a learning rate: they are taken over the rows of all replicas.
     """
     step = _STEP.get()
-    if step is None:
+    if step is None or is_per_replica(variable):
         return _update(variable, update, value, **options)
     if not step.lineage.is_alike(value):
         value = tf.convert_to_tensor(value)
