@@ -62,7 +62,7 @@ def test_a_tfds_name_without_tensorflow_datasets_says_what_to_install(monkeypatc
 
 
 def test_an_unknown_attribute_is_refused_with_the_public_names():
-    with pytest.raises(AttributeError, match=r"no attribute 'lode'\. Public names: .*'load'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'lode'\. Did you mean 'load'\? Public names: .*load"):
         _ = data.lode
     assert set(data.__all__) <= set(dir(data))
     for name in data.__all__:

@@ -10,7 +10,7 @@ from tfdist.data.delivery.share import is_absent_spec
 from tfdist.feeding import plan
 from tfdist.feeding.checks import check_targets
 from tfdist.feeding.inputs import make_input
-from tfdist.feeding.static_shapes import for_strategy
+from tfdist.feeding.static_shapes import BY_HAND, for_strategy
 from tfdist.process.errors import UsageError
 from tfdist.process.log import warn
 from tfdist.process.user_warnings import warn_user
@@ -30,7 +30,8 @@ def open_feed(model, x, y=None, sample_weight=None, *, method, **arguments):
     """
     data = make_input(x, y, sample_weight, **arguments)
     feed = Feed(for_strategy(data, model, method), model.distribute_strategy)
-    if method:
+    # A loop written by hand computes its loss itself.
+    if method not in (None, BY_HAND):
         check_targets(model, feed.spec, method, feed.data.source.name)
     return feed
 
