@@ -29,10 +29,16 @@ def for_strategy(data, model, method=None):
         An `Input`.
 
     Raises:
-        ValueError: the batches have no fixed shape, or hold strings; or one of them can neither be padded nor left out.
+        ValueError: the batches have no fixed shape, or hold strings; one of them can neither be padded nor left out; or
+            the model is to run eagerly.
     """
     if not strategy.needs_static_shapes(model.distribute_strategy):
         return data
+    if model.run_eagerly and method != BY_HAND:
+        raise UsageError(
+            "run_eagerly=True: a TPU runs compiled steps alone. Use run_eagerly=False, or look into the step on a CPU: "
+            "strategy='one_device'."
+        )
     _check_types(data.source)
     replicas = model.distribute_strategy.num_replicas_in_sync
     static = _static(data.source)

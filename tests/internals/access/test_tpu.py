@@ -156,6 +156,11 @@ def test_strings_are_refused_with_the_cure(tpu):
         trace(lambda: runner.run_tfdist("data: strings", tpu))
 
 
+def test_eager_steps_are_refused_with_the_cure(tpu):
+    with pytest.raises(ValueError, match=r"run_eagerly=True: a TPU runs compiled steps alone\. Use run_eagerly=False"):
+        trace(lambda: runner.run_tfdist("execution: run_eagerly", tpu))
+
+
 def run_by_hand(strategy, optimizer, rows=45, steps=None):
     """Trains by a loop of one's own; returns (the loss of each step, the weights)."""
     x, y = binary(rows)
