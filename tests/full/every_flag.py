@@ -96,6 +96,7 @@ DOCTOR = (
     ("--global_batch=32",),
     ("--timeout_seconds=60",),
     ("--json",),
+    ("--acceptance", "--only=mlp,gather_rows"),
 )
 VERIFY = (("--replicas=3",), ("--steps=2",), ("--seed=1",), ("--nosync_batchnorm",))
 BENCH = (

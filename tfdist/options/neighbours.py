@@ -71,7 +71,10 @@ FLAGS = {
         *("backoff_seconds", "grace", "hang_seconds", "first_step_seconds", "chaos", "log_dir", "tee", "quiet"),
         *("python", "env", "dry_run", "tf_config_only"),
     ),
-    "tfdist.doctor": ("run_dir", "dataset", "split", "data_dir", "global_batch", "timeout_seconds", "json"),
+    "tfdist.doctor": (
+        *("run_dir", "dataset", "split", "data_dir", "global_batch", "timeout_seconds", "json"),
+        *("acceptance", "only"),
+    ),
     "tfdist.verify": ("target", "replicas", "steps", "seed", "sync_batchnorm"),
     "tfdist.bench": (
         *("model", "dataset", "data_dir", "input_shape", "classes", "rows", "replica_batch", "optimizer", "versus"),
