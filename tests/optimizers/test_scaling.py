@@ -147,6 +147,6 @@ print(sorted({"tensorflow", "keras", "numpy"} & set(sys.modules)))
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are():
-    with pytest.raises(AttributeError, match=r"no attribute 'Lars'\. Public names: .*'LARS'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'Lars'\. Did you mean 'LARS'\? Public names: .*LARS"):
         optimizers.Lars  # noqa: B018
     assert dir(optimizers) == sorted(["LARS", "WarmUp", "describe", "scale_learning_rate", "warmup_steps"])

@@ -55,7 +55,7 @@ WRONG = {
     "root_of_the_loss": (
         {"gradients"},
         "first in the loss: the outputs of all layers agree",
-        "Train_step differentiates 'Sqrt', which is neither a mean nor a sum over rows",
+        ", which is neither a mean nor a sum over rows",
     ),
     "variance_in_call": (
         {"loss", "gradients", "weights"},
