@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 import tempfile
+from importlib import metadata
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
@@ -24,7 +25,8 @@ Each program is what one chip computes in a step, with rows that pad the batch: 
 over the chips, Adam's update and the metrics; or evaluation; or prediction. TensorFlow lowers it to HLO, and the TPU's
 own compiler, from the package `libtpu`, compiles that. The figures are the compiler's, for one chip, in 10⁶ bytes.
 Variables count among the arguments and again among the outputs. Nothing ran, so no number and no time was compared. The
-sum over chips is XLA's own operation, because stock TensorFlow lowers that of `TPUStrategy` for a TPU alone."""
+sum over chips is XLA's own operation, because stock TensorFlow lowers that of `TPUStrategy` for a TPU alone. The steps
+of larger ResNets take the compiler minutes each and are not in the table: add `resnet` to the command."""
 
 
 def run(row):
@@ -43,7 +45,8 @@ def main(parts):
     if reason := tpu_compiler.missing():
         print(f"tpu_compile: {reason}", file=sys.stderr)
         return 2
-    page = {"name": "tpu_compile", "title": TITLE, "command": COMMAND, "columns": COLUMNS}
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "libtpu"))
+    page = {"name": "tpu_compile", "title": f"{TITLE} Versions: {versions}.", "command": COMMAND, "columns": COLUMNS}
     return evidence.measure(tpu_programs.PROGRAMS, run, parts, **page)
 
 

@@ -150,8 +150,9 @@ class TpuProgram:
         return tf.TensorSpec([rows, *x.shape[1:]], x.dtype), tf.TensorSpec([rows], tf.int32)
 
 
+SMALL = (mlp, cnn, lstm, attention)
 PROGRAMS = (
-    *(TpuProgram(model, method, 64) for model in (mlp, cnn, lstm, attention) for method in ("fit", "predict")),
+    *(TpuProgram(make_model, method, 64) for make_model in SMALL for method in ("fit", "predict")),
     TpuProgram(resnet20, "predict", 64),
     *(TpuProgram(make_model, "fit", 64, replicas=4) for make_model in (mlp, cnn)),
     TpuProgram(cnn, "evaluate", 64, replicas=4),

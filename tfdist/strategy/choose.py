@@ -121,12 +121,12 @@ def choose_strategy(
 def _tpu_or_next(choice, replicas, communication):
     """Makes the TPU strategy or, if that fails, logs why and decides again without a TPU.
 
-    Signs of a TPU do not prove that it can be used; a name of a TPU elsewhere says that it is wanted.
+    Signs of a TPU do not prove that it can be used; a name says that it is wanted.
     """
     try:
         return _make(choice, None, communication), choice
     except RuntimeError as error:
-        if tpu_environment.read_name(os.environ) != tpu_environment.LOCAL:
+        if os.environ.get("TPU_NAME") or tpu_environment.read_name(os.environ) != tpu_environment.LOCAL:
             raise
         say(f"{error} Going on without it.")
     choice = decide("auto", gpus=hardware.logical_gpus(), replicas=replicas)
@@ -258,23 +258,39 @@ def _make_tpu(asked):
             f"machine run: {INSTALL_FOR_TPU}"
         )
     hardware.grow_gpu_memory()
+    say(f"strategy tpu: connecting to {name!r}, for as long as it does not answer. End it with Ctrl-C.")
     tried = []
     try:
-        tried.append(f"TPUClusterResolver({name!r})")
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
-        tried.append("connect_to_cluster")
-        tf.config.experimental_connect_to_cluster(resolver)
-        # A resolver succeeds even without a TPU; only the initialization fails.
-        tried.append("initialize_tpu_system")
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        tried.append("TPUStrategy")
-        return tf.distribute.TPUStrategy(resolver)
+        with _signals_end_at_once():
+            tried.append(f"TPUClusterResolver({name!r})")
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
+            tried.append("connect_to_cluster")
+            tf.config.experimental_connect_to_cluster(resolver)
+            # A resolver succeeds even without a TPU; only the initialization fails.
+            tried.append("initialize_tpu_system")
+            tf.tpu.experimental.initialize_tpu_system(resolver)
+            tried.append("TPUStrategy")
+            return tf.distribute.TPUStrategy(resolver)
     except Exception as error:
         raise StateError(
             f"strategy: no TPU could be used. Tried {', '.join(tried)}; the last one failed with: {_reason(error)} "
             f"{signs} Check the TPU's name and state (TPU_NAME=local is the TPU of this machine), or use another "
             "strategy."
         ) from error
+
+
+@contextlib.contextmanager
+def _signals_end_at_once():
+    """Lets SIGINT and SIGTERM end the process meanwhile: Python's handlers wait for TensorFlow to return."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
 
 
 def _reason(error):
