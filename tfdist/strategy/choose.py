@@ -121,12 +121,12 @@ def choose_strategy(
 def _tpu_or_next(choice, replicas, communication):
     """Makes the TPU strategy or, if that fails, logs why and decides again without a TPU.
 
-    Signs of a TPU do not prove that it can be used; a name says that it is wanted.
+    Signs of a TPU do not prove that it can be used; a name of a TPU elsewhere says that it is wanted.
     """
     try:
         return _make(choice, None, communication), choice
     except RuntimeError as error:
-        if os.environ.get("TPU_NAME") or tpu_environment.read_name(os.environ) != tpu_environment.LOCAL:
+        if tpu_environment.read_name(os.environ) != tpu_environment.LOCAL:
             raise
         say(f"{error} Going on without it.")
     choice = decide("auto", gpus=hardware.logical_gpus(), replicas=replicas)
