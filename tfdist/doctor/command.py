@@ -16,7 +16,7 @@ from tfdist.doctor.acceptance import examine as acceptance
 from tfdist.doctor.config import read_config
 from tfdist.doctor.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
 from tfdist.process.child import ChildGroup, Start
-from tfdist.process.errors import TfdistError, UsageError
+from tfdist.process.errors import MissingPackageError, TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE
 from tfdist.process.log import is_terminal
 from tfdist.process.versions import TENSORFLOW, read_versions, version_of
@@ -35,7 +35,7 @@ def main(arguments=None):
             found.append(line)
             if not options.json:
                 print(render(line, colours=is_terminal() and not os.environ.get("NO_COLOR")), flush=True)
-    except UsageError as error:
+    except (UsageError, MissingPackageError) as error:
         print(f"tfdist.doctor: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from tfdist.doctor.acceptance.runs import RunFailedError, Runs
 from tfdist.process.child import ChildGroup, Start
 from tfdist.process.errors import UsageError
 from tfdist.process.log import show
-from tfdist.process.versions import read_versions
+from tfdist.process.versions import check_tensorflow, read_versions
 
 PAGE = "tfdist-acceptance.txt"
 
@@ -28,14 +28,16 @@ def run(options):
         options: a `DoctorConfig`.
 
     Raises:
-        UsageError: PAGE cannot be written.
+        UsageError: PAGE cannot be written, or TensorFlow is not installed.
     """
-    write, outcomes = _open_page(), []
+    check_tensorflow()
+    write, outcomes, head = _open_page(), [], []
+    print("tfdist acceptance: starting TensorFlow; all checks take some minutes.", file=sys.stderr, flush=True)
     with _open_place(MACHINE) as machine:
-        about = machine.ask("about", deadline_seconds=options.timeout_seconds)
-        head = page.head(about, read_versions(), _describe_machine(), _now())
-        write(head)
         try:
+            about = machine.ask("about", deadline_seconds=options.timeout_seconds)
+            head = page.head(about, read_versions(), _describe_machine(), _now())
+            write(head)
             for outcome in examine(machine, about, options.only, options.timeout_seconds):
                 outcomes.append(outcome)
                 write([page.row(outcome)])
@@ -146,17 +148,17 @@ def _environ():
 
 
 def _open_page():
-    """Empties PAGE; returns a function that prints lines, and appends them there."""
-    path = pathlib.Path(PAGE)
+    """Returns a function that prints lines, and writes them to PAGE; a page that is there stays until then."""
+    path, modes = pathlib.Path(PAGE), iter("w")
     try:
-        path.write_text("")
+        path.open("a").close()
     except OSError as error:
         text = f"--acceptance writes {PAGE} into this folder: {error}. Start in a folder that can be written."
         raise UsageError(text) from None
 
     def write(lines):
         show("\n".join(lines))
-        with path.open("a", encoding="utf-8") as file:
+        with path.open(next(modes, "a"), encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
 
     return write
