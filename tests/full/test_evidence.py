@@ -3,7 +3,7 @@
 import pytest
 from chaos import every_fault
 from equivalence.runner import CASES
-from full import every_flag, evidence
+from full import every_flag, evidence, tpu_trace
 from support import tpu_programs
 from support.processes import REPOSITORY
 from support.wrong_calls import COMMANDS
@@ -51,6 +51,12 @@ def test_the_table_of_faults_has_every_row_and_each_is_as_it_should_be():
     rows = evidence.read_rows(evidence.FOLDER / "faults.md")
     assert list(rows) == every_fault.rows()
     assert {name: row["cause"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
+
+
+def test_the_table_of_traces_for_a_tpu_has_every_row_and_each_is_as_it_should_be():
+    rows = evidence.read_rows(evidence.FOLDER / "tpu_trace.md")
+    assert list(rows) == [str(row) for row in tpu_trace.rows()]
+    assert {name: row["what is said"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
 
 
 def test_fifty_random_kills_lost_nothing():
