@@ -28,6 +28,16 @@ def count_of(x):
     return tf.cast(tf.shape(x)[0], x.dtype)
 
 
+def steps(x):
+    """Returns (rows, steps), whose lengths are both unknown."""
+    return tf.repeat(x, tf.cast(_weight.variable[:1], tf.int32) + 1, axis=1)
+
+
+def centers(x):
+    labels, places = tf.unique(tf.cast(x[:, 0], tf.int32))
+    return tf.math.unsorted_segment_mean(x, places, tf.size(labels))
+
+
 KINDS = {
     "mean": (MEAN, lambda x: tf.reduce_mean(rows_of(x))),
     "mean and a term of the weights": (
@@ -50,6 +60,13 @@ KINDS = {
     "mean and sum": (COUPLED, lambda x: tf.reduce_mean(x) + tf.reduce_sum(x)),
     "sum and a term of the weights": (COUPLED, lambda x: tf.reduce_sum(x) + tf.reduce_sum(_weight.variable)),
     "largest": (COUPLED, tf.reduce_max),
+    "mean over steps of sums over rows, of unknown length": (SUM, lambda x: tf.reduce_mean(tf.reduce_sum(steps(x), 0))),
+    "sum over steps of means over rows, of unknown length": (
+        MEAN,
+        lambda x: tf.reduce_sum(tf.reduce_mean(steps(x), 0)),
+    ),
+    "sum over steps and rows": (SUM, lambda x: tf.reduce_sum(tf.reduce_sum(tf.transpose(steps(x)), 0))),
+    "centers of the classes there": (COUPLED, lambda x: tf.reduce_mean(centers(x) ** 2)),
     "a branch": (UNKNOWN, lambda x: tf.cond(x[0, 0] > 0, lambda: tf.reduce_mean(x), lambda: tf.reduce_sum(x))),
 }
 

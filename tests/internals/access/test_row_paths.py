@@ -53,6 +53,61 @@ def masked(x):
     return tf.reduce_sum(tf.boolean_mask(x[:, 0], x[:, 1] > 0))
 
 
+def by_turns(x):
+    """Takes one row after the other in a loop of one's own."""
+    parts, total = tf.TensorArray(x.dtype, tf.shape(x)[0]).unstack(x), tf.TensorArray(x.dtype, tf.shape(x)[0])
+
+    def turn(place, total):
+        return place + 1, total.write(place, 2 * parts.read(place))
+
+    return tf.while_loop(lambda place, _: place < tf.shape(x)[0], turn, (0, total))[1].stack()
+
+
+def recurrent(x, y):
+    """Is a loop over time, up to the longest of the rows."""
+    steps = tf.transpose(x)
+
+    def turn(step, state):
+        return step + 1, tf.tanh(state + steps[step])
+
+    return tf.while_loop(lambda step, _: step < tf.reduce_max(y), turn, (0, tf.zeros_like(x[:, 0])))[1]
+
+
+def function_of(x):
+    return tf.function(tf.exp, autograph=False).get_concrete_function(tf.TensorSpec([None, 4]))(x)
+
+
+def in_numpy(x):
+    result = tf.numpy_function(lambda rows: rows / rows.sum(), [x], tf.float32)
+    result.set_shape(x.shape)
+    return result
+
+
+def normalized(x, training):
+    ones, zeros = tf.ones(4), tf.zeros(4)
+    moments = {} if training else {"mean": zeros, "variance": ones}
+    pictures = x[:, None, None]
+    return tf.compat.v1.nn.fused_batch_norm(pictures, ones, zeros, **moments, is_training=training)[0]
+
+
+def flipped(x):
+    """Flips all rows, or none, and returns what belongs to that."""
+    rows, sign = tf.cond(tf.random.uniform([]) > 0.5, lambda: (-x, -1.0), lambda: (tf.identity(x), 1.0))
+    return rows * sign
+
+
+def backwards(x):
+    return tf.range(tf.shape(x)[0])[::-1, None]
+
+
+def places_of(y):
+    return tf.stack([tf.range(tf.shape(y)[0]), y], 1)
+
+
+def cond(predicate, one, other):
+    return tf.cond(predicate, lambda: one, lambda: other)
+
+
 # Functions of rows (B, 4) and labels (B,) → the type of the operation that combines rows, or None.
 COUPLED = {
     "weights that add up to one": ("Sum", lambda x, y: x[:, 0] / tf.reduce_sum(x[:, 0]) * x[:, 1]),
@@ -91,6 +146,37 @@ COUPLED = {
     ),
     "mean over chosen rows": ("Where", lambda x, y: tf.reduce_mean(tf.boolean_mask(x[:, 0], y > 0))),
     "a branch on all rows": ("Mean", lambda x, y: tf.cond(tf.reduce_mean(x) > 0, lambda: x, lambda: -x)),
+    "centered behind a loop": ("Mean", lambda x, y: by_turns(x) - tf.reduce_mean(by_turns(x), 0)),
+    "similarity behind a loop": ("MatMul", lambda x, y: tf.matmul(by_turns(x), by_turns(x), transpose_b=True)),
+    "similarity behind map_fn": ("MatMul", lambda x, y: tf.matmul(tf.map_fn(tf.exp, x), x, transpose_b=True)),
+    "a mean into a loop": ("Mean", lambda x, y: centered_in_map(x, tf.reduce_mean(x, 0))),
+    "weights behind a function": ("Sum", lambda x, y: function_of(x) / tf.reduce_sum(function_of(x)) * x),
+    "scan along the rows": ("TensorListGetItem", lambda x, y: tf.scan(tf.add, x)),
+    "reversed by places": ("GatherNd", lambda x, y: x * tf.gather_nd(x, backwards(x))),
+    "nuclear norm": ("Svd", lambda x, y: tf.linalg.svd(x, compute_uv=False)),
+    "orthogonalized": ("Qr", lambda x, y: tf.linalg.qr(x)[0] ** 2),
+    "by a Python function": ("PyFunc", lambda x, y: in_numpy(x) * x),
+    "by an eager Python function": ("EagerPyFunc", lambda x, y: tf.py_function(tf.exp, [x], tf.float32)),
+    "normalized as in training": ("FusedBatchNormV3", lambda x, y: normalized(x, True)),
+    "a sequence reversed": (
+        "ReverseSequence",
+        lambda x, y: x[:, 0] * tf.reverse_sequence(x[None, :, 0], tf.shape(y)[:1], seq_axis=1)[0],
+    ),
+    "scattered over the first row": (
+        "TensorScatterMax",
+        lambda x, y: tf.tensor_scatter_nd_max(x[:, 0], [[0]], [1.0]),
+    ),
+    "scattered to classes": (
+        "ScatterNd",
+        lambda x, y: x - tf.gather(tf.scatter_nd(y[:, None], x, [3, 4]), y),
+    ),
+    "the median": ("TopKV2", lambda x, y: x[:, 0] - tf.sort(x[:, 0])[tf.size(y) // 2]),
+    "what is not known": ("ListDiff", lambda x, y: tf.raw_ops.ListDiff(x=y, y=[0])[0]),
+    "a factor that a mean chooses": ("Mean", lambda x, y: x * cond(tf.reduce_mean(x) > 0, 2.0, 0.5)),
+    "a factor that is a mean in a branch": (
+        "StatelessIf",
+        lambda x, y: x * tf.cond(weight(1)[0] > 0, lambda: tf.reduce_mean(x), lambda: 1.0),
+    ),
     "a centered copy, stopped": ("Mean", lambda x, y: x * tf.stop_gradient(x - tf.reduce_mean(x, 0))),
 }
 ALONE = {
@@ -137,8 +223,32 @@ ALONE = {
     "losses of classes": lambda x, y: tf.nn.sparse_softmax_cross_entropy_with_logits(y, x) * x[:, 0],
     "pictures": lambda x, y: tf.nn.conv2d(tf.reshape(x, [-1, 2, 2, 1]), weight(2, 2, 1, 1), 1, "SAME"),
     "a function with its own gradient": lambda x, y: doubled(x, tf.reduce_mean(x)),
+    "a loop of one's own": lambda x, y: by_turns(x) * x,
+    "a loop over time": lambda x, y: recurrent(x, y) * x[:, 0],
+    "a row at a time, by its place": lambda x, y: x * tf.map_fn(lambda i: x[i], tf.range(tf.shape(x)[0]), x.dtype),
+    "a list of steps": lambda x, y: tf.transpose(tf.TensorArray(x.dtype, 4).unstack(tf.transpose(x)).stack()) * x,
+    "a function": lambda x, y: function_of(x) * x,
+    "normalized as in inference": lambda x, y: normalized(x, False)[:, 0, 0] * x,
+    "a sequence in each row reversed": lambda x, y: tf.reverse_sequence(x, y, seq_axis=1) * x,
+    "one entry of each row, by columns": lambda x, y: (
+        x[:, 0] * tf.gather_nd(x, tf.concat([tf.range(tf.shape(y)[0])[:, None], y[:, None]], 1))
+    ),
+    "one entry of each row, batched": lambda x, y: x[:, 0] * tf.gather_nd(x, y[:, None], batch_dims=1),
+    "an entry put into each row": lambda x, y: x * tf.scatter_nd(places_of(y), x[:, 0], tf.shape(x)),
+    "an entry of each row changed": lambda x, y: x * tf.tensor_scatter_nd_update(x, places_of(y), x[:, 1]),
+    "solved for each row": lambda x, y: x * tf.transpose(tf.linalg.solve(weight(4, 4) + tf.eye(4), tf.transpose(x))),
+    "a matrix of each row": lambda x, y: tf.linalg.svd(tf.reshape(x, [-1, 2, 2]), compute_uv=False) * x[:, :2],
+    "row by row": lambda x, y: tf.stack(tf.unstack(tf.ensure_shape(x, [8, 4]))) * x,
+    "a branch that flips all rows": lambda x, y: flipped(x),
+    "a factor that weights choose": lambda x, y: x * cond(weight(1)[0] > 0, 2.0, 0.5),
+    "a factor where numbers are finite": lambda x, y: x * cond(tf.reduce_all(tf.math.is_finite(x)), 1.0, 0.0),
+    "classes in bins": lambda x, y: tf.cast(tf.searchsorted([0.0, 1.0], x[:, 0]), x.dtype) * x[:, 1],
     "ignored rows": lambda x, y: tf.zeros_like(x - tf.reduce_mean(x, 0)) + x,
 }
+
+
+def centered_in_map(x, mean):
+    return tf.map_fn(lambda row: row - mean, x)
 
 
 @tf.custom_gradient

@@ -34,6 +34,14 @@ class OneLayer(keras.Model):
         return {"value": loss}
 
 
+class Sees(OneLayer):
+    """Keeps the mean of this replica's rows."""
+
+    def train_step(self, data):
+        self.seen = tf.reduce_mean(data[0])
+        return super().train_step(data)
+
+
 def apply_clipped(model, gradients):
     model.optimizer.apply(tf.clip_by_global_norm(gradients, 0.5)[0], model.trainable_variables)
 
@@ -108,6 +116,54 @@ def test_gradients_of_one_replica_cannot_be_applied_in_a_branch(make_strategy):
         tfdist.fit(model, X, Y, batch_size=13, verbose=0)
 
 
+def test_a_learning_rate_of_a_replicas_rows_cannot_be_assigned_in_a_branch(make_strategy):
+    def set_in_a_branch(model, gradients):
+        rate = model.optimizer.learning_rate
+        tf.cond(tf.constant(True), lambda: rate.assign(0.1 * model.seen), lambda: tf.convert_to_tensor(rate))
+
+    with make_strategy(2).scope():
+        model = Sees(tf.reduce_mean, set_in_a_branch)
+        model.compile(keras.optimizers.SGD(0.1))
+        model(X[:1])
+    with pytest.raises(ValueError, match=r"assigns to .*learning_rate' in a branch.*tfdist\.global_mean"):
+        tfdist.fit(model, X, Y, batch_size=13, verbose=0)
+
+
+def test_metrics_that_are_given_scalars_and_weights_are_those_of_all_rows(make_strategy):
+    class Measures(OneLayer):
+        def __init__(self):
+            super().__init__(tf.reduce_mean, apply_clipped)
+            self.sums = [keras.metrics.Sum(name=name) for name in ("of_mean", "of_sum", "of_rows", "of_number")]
+            self.means = [
+                keras.metrics.Mean(name=name) for name in ("by_rows", "sum_by_rows", "by_number", "in_a_list")
+            ]
+
+        def train_step(self, data):
+            super().train_step(data)
+            rows = tf.reduce_mean(tf.square(data[0]), axis=1)
+            mean, total, count = tf.reduce_mean(rows), tf.reduce_sum(rows), tf.shape(rows)[0]
+            for metric, value in zip(self.sums, (mean, total, rows, 2.0), strict=True):
+                metric.update_state(value)
+            weighted = (mean, count), (total, count), (total, 2.0), ([mean], None)
+            for metric, (value, weight) in zip(self.means, weighted, strict=True):
+                metric.update_state(value, sample_weight=weight)
+            return {metric.name: metric.result() for metric in (*self.sums, *self.means)}
+
+    def measured(replicas):
+        with make_strategy(replicas).scope():
+            model = Measures()
+            model.compile(keras.optimizers.SGD(0.1))
+            model(X[:1])
+        history = tfdist.fit(model, X, Y, batch_size=8, shuffle=False, verbose=0).history
+        return [history[metric.name][0] for metric in (*model.sums, *model.means)]
+
+    rows = np.mean(X**2, axis=1)
+    batches = rows[:8], rows[8:]
+    means, sums = [each.mean() for each in batches], [each.sum() for each in batches]
+    expected = [sum(means), sum(sums), rows.sum(), 4.0, rows.mean(), np.dot(sums, [8, 5]) / 13, np.mean(sums)]
+    np.testing.assert_allclose(measured(3), [*expected, np.mean(means)], rtol=1e-5)
+
+
 def test_a_branch_that_replicas_would_choose_differently_is_refused_by_name(make_strategy):
     def apply_in_a_branch(model, gradients):
         def apply():
@@ -116,13 +172,8 @@ def test_a_branch_that_replicas_would_choose_differently_is_refused_by_name(make
 
         tf.cond(tf.greater(model.seen, 0.5, name="is_large"), apply, lambda: 0)
 
-    class Keeps(OneLayer):
-        def train_step(self, data):
-            self.seen = tf.reduce_mean(data[0])
-            return super().train_step(data)
-
     with make_strategy(2).scope():
-        model = Keeps(tf.reduce_mean, apply_in_a_branch)
+        model = Sees(tf.reduce_mean, apply_in_a_branch)
         model.compile(keras.optimizers.SGD(0.1))
         model(X[:1])
     with pytest.raises(ValueError, match=r"optimizer\.apply in a branch that 'is_large' .*tfdist\.global_mean"):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.internals.access.replica import held
-from tfdist.internals.access.row_paths import RowPaths
+from tfdist.internals.access.row_paths import RowPaths, is_unseen
 from tfdist.process.errors import is_user_file
 
 _LINEAGE: contextvars.ContextVar = contextvars.ContextVar("lineage of this replica's tensors", default=None)
@@ -66,6 +66,7 @@ def say_doubts(who, values):
             lineage.say_doubt(who, each)
 
 
+_COMBINES = "combines rows of the batch, or chooses some"
 _DOUBTS = {
     COUPLED: "which is neither a mean nor a sum over rows, such as the root or the quotient of means",
     UNKNOWN: "whose operations do not show whether it is a mean over the rows of the batch, so it counts as one",
@@ -117,8 +118,9 @@ class Lineage(RowPaths):
     def _doubt(self, tensor):
         """Returns (the name of what is not known to be exact, the rest of the line about it or None)."""
         if operation := self.coupled_by(tensor):
+            does = "may combine rows of the batch, which cannot be seen" if is_unseen(operation) else _COMBINES
             return operation.name, (
-                f"for which {described(operation)} combines rows of the batch, or chooses some: each replica does so "
+                f"for which {described(operation)} {does}: each replica does so "
                 "with its own rows. Take the rows of all replicas from tfdist.gather_rows and sums over them from "
                 "tfdist.global_sum, or compute the loss by tfdist.global_loss."
             )
@@ -144,6 +146,13 @@ class Lineage(RowPaths):
         if find is None:
             return COUPLED if tensor.op.type in _NO_MULTIPLE else UNKNOWN
         return find(self, *tensor.op.inputs)
+
+    def is_weight_alike(self, weight):
+        """Returns whether a weight is the same on all replicas, and no number of rows."""
+        value = tf.get_static_value(weight) if isinstance(weight, tf.Tensor) else weight
+        if isinstance(value, int | float | np.generic | np.ndarray):
+            return np.ndim(value) == 0 and value not in self._first
+        return not isinstance(value, list | tuple) and weight.shape.rank == 0 and self.is_alike(weight)
 
     def _of_reduction(self, which, values, *_):
         if not self.has_rows(values):
@@ -215,8 +224,8 @@ class Lineage(RowPaths):
             return True
         if of is None or found or not of.shape.rank or not of.shape.is_fully_defined():
             return False
-        value = tf.get_static_value(tensor)
-        return value is not None and np.size(value) == 1 and value in (of.shape[0], of.shape.num_elements())
+        value, size = tf.get_static_value(tensor), of.shape[self.state_of(of).axis or 0]
+        return value is not None and np.size(value) == 1 and value in (size, of.shape.num_elements())
 
     def _summed(self, tensor):
         """Returns the rows whose sum a scalar is a multiple of, or None."""
@@ -230,7 +239,13 @@ class Lineage(RowPaths):
         return tensor.op.inputs[0]
 
     def has_rows(self, tensor):
-        """Returns whether a tensor may have an entry for each row: its first dimension varies, or is the batch's."""
+        """Returns whether a tensor may have an entry for each row.
+
+        Where the rows are not known from the graph, its first dimension varies, or is the batch's.
+        """
+        state = self.state_of(tensor)
+        if tensor.shape.rank and (state.lost_by or state.axis is not None):
+            return state.axis is not None
         return tensor.shape.rank is None or (tensor.shape.rank > 0 and tensor.shape[0] in {None, *self._first})
 
 

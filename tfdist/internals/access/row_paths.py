@@ -2,8 +2,18 @@
 
 import tensorflow as tf
 
+from tfdist.internals.access import row_places, row_states
 from tfdist.internals.access.dependence import Dependence, behind, name_of, noted_way
-from tfdist.internals.access.row_states import RowState, data_inputs, side_by_side, state_behind
+from tfdist.internals.access.known_operations import is_known
+from tfdist.internals.access.row_calls import CALLS, state_behind_call
+from tfdist.internals.access.row_states import RowState, data_inputs, joined, side_by_side
+
+_RULES = row_states.RULES | row_places.RULES
+
+
+def is_unseen(operation):
+    """Returns whether what an operation makes of rows cannot be seen, as with a Python function."""
+    return not (operation.type in _RULES or operation.type in CALLS or is_known(operation.type))
 
 
 class RowPaths(Dependence):
@@ -21,8 +31,12 @@ class RowPaths(Dependence):
 
     def coupled_by(self, tensor):
         """Returns the operation that combines rows, or chooses some of them for a mean; None if there is none."""
+        return self.state_of(tensor).coupled_by
+
+    def state_of(self, tensor):
+        """Returns what became of the rows of the batch in a tensor, a `RowState`: that of none without a graph."""
         if self._eager or not self._is_dense or not tf.is_symbolic_tensor(tensor):
-            return None
+            return RowState()
         left, entered = [tensor], set()
         while left:
             name = name_of(left[-1])
@@ -32,7 +46,7 @@ class RowPaths(Dependence):
                 left += missing
             else:
                 self._note_state(left.pop(), name)
-        return self._states[name_of(tensor)].coupled_by
+        return self._states[name_of(tensor)]
 
     def _sources(self, tensor):
         """Returns the tensors in a graph whose states make that of a tensor."""
@@ -58,5 +72,12 @@ class RowPaths(Dependence):
         if coupled or all(state == RowState() for state in states):
             return coupled or RowState()
         if [*map(name_of, sources)] == [*map(name_of, data_inputs(tensor.op))]:
-            return state_behind(tensor.op, states)
+            return self._behind_operation(tensor, states)
         return side_by_side(tensor.op, tensor.shape.rank, *states)
+
+    def _behind_operation(self, tensor, states):
+        if tensor.op.type in CALLS:
+            return state_behind_call(tensor, states, self._first)
+        if is_unseen(tensor.op) and any(state.axis is not None for state in states):
+            return RowState(coupled_by=tensor.op)
+        return _RULES.get(tensor.op.type, joined)(tensor.op, *states)

@@ -1,12 +1,14 @@
 """What each kind of operation makes of the rows of the batch: which axis holds them, and whether it combines them.
 
-An operation that is not known leaves the rows where they are, so that what is right is never named.
+The rules of loops and branches are in `row_calls`, those of what takes rows by their places in `row_places`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from tfdist.internals.access.known_operations import BROADCASTING
 
 
 class RowState(NamedTuple):
@@ -32,16 +34,6 @@ def data_inputs(operation):
     return list(operation.inputs)[: _DATA_INPUTS.get(operation.type)]
 
 
-def state_behind(operation, states):
-    """Returns the state of an operation's outputs.
-
-    Args:
-        operation: a `tf.Operation`.
-        states: the `RowState` of each of its `data_inputs`; none is coupled.
-    """
-    return _RULES.get(operation.type, _joined)(operation, *states)
-
-
 def side_by_side(operation, rank, *states):
     """Returns the state of an output of some rank, or None, whose rows come from the same rows of inputs."""
     lost = next((state.lost_by for state in states if state.lost_by), None)
@@ -57,10 +49,10 @@ def side_by_side(operation, rank, *states):
     return RowState(axis, chosen_by=chosen, is_joined=any(state.is_joined for state in with_rows))
 
 
-def _joined(operation, *states):
-    """The rule of what is not known, and of what broadcasts its inputs."""
+def joined(operation, *states):
+    """The rule of what works on each row, and of what broadcasts its inputs."""
     output = operation.outputs[0].shape.rank if operation.outputs else None
-    if operation.type in _BROADCASTING and output is not None:
+    if operation.type in BROADCASTING and output is not None:
         ranks = [each.shape.rank for each in operation.inputs]
         axes = [
             None if state.axis is None or rank is None else state.axis + output - rank
@@ -82,7 +74,7 @@ def _lost(operation, values):
     return RowState(lost_by=operation, coupled_by=values.chosen_by if operation.type == "Mean" else None)
 
 
-def _take_all(operation, *states):
+def take_all(operation, *states):
     return _lost(operation, states[0])
 
 
@@ -91,7 +83,7 @@ def _couple(operation, *states):
 
 
 def _reduce(operation, values, *_):
-    output, axes = operation.outputs[0].shape.rank, _axes(operation, 1)
+    output, axes = operation.outputs[0].shape.rank, axes_of(operation, 1)
     if values.axis is None:
         return values
     if axes is None:
@@ -108,9 +100,30 @@ def _along_an_axis(place):
     """Returns the rule of operations that combine entries along the axes that their input at a place names."""
 
     def rule(operation, values):
-        return RowState(coupled_by=operation) if values.axis in (_axes(operation, place) or ()) else values
+        return RowState(coupled_by=operation) if values.axis in (axes_of(operation, place) or ()) else values
 
     return rule
+
+
+def _in_matrices(operation, values, *more):
+    """The rule of linear algebra on the matrices that the last two axes of the first input hold."""
+    rank = operation.inputs[0].shape.rank
+    if values.axis is not None and rank is not None and values.axis >= rank - 2:
+        return RowState(coupled_by=operation)
+    sides = zip(more, list(operation.inputs)[1:], strict=True)
+    # Each column on the right is solved by itself.
+    if any(state.axis is not None and side.shape.rank == state.axis + 2 for state, side in sides):
+        return RowState(coupled_by=operation)
+    return side_by_side(operation, operation.outputs[0].shape.rank, values, *more)
+
+
+def _normalize(operation, values, *more):
+    in_training = operation.get_attr("is_training") and values.axis is not None
+    return RowState(coupled_by=operation) if in_training else side_by_side(operation, None, values, *more)
+
+
+def _reverse_parts(operation, values, _):
+    return RowState(coupled_by=operation) if values.axis == operation.get_attr("seq_dim") else values
 
 
 def _along_the_last(operation, values, *_):
@@ -158,18 +171,23 @@ def _tile(operation, values):
 
 def _concat(operation, *states):
     *states, _ = states
-    joined = side_by_side(operation, operation.outputs[0].shape.rank, *states)
+    joint = side_by_side(operation, operation.outputs[0].shape.rank, *states)
     several = sum(state.axis is not None for state in states) > 1
-    along_rows = joined.axis is not None and joined.axis in (_axes(operation, -1) or ())
-    return joined._replace(is_joined=joined.is_joined or (several and along_rows))
+    along_rows = joint.axis is not None and joint.axis in (axes_of(operation, -1) or ())
+    return joint._replace(is_joined=joint.is_joined or (several and along_rows))
 
 
 def _pack(operation, *states):
     rank = operation.outputs[0].shape.rank
-    joined = side_by_side(operation, rank and rank - 1, *states)
-    if joined.axis is None or rank is None:
-        return joined
-    return joined._replace(axis=joined.axis + (operation.get_attr("axis") % rank <= joined.axis))
+    taken_apart = {state.lost_by for state in states}
+    whole = taken_apart.pop() if len(taken_apart) == 1 else None
+    if whole and whole.type == "Unpack" and len(whole.outputs) == len(states) > 1 and rank is not None:
+        # Row by row, and together again.
+        return RowState(axis=operation.get_attr("axis") % rank)
+    joint = side_by_side(operation, rank and rank - 1, *states)
+    if joint.axis is None or rank is None:
+        return joint
+    return joint._replace(axis=joint.axis + (operation.get_attr("axis") % rank <= joint.axis))
 
 
 def _unpack(operation, values):
@@ -185,7 +203,7 @@ def _unpack(operation, values):
 def _split(operation, *states):
     # Its inputs are (axis, values) for equal parts, else (values, sizes, axis).
     values, axis = (1, 0) if operation.type == "Split" else (0, 2)
-    return _cut(operation, states[values], states[values].axis in (_axes(operation, axis, of=values) or ()))
+    return _cut(operation, states[values], states[values].axis in (axes_of(operation, axis, of=values) or ()))
 
 
 def _cut(operation, values, along_rows):
@@ -225,31 +243,10 @@ def _strided_slice(operation, values):
     return values._replace(axis=values.axis - of_input + of_output)
 
 
-def _gather(operation, values, places, _):
-    """The rule of `tf.gather`: its inputs are (values, places, axis)."""
-    batched, axis = operation.get_attr("batch_dims"), _axes(operation, 2)
-    axis = None if axis is None else min(axis)
-    if values.axis is None and places.axis is not None and not values.lost_by:
-        shift = 0 if axis is None or places.axis < batched else axis - batched
-        return places._replace(axis=places.axis + shift)
-    if values.axis is None or values.axis < batched or places.lost_by:
-        return side_by_side(operation, operation.outputs[0].shape.rank, values, places)
-    if values.axis == axis:
-        # A loop that TensorFlow vectorizes takes one row after the other; `tf.boolean_mask` chooses some.
-        in_turns = "/pfor/" in operation.name
-        return places if places.chosen_by else values if in_turns else RowState(coupled_by=operation)
-    return values if places.axis is None else RowState(coupled_by=operation)
-
-
-def _choose(operation, *states):
-    rows = any(state.axis is not None for state in states)
-    return RowState(axis=0, chosen_by=operation) if rows else states[0]
-
-
 def _multiply(operation, left, right):
     ranks = [each.shape.rank for each in operation.inputs]
     if None in ranks:
-        return _joined(operation, left, right)
+        return joined(operation, left, right)
     turned = ("transpose_a", "transpose_b") if operation.type == "MatMul" else ("adj_x", "adj_y")
     of_left, of_right = (
         _role(state.axis, rank, operation.get_attr(name))
@@ -270,7 +267,7 @@ def _role(axis, rank, is_transposed):
 def _einsum(operation, *states):
     inputs, output = operation.get_attr("equation").decode().split("->")
     if "." in inputs:
-        return _joined(operation, *states)
+        return joined(operation, *states)
     parts = inputs.split(",")
     letters = [None if state.axis is None else part[state.axis] for state, part in zip(states, parts, strict=True)]
     places = {letter: output.index(letter) - len(output) if letter in output else "sum" for letter in letters if letter}
@@ -292,19 +289,7 @@ def _contracted(operation, factors):
     return side_by_side(operation, rank, *placed)
 
 
-def _branch(operation, predicate, *states):
-    if predicate.lost_by and any(state.axis is not None for state in states):
-        return RowState(coupled_by=predicate.lost_by)
-    rank = operation.outputs[0].shape.rank if operation.outputs else 0
-    return RowState() if rank == 0 else side_by_side(operation, rank, *states)
-
-
-def _leave(operation, *states):
-    """The rule of loops and functions, which are not looked into: where the rows are behind them is not known."""
-    return RowState()
-
-
-def _axes(operation, place, of=0):
+def axes_of(operation, place, of=0):
     """Returns the axes that an operation is given at a place, counted from the first; None where they are unknown."""
     rank, axes = operation.inputs[of].shape.rank, _numbers(operation.inputs[place])
     return None if rank is None or axes is None else {axis % rank for axis in axes}
@@ -321,30 +306,31 @@ _DATA_INPUTS = {
     **dict.fromkeys(("Reshape", "ExpandDims", "BroadcastTo", "Tile", "StridedSlice", "Slice", "Transpose"), 1),
     **dict.fromkeys(("Pad", "PadV2", "MirrorPad", "OneHot", "TopKV2", "Roll", "ReverseV2", "SplitV"), 1),
     **dict.fromkeys(("Cumsum", "Cumprod", "CumulativeLogsumexp"), 1),
+    # What they draw does not depend on the labels.
+    **dict.fromkeys((f"{kind}CandidateSampler" for kind in ("LogUniform", "Uniform", "LearnedUnigram", "All")), 0),
+    **dict.fromkeys(("TensorListReserve", "EmptyTensorList", "TensorListLength", "TensorListElementShape"), 0),
+    **dict.fromkeys(("TensorListFromTensor", "TensorListStack", "TensorListGetItem", "TensorListConcatV2"), 1),
 }
-_BROADCASTING = frozenset(
-    (
-        *("AddV2", "Add", "Sub", "Mul", "MulNoNan", "RealDiv", "Div", "DivNoNan", "FloorDiv", "FloorMod", "Pow"),
-        *("Maximum", "Minimum", "SquaredDifference", "SelectV2", "Less", "LessEqual", "Greater", "GreaterEqual"),
-        *("Equal", "NotEqual", "LogicalAnd", "LogicalOr", "Xlogy", "Xdivy", "Atan2"),
-    )
-)
 _REDUCTIONS = ("Sum", "Mean", "Max", "Min", "Prod", "All", "Any", "EuclideanNorm", "ArgMax", "ArgMin")
 _TAKING_ALL = (
     *("SegmentSum", "SegmentMean", "SegmentMax", "SegmentMin", "SegmentProd", "SegmentSumV2", "SegmentProdV2"),
     *("UnsortedSegmentSum", "UnsortedSegmentMax", "UnsortedSegmentMin", "UnsortedSegmentProd"),
-    *("UniqueV2", "Unique", "UniqueWithCountsV2", "Bincount", "DenseBincount"),
+    *("UniqueV2", "Unique", "UniqueWithCounts", "UniqueWithCountsV2", "Bincount", "DenseBincount"),
+    *("SparseSegmentSum", "SparseSegmentMean", "SparseSegmentSqrtN", "HistogramFixedWidth"),
 )
-_CALLS = ("While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall")
-_RULES = {
+_OF_MATRICES = (
+    *("Svd", "Qr", "Cholesky", "MatrixInverse", "MatrixDeterminant", "LogMatrixDeterminant", "SelfAdjointEigV2", "Eig"),
+    *("MatrixSolve", "MatrixTriangularSolve", "MatrixSolveLs", "MatrixSquareRoot", "MatrixExponential", "Lu"),
+    *("MatrixLogarithm", "CholeskyGrad"),
+)
+RULES = {
     **dict.fromkeys(_REDUCTIONS, _reduce),
-    **dict.fromkeys(_TAKING_ALL, _take_all),
-    **dict.fromkeys(_CALLS, _leave),
-    **dict.fromkeys(("If", "StatelessIf", "Case", "StatelessCase"), _branch),
+    **dict.fromkeys(_TAKING_ALL, take_all),
+    **dict.fromkeys(_OF_MATRICES, _in_matrices),
+    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalize),
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _multiply),
-    **dict.fromkeys(("TopKV2", "Softmax", "LogSoftmax"), _along_the_last),
+    **dict.fromkeys(("TopKV2", "NthElement", "Softmax", "LogSoftmax", "FFT", "IFFT", "RFFT", "IRFFT"), _along_the_last),
     **dict.fromkeys(("ReverseV2", "Cumsum", "Cumprod", "CumulativeLogsumexp"), _along_an_axis(1)),
-    **dict.fromkeys(("Where", "DynamicPartition"), _choose),
     **dict.fromkeys(("Split", "SplitV"), _split),
     "Roll": _along_an_axis(2),
     "RandomShuffle": _couple,
@@ -359,5 +345,5 @@ _RULES = {
     "Unpack": _unpack,
     "Slice": _slice,
     "StridedSlice": _strided_slice,
-    "GatherV2": _gather,
+    "ReverseSequence": _reverse_parts,
 }

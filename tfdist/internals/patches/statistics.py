@@ -24,7 +24,7 @@ from keras.src.losses import loss as keras_losses
 
 from tfdist.internals.access.collectives import replica_context, sum_over_replicas
 from tfdist.internals.access.dependence import is_noted
-from tfdist.internals.access.lineage import as_mean
+from tfdist.internals.access.lineage import as_mean, current_lineage
 from tfdist.internals.access.replica import (
     added_losses,
     current_rows,
@@ -40,7 +40,7 @@ _apply_mask = keras_losses.apply_mask
 _scale_loss = keras_losses.scale_loss_for_distribution
 _unscale_loss = keras_losses.unscale_loss_for_distribution
 _moments = keras_nn._compute_moments_sync
-_update_mean = keras.metrics.Mean.update_state
+_update_mean, _update_sum = keras.metrics.Mean.update_state, keras.metrics.Sum.update_state
 _add_loss_of_keras = keras.layers.Layer.add_loss
 _own_losses_of_keras = keras.layers.Layer._get_own_losses
 _clear_losses_of_keras = keras.layers.Layer._clear_losses
@@ -56,6 +56,7 @@ def global_statistics():
         (keras_nn, "_compute_moments_sync", moments),
         *batchnorm.replacements(),
         (keras.metrics.Mean, "update_state", update_mean),
+        (keras.metrics.Sum, "update_state", update_sum),
         (keras.layers.Layer, "add_loss", add_loss),
         (keras.layers.Layer, "_get_own_losses", own_losses),
         (keras.layers.Layer, "_clear_losses", clear_losses),
@@ -250,10 +251,32 @@ def update_mean(self, values, sample_weight=None):
     if rows is not None and rows.padded and isinstance(sample_weight, int):
         # Keras gives the losses of several outputs the rows of a tensor of known shape, padding included.
         sample_weight = None
-    if rows is None or sample_weight is not None or values.shape.rank != 0:
+    lineage = current_lineage()
+    if rows is None or not _is_of_all_rows(values, lineage) or (sample_weight is not None and lineage is None):
         return _update_mean(self, values, sample_weight)
+    if sample_weight is not None and not lineage.is_weight_alike(sample_weight):
+        # It counts rows, as that of the losses does, or has a weight for each value.
+        is_scalar = keras.ops.ndim(sample_weight) == 0
+        return _update_mean(self, as_mean(values, rows) if is_scalar else values, sample_weight)
     values = as_mean(values, rows, f"metric {self.name!r} is given")
-    return _update_mean(self, values, rows.share(self.dtype))
+    share = rows.share(self.dtype)
+    return _update_mean(self, values, share if sample_weight is None else share * tf.cast(sample_weight, self.dtype))
+
+
+def update_sum(self, values, sample_weight=None):
+    """Stands in for `keras.metrics.Sum.update_state`: in an own step, the shares of a scalar add up to it."""
+    rows, lineage = current_rows(), current_lineage()
+    values = keras.ops.convert_to_tensor(values)
+    given_alone = lineage is not None and (sample_weight is None or lineage.is_weight_alike(sample_weight))
+    if rows is None or not given_alone or not _is_of_all_rows(values, lineage):
+        return _update_sum(self, values, sample_weight)
+    mean = as_mean(tf.cast(values, self.dtype), rows, f"metric {self.name!r} is given")
+    return _update_sum(self, tf.math.multiply_no_nan(mean, rows.share(self.dtype)), sample_weight)
+
+
+def _is_of_all_rows(values, lineage):
+    """Returns whether values are a scalar, or were computed from all rows of a replica, as a list of a mean is."""
+    return values.shape.rank == 0 or (lineage is not None and lineage.state_of(values).lost_by is not None)
 
 
 def moments(x, axes, keepdims):

@@ -25,6 +25,7 @@ from tfdist.internals.access.lineage import SUM, as_mean, current_lineage, say_d
 from tfdist.internals.access.replica import current_rows, held, swapped
 from tfdist.internals.access.tracing import converted
 from tfdist.internals.access.variables import is_per_replica, on_this_replica
+from tfdist.process.errors import UsageError
 
 _STEP: contextvars.ContextVar = contextvars.ContextVar("the own step that this replica traces", default=None)
 _gradient, _gradients = tf.GradientTape.gradient, tf.gradients
@@ -198,10 +199,16 @@ def _update_replica(variable, update, value, **options):
         return _update(variable, update, value, **options)
     if not step.lineage.is_alike(value):
         value = tf.convert_to_tensor(value)
-        if not step.is_here() or not value.dtype.is_floating:
+        name = variable.name.partition(":")[0]
+        if not step.is_here():
+            raise UsageError(
+                f"train_step assigns to {name!r} in a branch, a loop or a function compiled by TensorFlow, with a "
+                "value of this replica's rows alone. Compute it outside, by tfdist.global_mean or tfdist.global_sum, "
+                "which give the same on all replicas, or assign it outside."
+            )
+        if not value.dtype.is_floating:
             return _update(variable, update, value, **options)
         rows = current_rows()
-        name = variable.name.partition(":")[0]
         mean = as_mean(value, rows, f"train_step assigns to {name!r} the value")
         (value,) = sum_over_replicas([tf.math.multiply_no_nan(mean, rows.share(mean.dtype))], "train_step")
     return update(on_this_replica(variable), value, **options)
