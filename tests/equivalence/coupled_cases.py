@@ -77,13 +77,20 @@ def _add_hidden(add):
         ),
     }.items():
         add("coupled", name, lambda hidden=hidden: mlp(hidden=[hidden]), workers=name == "Softmax along the rows")
+    relative = lambda: mlp(weighted_metrics=[RelativeSureness()])  # noqa: E731
+    add("metric", "weights over their maximum", relative, lambda: (*rows(), weights() + 0.5), workers=True)
+    measured = lambda: mlp(  # noqa: E731
+        outputs=2, activation=None, loss="mse", metrics=[keras.metrics.CosineSimilarity(axis=0)]
+    )
+    add("metric", "CosineSimilarity along the rows", measured, regression, workers=True)
 
 
 class MeanByWeights(keras.losses.Loss):
     """A mean over rows, by their weights, without Keras' reduction."""
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        errors = tf.reduce_mean((y_pred - tf.cast(y_true, y_pred.dtype)) ** 2, axis=-1)
+        y_true = tf.reshape(tf.cast(y_true, y_pred.dtype), [tf.shape(y_pred)[0], -1])
+        errors = tf.reduce_mean((y_pred - y_true) ** 2, axis=-1)
         if sample_weight is None:
             return tf.reduce_mean(errors)
         sample_weight = tf.reshape(tf.cast(sample_weight, errors.dtype), [-1])
@@ -498,12 +505,6 @@ def add_metrics(add):
         build = lambda metrics=metrics: mlp(metrics=metrics())  # noqa: E731
         add("metric", name, build, workers=True, validation_data=rows(13))
     add("metric", "a weighted maximum", _weighted, lambda: (*rows(), weights()), workers=True)
-    relative = lambda: mlp(weighted_metrics=[RelativeSureness()])  # noqa: E731
-    add("metric", "weights over their maximum", relative, lambda: (*rows(), weights() + 0.5), workers=True)
-    along_rows = lambda: mlp(  # noqa: E731
-        outputs=2, activation=None, loss="mse", metrics=[keras.metrics.CosineSimilarity(axis=0)]
-    )
-    add("metric", "CosineSimilarity along the rows", along_rows, regression, workers=True)
     add("metric", "a maximum, 2 rows", lambda: mlp(metrics=[Largest(), Steps()]), batch_size=2)
     add("metric", "a maximum, run_eagerly", lambda: mlp(metrics=[Largest()], run_eagerly=True))
     add("metric", "aggregations in an own train step", _own_metrics, workers=True, batch_size=6)
