@@ -51,6 +51,57 @@ def add_coupled(add):
     add("coupled", "own train step", functools.partial(_own_step, GuidesStep), pairs, workers=True)
     _add_layers(add)
     _add_operations(add)
+    _add_hidden(add)
+
+
+def _add_hidden(add):
+    """Adds trainings in which rows depend on each other by a weight, or in something of Keras' by an option of it."""
+    build = lambda: mlp(outputs=2, activation=None, loss=MeanByWeights(), metrics=[])  # noqa: E731
+    add("coupled", "a loss over the sum of its weights", build, lambda: (*regression(), weights() + 0.5), workers=True)
+    add(
+        "coupled",
+        "a loss over the sum of its class_weight",
+        lambda: embedder(MeanByWeights()),
+        labelled,
+        class_weight={0: 0.3, 1: 2.0, 2: 1.0},
+    )
+    along_rows = lambda: keras.losses.CosineSimilarity(axis=0)  # noqa: E731
+    build = lambda: mlp(outputs=2, activation=None, loss=along_rows(), metrics=[])  # noqa: E731
+    add("coupled", "CosineSimilarity along the rows", build, regression, workers=True)
+    for name, hidden in {
+        "Softmax along the rows": lambda: keras.layers.Softmax(axis=0),
+        "UnitNormalization along the rows": lambda: keras.layers.UnitNormalization(axis=-2),
+        "an activation that is an object": lambda: keras.layers.Dense(5, activation=Centers()),
+        "an activation that is a partial": lambda: keras.layers.Activation(
+            functools.partial(keras.activations.softmax, axis=0)
+        ),
+    }.items():
+        add("coupled", name, lambda hidden=hidden: mlp(hidden=[hidden]), workers=name == "Softmax along the rows")
+    relative = lambda: mlp(weighted_metrics=[RelativeSureness()])  # noqa: E731
+    add("metric", "weights over their maximum", relative, lambda: (*rows(), weights() + 0.5), workers=True)
+    measured = lambda: mlp(  # noqa: E731
+        outputs=2, activation=None, loss="mse", metrics=[keras.metrics.CosineSimilarity(axis=0)]
+    )
+    add("metric", "CosineSimilarity along the rows", measured, regression, workers=True)
+
+
+class MeanByWeights(keras.losses.Loss):
+    """A mean over rows, by their weights, without Keras' reduction."""
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        y_true = tf.reshape(tf.cast(y_true, y_pred.dtype), [tf.shape(y_pred)[0], -1])
+        errors = tf.reduce_mean((y_pred - y_true) ** 2, axis=-1)
+        if sample_weight is None:
+            return tf.reduce_mean(errors)
+        sample_weight = tf.reshape(tf.cast(sample_weight, errors.dtype), [-1])
+        return tf.reduce_sum(errors * sample_weight) / tf.reduce_sum(sample_weight)
+
+
+class Centers:
+    """Subtracts the mean over the batch."""
+
+    def __call__(self, x):
+        return x - tf.reduce_mean(x, axis=0)
 
 
 def _add_layers(add):
@@ -547,6 +598,20 @@ class Sureness(keras.metrics.Mean):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         return super().update_state(tf.reduce_max(y_pred, axis=-1))
+
+
+class RelativeSureness(keras.metrics.Mean):
+    """The largest outputs, weighted by a row's weight over the largest of the batch; with the number of rows."""
+
+    def __init__(self, name="relative_sureness", **options):
+        super().__init__(name=name, **options)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        values = tf.cast(tf.reduce_max(y_pred, axis=-1), self.dtype)
+        if sample_weight is not None:
+            sample_weight = tf.reshape(tf.cast(sample_weight, self.dtype), [-1])
+            values *= sample_weight / tf.reduce_max(sample_weight)
+        return super().update_state(values)
 
 
 def median(y_true, y_pred):

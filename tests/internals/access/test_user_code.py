@@ -1,5 +1,7 @@
 """What is known of Keras' classes, and what a user's code may do."""
 
+import functools
+
 import keras
 import pytest
 import tensorflow as tf
@@ -26,6 +28,9 @@ KNOWN = [
     keras.metrics.R2Score,
     keras.metrics.SparseCategoricalAccuracy,
     lambda: keras.metrics.MeanMetricWrapper(keras.losses.mean_squared_error),
+    keras.losses.CosineSimilarity,
+    keras.metrics.CosineSimilarity,
+    lambda: keras.metrics.IoU(2, [0], axis=-1),
 ]
 OTHERS = [
     keras.losses.Dice,
@@ -35,12 +40,71 @@ OTHERS = [
     lambda: keras.metrics.MeanMetricWrapper(keras.losses.dice),
     lambda: keras.metrics.MeanMetricWrapper(own),
     OwnMean,
+    lambda: keras.losses.CosineSimilarity(axis=0),
+    lambda: keras.losses.CategoricalCrossentropy(axis=0),
+    lambda: keras.losses.CosineSimilarity(axis=-2),
+    lambda: keras.metrics.CosineSimilarity(axis=0),
 ]
 
 
 def test_what_is_known_of_a_loss_or_a_metric():
     assert [user_code.is_known(make()) for make in KNOWN] == [True] * len(KNOWN)
     assert [user_code.is_known(make()) for make in OTHERS] == [False] * len(OTHERS)
+
+
+class Calls:
+    """Is called like a function."""
+
+    def __call__(self, *arguments, **options):
+        return keras.ops.zeros(arguments[0])
+
+
+layers = keras.layers
+
+
+@pytest.mark.parametrize(
+    "make, is_tried",
+    [
+        (lambda: layers.Softmax(axis=0), True),
+        (lambda: layers.Softmax(axis=-3), True),
+        (lambda: layers.UnitNormalization(axis=[0]), True),
+        (lambda: layers.Dense(2, activation=Calls()), True),
+        (lambda: layers.Activation(functools.partial(keras.activations.softmax, axis=0)), True),
+        (lambda: layers.Activation(lambda x: x), True),
+        (layers.Softmax, False),
+        (lambda: layers.Softmax(axis=-2), False),
+        (lambda: layers.LayerNormalization(axis=(-2, -1)), False),
+        (
+            lambda: layers.Dense(2, "relu", kernel_initializer=keras.initializers.Ones(), kernel_constraint="non_neg"),
+            False,
+        ),
+        (lambda: layers.Dense(2, bias_initializer=Calls()), False),
+        (lambda: layers.TimeDistributed(layers.Dense(2, activation=keras.activations.gelu)), False),
+        (lambda: layers.LSTM(2, return_sequences=True), False),
+        (lambda: layers.Bidirectional(layers.GRU(2, return_sequences=True)), False),
+        (lambda: layers.Conv1D(2, 3), False),
+        (layers.GroupNormalization, False),
+    ],
+)
+def test_which_layers_are_tried(make, is_tried):
+    inputs = keras.Input((4, 32))
+    layer = make()
+    model = keras.Model(inputs, layer(inputs))
+    assert (layer in user_code.own_layers(model)) == is_tried
+
+
+def test_an_axis_is_counted_from_the_end_in_a_model_that_is_no_graph():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.last = layers.LayerNormalization(axis=(-2, -1)), layers.Softmax(axis=-2)
+
+        def call(self, x):
+            return self.last(self.inner(x))
+
+    model = Net()
+    model(tf.zeros([2, 4, 3]))
+    assert user_code.own_layers(model) == [model.last]
 
 
 class Adds(keras.layers.Layer):

@@ -108,6 +108,22 @@ def test_a_loss_in_which_rows_depend_on_each_other_is_found(loss, y_true, y_pred
     assert trial.try_loss(loss, *tensors(y_true, y_pred)) == Finding.COUPLED
 
 
+def test_a_loss_is_tried_with_the_weights_that_it_is_given():
+    weights = tf.ones([12])
+    given = tensors(BITS, VECTORS)
+    assert trial.try_loss(written.MeanByWeights(), *given) == Finding.ROWS
+    assert trial.try_loss(written.MeanByWeights(), *given, weights) == Finding.COUPLED
+    assert trial.try_loss(losses.MeanSquaredError(), *given, weights) == Finding.ROWS
+
+
+def test_a_metric_is_tried_with_the_weights_that_it_is_given():
+    weights = tf.zeros([12])
+    given = tensors(LABELS, CLASSES)
+    assert trial.try_metric(written.RelativeSureness(), *given) == Finding.ROWS
+    assert trial.try_metric(written.RelativeSureness(), *given, weights) == Finding.COUPLED
+    assert trial.try_metric(metrics.SparseCategoricalAccuracy(), *given, weights) == Finding.ROWS
+
+
 def test_a_loss_that_is_no_number_for_the_outputs_is_tried_on_others():
     assert trial.try_loss(with_nan_at_first, *tensors(BITS, CLASSES - 0.2)) in (Finding.ROWS, Finding.UNKNOWN)
     assert trial.try_loss(with_nan_at_first, *tensors(BITS, CLASSES)) == Finding.ROWS

@@ -164,19 +164,18 @@ def losses_replaced(model, losses):
     return swapped((compiled, "_flat_losses", entries))
 
 
-def loss_inputs(model, y, y_pred):
-    """Returns for each of `compiled_losses` the part of the targets and the part of the outputs that it compares.
+def loss_inputs(model, y, y_pred, sample_weight=None):
+    """Returns for each of `compiled_losses` its parts of the targets, of the outputs and of the weights.
 
     Args:
         model: a built model.
-        y, y_pred: nested tensors.
+        y, y_pred, sample_weight: nested tensors; the weights may be None.
     """
     compiled, seen = model._compile_loss, []
 
     def notes(place):
         def loss(y_true, y_pred, sample_weight=None):
-            del sample_weight
-            seen.append((place, y_true, y_pred))
+            seen.append((place, y_true, y_pred, sample_weight))
             return tf.zeros([])
 
         return loss
@@ -184,20 +183,27 @@ def loss_inputs(model, y, y_pred):
     stand_ins = [notes(place) for place in range(len(compiled._flat_losses))]
     # In a scope of its own, because Keras counts the losses of several outputs.
     with losses_replaced(model, stand_ins), keras.StatelessScope():
-        compiled(y, y_pred)
-    return [(y_true, y_pred) for _, y_true, y_pred in sorted(seen, key=lambda each: each[0])]
+        compiled(y, y_pred, sample_weight)
+    return [parts for _, *parts in sorted(seen, key=lambda each: each[0])]
 
 
-def compiled_metrics(model, y, y_pred):
-    """Yields (metric, its part of the targets, its part of the outputs) for the metrics that `compile` was given."""
+def compiled_metrics(model, y, y_pred, sample_weight=None):
+    """Yields (metric, its parts of the targets, of the outputs and of the weights) for those that `compile` was given.
+
+    The part of the weights is None for metrics that are not among the `weighted_metrics`.
+    """
     compiled = getattr(model, "_compile_metrics", None)
     if compiled is None or not compiled.built:
         return
-    for parts in (compiled._flat_metrics, compiled._flat_weighted_metrics):
-        targets, outputs = compiled._flatten_y(y), compiled._flatten_y(y_pred)
-        for some, target, output in zip(parts, targets, outputs, strict=False):
+    targets, outputs = compiled._flatten_y(y), compiled._flatten_y(y_pred)
+    weights = [None] if sample_weight is None else compiled._flatten_y(sample_weight)
+    # As Keras does it: one weight may be for all outputs.
+    weights = weights if len(weights) >= len(targets) else weights[:1] * len(targets)
+    none = [None] * len(targets)
+    for parts, of_rows in ((compiled._flat_metrics, none), (compiled._flat_weighted_metrics, weights)):
+        for some, target, output, weight in zip(parts, targets, outputs, of_rows, strict=False):
             for metric in getattr(some, "metrics", [some] if some else []):
-                yield metric, target, output
+                yield metric, target, output, weight
 
 
 def batch_norms(model):

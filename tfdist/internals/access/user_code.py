@@ -5,9 +5,14 @@ import inspect
 import keras
 
 from tfdist.internals.access import models
+from tfdist.internals.access.layer_trials import built_with
 
 # Losses of Keras' in which rows may depend on each other.
 _COUPLING = ("Dice", "Tversky", "Circle", "dice", "tversky", "circle")
+# Attributes and options with axes along which something of Keras' is computed.
+_AXES = ("axis", "axes", "_attention_axes")
+# What a layer holds that sees no rows, or that is looked for elsewhere.
+_WITHOUT_ROWS = ("initializer", "regularizer", "constraint")
 _OPERATIONS = {"gather_rows", "global_sum", "global_loss", "global_mean"}
 # What leads to the other replicas in TensorFlow.
 _OF_TENSORFLOW = {"get_replica_context", "all_reduce", "all_gather", "merge_call", "num_replicas_in_sync"}
@@ -23,7 +28,37 @@ def is_known(item):
         name = getattr(part, "__name__", type(part).__name__)
         if not _is_keras_module(part) or name in _COUPLING:
             return False
-    return True
+    return not _works_along_rows(item)
+
+
+def weighs_itself(loss):
+    """Returns whether a `keras.losses.Loss` is given the weights of the rows, because it overrides `__call__`."""
+    return type(loss).__call__ is not keras.losses.Loss.__call__
+
+
+def _works_along_rows(item, rank_of=lambda item: None):
+    """Returns whether an axis of something of Keras' is that of the rows, or a negative one that may be.
+
+    Args:
+        item: a loss, a metric or a layer.
+        rank_of: a function of it: the rank of what it is given, None if that is unknown.
+    """
+    options = {**vars(item), **(getattr(item, "_fn_kwargs", None) or {})}
+    found = [options.get(name) for name in _AXES]
+    axes = {axis for some in found for axis in (some if isinstance(some, list | tuple) else [some])} - {None, -1}
+    if 0 in axes:
+        return True
+    before_last = {axis for axis in axes if isinstance(axis, int) and axis < -1}
+    return bool(before_last) and (rank_of(item) is None or -rank_of(item) in before_last)
+
+
+def _rank_of_layer(layer):
+    try:
+        return len(keras.tree.flatten(layer.input)[0].shape)
+    except (AttributeError, ValueError):
+        # It is no part of a graph.
+        shape = built_with(layer)
+        return shape and len(shape)
 
 
 def _is_keras_module(item):
@@ -56,8 +91,15 @@ def has_own_regularizer(layer):
 
 
 def own_layers(model):
-    """Returns the layers of a model whose class, or a function that they hold, is none of Keras' or tfdist's."""
-    return [layer for layer in models.layers(model) if not _is_of_library(type(layer)) or _has_own_function(layer)]
+    """Returns the layers of a model whose class, or a function that they hold, is none of Keras' or tfdist's.
+
+    So are those of Keras' that compute something along the rows, such as `Softmax(axis=0)`.
+    """
+    return [layer for layer in models.layers(model) if _is_own(layer) or _works_along_rows(layer, _rank_of_layer)]
+
+
+def _is_own(layer):
+    return not _is_of_library(type(layer)) or _has_own_function(layer)
 
 
 def _is_of_library(kind):
@@ -65,7 +107,10 @@ def _is_of_library(kind):
 
 
 def _has_own_function(layer):
-    return any(inspect.isfunction(value) and not _is_library_function(value) for value in vars(layer).values())
+    """Returns whether a layer holds a function, or an object that is called like one, of the user's making."""
+    held = [value for name, value in vars(layer).items() if not name.endswith(_WITHOUT_ROWS)]
+    called = [value for value in held if callable(value) and not isinstance(value, keras.layers.Layer)]
+    return not all(map(_is_library_function, called))
 
 
 def _is_library_function(function):

@@ -29,7 +29,7 @@ _CURE = "Compute it by tfdist.global_loss, or from tfdist.gather_rows, inside it
 def find_coupling(model, feed):
     """Tries a model's losses and metrics on some rows, once after each `compile`; all workers call it together.
 
-    Keras' own are known, so only what a user has written is tried, and the losses of Keras' that couple rows.
+    Keras' own are known, so only what a user has written is tried, and those of Keras' that may couple rows.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -90,7 +90,7 @@ def _find(model, feed):
 
 
 def find_joint_layers(model, feed):
-    """Tries a model's layers that are none of Keras' on some rows; all workers call it together.
+    """Tries a model's layers of the user's own, or along the rows, on some rows; all workers call it together.
 
     Args:
         model: a built `keras.Model`.
@@ -176,31 +176,34 @@ class Findings(NamedTuple):
 
 
 def _try(model, batch, losses, metrics, layers):
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    weights = weights if trial.can_be_tried(weights) else None
     try:
         y_pred, _, _ = forward(model, x, y, (0, trial.rows_of(x)), training=False)
     except Exception:
         y_pred = None
     of_losses, of_metrics = [Finding.UNKNOWN] * len(losses), [Finding.UNKNOWN] * len(metrics)
     if y_pred is not None and trial.can_be_tried((y, y_pred)):
-        of_losses = _try_losses(model, y, y_pred, losses)
-        of_metrics = _try_metrics(model, y, y_pred, metrics)
+        of_losses = _try_losses(model, (y, y_pred, weights), losses)
+        of_metrics = _try_metrics(model, (y, y_pred, weights), metrics)
     if y_pred is None or not trial.can_be_tried((x, y)):
         return Findings(of_losses, of_metrics, [Added.ROWS] * len(layers), False)
     return Findings(of_losses, of_metrics, *try_added(model, x, y, _with(Finding.COUPLED, losses, of_losses), layers))
 
 
-def _try_losses(model, y, y_pred, places):
+def _try_losses(model, given, places):
     losses = models.compiled_losses(model)
     try:
-        inputs = models.loss_inputs(model, y, y_pred) if places else []
+        inputs = models.loss_inputs(model, *given) if places else []
     except Exception:
         return [Finding.UNKNOWN] * len(places)
+    # Keras weighs what a `call` returns itself, row by row.
+    inputs = [each if user_code.weighs_itself(loss) else each[:2] for loss, each in zip(losses, inputs, strict=False)]
     return [trial.try_loss(losses[place], *inputs[place]) for place in places]
 
 
-def _try_metrics(model, y, y_pred, metrics):
-    inputs = {id(metric): parts for metric, *parts in models.compiled_metrics(model, y, y_pred)}
+def _try_metrics(model, given, metrics):
+    inputs = {id(metric): parts for metric, *parts in models.compiled_metrics(model, *given)}
     return [trial.try_metric(metric, *inputs[id(metric)]) for metric in metrics]
 
 

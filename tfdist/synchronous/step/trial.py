@@ -33,21 +33,40 @@ class Finding(enum.IntEnum):
     OWN = 3
 
 
-def try_loss(loss, y_true, y_pred):
+def try_loss(loss, y_true, y_pred, sample_weight=None):
     """Tries whether a loss is a mean over rows, or another value that adds up.
 
     Args:
         loss: a `keras.losses.Loss` as Keras calls it, or another function of targets and outputs.
         y_true, y_pred: nested tensors (B, ...).
+        sample_weight: None, or a tensor (B, ...): then the loss is also tried with weights of that shape.
 
     Returns:
         A `Finding`.
     """
+    return _with_and_without(functools.partial(_try_loss, loss, y_true, y_pred), sample_weight)
+
+
+def _with_and_without(attempt, sample_weight):
+    """Returns what is found without weights if that decides it, else what is found with those that are given."""
+    found = attempt()
+    if sample_weight is None or found in (Finding.COUPLED, Finding.OWN):
+        return found
+    return attempt(tf.nest.map_structure(_weights_like, sample_weight))
+
+
+def _weights_like(value):
+    """Returns weights that differ between rows, because those of the first rows may be alike or zero."""
+    numbers = np.random.default_rng(_SEED).uniform(0.5, 2.0, size=value.shape)
+    return tf.constant(numbers, value.dtype if value.dtype.is_floating else keras.config.floatx())
+
+
+def _try_loss(loss, y_true, y_pred, *weights):
     found = Finding.UNKNOWN
     for targets, outputs in copies(y_true, y_pred):
         for dtype in _types_of(outputs):
             with _in_type(loss, dtype):
-                verdict = _try_copy(loss, _cast(targets, dtype), _cast(outputs, dtype), dtype)
+                verdict = _try_copy(loss, _cast((targets, outputs, *weights), dtype), dtype)
             if verdict in (Finding.COUPLED, Finding.OWN):
                 return verdict
             if verdict == Finding.ROWS:
@@ -78,13 +97,14 @@ def _in_type(loss, dtype):
         yield
 
 
-def _try_copy(loss, y_true, y_pred, dtype):
+def _try_copy(loss, given, dtype):
+    y_true, y_pred, *weights = given
     count = rows_of(y_pred)
     try:
         with on_trial() as called:
-            whole = _contribution(loss, y_true, y_pred, [(0, count)])
-            again = _contribution(loss, y_true, y_pred, [(0, count)])
-            nudged = _contribution(loss, y_true, _nudged(y_pred), [(0, count)])
+            whole = _contribution(loss, given, [(0, count)])
+            again = _contribution(loss, given, [(0, count)])
+            nudged = _contribution(loss, (y_true, _nudged(y_pred), *weights), [(0, count)])
     except Exception:
         return Finding.UNKNOWN
     if called:
@@ -97,7 +117,7 @@ def _try_copy(loss, y_true, y_pred, dtype):
         return Finding.UNKNOWN
     first = max(1, count // 3)
     try:
-        parts = _contribution(loss, y_true, y_pred, [(0, first), (first, count)])
+        parts = _contribution(loss, given, [(0, first), (first, count)])
     except Exception:
         # It needs the rows that it was given: those of all replicas are what one device would give it.
         return Finding.COUPLED
@@ -111,35 +131,46 @@ def _nudged(values):
     return tf.nest.map_structure(nudge, values)
 
 
-def _contribution(loss, y_true, y_pred, bounds):
-    """Returns [what parts of the rows add to the loss, the gradients by the outputs], as the step adds them up."""
-    count = rows_of(y_pred)
-    flat = [value for value in tf.nest.flatten(y_pred) if value.dtype.is_floating]
+def _contribution(loss, given, bounds):
+    """Returns [what parts of the rows add to the loss, the gradients by the outputs], as the step adds them up.
+
+    Args:
+        loss: as in `try_loss`.
+        given: its arguments: the targets, the outputs and perhaps weights.
+        bounds: list of the (first, last) row of each part.
+    """
+    count = rows_of(given[1])
+    flat = [value for value in tf.nest.flatten(given[1]) if value.dtype.is_floating]
     with tf.GradientTape() as tape:
         tape.watch(flat)
         total = tf.zeros([], tf.float64)
         for first, last in bounds:
             rows = rows_between(first, last, count)
             with rows_are(rows), keras.StatelessScope():
-                value = tf.convert_to_tensor(loss(sliced(y_true, first, last), sliced(y_pred, first, last)))
+                value = tf.convert_to_tensor(loss(*sliced(given, first, last)))
             part = value * rows.share(value.dtype) if value.shape.rank == 0 else value
             total += tf.cast(tf.reduce_sum(part), tf.float64)
     gradients = tape.gradient(total, flat, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return [total, *(tf.convert_to_tensor(gradient) for gradient in gradients)]
 
 
-def try_metric(metric, y_true, y_pred):
+def try_metric(metric, y_true, y_pred, sample_weight=None):
     """Tries whether the variables of a metric add up over parts of the rows, also after several batches.
 
     Args:
         metric: a `keras.metrics.Metric`.
         y_true, y_pred: nested tensors (B, ...).
+        sample_weight: as in `try_loss`.
 
     Returns:
         A `Finding`.
     """
+    return _with_and_without(functools.partial(_try_metric, metric, y_true, y_pred), sample_weight)
+
+
+def _try_metric(metric, y_true, y_pred, *weights):
     count = rows_of(y_pred)
-    batches = list(copies(y_true, y_pred))
+    batches = [(*copy, *weights) for copy in copies(y_true, y_pred)]
     first = max(1, count // 3)
     try:
         with on_trial() as called:
@@ -161,9 +192,9 @@ def _states(metric, batches, first, last):
     states = []
     with keras.StatelessScope() as scope:
         metric.reset_state()
-        for y_true, y_pred in batches:
-            with rows_are(rows_between(first, last, rows_of(y_pred))):
-                metric.update_state(sliced(y_true, first, last), sliced(y_pred, first, last))
+        for batch in batches:
+            with rows_are(rows_between(first, last, rows_of(batch[1]))):
+                metric.update_state(*sliced(batch, first, last))
             values = [scope.get_current_value(variable) for variable in metric.variables]
             states += [np.zeros(()) if value is None else wide(value) for value in values]
     return states
