@@ -281,7 +281,7 @@ def _make_tpu(asked):
 
 @contextlib.contextmanager
 def _signals_end_at_once():
-    """Lets SIGINT and SIGTERM end the process meanwhile: Python's handlers wait for TensorFlow to return."""
+    """Makes SIGINT and SIGTERM end the process meanwhile: Python's handlers wait for TensorFlow to return."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
