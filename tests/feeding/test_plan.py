@@ -107,6 +107,10 @@ def test_a_call_has_at_least_one_step_and_no_more_than_asked_for(case):
     assert all(1 <= count <= steps_per_call for _, count in cut_calls(*case))
 
 
+def test_a_call_has_no_more_steps_than_32_bits_can_count():
+    assert cut_calls(Span(0, 0, plan.UNKNOWN, 0), 2**40, most=2) == [(0, 2**31 - 1), (2**31 - 1, 2**31 - 1)]
+
+
 @quick
 @given(cases())
 def test_no_call_goes_on_beyond_a_step_after_which_it_must_end(case):

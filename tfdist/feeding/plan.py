@@ -3,6 +3,9 @@
 import dataclasses
 import math
 
+# A compiled call counts its steps in 32 bits.
+_MOST_PER_CALL = 2**31 - 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Span:
@@ -73,7 +76,7 @@ def calls(span, steps_per_call, every=(), at=(), before=None):
     while first < span.last:
         done = before + first
         limits = [number - done % number for number in every] + [step - done for step in at if step > done]
-        count = min(steps_per_call(), span.last - first, *limits)
+        count = min(steps_per_call(), _MOST_PER_CALL, span.last - first, *limits)
         yield first, int(count)
         first += count
 
