@@ -164,8 +164,7 @@ PROGRAMS = (
 
 def _fit(model, step, share):
     step.train(share, _PADDED, NoClock(), AllReduce())
-    step.end_call()
-    return step.logs()
+    return step.end_call()
 
 
 def _evaluate(model, step, share):

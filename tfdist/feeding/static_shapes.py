@@ -44,7 +44,7 @@ def for_strategy(data, model, method=None):
     static = _static(data.source)
     if not static.form(replicas).padded:
         return dataclasses.replace(data, source=static)
-    reason = models.cannot_be_padded(model, method) if method and method != BY_HAND else method
+    reason = method if method in (None, BY_HAND) else models.cannot_be_padded(model, method)
     if reason is None:
         say(f"{static.name}: smaller batches are padded with rows that count zero, because a TPU needs one shape.")
         return dataclasses.replace(data, source=static)

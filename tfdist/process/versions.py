@@ -22,11 +22,12 @@ TENSORFLOW = (
 )
 
 # All of them fill the same folder, so one environment has only one.
+_FOR_TPU = "'tensorflow-tpu>=2.20' 'libtpu>=0.0.14,<0.0.22'"
 INSTALL_TENSORFLOW = (
     "pip install 'tensorflow>=2.20' for CPUs, 'tensorflow[and-cuda]>=2.20' for NVIDIA GPUs on Linux, or "
-    "'tensorflow-tpu>=2.20' 'libtpu>=0.0.14,<0.0.22' for TPUs."
+    f"{_FOR_TPU} for TPUs."
 )
-INSTALL_FOR_TPU = "pip uninstall tensorflow; pip install 'tensorflow-tpu>=2.20' 'libtpu>=0.0.14,<0.0.22'"
+INSTALL_FOR_TPU = f"pip uninstall tensorflow; pip install {_FOR_TPU}"
 
 
 def check_tensorflow() -> None:

@@ -162,7 +162,7 @@ def _make_mirrored(replicas, communication):
     hardware.grow_gpu_memory()
     devices = [f"GPU:{i}" for i in range(replicas)] if gpus else hardware.logical_cpus(replicas)
     # TensorFlow's own choice for CPU devices may still be NCCL.
-    usual = "nccl" if len(gpus) > 1 and not is_split(gpus) else "one_device"
+    usual = "nccl" if len(gpus) > 1 and _are_whole(gpus) else "one_device"
     reduction = _lookup(_REDUCTIONS, communication or usual, "mirrored")
     _check_nccl(communication, gpus, "one_device")
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction())
@@ -170,9 +170,9 @@ def _make_mirrored(replicas, communication):
 
 def _check_nccl(communication, gpus, other):
     """Refuses NCCL where TensorFlow would fail, perhaps only after minutes: it needs a GPU for each replica."""
-    sharing = workers_per_gpu(os.environ)
-    if communication != "nccl" or (gpus and not is_split(gpus) and sharing == 1):
+    if communication != "nccl" or _are_whole(gpus):
         return
+    sharing = workers_per_gpu(os.environ)
     found = (
         f"{sharing} workers share each GPU" if gpus and sharing > 1 else f"this process may use {describe_gpus(gpus)}"
     )
@@ -182,10 +182,15 @@ def _check_nccl(communication, gpus, other):
     )
 
 
+def _are_whole(gpus):
+    """Returns whether there are GPUs, each of them for one replica alone."""
+    return bool(gpus) and not is_split(gpus) and workers_per_gpu(os.environ) == 1
+
+
 def _make_multi_worker(cluster, communication, start_seconds):
     hardware.grow_gpu_memory()
     gpus = hardware.logical_gpus()
-    usual = "auto" if gpus and not is_split(gpus) and workers_per_gpu(os.environ) == 1 else "ring"
+    usual = "auto" if _are_whole(gpus) else "ring"
     implementation = _lookup(_COMMUNICATION, communication or usual, "multi_worker")
     _check_nccl(communication, gpus, "ring")
     options = tf.distribute.experimental.CommunicationOptions(implementation=implementation)
@@ -195,7 +200,8 @@ def _make_multi_worker(cluster, communication, start_seconds):
         _prepare_exchange(cluster)
     # TensorFlow reads the cluster from the environment; this is the one place that writes it.
     os.environ.update(cluster.environment())
-    with _sigterm_kept():
+    # Making the strategy replaces the handler.
+    with _handlers_restored(signal.SIGTERM):
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
@@ -227,14 +233,24 @@ def _prepare_exchange(cluster):
 
 
 @contextlib.contextmanager
-def _sigterm_kept():
-    """Restores the SIGTERM handler afterwards, because making a strategy of several workers replaces it."""
+def _handlers_restored(*signals, meanwhile=None):
+    """Restores the handlers of signals afterwards; in another thread than the main one they are left alone.
+
+    Args:
+        *signals: their numbers.
+        meanwhile: a handler to set while the context is entered, or None.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+    before = {each: signal.getsignal(each) for each in signals}
+    try:
+        for each in signals if meanwhile is not None else ():
+            signal.signal(each, meanwhile)
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
 
 
 def _lookup(table, name, strategy):
@@ -258,10 +274,11 @@ def _make_tpu(asked):
             f"machine run: {INSTALL_FOR_TPU}"
         )
     hardware.grow_gpu_memory()
-    say(f"strategy tpu: connecting to {name!r}, for as long as it does not answer. End it with Ctrl-C.")
+    say(f"strategy tpu: connecting to {name!r}. This waits until it answers; Ctrl-C ends the program.")
     tried = []
     try:
-        with _signals_end_at_once():
+        # Python's handlers would wait for TensorFlow to return.
+        with _handlers_restored(signal.SIGINT, signal.SIGTERM, meanwhile=signal.SIG_DFL):
             tried.append(f"TPUClusterResolver({name!r})")
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
             tried.append("connect_to_cluster")
@@ -277,20 +294,6 @@ def _make_tpu(asked):
             f"{signs} Check the TPU's name and state (TPU_NAME=local is the TPU of this machine), or use another "
             "strategy."
         ) from error
-
-
-@contextlib.contextmanager
-def _signals_end_at_once():
-    """Makes SIGINT and SIGTERM end the process meanwhile: Python's handlers wait for TensorFlow to return."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, signal.SIG_DFL if handler is None else handler)
 
 
 def _reason(error):

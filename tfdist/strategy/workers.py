@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfdist.internals.access import tpu
 from tfdist.internals.access.collectives import sum_over_replicas
 from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import compiled
@@ -70,8 +71,7 @@ class Workers:
 def _make_workers(strategy: tf.distribute.Strategy) -> Workers:
     resolver = strategy.cluster_resolver
     # This process controls all hosts of a TPU, which its resolver lists as workers.
-    on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
-    if on_tpu or resolver is None or not getattr(resolver, "task_type", None):
+    if tpu.is_tpu(strategy) or resolver is None or not getattr(resolver, "task_type", None):
         return Workers()
     jobs = resolver.cluster_spec().as_dict()
     chiefs = len(jobs.get("chief", ()))

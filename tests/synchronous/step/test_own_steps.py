@@ -46,12 +46,18 @@ def apply_clipped(model, gradients):
     model.optimizer.apply(tf.clip_by_global_norm(gradients, 0.5)[0], model.trainable_variables)
 
 
+def compiled_on(strategy, make, **options):
+    """Returns a model that `make` makes, compiled and built in the scope of a strategy."""
+    with strategy.scope():
+        model = make()
+        model.compile(keras.optimizers.SGD(0.1), **options)
+        model(X[:1])
+    return model
+
+
 def trained(strategy, loss_of, apply=apply_clipped, eager=False):
     """Returns (weights, value in the logs) after two steps."""
-    with strategy.scope():
-        model = OneLayer(loss_of, apply)
-        model.compile(keras.optimizers.SGD(0.1), run_eagerly=eager)
-        model(X[:1])
+    model = compiled_on(strategy, lambda: OneLayer(loss_of, apply), run_eagerly=eager)
     history = tfdist.fit(model, X, Y, batch_size=13, epochs=2, shuffle=False, verbose=0)
     return np.ravel(model.get_weights()[0]), history.history["value"]
 
@@ -108,10 +114,7 @@ def test_gradients_of_one_replica_cannot_be_applied_in_a_branch(make_strategy):
             keep.model = self
             return super().train_step(data)
 
-    with make_strategy(2).scope():
-        model = Keeps(keep, apply_in_a_branch)
-        model.compile(keras.optimizers.SGD(0.1))
-        model(X[:1])
+    model = compiled_on(make_strategy(2), lambda: Keeps(keep, apply_in_a_branch))
     with pytest.raises(ValueError, match=r"optimizer\.apply in a branch"):
         tfdist.fit(model, X, Y, batch_size=13, verbose=0)
 
@@ -121,10 +124,7 @@ def test_a_learning_rate_of_a_replicas_rows_cannot_be_assigned_in_a_branch(make_
         rate = model.optimizer.learning_rate
         tf.cond(tf.constant(True), lambda: rate.assign(0.1 * model.seen), lambda: tf.convert_to_tensor(rate))
 
-    with make_strategy(2).scope():
-        model = Sees(tf.reduce_mean, set_in_a_branch)
-        model.compile(keras.optimizers.SGD(0.1))
-        model(X[:1])
+    model = compiled_on(make_strategy(2), lambda: Sees(tf.reduce_mean, set_in_a_branch))
     with pytest.raises(ValueError, match=r"assigns to .*learning_rate' in a branch.*tfdist\.global_mean"):
         tfdist.fit(model, X, Y, batch_size=13, verbose=0)
 
@@ -150,10 +150,7 @@ def test_metrics_that_are_given_scalars_and_weights_are_those_of_all_rows(make_s
             return {metric.name: metric.result() for metric in (*self.sums, *self.means)}
 
     def measured(replicas):
-        with make_strategy(replicas).scope():
-            model = Measures()
-            model.compile(keras.optimizers.SGD(0.1))
-            model(X[:1])
+        model = compiled_on(make_strategy(replicas), Measures)
         history = tfdist.fit(model, X, Y, batch_size=8, shuffle=False, verbose=0).history
         return [history[metric.name][0] for metric in (*model.sums, *model.means)]
 
@@ -172,10 +169,7 @@ def test_a_branch_that_replicas_would_choose_differently_is_refused_by_name(make
 
         tf.cond(tf.greater(model.seen, 0.5, name="is_large"), apply, lambda: 0)
 
-    with make_strategy(2).scope():
-        model = Sees(tf.reduce_mean, apply_in_a_branch)
-        model.compile(keras.optimizers.SGD(0.1))
-        model(X[:1])
+    model = compiled_on(make_strategy(2), lambda: Sees(tf.reduce_mean, apply_in_a_branch))
     with pytest.raises(ValueError, match=r"optimizer\.apply in a branch that 'is_large' .*tfdist\.global_mean"):
         tfdist.fit(model, X, Y, batch_size=13, verbose=0)
 
@@ -223,10 +217,7 @@ def test_each_operation_that_combines_rows_is_named_once_with_the_line_of_the_us
             return {"value": loss, "spread": tf.math.reduce_std(data[0])}
 
     caplog.set_level(logging.INFO)
-    with make_strategy(2).scope():
-        model = Combines(None, None)
-        model.compile(keras.optimizers.SGD(0.1))
-        model(X[:1])
+    model = compiled_on(make_strategy(2), lambda: Combines(None, None))
     tfdist.fit(model, X, Y, batch_size=13, epochs=2, shuffle=False, verbose=0)
     said = [record.message for record in caplog.records if "tfdist.global_loss" in record.message]
     for name in COMBINING:
@@ -249,10 +240,7 @@ def test_a_learning_rate_that_is_no_mean_of_rows_is_said(make_strategy, caplog):
             return super().train_step(data)
 
     caplog.set_level(logging.INFO)
-    with make_strategy(2).scope():
-        model = Keeps(tf.reduce_mean, set_rate)
-        model.compile(keras.optimizers.SGD(0.1))
-        model(X[:1])
+    model = compiled_on(make_strategy(2), lambda: Keeps(tf.reduce_mean, set_rate))
     tfdist.fit(model, X, Y, batch_size=13, verbose=0)
     (line,) = [each.message for each in caplog.records if "train_step assigns" in each.message]
     assert re.match(r"train_step assigns to 'sgd.*/learning_rate' the value 'Sqrt' \(test_own_steps\.py", line)
@@ -281,10 +269,7 @@ def test_what_own_steps_of_evaluation_and_prediction_return_is_looked_at_too(mak
 
     def said_of(right):
         caplog.clear()
-        with make_strategy(2).scope():
-            model = Looks(right)
-            model.compile(keras.optimizers.SGD(0.1))
-            model(X[:1])
+        model = compiled_on(make_strategy(2), lambda: Looks(right))
         results = tfdist.evaluate(model, X, Y, batch_size=13, verbose=0, return_dict=True)
         expected = np.mean((X.sum(1) - 2 * Y[:, 0]) ** 2)
         np.testing.assert_allclose(results["spread"], expected, rtol=1e-5) if right else None
@@ -309,10 +294,7 @@ def test_a_compute_loss_that_combines_rows_is_named(make_strategy, caplog, eager
             return tf.reduce_mean(tf.square(y_pred - 2 * tf.roll(y, 1, 0)))
 
     caplog.set_level(logging.INFO)
-    with make_strategy(2).scope():
-        model = OwnLoss(None, None)
-        model.compile(keras.optimizers.SGD(0.1), run_eagerly=eager)
-        model(X[:1])
+    model = compiled_on(make_strategy(2), lambda: OwnLoss(None, None), run_eagerly=eager)
     tfdist.fit(model, X, Y, batch_size=13, verbose=0)
     (line,) = [record.message for record in caplog.records if " rows" in record.message]
     assert line.startswith("run_eagerly=True: without a graph" if eager else "compute_loss returns 'Mean'")
@@ -381,10 +363,7 @@ def test_gradients_without_a_tape_are_clipped_exactly_behind_the_reduction(make_
             return {"value": tf.reduce_mean(error**2)}
 
     def run(strategy, apply):
-        with strategy.scope():
-            model = ByHand(None, apply)
-            model.compile(keras.optimizers.SGD(0.1))
-            model(X[:1])
+        model = compiled_on(strategy, lambda: ByHand(None, apply))
         tfdist.fit(model, X, Y, batch_size=13, epochs=2, shuffle=False, verbose=0)
         return np.ravel(model.get_weights()[0])
 

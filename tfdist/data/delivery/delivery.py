@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from tfdist.data.delivery.share import Share, rows_that_count
-from tfdist.internals.access import runtime
+from tfdist.internals.access import runtime, tpu
 from tfdist.internals.access.collectives import gather_over_replicas
 from tfdist.internals.access.kept import kept
 from tfdist.internals.access.tracing import as_written, compiled
@@ -273,7 +273,7 @@ def deliver_shares(
         taker: a `ShareTaker`; None for shares that never end.
     """
     taker = taker or ShareTaker()
-    ends_on_gpus = taker.may_end and not isinstance(strategy, tf.distribute.TPUStrategy)
+    ends_on_gpus = taker.may_end and not tpu.is_tpu(strategy)
     if runtime.is_on_cpus(strategy) or ends_on_gpus:
         return stream(make_shares(own_places(strategy)), taker)
 

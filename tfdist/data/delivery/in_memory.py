@@ -163,7 +163,7 @@ class RowReading:
 
 def may_be_on_gpu(rows, most_bytes):
     """Returns whether a GPU can pick from nested tensors (rows, ...) or None, of which it gets a copy."""
-    parts = [part for part in tf.nest.flatten(rows) if part is not None and part.dtype != tf.int32]
+    parts = list(filter(_is_on_gpu, tf.nest.flatten(rows)))
     size = sum(part.shape.num_elements() * part.dtype.size for part in parts)
     return all(part.dtype in _ON_GPUS for part in parts) and size <= most_bytes
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfdist.doctor.acceptance import kinds, loops_speed
 from tfdist.doctor.acceptance.checks import MACHINE, ORACLE, SPLIT
+from tfdist.internals.access import tpu
 from tfdist.process.child import serve
 from tfdist.strategy.choose import choose_strategy
 
@@ -48,7 +49,7 @@ class TrainingPlace:
             "replicas": strategy.num_replicas_in_sync,
             "gpus": [str(detail.get("device_name", "GPU")) for detail in details],
             "tf32": any(detail.get("compute_capability", (0, 0)) >= _TF32 for detail in details),
-            "tpu": isinstance(strategy, tf.distribute.TPUStrategy),
+            "tpu": tpu.is_tpu(strategy),
             "libraries": [f"{name} {build[key]}" for name, key in _LIBRARIES.items() if details and build.get(key)],
         }
 
