@@ -9,6 +9,7 @@ from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.checks import check_fields, check_folder
 from tfdist.options.fields import documented, flatten, option, replace_flat
+from tfdist.options.start import StartOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.errors import UsageError
 
@@ -81,6 +82,7 @@ class RunConfig:
         preprocessing: A function () → a function (batch, row_seeds int64 (B, 2)) → batch, for the rows of every split.
         augmentation: The same for the training split alone, after `preprocessing`.
         callbacks: A function () → the callbacks that `fit` gets besides those of the command; every worker calls it.
+        start: The `StartOptions`.
         step: The `StepOptions`.
         checkpoints: The `CheckpointOptions`.
         expected: The results that the run has reached before, such as {"accuracy": 0.98}: recorded, not enforced.
@@ -128,6 +130,7 @@ class RunConfig:
     replicas: int | None = option(None, help="Number of GPUs, or of logical CPU devices, to mirror over.", least=1)
     alone: bool = option(False, help="Train alone in this process, though the environment describes several processes.")
     seed: int = option(0, help="Seed of weights, order and random layers.", least=0, most=2**32 - 1)
+    start: StartOptions = dataclasses.field(default_factory=StartOptions)
     step: StepOptions = dataclasses.field(default_factory=StepOptions)
     deterministic: bool = option(False, help="Use TensorFlow's deterministic kernels, where they differ.")
     checkpoints: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
@@ -151,6 +154,7 @@ class RunConfig:
         check_fields(
             self,
             also={
+                "start": "tfdist.StartOptions(…)",
                 "step": "tfdist.StepOptions(…)",
                 "checkpoints": "tfdist.CheckpointOptions(…)",
                 "metrics": "a tuple of names and functions, or a function () → a list of metrics",
@@ -242,6 +246,10 @@ class RunConfig:
                 f"warmup_epochs is {self.warmup_epochs:g}, but the run has {epochs} epochs, so the learning rate never "
                 "reaches its value. Use a shorter warm-up, or a longer run."
             )
+        if self.steps is None and (self.start.thaw_epoch or 0) >= epochs:
+            lines.append(
+                f"thaw_epoch is {self.start.thaw_epoch}, but the run has {epochs} epochs, so the layers stay frozen."
+            )
         return lines
 
     def total_steps(self, steps_per_epoch: int) -> int:
@@ -261,6 +269,11 @@ IDENTITY = (
     "dataset_options",
     "preprocessing",
     "augmentation",
+    "init_from",
+    "freeze",
+    "thaw_epoch",
+    "lora_rank",
+    "lora_layers",
     "global_batch",
     "seed",
     "optimizer",
