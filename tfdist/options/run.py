@@ -138,6 +138,12 @@ class RunConfig:
         None,
         help="Steps to profile for TensorBoard, such as 100:110: those after 100, up to and with 110.",
     )
+    prediction_rows: int = option(
+        0,
+        least=0,
+        help="Rows of the test split that are drawn at each epoch's end, with the classes that the model predicts, to "
+        "the folder predictions; 0 for none. It needs matplotlib: pip install 'tfdist[plots]'.",
+    )
     start_seconds: float = option(
         120.0,
         help="How long the workers wait for one another at the start, before they report the absent ones.",
@@ -187,6 +193,10 @@ class RunConfig:
             raise UsageError(
                 f"global_batch is {self.global_batch} and replica_batch is {self.replica_batch}: each says how many "
                 "rows a step has. Give one of them."
+            )
+        if self.prediction_rows and self.test_split is None:
+            raise UsageError(
+                f"prediction_rows is {self.prediction_rows}, but there is no test_split. Give one, or leave it out."
             )
         if callable(self.optimizer) and (
             self.learning_rate or self.optimizer_options or self.base_batch or self.warmup_epochs
