@@ -1,40 +1,20 @@
 """Frozen layers, their thawing and LoRA: the weights are those of plain Keras on one device, also after a resume."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from support import jobs
+from support.worker_jobs.starting import SPEC, X, Y, make_model, thaw_and_draw, train
 
 import tfdist
 from tfdist.assembly import start
 from tfdist.options.start import StartOptions
 
-pytestmark = [pytest.mark.usefixtures("float64")]
+pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.slow]
 
-X = np.random.default_rng(0).normal(size=(45, 6))
-Y = np.random.default_rng(1).integers(0, 3, 45)
-SPEC = (tf.TensorSpec((None, 6), tf.float64), tf.TensorSpec((None,), tf.int64))
 THAWED = StartOptions(freeze=("^backbone",), thaw_epoch=1)
-
-
-def make_model():
-    keras.utils.set_random_seed(5)
-    x = keras.Input((6,))
-    layers = [keras.layers.Dense(8, name="first"), keras.layers.BatchNormalization(name="norm"), keras.layers.ReLU()]
-    backbone = keras.Sequential([keras.Input((6,)), *layers], name="backbone")
-    model = keras.Model(x, keras.layers.Dense(3, "softmax", name="head")(backbone(x)))
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    return model
-
-
-def train(strategy, options, **arguments):
-    """Prepares a model with `StartOptions` and trains it; returns it."""
-    with strategy.scope():
-        model = make_model()
-    callbacks = start.prepare(model, options, SPEC, is_fresh=True)
-    tfdist.fit(model, X, Y, batch_size=10, verbose=0, shuffle=False, callbacks=callbacks, **arguments)
-    return model
 
 
 def backbone_of(model):
@@ -70,19 +50,22 @@ def test_layers_that_thaw_are_trained_as_plain_keras_trains_them(replicas, plain
     assert np.abs(backbone_of(model)[0] - frozen[0]).max() > 1e-3
 
 
-def test_frozen_weights_and_moving_statistics_are_bit_identical_before(plain, make_strategy):
-    model = train(make_strategy(2), THAWED, epochs=1)
-    assert_same(backbone_of(model), plain[1], atol=0)
-    assert np.abs(model.get_layer("head").get_weights()[1]).max() > 1e-3
+def test_two_workers_thaw_alike_and_the_chief_alone_draws(plain, two_workers, tmp_path):
+    for done in two_workers(thaw_and_draw, THAWED, tmp_path):
+        assert_same(done.value, plain[0], atol=1e-9)
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")] == [pathlib.Path("0/epoch-0001.png")]
 
 
 def test_a_run_that_resumes_before_at_and_after_the_thawing_ends_with_the_very_weights(make_strategy, tmp_path):
     """5 steps an epoch: it stops within the frozen epoch, at its end, and within the next one."""
+    frozen = backbone_of(make_model())
     one_by_one = {"steps_per_execution": 1}
     whole = train(make_strategy(2), THAWED, steps=10, **one_by_one)
     saving = {"run_dir": tmp_path, "checkpoint_every_steps": 1, **one_by_one}
     for stop in (3, 5, 7, 10):
         resumed = train(make_strategy(2), THAWED, steps=stop, **saving)
+        same = all(map(np.array_equal, backbone_of(resumed), frozen))
+        assert same == (stop <= 5), "frozen weights and moving statistics are bit-identical before they thaw"
     assert_same(resumed.get_weights(), whole.get_weights(), atol=0)
     assert_same(resumed.optimizer.variables, whole.optimizer.variables, atol=0)
 

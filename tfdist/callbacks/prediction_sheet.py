@@ -75,8 +75,8 @@ class PredictionSheet(Callback):
         self._outputs = compiled(self._predict)
         if not _are_images(self._shown):
             raise UsageError(
-                f"PredictionSheet: the rows of {self._source.name} have the shape {tuple(np.shape(self._shown)[1:])}. Give "
-                "a source of images (H, W), (H, W, 1) or (H, W, 3)."
+                f"PredictionSheet: the rows of {self._source.name} have the shape {tuple(np.shape(self._shown)[1:])}. "
+                "Give a source of images (H, W), (H, W, 1) or (H, W, 3)."
             )
         self._probabilities()
 
@@ -87,7 +87,8 @@ class PredictionSheet(Callback):
             return
         right = (probabilities.argmax(1) == self._truth).sum()
         names = getattr(self._source, "class_names", None) or [str(number) for number in range(probabilities.shape[1])]
-        title = f"{self._source.name}: epoch {epoch + 1}, {right} of {len(self._truth)} right, the highest loss first"
+        count = f"{self._source.name}, epoch {epoch + 1}: {right} of {len(self._truth)} right"
+        title = f"{count}. True class → predicted class, the highest loss first."
         rundir.make_folder(self._folder)
         path = self._folder / f"epoch-{epoch + 1:04d}.png"
         with rundir.written_aside(path) as aside:
