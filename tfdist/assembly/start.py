@@ -8,6 +8,7 @@ from tfdist.internals.access import layer_paths, models
 from tfdist.process.errors import UsageError
 from tfdist.process.log import say
 from tfdist.process.nearest import did_you_mean
+from tfdist.strategy.workers import Workers
 
 # How many layers a message names.
 _MOST = 12
@@ -30,7 +31,7 @@ def prepare(model, options, spec, *, is_fresh):
     """
     models.build_layers(model, spec)
     if options.init_from is not None and is_fresh:
-        say(f"init_from {load_matching_weights(model, options.init_from)}")
+        _say(model, f"init_from {load_matching_weights(model, options.init_from)}")
     with model.distribute_strategy.scope():
         if options.lora_rank is not None:
             _add_lora(model, options.lora_rank, options.lora_layers)
@@ -49,7 +50,8 @@ def _freeze(model, patterns, thaw_epoch):
         layer_paths.build_optimizer(model)
     for _, layer in found:
         layer.trainable = False
-    say(f"freeze: {len(found)} layers; {len(model.trainable_variables)} of {len(model.weights)} weights are trained.")
+    count = f"{len(model.trainable_variables)} of {len(model.weights)} weights are trained"
+    _say(model, f"freeze: {len(found)} layers; {count}.")
     return [] if thaw_epoch is None else [Thaw(thaw_epoch, before)]
 
 
@@ -66,6 +68,11 @@ def _add_lora(model, rank, patterns):
             raise UsageError(
                 f"lora_rank: layer {path!r} cannot have LoRA: {error} Leave it out of lora_layers."
             ) from None
+
+
+def _say(model, line):
+    if Workers.of(model.distribute_strategy).is_chief:
+        say(line)
 
 
 def _matching(name, patterns, layers):

@@ -4,6 +4,7 @@ from tfdist.callbacks.base import Callback
 from tfdist.internals.access.kept import forget
 from tfdist.internals.access.layer_paths import restore_trainable
 from tfdist.process.log import say
+from tfdist.strategy.workers import Workers
 
 
 class Thaw(Callback):
@@ -28,4 +29,5 @@ class Thaw(Callback):
         restore_trainable(self._state)
         self._state = None
         forget(self.model)
-        say(f"epoch {epoch + 1}: the frozen layers are trained from now on.")
+        if Workers.of(self.model.distribute_strategy).is_chief:
+            say(f"epoch {epoch + 1}: the frozen layers are trained from now on.")
