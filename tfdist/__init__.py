@@ -12,6 +12,7 @@ _HOMES = {
     "Cluster": "tfdist.cluster.tf_config",
     "read_cluster": "tfdist.cluster.tf_config",
     "RunConfig": "tfdist.options.run",
+    "ScheduleOptions": "tfdist.options.schedule",
     "StepOptions": "tfdist.options.step",
     "CheckpointOptions": "tfdist.options.checkpoints",
     "TfdistError": "tfdist.process.errors",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from tfdist.gradients import regularization as regularization
     from tfdist.options.checkpoints import CheckpointOptions as CheckpointOptions
     from tfdist.options.run import RunConfig as RunConfig
+    from tfdist.options.schedule import ScheduleOptions as ScheduleOptions
     from tfdist.options.step import StepOptions as StepOptions
     from tfdist.process.errors import TfdistError as TfdistError
     from tfdist.strategy.choose import choose_strategy as choose_strategy
