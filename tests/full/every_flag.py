@@ -47,6 +47,7 @@ TRAIN = (
     ("--base_batch=32",),
     ("--base_batch=32", "--scaling=square_root"),
     ("--warmup_epochs=0.5",),
+    ("--ema_momentum=0.9",),
     *((f"--schedule={name}",) for name in SCHEDULES),
     *((f"--precision={name}",) for name in PRECISIONS),
     ("--seed=3",),

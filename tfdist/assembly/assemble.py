@@ -117,6 +117,8 @@ def make_optimizer(config, source):
         with user_code(config.optimizer):
             return config.optimizer()
     options = dict(config.optimizer_options)
+    if config.ema_momentum:
+        options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
     if config.learning_rate is not None:
         options["learning_rate"] = _learning_rate(config, source)
     try:

@@ -43,7 +43,13 @@ _DEPENDENTS: Mapping[str, Mapping[str, Any]] = {
     "epochs": {"steps": None},
     "model": {"model_options": {}, "expected": {}},
     "dataset": {"dataset_options": {}, "data_dir": None, "expected": {}},
-    "optimizer": {"optimizer_options": {}, "learning_rate": None, "base_batch": None, "schedule": ScheduleOptions()},
+    "optimizer": {
+        "optimizer_options": {},
+        "learning_rate": None,
+        "base_batch": None,
+        "schedule": ScheduleOptions(),
+        "ema_momentum": None,
+    },
     "global_batch": {"replica_batch": None},
     "replica_batch": {"global_batch": DEFAULT_GLOBAL_BATCH},
 }
@@ -111,6 +117,13 @@ class RunConfig:
     )
     schedule: ScheduleOptions = dataclasses.field(default_factory=ScheduleOptions)
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ema_momentum: float | None = option(
+        None,
+        help="Momentum of a moving average of the weights, such as 0.999: it is validated, evaluated and saved in "
+        "model.keras; without one there is no average.",
+        above=0,
+        below=1,
+    )
     loss: str | Callable[..., Any] = "sparse_categorical_crossentropy"
     metrics: tuple[str | Callable[..., Any], ...] = ("accuracy",)
     precision: str = option("float32", choices=PRECISIONS, help="Keras' dtype policy.")
@@ -164,10 +177,16 @@ class RunConfig:
                 "rows a step has. Give one of them."
             )
         changes_rate = self.base_batch or self.schedule != ScheduleOptions()
-        if callable(self.optimizer) and (self.learning_rate or self.optimizer_options or changes_rate):
+        by_name = self.learning_rate or self.optimizer_options or self.ema_momentum or changes_rate
+        if callable(self.optimizer) and by_name:
             raise UsageError(
-                "learning_rate, base_batch, schedule, warmup_epochs and optimizer_options are for an optimizer given "
-                "by name, but optimizer is a function. Set them inside it."
+                "learning_rate, base_batch, schedule, warmup_epochs, ema_momentum and optimizer_options are for an "
+                "optimizer given by name, but optimizer is a function. Set them inside it."
+            )
+        if self.ema_momentum and {"use_ema", "ema_momentum"} & self.optimizer_options.keys():
+            raise UsageError(
+                f"ema_momentum is {self.ema_momentum}, and optimizer_options are {dict(self.optimizer_options)}: both "
+                "say how the weights are averaged. Give one of them."
             )
         if self.learning_rate is None and changes_rate:
             raise UsageError(
@@ -246,6 +265,7 @@ _IDENTITY = (
     "step_epochs",
     "step_factor",
     "final_rate",
+    "ema_momentum",
     "loss",
     "precision",
     "compression",

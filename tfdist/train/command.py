@@ -68,7 +68,7 @@ def train(config, cluster, run, heartbeat):
     # Errors of TensorFlow's C++ code reach Python as exceptions.
     with quiet_loading():
         from tfdist import training
-        from tfdist.assembly import assemble
+        from tfdist.assembly import assemble, averages
 
     chosen, workers = assemble.make_strategy(config, cluster)
     writes = workers.is_chief
@@ -97,7 +97,7 @@ def train(config, cluster, run, heartbeat):
         # `choose_run` has chosen the folder and checked `resume`, which does not hold for a restart.
         **flatten(dataclasses.replace(config.checkpoints, folder=run.path, resume="auto")),
         validation_data=test_source,
-        callbacks=callbacks,
+        callbacks=[*averages.make_swaps(model), *callbacks],
         verbose=verbose,
     )
     metrics = assemble.evaluate(model, test_source, heartbeat) if test_source else {}

@@ -84,13 +84,20 @@ def colour_jitter(brightness: float = 0.0, contrast: float = 0.0, saturation: fl
 
 def _blend(planes, reference, factor):
     """Returns factor * planes + (1 - factor) * reference(planes), clipped; factor is float32 (B, 1)."""
-    other = (1 - factor) * reference(planes)
-    return [tf.clip_by_value(factor * plane + other, 0.0, 1.0) for plane in planes]
+    blended = [factor * plane for plane in planes]
+    if reference:
+        other = (1 - factor) * reference(planes)
+        blended = [plane + other for plane in blended]
+    # One pass over the values, where `tf.clip_by_value` takes two.
+    return [tf.raw_ops.ClipByValue(t=plane, clip_value_min=0.0, clip_value_max=1.0) for plane in blended]
 
 
 def _grey(planes):
     """Returns the grey values: (B, H * W)."""
-    return planes[0] if len(planes) == 1 else sum(weight * plane for weight, plane in zip(_GREY, planes, strict=True))
+    if len(planes) == 1:
+        return planes[0]
+    red, green, blue = (weight * plane for weight, plane in zip(_GREY, planes, strict=True))
+    return red + green + blue
 
 
 def _mean(planes):
@@ -101,5 +108,5 @@ def _mean(planes):
     return tf.cast(mean, planes[0].dtype)
 
 
-# Name → function (planes) → what the images are blended with.
-_REFERENCES = {"brightness": lambda planes: 0.0, "contrast": _mean, "saturation": _grey}
+# Name → function (planes) → what the images are blended with; None for black.
+_REFERENCES = {"brightness": None, "contrast": _mean, "saturation": _grey}
