@@ -13,6 +13,7 @@ _HOMES = {
     "read_cluster": "tfdist.cluster.tf_config",
     "RunConfig": "tfdist.options.run",
     "StartOptions": "tfdist.options.start",
+    "ScheduleOptions": "tfdist.options.schedule",
     "StepOptions": "tfdist.options.step",
     "CheckpointOptions": "tfdist.options.checkpoints",
     "TfdistError": "tfdist.process.errors",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from tfdist.gradients import regularization as regularization
     from tfdist.options.checkpoints import CheckpointOptions as CheckpointOptions
     from tfdist.options.run import RunConfig as RunConfig
+    from tfdist.options.schedule import ScheduleOptions as ScheduleOptions
     from tfdist.options.start import StartOptions as StartOptions
     from tfdist.options.step import StepOptions as StepOptions
     from tfdist.process.errors import TfdistError as TfdistError

@@ -19,6 +19,7 @@ from equivalence.own_optimizers import add_own_optimizers
 from equivalence.own_steps import add_own_steps
 
 from tfdist.models.dropout import RowDropout
+from tfdist.optimizers import LARS
 
 WIDTH, CLASSES = 4, 3
 
@@ -143,6 +144,7 @@ def make_cases():
     layer_states(add, mlp, regression)
     joint_states(add, mlp, regression)
     add_own_exchanges(add)
+    _large_batches(add)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
     return cases
@@ -243,6 +245,14 @@ def _optimizer_options(add):
     add("optimizer option", "LossScaleOptimizer + accumulation + global_clipnorm", inner, workers=True)
     overwriting = _scaled(lambda: keras.optimizers.SGD(0.3, use_ema=True, ema_overwrite_frequency=2))
     add("optimizer option", "LossScaleOptimizer + ema_overwrite_frequency", overwriting)
+
+
+def _large_batches(add):
+    """The optimizer of tfdist, at the rates of a schedule with a warm-up."""
+    warm = {"warmup_target": 30.0, "warmup_steps": 3}
+    rate = keras.optimizers.schedules.CosineDecay(0.0, 9, **warm)
+    lars = functools.partial(LARS, rate, momentum=0.9, weight_decay=0.01)
+    add("optimizer option", "LARS, weight_decay + a cosine after a warm-up", functools.partial(mlp, lars))
 
 
 def _losses(add):

@@ -21,6 +21,7 @@ from support.processes import REPOSITORY, run_python  # noqa: E402
 from support.small_files import write_images  # noqa: E402
 
 from tfdist.options.run import OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
+from tfdist.options.schedule import SCHEDULES  # noqa: E402
 from tfdist.options.step import COMPRESSIONS, EXCHANGES, ON_NAN  # noqa: E402
 
 COMMAND = "python tests/full/every_flag.py"
@@ -46,6 +47,8 @@ TRAIN = (
     ("--base_batch=32",),
     ("--base_batch=32", "--scaling=square_root"),
     ("--warmup_epochs=0.5",),
+    ("--ema_momentum=0.9",),
+    *((f"--schedule={name}",) for name in SCHEDULES),
     *((f"--precision={name}",) for name in PRECISIONS),
     ("--seed=3",),
     ("--steps_per_execution=5",),

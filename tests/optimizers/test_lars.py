@@ -184,6 +184,47 @@ def test_replicas_that_share_the_gradient_make_the_steps_of_one_device(make_stra
             np.testing.assert_allclose(copy.numpy(), expected[name], rtol=1e-12, err_msg=name)
 
 
+def lamb(weights, steps, *, epsilon, beta_1, beta_2):
+    """LAMB in NumPy, without weight decay: algorithm 2 of You et al. 2020 (arXiv:1904.00962), its phi the identity."""
+    weights, first, second = dict(weights), dict.fromkeys(weights, 0.0), dict.fromkeys(weights, 0.0)
+    for step, gradients in enumerate(steps, start=1):
+        for name, g in gradients.items():
+            first[name] = beta_1 * first[name] + (1 - beta_1) * g
+            second[name] = beta_2 * second[name] + (1 - beta_2) * g**2
+            r = first[name] / (1 - beta_1**step) / (np.sqrt(second[name] / (1 - beta_2**step)) + epsilon)
+            usable = norm(weights[name]) > 0 and norm(r) > 0
+            weights[name] = weights[name] - RATE * (norm(weights[name]) / norm(r) if usable else 1.0) * r
+    return weights
+
+
+@pytest.mark.usefixtures("float64")
+def test_on_two_replicas_lamb_of_keras_makes_the_steps_of_the_paper(make_strategy):
+    # Keras rounds the betas to float32, and these are exact there.
+    numbers = {"epsilon": 1e-6, "beta_1": 0.875, "beta_2": 0.96875}
+    strategy = make_strategy(2)
+    with strategy.scope():
+        variables = {name: keras.Variable(value, name=name) for name, value in make_weights().items()}
+        optimizer = keras.optimizers.Lamb(RATE, **numbers)
+        optimizer.build(list(variables.values()))
+
+    @tf.function
+    def step(gradients):
+        def replica_step(gradients):
+            # Unequal shares of one gradient.
+            part = tf.distribute.get_replica_context().replica_id_in_sync_group
+            share = tf.where(tf.equal(part, 0), tf.constant(0.25, tf.float64), 0.75)
+            tfdist.apply_gradients(optimizer, [gradients[name] * share for name in variables], [*variables.values()])
+
+        strategy.run(replica_step, args=(gradients,))
+
+    for gradients in make_gradients():
+        step({name: tf.constant(g) for name, g in gradients.items()})
+    expected = lamb(make_weights(), make_gradients(), **numbers)
+    for name, variable in variables.items():
+        for copy in strategy.experimental_local_results(variable.value):
+            np.testing.assert_allclose(copy.numpy(), expected[name], rtol=1e-10, err_msg=name)
+
+
 def test_the_arguments_make_the_same_optimizer_again():
     optimizer = LARS(
         WarmUp(0.5, steps=3),

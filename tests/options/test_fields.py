@@ -14,7 +14,7 @@ from tfdist.options.fields import documented, flatten, name_of, option, option_o
 from tfdist.train.flags import RecipeChoice
 from tfdist.verify.config import VerifyConfig
 
-PUBLIC = (tfdist.RunConfig, tfdist.StepOptions, tfdist.CheckpointOptions)
+PUBLIC = (tfdist.RunConfig, tfdist.ScheduleOptions, tfdist.StepOptions, tfdist.CheckpointOptions)
 CLASSES = (*PUBLIC, RecipeChoice, LaunchConfig, BenchConfig, VerifyConfig, DoctorConfig)
 
 

@@ -10,13 +10,15 @@ import pytest
 from tfdist.options import run as config
 from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.run import RunConfig
+from tfdist.options.schedule import ScheduleOptions
 from tfdist.options.step import StepOptions
 
 # What config.json holds, so that the folders of earlier runs can be compared.
 KEYS = {
     *("name", "model", "model_options", "dataset", "dataset_options", "data_dir", "download", "test_split"),
     *("global_batch", "replica_batch", "epochs", "steps", "optimizer", "learning_rate", "base_batch", "scaling"),
-    *("warmup_epochs", "optimizer_options", "loss", "metrics", "precision", "strategy", "replicas", "seed"),
+    *("schedule", "warmup_epochs", "step_epochs", "step_factor", "final_rate"),
+    *("ema_momentum", "optimizer_options", "loss", "metrics", "precision", "strategy", "replicas", "seed"),
     *("steps_per_execution", "compression", "exchange", "jit_compile", "sync_batchnorm", "deterministic", "run_dir"),
     *("checkpoint_every_steps", "keep_checkpoints", "resume", "profile_steps", "start_seconds"),
     *("preemption_notice", "expected", "on_nan", "resume_with_changes", "alone"),
@@ -65,8 +67,9 @@ def refusal(**fields):
         ({"learning_rate": -1}, "learning_rate is -1. Use a number above 0."),
         ({"learning_rate": math.nan}, "learning_rate is nan. Use a number above 0."),
         ({"learning_rate": math.inf}, "learning_rate is inf. Use a number above 0."),
-        ({"warmup_epochs": -1}, "warmup_epochs is -1. Use a number from 0."),
+        ({"schedule": "cosine"}, "schedule is 'cosine'. Use tfdist.ScheduleOptions(…)."),
         ({"start_seconds": 0}, "start_seconds is 0. Use a number above 0."),
+        ({"ema_momentum": 1.0}, "ema_momentum is 1.0. Use a number above 0 below 1."),
         ({"base_batch": 0}, "base_batch is 0. Use a whole number from 1."),
         ({"replica_batch": 0}, "replica_batch is 0. Use a whole number from 1."),
         ({"scaling": "cubic"}, "scaling is 'cubic'. Use one of linear, square_root."),
@@ -95,16 +98,20 @@ def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
         ),
         (
             {"optimizer": make_something, "learning_rate": 0.1},
-            "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name, but "
-            "optimizer is a function. Set them inside it.",
+            "learning_rate, base_batch, schedule, warmup_epochs, ema_momentum and optimizer_options are for an "
+            "optimizer given by name, but optimizer is a function. Set them inside it.",
         ),
         (
-            {"optimizer": make_something, "learning_rate": None, "warmup_epochs": 1},
-            "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name",
+            {"optimizer": make_something, "learning_rate": None, "schedule": ScheduleOptions(warmup_epochs=1)},
+            "learning_rate, base_batch, schedule, warmup_epochs, ema_momentum and optimizer_options are for an",
         ),
         (
             {"learning_rate": None, "base_batch": 256},
-            "base_batch and warmup_epochs change a learning_rate, but there is none. Give it too.",
+            "base_batch, schedule and warmup_epochs change a learning_rate, but there is none. Give it too.",
+        ),
+        (
+            {"ema_momentum": 0.9, "optimizer_options": {"use_ema": True}},
+            "ema_momentum is 0.9, and optimizer_options are {'use_ema': True}: both say how the weights are averaged.",
         ),
         (
             {"global_batch": 64, "replica_batch": 16},
@@ -116,7 +123,7 @@ def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
                 "learning_rate": None,
                 "optimizer_options": {"momentum": 0.9},
             },
-            "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name",
+            "learning_rate, base_batch, schedule, warmup_epochs, ema_momentum and optimizer_options are for an",
         ),
         (
             {"model": make_something, "model_options": {"dense": 3}},

@@ -134,7 +134,8 @@ COMMANDS = (
     _train("--profile_steps=100:110 --steps=3", "but the run has 3 steps, so nothing would be profiled."),
     _train("--profile_steps=5000:5010", "but the run has 900 steps, so nothing would be profiled.", loads=True),
     _train(
-        "--optimizer=sgd --warmup_epochs=2", "base_batch and warmup_epochs change a learning_rate, but there is none."
+        "--optimizer=sgd --warmup_epochs=2",
+        "base_batch, schedule and warmup_epochs change a learning_rate, but there is none.",
     ),
     # The environment.
     _train("", "TF_CONFIG: not JSON at line 1, column 2", environ=_cluster("{cluster: 1}")),
@@ -328,7 +329,7 @@ def _configs():
         "learning_rate='0.1'": config("learning_rate is '0.1'. Use a number above 0.", learning_rate="0.1"),
         "global_batch=32.0": config(f"global_batch is 32.0. {_EACH}", global_batch=32.0),
         "replicas='2'": config(f"replicas is '2'. {_EACH}", replicas="2"),
-        "warmup_epochs='1'": config("warmup_epochs is '1'. Use a number from 0.", warmup_epochs="1"),
+        "schedule='cosine'": config("schedule is 'cosine'. Use tfdist.ScheduleOptions(…).", schedule="cosine"),
         "start_seconds=0": config("start_seconds is 0. Use a number above 0.", start_seconds=0),
         "seed=1.0": config("seed is 1.0. Use a whole number from 0 to 4294967295.", seed=1.0),
         "step=3": config("step is 3. Use tfdist.StepOptions(…).", step=3),

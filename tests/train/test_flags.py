@@ -24,6 +24,8 @@ CHANGES = {
     "preemption_notice": ("gce", {"preemption_notice": "gce"}),
     "replica_batch": ("16", {"replica_batch": 16}),
     "scaling": ("square_root", {"scaling": "square_root"}),
+    "ema_momentum": ("0.99", {"ema_momentum": 0.99}),
+    "schedule": ("cosine", {"schedule": "cosine"}),
     "warmup_epochs": ("0.5", {"warmup_epochs": 0.5}),
     "checkpoint_every_steps": ("5", {"checkpoint_every_steps": 5}),
     "data_dir": ("~/here", {"data_dir": "~/here"}),

@@ -14,7 +14,9 @@ from support.processes import REPOSITORY
 from support.small_files import write_images
 
 from tfdist.process import exits
+from tfdist.run import rundir
 from tfdist.train import command as train
+from tfdist.train import flags as command_line
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +70,7 @@ def test_a_folder_of_another_run_is_refused_by_every_difference(tmp_path, capsys
     for flag, difference in (
         ("--seed=9", "seed is 0 there, and 9 here. Use"),
         ("--learning_rate=0.5", "learning_rate is 0.002 there, and 0.5 here. Use"),
+        ("--schedule=cosine", "schedule is 'constant' there, and 'cosine' here. Use"),
         ("--model=cnn", "model is 'mlp' there, and 'cnn' here"),
         ("--global_batch=64 --seed=9", "global_batch is 32 there, and 64 here; seed is 0 there, and 9 here. Use"),
         ("--compression=bfloat16", "compression is 'none' there, and 'bfloat16' here. Use the flags of that run"),
@@ -75,6 +78,21 @@ def test_a_folder_of_another_run_is_refused_by_every_difference(tmp_path, capsys
         flags = [*flag.split(), f"--run_dir={tmp_path}"]
         assert train.main(["--model=mlp", "--strategy=one_device", "--steps=2", *flags]) == 2
         assert f"holds another run: {difference}" in capsys.readouterr().err
+
+
+def test_a_run_along_a_cosine_has_one_length(tmp_path):
+    config = command_line.read_config(["--schedule=cosine", "--epochs=2", f"--run_dir={tmp_path}"])
+    run = rundir.RunDir(tmp_path)
+    rundir.write_json(run.config, config.to_dict())
+    rundir.write_json(run.summary, {})
+    assert train.choose_run(config) == run
+    with pytest.raises(ValueError) as error:
+        train.choose_run(config.replace(epochs=3))
+    assert str(error.value) == (
+        f"run_dir {tmp_path} holds another run: length is '2 epochs' there, and '3 epochs' here. Use the flags of that "
+        "run (other devices and other workers are fine), or another run_dir. If you mean the change, use "
+        "--resume_with_changes."
+    )
 
 
 def test_a_summary_that_is_torn_is_one_message(tmp_path, capsys):

@@ -6,13 +6,14 @@ import keras
 
 from tfdist import data, models, training
 from tfdist.assembly import user_parts
+from tfdist.assembly.learning_rate import make_learning_rate
 from tfdist.callbacks.prediction_sheet import PredictionSheet
 from tfdist.callbacks.profile import Profile
 from tfdist.callbacks.report import Report
 from tfdist.callbacks.throughput import Throughput
 from tfdist.callbacks.watch import HeartbeatCallback
 from tfdist.callbacks.writers import EpochLines, MetricsFile
-from tfdist.optimizers import LARS, WarmUp, describe, scale_learning_rate
+from tfdist.optimizers import LARS
 from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
 from tfdist.process.log import is_terminal, say, warn
@@ -127,6 +128,8 @@ def make_optimizer(config, source):
         with user_code(config.optimizer):
             return config.optimizer()
     options = dict(config.optimizer_options)
+    if config.ema_momentum:
+        options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
     if config.learning_rate is not None:
         options["learning_rate"] = _learning_rate(config, source)
     try:
@@ -137,21 +140,17 @@ def make_optimizer(config, source):
 
 def _learning_rate(config, source):
     """Returns the learning rate or its schedule, and logs how it was derived."""
-    rate, batch = config.learning_rate, config.global_batch
-    base = {"base_batch": config.base_batch or batch, "rule": config.scaling}
-    warmup = {"epochs": config.warmup_epochs, "rows": source.rows} if config.warmup_epochs else {}
-    if config.base_batch or warmup:
-        say(describe(rate, global_batch=batch, **base, **warmup) + ".")
-    scaled = scale_learning_rate(rate, global_batch=batch, **base)
-    if not warmup:
-        return scaled
-    schedule, steps = WarmUp(scaled, global_batch=batch, **warmup), config.total_steps(source.cardinality)
-    if config.steps is not None and schedule.warmup_steps > steps:
+    per_epoch = source.cardinality
+    rate, line, warmup = make_learning_rate(config, rows=source.rows, steps_per_epoch=per_epoch)
+    if line:
+        say(f"{line}.")
+    steps = config.total_steps(per_epoch)
+    if config.steps is not None and warmup > steps:
         warn(
-            f"warmup_epochs is {config.warmup_epochs:g}, which is {schedule.warmup_steps} steps, but the run has "
+            f"warmup_epochs is {config.schedule.warmup_epochs:g}, which is {warmup} steps, but the run has "
             f"{steps}, so the learning rate never reaches its value. Use a shorter warm-up, or a longer run."
         )
-    return schedule
+    return rate
 
 
 def make_callbacks(run, config, source, strategy):

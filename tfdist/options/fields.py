@@ -157,11 +157,17 @@ def replace_flat(options: _T, changes: Mapping[str, Any]) -> _T:
     """
     own = dict(changes)
     for field in dataclasses.fields(typing.cast(Any, options)):
-        inner = own.get(field.name, getattr(options, field.name))
+        inner = getattr(options, field.name)
+        if not dataclasses.is_dataclass(inner):
+            continue
+        names = {name_of(part): part.name for part in dataclasses.fields(inner)}
+        # Only a flag may have the name of the field that holds its class, and another value.
+        if field.name in own and (dataclasses.is_dataclass(own[field.name]) or field.name not in names):
+            inner = own.pop(field.name)
         if dataclasses.is_dataclass(inner):
-            names = {name_of(part): part.name for part in dataclasses.fields(inner)}
-            given = {names[name]: own.pop(name) for name in names.keys() & changes.keys()}
-            own[field.name] = dataclasses.replace(typing.cast(Any, inner), **given)
+            given = {names[name]: own.pop(name) for name in names.keys() & own.keys()}
+            inner = dataclasses.replace(typing.cast(Any, inner), **given)
+        own[field.name] = inner
     known = {field.name for field in dataclasses.fields(typing.cast(Any, options))} | flatten(options).keys()
     if unknown := [name for name in own if name not in known]:
         hint = did_you_mean(unknown[0], sorted(known))

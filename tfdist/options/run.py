@@ -9,6 +9,7 @@ from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.checks import check_fields, check_folder
 from tfdist.options.fields import documented, flatten, option, replace_flat
+from tfdist.options.schedule import ScheduleOptions
 from tfdist.options.start import StartOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.errors import UsageError
@@ -44,7 +45,13 @@ _DEPENDENTS: Mapping[str, Mapping[str, Any]] = {
     "epochs": {"steps": None},
     "model": {"model_options": {}, "expected": {}},
     "dataset": {"dataset_options": {}, "data_dir": None, "expected": {}},
-    "optimizer": {"optimizer_options": {}, "learning_rate": None, "base_batch": None, "warmup_epochs": 0},
+    "optimizer": {
+        "optimizer_options": {},
+        "learning_rate": None,
+        "base_batch": None,
+        "schedule": ScheduleOptions(),
+        "ema_momentum": None,
+    },
     "global_batch": {"replica_batch": None},
     "replica_batch": {"global_batch": DEFAULT_GLOBAL_BATCH},
 }
@@ -74,6 +81,7 @@ class RunConfig:
         model_options: Further arguments of `tfdist.models.build`.
         dataset_options: Further arguments of `tfdist.data.load`.
         test_split: The split that is evaluated; None for no evaluation.
+        schedule: The `ScheduleOptions` of `learning_rate`.
         optimizer_options: Further arguments of an optimizer given by name.
         loss: A name, a function (y_true, y_pred) → one loss a row, or a Keras `Loss`, as in `keras.Model.compile`; or a
             function () → one of these.
@@ -116,10 +124,15 @@ class RunConfig:
     scaling: str = option(
         "linear", choices=SCALINGS, help="How --base_batch scales the learning rate with the global batch."
     )
-    warmup_epochs: float = option(
-        0, help="Epochs, or a fraction of one, in which the learning rate rises from 0.", least=0
-    )
+    schedule: ScheduleOptions = dataclasses.field(default_factory=ScheduleOptions)
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ema_momentum: float | None = option(
+        None,
+        help="Momentum of a moving average of the weights, such as 0.999: it is validated, evaluated and saved in "
+        "model.keras; without one there is no average.",
+        above=0,
+        below=1,
+    )
     loss: str | Callable[..., Any] = "sparse_categorical_crossentropy"
     metrics: tuple[str | Callable[..., Any], ...] | Callable[[], Any] = ("accuracy",)
     preprocessing: Callable[[], Any] | None = None
@@ -161,6 +174,7 @@ class RunConfig:
             self,
             also={
                 "start": "tfdist.StartOptions(…)",
+                "schedule": "tfdist.ScheduleOptions(…)",
                 "step": "tfdist.StepOptions(…)",
                 "checkpoints": "tfdist.CheckpointOptions(…)",
                 "metrics": "a tuple of names and functions, or a function () → a list of metrics",
@@ -198,15 +212,22 @@ class RunConfig:
             raise UsageError(
                 f"prediction_rows is {self.prediction_rows}, but there is no test_split. Give one, or leave it out."
             )
-        if callable(self.optimizer) and (
-            self.learning_rate or self.optimizer_options or self.base_batch or self.warmup_epochs
-        ):
+        changes_rate = self.base_batch or self.schedule != ScheduleOptions()
+        by_name = self.learning_rate or self.optimizer_options or self.ema_momentum or changes_rate
+        if callable(self.optimizer) and by_name:
             raise UsageError(
-                "learning_rate, base_batch, warmup_epochs and optimizer_options are for an optimizer given by name, "
-                "but optimizer is a function. Set them inside it."
+                "learning_rate, base_batch, schedule, warmup_epochs, ema_momentum and optimizer_options are for an "
+                "optimizer given by name, but optimizer is a function. Set them inside it."
             )
-        if self.learning_rate is None and (self.base_batch or self.warmup_epochs):
-            raise UsageError("base_batch and warmup_epochs change a learning_rate, but there is none. Give it too.")
+        if self.ema_momentum and {"use_ema", "ema_momentum"} & self.optimizer_options.keys():
+            raise UsageError(
+                f"ema_momentum is {self.ema_momentum}, and optimizer_options are {dict(self.optimizer_options)}: both "
+                "say how the weights are averaged. Give one of them."
+            )
+        if self.learning_rate is None and changes_rate:
+            raise UsageError(
+                "base_batch, schedule and warmup_epochs change a learning_rate, but there is none. Give it too."
+            )
         if self.model != "cnn" and self.model_options is _CNN_OPTIONS:
             # The default's, which no function and no other model takes.
             object.__setattr__(self, "model_options", {})
@@ -234,11 +255,11 @@ class RunConfig:
         Args:
             changes: the name of a field, or of a flag (`exchange`, `run_dir`, `checkpoint_every_steps`, …) → its value.
         """
+        emptied = dict[str, Any]()
         for field, dependents in _DEPENDENTS.items():
             if field in changes and changes[field] != getattr(self, field):
-                for name, empty in dependents.items():
-                    changes.setdefault(name, empty)
-        return replace_flat(self, changes)
+                emptied |= dependents
+        return replace_flat(replace_flat(self, emptied), changes)
 
     def for_replicas(self, replicas: int) -> Self:
         """Returns the config with the global batch of a number of replicas, if `replica_batch` is set."""
@@ -248,15 +269,11 @@ class RunConfig:
 
     def without_effect(self) -> list[str]:
         """Returns a line for each option that changes nothing in this run."""
-        lines, epochs = [], self.epochs or DEFAULT_EPOCHS
+        epochs = None if self.steps else self.epochs or DEFAULT_EPOCHS
+        lines = self.schedule.without_effect(epochs)
         if self.base_batch is None and self.scaling != SCALINGS[0]:
             lines.append(f"scaling is {self.scaling!r}, but it has no effect without base_batch. Give base_batch too.")
-        if self.steps is None and self.warmup_epochs > epochs:
-            lines.append(
-                f"warmup_epochs is {self.warmup_epochs:g}, but the run has {epochs} epochs, so the learning rate never "
-                "reaches its value. Use a shorter warm-up, or a longer run."
-            )
-        if self.steps is None and (self.start.thaw_epoch or 0) >= epochs:
+        if epochs and (self.start.thaw_epoch or 0) >= epochs:
             lines.append(
                 f"thaw_epoch is {self.start.thaw_epoch}, but the run has {epochs} epochs, so the layers stay frozen."
             )
@@ -271,8 +288,8 @@ class RunConfig:
         return {name: _plain(value) for name, value in flatten(self).items()}
 
 
-# The fields that identify a run: if one differs, a folder's checkpoints and results belong to another run.
-IDENTITY = (
+# The fields that identify a run, together with its length where the learning rate depends on that.
+_IDENTITY = (
     "model",
     "model_options",
     "dataset",
@@ -291,12 +308,30 @@ IDENTITY = (
     "learning_rate",
     "base_batch",
     "scaling",
+    "schedule",
     "warmup_epochs",
+    "step_epochs",
+    "step_factor",
+    "final_rate",
+    "ema_momentum",
     "loss",
     "precision",
     "compression",
     "sync_batchnorm",
 )
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what identifies a run: if a value differs, a folder's checkpoints and results belong to another run.
+
+    Args:
+        config: a config as `RunConfig.to_dict` returns it, perhaps by an earlier version with fewer fields.
+    """
+    found = {name: config[name] for name in _IDENTITY if name in config}
+    if config.get("schedule") == "cosine":
+        steps, epochs = config["steps"], config["epochs"] or DEFAULT_EPOCHS
+        found["length"] = f"{steps} steps" if steps else f"{epochs} epochs"
+    return found
 
 
 def read_steps(text: str) -> tuple[int, int]:

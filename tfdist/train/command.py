@@ -15,7 +15,7 @@ from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.gpus import check_logical_cpus, count_gpus
 from tfdist.cluster.tf_config import read_cluster
 from tfdist.options.fields import flatten
-from tfdist.options.run import IDENTITY, check_profile
+from tfdist.options.run import check_profile, identity
 from tfdist.process import faults
 from tfdist.process.errors import TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE, STOPPED
@@ -68,7 +68,7 @@ def train(config, cluster, run, heartbeat):
     # Errors of TensorFlow's C++ code reach Python as exceptions.
     with quiet_loading():
         from tfdist import training
-        from tfdist.assembly import assemble, start
+        from tfdist.assembly import assemble, averages, start
 
     chosen, workers = assemble.make_strategy(config, cluster)
     writes = workers.is_chief
@@ -99,7 +99,7 @@ def train(config, cluster, run, heartbeat):
         # `choose_run` has chosen the folder and checked `resume`, which does not hold for a restart.
         **flatten(dataclasses.replace(config.checkpoints, folder=run.path, resume="auto")),
         validation_data=test_source,
-        callbacks=[*thawing, *callbacks, *pictures],
+        callbacks=[*thawing, *averages.make_swaps(model), *callbacks, *pictures],
         verbose=verbose,
     )
     metrics = assemble.evaluate(model, test_source, heartbeat) if test_source else {}
@@ -167,17 +167,18 @@ def choose_run(config):
     rundir.find_resume_step(run, "auto" if again else config.checkpoints.resume)
     if run.config.is_file() and (run.checkpoint_steps() or run.summary.is_file()):
         # The rows that `replica_batch` makes are unknown until the strategy exists.
-        names = [name for name in IDENTITY if not (name == "global_batch" and config.replica_batch)]
-        if found := changes(rundir.read_json(run.config), config.to_dict(), names):
+        here = identity(config.to_dict())
+        names = [name for name in here if not (name == "global_batch" and config.replica_batch)]
+        if found := changes(identity(rundir.read_json(run.config)), here, names):
             if config.checkpoints.resume_with_changes:
                 changed = ", ".join(f"{one.name} was {one.there!r} and is now {one.here!r}" for one in found)
                 say(f"run_dir {run.path}: {changed}. Going on, because of --resume_with_changes.")
                 return run
             differing = "; ".join(f"{one.name} is {one.there!r} there, and {one.here!r} here" for one in found)
+            free = "other devices" if "length" in here else "more epochs, other devices"
             raise UsageError(
-                f"run_dir {run.path} holds another run: {differing}. Use the flags of that run (more "
-                "epochs, other devices and other workers are fine), or another run_dir. If you mean the change, use "
-                "--resume_with_changes."
+                f"run_dir {run.path} holds another run: {differing}. Use the flags of that run ({free} and other "
+                "workers are fine), or another run_dir. If you mean the change, use --resume_with_changes."
             )
     return run
 
