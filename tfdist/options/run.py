@@ -35,6 +35,7 @@ OPTIMIZERS = (
 
 DEFAULT_EPOCHS = 20
 
+_A_TRANSFORM = "a function () → a function (batch, row_seeds) → batch"
 # The options of the default model.
 _CNN_OPTIONS: Mapping[str, Any] = {"batch_norm": True}
 # Field → the fields that depend on it, and their values when the field changes.
@@ -55,7 +56,8 @@ class RunConfig:
     """All options of what a run computes and where it writes; the defaults train the CNN on the digits.
 
     In a recipe `model`, `dataset` and `optimizer` may also be functions: () → uncompiled `keras.Model`, (split,
-    global_batch, seed) → `Source`, and () → `keras.optimizers.Optimizer`.
+    global_batch, seed) → `Source`, and () → `keras.optimizers.Optimizer`. They are called once the workers have met,
+    and those that make parts of the model in the strategy's scope.
 
     Example:
         ```python
@@ -74,8 +76,13 @@ class RunConfig:
         test_split: The split that is evaluated; None for no evaluation.
         schedule: The `ScheduleOptions` of `learning_rate`.
         optimizer_options: Further arguments of an optimizer given by name.
-        loss: As in `keras.Model.compile`.
-        metrics: As in `keras.Model.compile`.
+        loss: A name, a function (y_true, y_pred) → one loss a row, or a Keras `Loss`, as in `keras.Model.compile`; or a
+            function () → one of these.
+        metrics: Names, and functions (y_true, y_pred) → one value a row, as in `keras.Model.compile`; or a function
+            () → a list of these and of Keras `Metric`s.
+        preprocessing: A function () → a function (batch, row_seeds int64 (B, 2)) → batch, for the rows of every split.
+        augmentation: The same for the training split alone, after `preprocessing`.
+        callbacks: A function () → the callbacks that `fit` gets besides those of the command; every worker calls it.
         step: The `StepOptions`.
         checkpoints: The `CheckpointOptions`.
         expected: The results that the run has reached before, such as {"accuracy": 0.98}: recorded, not enforced.
@@ -112,7 +119,10 @@ class RunConfig:
     schedule: ScheduleOptions = dataclasses.field(default_factory=ScheduleOptions)
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     loss: str | Callable[..., Any] = "sparse_categorical_crossentropy"
-    metrics: tuple[str | Callable[..., Any], ...] = ("accuracy",)
+    metrics: tuple[str | Callable[..., Any], ...] | Callable[[], Any] = ("accuracy",)
+    preprocessing: Callable[[], Any] | None = None
+    augmentation: Callable[[], Any] | None = None
+    callbacks: Callable[[], Any] | None = None
     precision: str = option("float32", choices=PRECISIONS, help="Keras' dtype policy.")
     strategy: str = option("auto", choices=STRATEGIES, help="The tf.distribute strategy.")
     replicas: int | None = option(None, help="Number of GPUs, or of logical CPU devices, to mirror over.", least=1)
@@ -144,14 +154,26 @@ class RunConfig:
                 "schedule": "tfdist.ScheduleOptions(…)",
                 "step": "tfdist.StepOptions(…)",
                 "checkpoints": "tfdist.CheckpointOptions(…)",
-                "metrics": "a tuple of names",
+                "metrics": "a tuple of names and functions, or a function () → a list of metrics",
+                "preprocessing": _A_TRANSFORM,
+                "augmentation": _A_TRANSFORM,
+                "callbacks": "a function () → a list of callbacks",
                 "profile_steps": "two steps, the first one below the other: 100:110",
             },
         )
         if self.profile_steps is not None:
             read_steps(self.profile_steps)
         check_folder("data_dir", self.data_dir)
+        self._check_metrics()
         self._check_together()
+
+    def _check_metrics(self) -> None:
+        for metric in self.metrics if isinstance(self.metrics, tuple) else ():
+            if hasattr(metric, "update_state") and not isinstance(metric, type):
+                raise UsageError(
+                    f"metrics holds {metric!r}, whose variables were made before the workers have met. Use a function "
+                    "() → a list of metrics: it is called in the strategy's scope."
+                )
 
     def _check_together(self) -> None:
         if self.epochs is not None and self.steps is not None:
@@ -234,6 +256,8 @@ _IDENTITY = (
     "model_options",
     "dataset",
     "dataset_options",
+    "preprocessing",
+    "augmentation",
     "global_batch",
     "seed",
     "optimizer",
@@ -294,7 +318,10 @@ def check_profile(profile_steps: str, steps: int) -> None:
 def _plain(value: Any) -> Any:
     if callable(value):
         # An instance that can be called has no name of its own.
-        return f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+        name = f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+        # A Keras loss with another setting is another loss.
+        is_loss = hasattr(value, "get_config") and not isinstance(value, type)
+        return {"class": name, **_plain(value.get_config())} if is_loss else name
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
