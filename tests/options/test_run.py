@@ -22,7 +22,7 @@ KEYS = {
     *("steps_per_execution", "compression", "exchange", "jit_compile", "sync_batchnorm", "deterministic", "run_dir"),
     *("checkpoint_every_steps", "keep_checkpoints", "resume", "profile_steps", "start_seconds"),
     *("preemption_notice", "expected", "on_nan", "resume_with_changes", "alone"),
-    *("preprocessing", "augmentation", "callbacks"),
+    *("preprocessing", "augmentation", "test_preprocessing", "callbacks"),
 }
 
 
