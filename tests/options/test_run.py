@@ -23,6 +23,8 @@ KEYS = {
     *("checkpoint_every_steps", "keep_checkpoints", "resume", "profile_steps", "start_seconds"),
     *("preemption_notice", "expected", "on_nan", "resume_with_changes", "alone"),
     *("preprocessing", "augmentation", "test_preprocessing", "callbacks"),
+    *("init_from", "freeze", "thaw_epoch", "lora_rank", "lora_layers"),
+    "prediction_rows",
 }
 
 

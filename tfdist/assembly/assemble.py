@@ -7,6 +7,7 @@ import keras
 from tfdist import data, models, training
 from tfdist.assembly import user_parts
 from tfdist.assembly.learning_rate import make_learning_rate
+from tfdist.callbacks.prediction_sheet import PredictionSheet
 from tfdist.callbacks.profile import Profile
 from tfdist.callbacks.report import Report
 from tfdist.callbacks.throughput import Throughput
@@ -184,6 +185,13 @@ def make_callbacks(run, config, source, strategy):
         keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
     ]
     return [*measuring, screen, report, *files], throughput, report, int(on_terminal)
+
+
+def make_pictures(run, config, test_source):
+    """Makes the callback that draws predictions: a list of one, or of none without `prediction_rows`."""
+    if not config.prediction_rows:
+        return []
+    return [PredictionSheet(run.predictions, test_source, config.prediction_rows)]
 
 
 def _at_the_beginning(write):

@@ -10,6 +10,7 @@ from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.checks import check_fields, check_folder
 from tfdist.options.fields import documented, flatten, option, replace_flat
 from tfdist.options.schedule import ScheduleOptions
+from tfdist.options.start import StartOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.errors import UsageError
 
@@ -84,6 +85,7 @@ class RunConfig:
         augmentation: The same for the training split alone, after `preprocessing`.
         test_preprocessing: The same for the other splits alone, after `preprocessing`.
         callbacks: A function () → the callbacks that `fit` gets besides those of the command; every worker calls it.
+        start: The `StartOptions`.
         step: The `StepOptions`.
         checkpoints: The `CheckpointOptions`.
         expected: The results that the run has reached before, such as {"accuracy": 0.98}: recorded, not enforced.
@@ -130,12 +132,19 @@ class RunConfig:
     replicas: int | None = option(None, help="Number of GPUs, or of logical CPU devices, to mirror over.", least=1)
     alone: bool = option(False, help="Train alone in this process, though the environment describes several processes.")
     seed: int = option(0, help="Seed of weights, order and random layers.", least=0, most=2**32 - 1)
+    start: StartOptions = dataclasses.field(default_factory=StartOptions)
     step: StepOptions = dataclasses.field(default_factory=StepOptions)
     deterministic: bool = option(False, help="Use TensorFlow's deterministic kernels, where they differ.")
     checkpoints: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
     profile_steps: str | None = option(
         None,
         help="Steps to profile for TensorBoard, such as 100:110: those after 100, up to and with 110.",
+    )
+    prediction_rows: int = option(
+        0,
+        least=0,
+        help="Rows of the test split that are drawn at each epoch's end, with the classes that the model predicts, to "
+        "the folder predictions; 0 for none. It needs matplotlib: pip install 'tfdist[plots]'.",
     )
     start_seconds: float = option(
         120.0,
@@ -154,6 +163,7 @@ class RunConfig:
             self,
             also={
                 "schedule": "tfdist.ScheduleOptions(…)",
+                "start": "tfdist.StartOptions(…)",
                 "step": "tfdist.StepOptions(…)",
                 "checkpoints": "tfdist.CheckpointOptions(…)",
                 "metrics": "a tuple of names and functions, or a function () → a list of metrics",
@@ -187,6 +197,10 @@ class RunConfig:
             raise UsageError(
                 f"global_batch is {self.global_batch} and replica_batch is {self.replica_batch}: each says how many "
                 "rows a step has. Give one of them."
+            )
+        if self.prediction_rows and self.test_split is None:
+            raise UsageError(
+                f"prediction_rows is {self.prediction_rows}, but there is no test_split. Give one, or leave it out."
             )
         changes_rate = self.base_batch or self.schedule != ScheduleOptions()
         if callable(self.optimizer) and (self.learning_rate or self.optimizer_options or changes_rate):
@@ -239,9 +253,14 @@ class RunConfig:
 
     def without_effect(self) -> list[str]:
         """Returns a line for each option that changes nothing in this run."""
-        lines = self.schedule.without_effect(None if self.steps else self.epochs or DEFAULT_EPOCHS)
+        epochs = None if self.steps else self.epochs or DEFAULT_EPOCHS
+        lines = self.schedule.without_effect(epochs)
         if self.base_batch is None and self.scaling != SCALINGS[0]:
             lines.append(f"scaling is {self.scaling!r}, but it has no effect without base_batch. Give base_batch too.")
+        if epochs is not None and (self.start.thaw_epoch or 0) >= epochs:
+            lines.append(
+                f"thaw_epoch is {self.start.thaw_epoch}, but the run has {epochs} epochs, so the layers stay frozen."
+            )
         return lines
 
     def total_steps(self, steps_per_epoch: int) -> int:
@@ -261,6 +280,11 @@ _IDENTITY = (
     "dataset_options",
     "preprocessing",
     "augmentation",
+    "init_from",
+    "freeze",
+    "thaw_epoch",
+    "lora_rank",
+    "lora_layers",
     "global_batch",
     "seed",
     "optimizer",
