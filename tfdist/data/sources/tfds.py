@@ -29,6 +29,7 @@ def from_tfds(
     download: bool = False,
     keys: Any = None,
     image_size: tuple[int, int] | None = None,
+    encoded: bool = False,
     in_memory_bytes: int = 2**30,
     shuffle_buffer: int = 10_000,
     global_batch: int = DEFAULT_GLOBAL_BATCH,
@@ -41,14 +42,15 @@ def from_tfds(
         split: "train", "train[:80%]", "train+test", ...
         keys: nested names of the features that make a row, such as ("image", "label"); None for the
             data set's own pair.
-        image_size: (height, width) to resize images to; required where their sizes differ.
+        image_size: (height, width) to resize images to; required where their sizes differ and `encoded` is False.
+        encoded: return images as they are stored, string (B,), for `augment.decode_resized_crop`.
         in_memory_bytes: a split up to this size is kept in memory; a larger one is streamed.
         shuffle_buffer: of a streamed split, see `from_records`.
         global_batch: rows of a step, over all replicas.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
 
     Returns:
-        A `Source` whose batches are nested as `keys`; images are float32 in 0..1.
+        A `Source` whose batches are nested as `keys`; images are float32 in 0..1, unless `encoded`.
 
     Example:
         ```python
@@ -62,7 +64,7 @@ def from_tfds(
     """
     builder = tfds_catalog.find_builder(name, data_dir=data_dir, download=download)
     info = tfds_catalog.find_split(builder, split)
-    rows = TfdsRows(builder, keys, image_size)
+    rows = TfdsRows(builder, keys, image_size, encoded=encoded)
     full_name = f"{builder.name}/{split}"
     reader: Reader
     if rows.bytes_of(info) <= in_memory_bytes:
@@ -94,7 +96,14 @@ def _stream(name: str, info: "tfds.core.SplitInfo", rows: "TfdsRows", shuffle_bu
 class TfdsRows:
     """The conversion of a data set's examples to rows: the features to take, and the size of images."""
 
-    def __init__(self, builder: "tfds.core.DatasetBuilder", keys: Any, image_size: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        builder: "tfds.core.DatasetBuilder",
+        keys: Any,
+        image_size: tuple[int, int] | None,
+        *,
+        encoded: bool = False,
+    ) -> None:
         keys = keys if keys is not None else builder.info.supervised_keys
         features = builder.info.features
         if keys is None:
@@ -108,6 +117,7 @@ class TfdsRows:
         self._features = [features[name] for name in self._names]
         # A list where the options come from JSON.
         self._size = None if image_size is None else (image_size[0], image_size[1])
+        self._encoded = encoded
         self._check()
 
     @property
@@ -128,17 +138,26 @@ class TfdsRows:
 
         # One file after the other, so that the rows keep the order in which they are stored.
         config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-        examples = self.builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+        examples = self.builder.as_dataset(
+            split=split, shuffle_files=False, read_config=config, decoders=self._decoders()
+        )
         rows = examples.map(as_written(self._row), num_parallel_calls=tf.data.AUTOTUNE)
         batches = list(rows.batch(_READ_ROWS).as_numpy_iterator())
         return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *batches)
 
     def parse(self, record: tf.Tensor) -> Any:
         """Turns a serialized example into a row, not yet finished."""
-        return self._row(self.builder.info.features.deserialize_example(record))
+        return self._row(self.builder.info.features.deserialize_example(record, decoders=self._decoders()))
+
+    def _decoders(self) -> "tfds.decode.PartialDecoding":
+        """Returns what TFDS decodes: only the features of a row; of images nothing if they stay encoded."""
+        import tensorflow_datasets as tfds
+
+        skip = {name: tfds.decode.SkipDecoding() for name in self._names if self._is_encoded(name)}
+        return tfds.decode.PartialDecoding(dict.fromkeys(self._names, True), decoders=skip)
 
     def finish(self, batch: Any) -> Any:
-        """Turns images into float32 in 0..1."""
+        """Turns images into float32 in 0..1, unless they stay encoded."""
         parts = zip(self._features, tf.nest.flatten(batch), strict=True)
         values = [pixels.to_floats(value) if _is_image(f) else value for f, value in parts]
         return tf.nest.pack_sequence_as(self._keys, values)
