@@ -149,17 +149,17 @@ class TfdsRows:
         """Turns a serialized example into a row, not yet finished."""
         return self._row(self.builder.info.features.deserialize_example(record, decoders=self._decoders()))
 
-    def _decoders(self) -> "tfds.decode.PartialDecoding":
-        """Returns what TFDS decodes: only the features of a row; of images nothing if they stay encoded."""
+    def _decoders(self) -> dict[str, "tfds.decode.Decoder"]:
+        """Returns which features TFDS leaves as they are stored."""
         import tensorflow_datasets as tfds
 
-        skip = {name: tfds.decode.SkipDecoding() for name in self._names if self._is_encoded(name)}
-        return tfds.decode.PartialDecoding(dict.fromkeys(self._names, True), decoders=skip)
+        both = zip(self._names, self._features, strict=True)
+        return {name: tfds.decode.SkipDecoding() for name, f in both if _is_image(f) and self._encoded}
 
     def finish(self, batch: Any) -> Any:
         """Turns images into float32 in 0..1, unless they stay encoded."""
         parts = zip(self._features, tf.nest.flatten(batch), strict=True)
-        values = [pixels.to_floats(value) if _is_image(f) else value for f, value in parts]
+        values = [pixels.to_floats(value) if self._is_decoded(f) else value for f, value in parts]
         return tf.nest.pack_sequence_as(self._keys, values)
 
     def _row(self, example: dict[str, Any]) -> Any:
@@ -171,26 +171,34 @@ class TfdsRows:
 
     def _new_size(self, feature: "tfds.features.FeatureConnector") -> tuple[int, int] | None:
         """Returns the size to which a feature is resized, or None."""
-        return self._size if _is_image(feature) else None
+        return self._size if self._is_decoded(feature) else None
+
+    def _is_decoded(self, feature: "tfds.features.FeatureConnector") -> bool:
+        return _is_image(feature) and not self._encoded
 
     def _bytes(self, feature: "tfds.features.FeatureConnector") -> int:
         size = self._new_size(feature)
         if size is not None:
             return 4 * size[0] * size[1] * int(feature.shape[-1])
+        if _is_image(feature) and self._encoded:
+            return 0
         return int(np.prod(feature.shape)) * int(np.dtype(feature.np_dtype).itemsize)
 
     def _check(self) -> None:
         of = self.builder.name
-        if self._size is not None and not any(map(_is_image, self._features)):
-            raise UsageError(
-                f"{of}: image_size is {self._size}, but {self._keys} has no image. Leave it out, or give other keys."
-            )
+        if self._encoded and self._size is not None:
+            raise UsageError(f"{of}: with encoded, image_size has no effect. Leave one of them out.")
+        if (self._encoded or self._size is not None) and not any(map(_is_image, self._features)):
+            option = "encoded is True" if self._encoded else f"image_size is {self._size}"
+            raise UsageError(f"{of}: {option}, but {self._keys} has no image. Leave it out, or give other keys.")
         for name, feature in zip(self._names, self._features, strict=True):
             shape = feature.shape
+            if _is_image(feature) and self._encoded:
+                continue
             if not isinstance(shape, tuple):
                 raise UsageError(f"{of}: {name!r} is not a tensor, but {shape}. Choose other keys.")
             if None in (shape if self._new_size(feature) is None else shape[-1:]):
-                cure = "Give image_size." if _is_image(feature) else "Choose other keys."
+                cure = "Give image_size, or encoded=True." if _is_image(feature) else "Choose other keys."
                 raise UsageError(f"{of}: the sizes of {name!r} differ: {shape}. {cure}")
 
 
