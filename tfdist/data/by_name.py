@@ -13,7 +13,8 @@ from tfdist.process.errors import MissingFileError, UsageError
 from tfdist.process.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from tfdist.data.source import Source, Transform
+    from tfdist.data.source import Source
+    from tfdist.data.transforms import Transform
 
 # Name → (module, function) that makes the source. Any other name is one of TFDS; `_find` says where it is looked for.
 BUILT_IN = {

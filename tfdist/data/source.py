@@ -13,16 +13,14 @@ from tfdist.data import order
 from tfdist.data.delivery import delivery
 from tfdist.data.delivery.in_memory import RowReading, may_be_on_gpu, open_specs
 from tfdist.data.delivery.share import Form, Share, cut
+from tfdist.data.transforms import Chain, Transform, rows_before
 from tfdist.internals.access import runtime
-from tfdist.internals.access.tracing import as_written, converted
+from tfdist.internals.access.tracing import as_written
 from tfdist.options.checks import is_count, is_switch, is_whole
 from tfdist.process.errors import UsageError
 
 # Of rows that a GPU picks from a copy in its own memory.
 _MOST_BYTES_ON_GPU = 2**30
-
-# (batch, row_seeds int64 (B, 2)) → batch.
-Transform = Callable[[Any, tf.Tensor], Any]
 
 
 class Ordering(TypedDict, total=False):
@@ -152,13 +150,26 @@ class Plan:
         result = tf.numpy_function(self.order, [epoch], tf.int64, stateful=False)
         return tf.ensure_shape(result, (self.rows,))
 
-    def row_seeds(self, epoch: tf.Tensor, step: tf.Tensor, low: tf.Tensor | int, high: tf.Tensor | int) -> tf.Tensor:
+    def row_seeds(
+        self,
+        epoch: tf.Tensor,
+        step: tf.Tensor,
+        low: tf.Tensor | int,
+        high: tf.Tensor | int,
+        rows: tf.Tensor | int | None = None,
+    ) -> tf.Tensor:
         """Returns one seed a row for `tf.random.stateless_*`: int64 (B, 2).
 
         The seed depends on (seed, epoch) and the row's place in the epoch's order, so that augmentation is the same for
         any number of replicas.
+
+        Args:
+            epoch, step: of the global batch.
+            low, high: the first row in it, and that after the last one.
+            rows: the rows that it has, if `low` may be below 0 for its last rows.
         """
-        place = step * self.global_batch + tf.range(low, high, dtype=tf.int64)
+        place = tf.range(low, high, dtype=tf.int64)
+        place = step * self.global_batch + (place if rows is None else tf.where(place < 0, place % rows, place))
         run = tf.fill(tf.shape(place), self.seed + tf.cast(epoch, tf.int64) * 2**32)
         return tf.stack([run, place], axis=1)
 
@@ -226,11 +237,12 @@ class Source:
         return self.dataset().element_spec if rows is None else open_specs(rows)
 
     def map(self, transform: Transform) -> "Source":
-        """Returns the same source with one more function (batch, row_seeds) → batch after the others."""
-        if self.transform is None:
-            return dataclasses.replace(self, transform=transform)
-        first, second = converted(self.transform), converted(transform)
-        return dataclasses.replace(self, transform=as_written(lambda batch, seeds: second(first(batch, seeds), seeds)))
+        """Returns the same source with one more function (batch, row_seeds) → batch after the others.
+
+        A function that needs other rows too is made with `augment.WithPrevious`.
+        """
+        chained = transform if self.transform is None else Chain((self.transform, transform))
+        return dataclasses.replace(self, transform=chained)
 
     def dataset(self, epoch: int = 0) -> tf.data.Dataset:
         """Returns one epoch of global batches as a plain `tf.data.Dataset`, for one device or for inspection."""
@@ -304,16 +316,16 @@ class Source:
             return batches.enumerate(start).map(as_written(lambda s, items: (e, s, items)))
 
         size = -(-self.global_batch // replicas) if self.static_shapes else None
-        transform = self.transform and converted(self.transform)
+        transform, before = self.transform and Chain((self.transform,)), rows_before(self.transform)
 
         def shares(e: tf.Tensor, s: tf.Tensor, items: Any) -> tuple[Share, ...]:
-            return tuple(decode(e, s, cut(items, replicas, first + place, size)) for place in range(count))
+            return tuple(decode(e, s, cut(items, replicas, first + place, size, before)) for place in range(count))
 
         def decode(e: tf.Tensor, s: tf.Tensor, share: Share) -> Share:
             batch = self.reader.decode(share.batch)
             if transform:
                 low, high = share.first_row, share.first_row + (size or tf.maximum(share.replica_rows, 1))
-                batch = transform(batch, self.plan.row_seeds(e, s, low, high))
+                batch = transform(batch, self.plan.row_seeds(e, s, low - before, high, share.global_rows))
             return share._replace(batch=batch)
 
         return (

@@ -38,25 +38,29 @@ class Form(NamedTuple):
     most: int | None = None
 
 
-def cut(batch, replicas, replica, size=None):
+def cut(batch, replicas, replica, size=None, before=0):
     """Cuts one replica's `Share` out of a global batch.
 
     Args:
-        batch: nested tensors (G, ...), also sparse and ragged ones; only dense ones with a `size`.
+        batch: nested tensors (G, ...), also sparse and ragged ones; only dense ones with a `size` or rows before.
         replicas, replica: the number of replicas, and the number of this one.
         size: None, or the number of rows of every share, for static shapes: the last row that counts is repeated.
+        before: how many rows before its own the share begins with; those before the first row are the last ones. The
+            share's numbers are those of its own rows.
     """
     rows = count_rows(batch)
-    if replicas == 1 and size is None:
+    if replicas == 1 and size is None and not before:
         whole = tf.nest.map_structure(lambda part: None if _is_absent(part) else part, batch)
         return Share(whole, rows, rows, tf.constant(0, tf.int64))
     low, high = order.replica_bounds(rows, replicas, replica)
     # A replica without rows gets one that does not count.
     end = tf.maximum(high, low + 1)
-    if size is None:
+    if size is None and not before:
         mine = tf.nest.map_structure(lambda part: slice_rows(part, low, end), batch)
     else:
-        places = tf.minimum(low + tf.range(size, dtype=tf.int64), end - 1)
+        places = low + tf.range(-before, end - low if size is None else size, dtype=tf.int64)
+        places = tf.minimum(places, end - 1)
+        places = places % rows if before else places
         mine = tf.nest.map_structure(lambda part: None if _is_absent(part) else tf.gather(part, places), batch)
     return Share(mine, high - low, rows, low)
 

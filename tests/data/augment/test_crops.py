@@ -1,4 +1,4 @@
-"""Augmentation, against NumPy."""
+"""Flips, crops and erasing, against NumPy."""
 
 import numpy as np
 import pytest
@@ -55,27 +55,69 @@ def test_a_resized_crop_keeps_to_its_area_and_proportion():
     assert cut[..., 0].max() > 0.95
 
 
-def test_normalise_subtracts_the_mean_and_divides_by_the_deviation_of_each_channel():
-    mean, std = np.array([0.1, 0.2, 0.3]), np.array([1.0, 2.0, 4.0])
-    ours = augment.normalise(mean, std)(tf.constant(images()), SEEDS)
-    np.testing.assert_allclose(ours, (images() - mean) / std, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "function",
-    [augment.flip(), augment.pad_crop(2), augment.resized_crop((6, 8)), augment.normalise(0, 1)],
+    [augment.flip(), augment.pad_crop(2), augment.resized_crop((6, 8)), augment.random_erasing(1.0)],
 )
 def test_no_rows_stay_no_rows(function):
     batches = tf.data.Dataset.from_tensors((images(rows=0), SEEDS[:0])).map(function)
     assert next(iter(batches)).shape == (0, 6, 8, 3)
 
 
-def test_on_images_leaves_labels_and_weights_alone():
-    transform = augment.on_images(augment.normalise(0.0, 2.0), augment.normalise(0.0, 2.0))
-    x, y, w = transform((tf.ones((5, 2, 2, 1)), "labels", "weights"), SEEDS)
-    assert (y, w) == ("labels", "weights")
-    np.testing.assert_array_equal(x, np.full((5, 2, 2, 1), 0.25))
-    np.testing.assert_array_equal(transform(tf.ones((5, 2, 2, 1)), SEEDS), x)
+def erased(values, probability, area, ratio, value):
+    """Erases a rectangle of each row of SEEDS, in NumPy; returns the images and the shares that were erased."""
+    result, shares, (_, height, width, _) = values.copy(), [], values.shape
+    for image, (coin, level, shape, top, left) in zip(result, numpy_uniforms(5, stream=15).astype(float), strict=True):
+        pixels = (area[0] + level * (area[1] - area[0])) * height * width
+        proportion = ratio[0] * (ratio[1] / ratio[0]) ** ((np.floor(shape * 65536) + 0.5) / 65536)
+        tall, wide = int(min((pixels * proportion) ** 0.5, height)), int(min((pixels / proportion) ** 0.5, width))
+        y, x = int(top * (height - tall + 1)), int(left * (width - wide + 1))
+        if coin < probability:
+            image[y : y + tall, x : x + wide] = value
+        shares.append((coin < probability) * tall * wide / (height * width))
+    return result, np.array(shares)
+
+
+@pytest.mark.parametrize("value", [0.0, (0.1, 0.2, 0.3)])
+@pytest.mark.parametrize("probability", [0.6, 1.0])
+def test_erasing_overwrites_one_rectangle_of_some_rows(probability, value):
+    noise = images(height=20, width=30)
+    expected, shares = erased(noise, probability, (0.02, 0.4), (0.3, 1 / 0.3), value)
+    assert (shares > 0).any() and (shares == 0).any() == (probability < 1)
+    ours = augment.random_erasing(probability, value=value)(tf.constant(noise), SEEDS)
+    np.testing.assert_array_equal(ours, expected)
+
+
+def test_erasing_keeps_to_its_probability_its_area_and_its_proportion():
+    seeds = tf.stack([tf.zeros(2000, tf.int64), tf.range(2000, dtype=tf.int64)], axis=1)
+    ones = tf.ones((2000, 50, 50, 1))
+    lost = augment.random_erasing(0.3, area=(0.1, 0.2), ratio=(0.5, 2.0))(ones, seeds).numpy()[..., 0] == 0
+    share = lost.mean((1, 2))
+    hit = share > 0
+    assert abs(hit.mean() - 0.3) < 0.03
+    assert 0.09 < share[hit].min() < 0.11 and 0.18 < share[hit].max() <= 0.2
+    tall, wide = lost.any(2).sum(1)[hit], lost.any(1).sum(1)[hit]
+    np.testing.assert_array_equal(tall * wide, lost.sum((1, 2))[hit])
+    assert (tall / wide).min() > 0.45 and (tall / wide).max() < 2.2
+    assert abs(np.log(tall / wide).mean()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"probability": 1.5}, "random_erasing: probability is 1.5. Use a number from 0 to 1."),
+        (
+            {"area": (0.4, 0.1)},
+            "random_erasing: area is (0.4, 0.1). Use two numbers above 0 to 1, the smaller one first.",
+        ),
+        ({"area": 0.3}, "random_erasing: area is 0.3. Use two numbers above 0 to 1, the smaller one first."),
+        ({"ratio": (0, 2)}, "random_erasing: ratio is (0, 2). Use two numbers above 0, the smaller one first."),
+    ],
+)
+def test_numbers_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError) as error:
+        augment.random_erasing(**arguments)
+    assert str(error.value) == message
 
 
 def jpegs(count=5, height=40, width=60):
@@ -88,7 +130,8 @@ def windows(height, width, area=(0.08, 1.0)):
     """Returns (top, left, height, width) of each row of SEEDS, in NumPy."""
     share, proportion, top, left = numpy_uniforms(4, stream=13).T
     share = area[0] + share * (area[1] - area[0])
-    proportion = (3 / 4) * (16 / 9) ** proportion
+    # The middle of one of 65,536 equal parts.
+    proportion = (3 / 4) * (16 / 9) ** ((np.floor(proportion * 65536) + 0.5) / 65536)
     tall = np.clip(np.sqrt(share / proportion * height * width), 1, height).astype(int)
     wide = np.clip(np.sqrt(share * proportion * height * width), 1, width).astype(int)
     return np.stack([top * (height - tall + 1), left * (width - wide + 1), tall, wide], 1).astype(int)

@@ -1,52 +1,17 @@
-"""Augmentation: each row draws from its own seed, so that the result is the same on any number of replicas.
+"""Flips, crops and erasing: which part of an image is seen, and which way round."""
 
-Each function here makes a function (images float32 (B, H, W, C), seeds int64 (B, 2)) → images; B
-may be 0. The first function may take the encoded images of a source loaded with `encoded=True`:
-`decode_resized_crop` and `decode_centre_crop` decode them.
+from collections.abc import Sequence
 
-Example:
-    ```python
-    from tfdist import data
-    from tfdist.data import augment
-
-    train = data.digits(global_batch=64)
-    train = train.map(augment.on_images(augment.pad_crop(1), augment.normalise(0.3, 0.4)))
-    images, labels = next(iter(train.dataset()))
-    ```
-"""
-
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
 import tensorflow as tf
 
 from tfdist.data import pixels
-from tfdist.internals.access.tracing import as_written, converted
+from tfdist.data.augment import draws
+from tfdist.data.augment.apply import Augmentation
+from tfdist.data.augment.checks import check_probability, check_range
+from tfdist.data.augment.rectangles import is_inside
+from tfdist.internals.access.tracing import as_written
 from tfdist.ops import hashing
 from tfdist.process.errors import UsageError
-
-# Each kind has its own stream of random numbers: otherwise a row's flip and its crop would depend on each other.
-_FLIP, _CROP, _RESIZED_CROP = 11, 12, 13
-
-# (images (B, ...), seeds int64 (B, 2)) → images.
-Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-
-
-def on_images(*functions: Augmentation) -> Callable[[Any, tf.Tensor], Any]:
-    """Makes a transform for `Source.map` that applies the functions in turn to the batch's first part."""
-
-    # Functions of the user's own may need AutoGraph.
-    own = [converted(function) for function in functions]
-
-    @as_written
-    def transform(batch: Any, seeds: tf.Tensor) -> Any:
-        images, *rest = batch if isinstance(batch, tuple) else (batch,)
-        for function in own:
-            images = function(images, seeds)
-        return (images, *rest) if isinstance(batch, tuple) else images
-
-    return transform
 
 
 def flip() -> Augmentation:
@@ -54,18 +19,13 @@ def flip() -> Augmentation:
 
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        coin = _coin(seeds)
+        coin = draws.coins(seeds, 0.5, stream=draws.FLIP)
         # Three dimensions, and a choice of whole rows: TensorFlow has fast kernels only for these two.
         lines = tf.reshape(images, tf.concat([[-1], tf.shape(images)[2:]], axis=0))
         mirrored = tf.reshape(tf.reverse(lines, [1]), tf.shape(images))
         return tf.ensure_shape(tf.compat.v1.where(coin, mirrored, images), images.shape)
 
     return apply
-
-
-def _coin(seeds: tf.Tensor) -> tf.Tensor:
-    """Returns which images are mirrored: bool (B,)."""
-    return hashing.uniforms(seeds, 1, stream=_FLIP)[:, 0] < 0.5
 
 
 def pad_crop(padding: int) -> Augmentation:
@@ -77,7 +37,7 @@ def pad_crop(padding: int) -> Augmentation:
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         height, width = tf.shape(images)[1], tf.shape(images)[2]
-        places = hashing.uniforms(seeds, 2, stream=_CROP) * (2 * padding + 1)
+        places = hashing.uniforms(seeds, 2, stream=draws.CROP) * (2 * padding + 1)
         top, left = tf.split(tf.cast(places, tf.int32), 2, axis=1)
         padded = tf.pad(images, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
         rows = tf.gather(padded, top + tf.range(height), axis=1, batch_dims=1)
@@ -100,13 +60,13 @@ def resized_crop(
         area: least and greatest share of the image.
         ratio: least and greatest width / height.
     """
+    proportions = draws.log_uniform(*ratio)
 
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        draws = tf.transpose(hashing.uniforms(seeds, 4, stream=_RESIZED_CROP))
-        boxes = _boxes(draws, images, area, ratio)
-        numbers = tf.range(tf.shape(images)[0])
-        return tf.image.crop_and_resize(images, boxes, numbers, size)
+        numbers = tf.transpose(hashing.uniforms(seeds, 4, stream=draws.RESIZED_CROP))
+        boxes = _boxes(numbers, images, area, proportions)
+        return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), size)
 
     return apply
 
@@ -132,16 +92,16 @@ def decode_resized_crop(
     Returns:
         A function (images string (B,), seeds) → float32 (B, *size, 3) in 0..1.
     """
+    proportions = draws.log_uniform(*ratio)
 
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        draws = hashing.uniforms(seeds, 4, stream=_RESIZED_CROP)
-        share = area[0] + draws[:, 0] * (area[1] - area[0])
-        low, high = np.log(ratio)
-        proportion = tf.exp(low + draws[:, 1] * (high - low))
+        numbers = hashing.uniforms(seeds, 4, stream=draws.RESIZED_CROP)
+        share = area[0] + numbers[:, 0] * (area[1] - area[0])
+        proportion = draws.pick(proportions, numbers[:, 1])
         sides = tf.sqrt(tf.stack([share / proportion, share * proportion], axis=1))
 
-        coin = _coin(seeds) if flip else tf.zeros(tf.shape(share), tf.bool)
+        coin = draws.coins(seeds, 0.5, stream=draws.FLIP) if flip else tf.zeros(tf.shape(share), tf.bool)
 
         def one(row: tuple[tf.Tensor, ...]) -> tf.Tensor:
             data, mirrored, sides, place = row
@@ -150,7 +110,7 @@ def decode_resized_crop(
                 part = tf.cond(mirrored, lambda: tf.reverse(part, [1]), lambda: part)
             return tf.image.resize(part, size)
 
-        rows = (images, coin, sides, draws[:, 2:])
+        rows = (images, coin, sides, numbers[:, 2:])
         return tf.map_fn(one, rows, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32)) / 255
 
     return apply
@@ -210,31 +170,66 @@ def _window(sides: tf.Tensor, place: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     return tf.concat([corner, part], axis=0)
 
 
-def _boxes(draws: tf.Tensor, images: tf.Tensor, area: tuple[float, float], ratio: tuple[float, float]) -> tf.Tensor:
+def _boxes(numbers: tf.Tensor, images: tf.Tensor, area: tuple[float, float], proportions: draws.Table) -> tf.Tensor:
     """Returns random boxes for `tf.image.crop_and_resize`, float32 (B, 4)."""
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
-    share = area[0] + draws[0] * (area[1] - area[0])
-    low, high = np.log(ratio)
-    proportion = tf.exp(low + draws[1] * (high - low)) * height / width
+    share = area[0] + numbers[0] * (area[1] - area[0])
+    proportion = draws.pick(proportions, numbers[1]) * height / width
     tall = tf.minimum(tf.sqrt(share / proportion), 1.0)
     wide = tf.minimum(tf.sqrt(share * proportion), 1.0)
-    top, left = draws[2] * (1 - tall), draws[3] * (1 - wide)
+    top, left = numbers[2] * (1 - tall), numbers[3] * (1 - wide)
     return tf.stack([top, left, top + tall, left + wide], axis=1)
 
 
-def normalise(mean: float | Sequence[float], std: float | Sequence[float]) -> Augmentation:
-    """Subtracts a mean and divides by a standard deviation, one of each per channel."""
+def random_erasing(
+    probability: float = 0.5,
+    *,
+    area: tuple[float, float] = (0.02, 0.4),
+    ratio: tuple[float, float] = (0.3, 1 / 0.3),
+    value: float | Sequence[float] = 0.0,
+) -> Augmentation:
+    """Overwrites a rectangle of random area, proportion and place.
+
+    Zhong et al., "Random Erasing Data Augmentation", 2020 (arXiv:1708.04896). A rectangle that would extend beyond the
+    image is cut to the image, where the paper draws again, and the logarithm of its proportion is uniform. After
+    `normalise`, 0 is the mean of the data.
+
+    Args:
+        probability: of an image to lose a part.
+        area: least and greatest share of the image.
+        ratio: least and greatest height / width.
+        value: what is written, one number or one per channel.
+
+    Returns:
+        A function (images float (B, H, W, C), seeds) → images.
+
+    Example:
+        ```python
+        from tfdist import data
+        from tfdist.data import augment
+
+        train = data.digits(global_batch=64).map(augment.on_images(augment.random_erasing(0.25)))
+        ```
+    """
+    check_probability("random_erasing", "probability", probability)
+    check_range("random_erasing", "area", area, above=0, most=1)
+    check_range("random_erasing", "ratio", ratio, above=0)
+    proportions = draws.log_uniform(*ratio)
 
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        del seeds  # nothing random here
-        _, _, width, channels = tf.unstack(tf.shape(images))
-
-        # A whole line of pixels, because TensorFlow broadcasts slowly over a dimension as short as the channels.
-        def line(values: float | Sequence[float]) -> tf.Tensor:
-            return tf.tile(tf.broadcast_to(tf.constant(values, tf.float32), [channels]), [width])
-
-        lines = tf.reshape(images, [-1, width * channels])
-        return tf.ensure_shape(tf.reshape((lines - line(mean)) / line(std), tf.shape(images)), images.shape)
+        happens, level, shape, *place = tf.unstack(hashing.uniforms(seeds, 5, stream=draws.ERASING), axis=1)
+        lengths = tf.shape(images)[1:3]
+        pixels_of_part = (area[0] + level * (area[1] - area[0])) * tf.cast(tf.reduce_prod(lengths), tf.float32)
+        proportion = draws.pick(proportions, shape)
+        sides = tf.sqrt(tf.stack([pixels_of_part * proportion, pixels_of_part / proportion]))
+        sides = tf.cast(tf.minimum(sides, tf.cast(lengths, tf.float32)[:, None]), tf.int32)
+        sides = tf.where(happens < probability, sides, 0)
+        begin = tf.cast(tf.stack(place) * tf.cast(lengths[:, None] - sides + 1, tf.float32), tf.int32)
+        channels = tf.shape(images)[3]
+        lines = tf.reshape(images, [-1, lengths[0], lengths[1] * channels])
+        line = tf.tile(tf.broadcast_to(tf.cast(value, images.dtype), [channels]), [lengths[1]])
+        erased = tf.where(is_inside(begin, begin + sides, lengths, channels), line, lines)
+        return tf.ensure_shape(tf.reshape(erased, tf.shape(images)), images.shape)
 
     return apply
