@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tfdist import models
+from tfdist.models.catalog import MODELS
 
 pytestmark = pytest.mark.core
 
@@ -70,9 +71,9 @@ class TestTheRegistry:
         assert set(models.__all__) == {"build", "check_name", "names", *models.names()}
 
     def test_the_options_that_are_checked_without_keras_are_those_of_the_builders(self):
-        for name, (_, options) in models._BUILDERS.items():
+        for name, entry in MODELS.items():
             parameters = inspect.signature(getattr(models, name)).parameters.values()
-            assert options == tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+            assert entry.options == tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
     def test_a_builder_is_an_attribute_also_after_its_file_was_imported(self):
         models.build("mlp", classes=2, input_shape=(4,))
@@ -147,7 +148,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=f"needs at least {side} x {side} pixels. Give larger"):
             models.build(name, classes=3, input_shape=(side, side - 1, 1), **options)
 
-    @pytest.mark.parametrize("name", [name for name in models.names() if "weight_decay" in models._BUILDERS[name][1]])
+    @pytest.mark.parametrize("name", [name for name in MODELS if "weight_decay" in MODELS[name].options])
     @pytest.mark.parametrize("weight_decay", [-1e-4, float("nan"), float("inf"), "1e-4", None])
     def test_a_weight_decay_that_is_no_penalty_is_refused(self, name, weight_decay):
         with pytest.raises(ValueError, match=f"models: {name}: weight_decay is {weight_decay!r}"):

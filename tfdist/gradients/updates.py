@@ -89,6 +89,10 @@ def sum_gradients(
         wire: as for `reduce_gradients`.
     """
     sums: list[Gradient] = [None] * len(gradients)
+    for gradient, variable in zip(gradients, variables or (), strict=variables is not None):
+        if tf.is_tensor(gradient) and not isinstance(gradient, tf.IndexedSlices):
+            # That of `Dense` on (B, T, D) does not know its size, and TensorFlow packs nothing of unknown size.
+            gradient.set_shape(variable.shape)
     factors = [place for place, gradient in enumerate(gradients) if isinstance(gradient, Factors)]
     plain = [place for place, gradient in enumerate(gradients) if gradient is not None and place not in factors]
     # Dense layers come last in most models, so their gradients are ready first.
