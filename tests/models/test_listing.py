@@ -1,7 +1,7 @@
 """`python -m tfdist.models`: what it prints, and what it says about a name that it does not know."""
 
 import pytest
-from support.processes import run_python
+from support.processes import REPOSITORY, run_python
 
 from tfdist.models import listing, names
 
@@ -43,3 +43,8 @@ def test_a_flag_is_refused(capsys):
 )
 def test_a_count_is_written_with_three_digits(count, text):
     assert listing.short(count) == text
+
+
+def test_the_page_of_the_models_shows_the_table():
+    page = (REPOSITORY / "docs" / "reference" / "models.md").read_text()
+    assert listing.render(names()).removesuffix(listing.LEGEND) in page

@@ -85,12 +85,12 @@ def sum_gradients(
 
     Args:
         gradients: as for `reduce_gradients`; also `Factors`.
-        variables: the variables, in the same order; only `Factors` need them.
+        variables: the variables, in the same order; `Factors` need them, and tensors take their shapes.
         wire: as for `reduce_gradients`.
     """
     sums: list[Gradient] = [None] * len(gradients)
     for gradient, variable in zip(gradients, variables or (), strict=variables is not None):
-        if tf.is_tensor(gradient) and not isinstance(gradient, tf.IndexedSlices):
+        if isinstance(gradient, tf.Tensor):
             # That of `Dense` on (B, T, D) does not know its size, and TensorFlow packs nothing of unknown size.
             gradient.set_shape(variable.shape)
     factors = [place for place, gradient in enumerate(gradients) if isinstance(gradient, Factors)]
