@@ -105,7 +105,7 @@ class TestTheRegistry:
 
 
 class TestSizes:
-    @pytest.mark.parametrize("name", MODELS)
+    @pytest.mark.parametrize("name", [name for name in MODELS if name not in CIFAR])
     def test_parameters_are_those_that_are_listed(self, name):
         # The multiply-adds take minutes: tests/full/model_sizes.py.
         entry = MODELS[name]
@@ -291,7 +291,7 @@ class TestCifarResnet:
         widths = [16] * (1 + 2 * n) + [32] * 2 * n + [64] * 2 * n
         kernels = sum(9 * a * b for a, b in zip([3, *widths[:-1]], widths, strict=True))
         model = models.build(name, classes=10, input_shape=(32, 32, 3))
-        assert count(model.trainable_weights) == kernels + 2 * sum(widths) + 64 * 10 + 10
+        assert count(model.trainable_weights) == kernels + 2 * sum(widths) + 64 * 10 + 10 == MODELS[name].parameters
         assert count(model.non_trainable_weights) == 2 * sum(widths)
         decimals = len(millions.partition(".")[2])
         assert f"{count(model.trainable_weights) / 1e6:.{decimals}f}" == millions
