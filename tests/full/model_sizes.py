@@ -36,13 +36,14 @@ def run(name):
     model = models.build(name, classes=entry.classes, input_shape=entry.input_shape)
     parameters, statistics = _count(model.trainable_weights), _count(model.non_trainable_weights)
     measured = multiply_adds.count(model)
-    published = PUBLISHED.get(name, Published(parameters, None, "none"))
+    published = PUBLISHED.get(name, Published(parameters, None, ""))
     right = (
         (parameters, measured) == (entry.parameters, entry.multiply_adds)
         and agrees(parameters, published.parameters, 1e6)
         and (published.multiply_adds is None or agrees(measured, published.multiply_adds, 1e9))
     )
-    figures = (parameters, published.parameters, measured, published.multiply_adds or "", statistics)
+    known = published.parameters if published.source else ""
+    figures = (parameters, known, measured, published.multiply_adds or "", statistics)
     return [name, "yes" if right else "NO", *figures, published.source]
 
 
