@@ -9,8 +9,8 @@ from tfdist.models import listing, names
 def test_the_columns_are_aligned_and_the_legend_says_what_they_mean(capsys):
     assert listing.main(["resnet20", "vit_s16"]) == 0
     head, small, large, *legend = capsys.readouterr().out.splitlines()
-    assert head == "name      parameters  multiply-adds        input  classes  options"
-    assert small == "resnet20     269,722         40.6 M      32×32×3       10  weight_decay"
+    assert head == "name      parameters  multiply-adds      input  classes  options"
+    assert small == "resnet20     269,722         40.6 M    32×32×3       10  weight_decay"
     assert large == "vit_s16   22,050,664         4.60 G  224×224×3     1000  position, pool, dropout"
     assert "published tables count them" in " ".join(legend)
 
