@@ -14,6 +14,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfdist.models.catalog import MODELS
 from tfdist.process.errors import UsageError
 from tfdist.process.nearest import did_you_mean, missing_attribute
 
@@ -61,23 +62,7 @@ __all__ = [
     "vit_ti16",
 ]
 
-_RESNETS = (
-    *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-)
-# Name → the file of its builder in `classification`, and the builder's options: the file is not loaded to check them,
-# and a test compares them with the builder's arguments. No file has the name of a builder, because importing such a
-# file would put the module where `__getattr__` has the function.
-_BUILDERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "mlp": ("perceptron", ("hidden", "dropout", "weight_decay")),
-    "cnn": ("convnet", ("filters", "dense", "dropout", "batch_norm", "weight_decay")),
-    **dict.fromkeys(_RESNETS, ("resnet", ("weight_decay",))),
-    "vgg16": ("applications", ("dense", "dropout")),
-    "mobilenet_v2": ("applications", ("width", "dropout")),
-    "efficientnet_b0": ("applications", ("dropout", "stochastic_depth")),
-    **dict.fromkeys(("vit_ti16", "vit_s16", "vit_b16"), ("transformer", ("position", "pool", "dropout"))),
-}
-_NAMES = tuple(_BUILDERS)
+_NAMES = tuple(MODELS)
 
 
 def names() -> tuple[str, ...]:
@@ -118,7 +103,7 @@ def check_name(name: str, options: Iterable[str] = ()) -> None:
         hint = did_you_mean(name, _NAMES)
         known = ", ".join(_NAMES)
         raise UsageError(f"models: no model is called {name!r}.{hint} Known: {known}.")
-    _, taken = _BUILDERS[name]
+    taken = MODELS[name].options
     for option in options:
         if option not in taken:
             hint = did_you_mean(option, taken)
@@ -158,8 +143,7 @@ def build(name: str, *, classes: int, input_shape: Sequence[int], **options: Any
 
 def _builder(name: str) -> Any:
     """Returns the function that builds the model of that name; imports Keras, and with it TensorFlow."""
-    file, _ = _BUILDERS[name]
-    return getattr(importlib.import_module(f"tfdist.models.classification.{file}"), name)
+    return getattr(importlib.import_module(f"tfdist.models.classification.{MODELS[name].file}"), name)
 
 
 # With it, type checkers would take every name for a public one.
