@@ -14,6 +14,8 @@ COMMANDS = {
     "verify": "does a model of yours train on N replicas as on one device?",
     "bench": "how fast is a model, and what is faster beside tfdist?",
 }
+# What is a flag of a command, but looked for by itself.
+_MEANT = {"acceptance": " Did you mean python -m tfdist.doctor --acceptance?"}
 
 
 def main(arguments=None):
@@ -28,7 +30,7 @@ def main(arguments=None):
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        hint = did_you_mean(name, COMMANDS)
+        hint = _MEANT.get(name) or did_you_mean(name, COMMANDS)
         print(f"tfdist: there is no command {name!r}.{hint} Use one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     # In place of this process: signals, exit codes and the end of the process are the command's own.
