@@ -15,7 +15,7 @@ from tfdist.callbacks.base import Callback, measurement_hooks
 from tfdist.callbacks.desync import DesyncCheck
 from tfdist.callbacks.xla_programs import kept_programs
 from tfdist.feeding import plan
-from tfdist.feeding.checks import limit
+from tfdist.feeding.checks import check_lengths, limit
 from tfdist.feeding.feed import open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import data_adapters, models
@@ -175,6 +175,8 @@ def _check_and_fit(model, data, class_weight, loop, options, checkpoints, callba
     epochs_left = range(loop.initial_epoch, length["epochs"])
     checks.check_one_pass(model, epochs_left, validation_data, loop.validation_steps, loop.validation_freq)
     if loop.validation_split and validation_data is None:
+        # Their parts would have other numbers of rows than the arrays that were given.
+        check_lengths(*rows, "x")
         rows, validation_data = data_adapters.split_validation(*rows, loop.validation_split)
     order = {"steps": loop.steps_per_epoch, "shuffle": loop.shuffle, "class_weight": class_weight}
     validating = {"batch_size": loop.validation_batch_size or loop.batch_size, "steps": loop.validation_steps}
