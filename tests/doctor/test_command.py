@@ -80,7 +80,7 @@ def test_the_acceptance_trains_here_and_writes_its_page(tmp_path):
     assert ended.code == 0, ended.out + ended.err[-2000:]
     assert (tmp_path / "tfdist-acceptance.txt").read_text() == ended.out
     _, table, last = ended.out.split("\n\n")
-    assert "machine: OneDeviceStrategy, 1 replica. split: two logical CPU devices, mirrored." in ended.out
+    assert "machine is OneDeviceStrategy, 1 replica; split is two logical CPU devices, mirrored." in ended.out
     found = [line.split()[:3] for line in table.splitlines()[1:]]
     assert found == [
         ["machine", "compression_bfloat16", "not"],

@@ -30,7 +30,7 @@ def test_the_head_has_versions_devices_strategy_and_tolerances():
         "tfdist acceptance, 2026-11-30 18:20 UTC",
         "python 3.11, tensorflow 2.21.0, keras is not installed",
         "Linux-6.1, 2 processors, 8.0 GiB; no GPU",
-        "machine: OneDeviceStrategy, 1 replica. split: two logical CPU devices, mirrored.",
+        "Two places: machine is OneDeviceStrategy, 1 replica; split is two logical CPU devices, mirrored.",
     ]
     assert "float32 3.5e-04, TF32 3.1e-02, float16 3.1e-02, bfloat16 8.8e-02." in " ".join(lines)
 
@@ -38,14 +38,14 @@ def test_the_head_has_versions_devices_strategy_and_tolerances():
 def test_the_head_names_gpus_their_libraries_and_their_types():
     text = " ".join(head(GPUS))
     assert "2 x NVIDIA H200, CUDA 12.5.1, cuDNN 9" in text
-    assert "machine: MirroredStrategy, 2 replicas. split: two logical GPUs of one card, mirrored." in text
+    assert "machine is MirroredStrategy, 2 replicas; split is two logical GPUs of one card, mirrored." in text
     assert "TF32 is off but in the check tf32." in text
     assert "GiB; TPU" in " ".join(head(ABOUT | {"tpu": True}))
     assert "its tolerance is bfloat16's" in " ".join(head(ABOUT | {"tpu": True}))
 
 
 def test_the_head_says_why_there_is_no_strategy():
-    assert "machine: no strategy, because ImportError: libcudart." in " ".join(
+    assert "machine has no strategy, because ImportError: libcudart;" in " ".join(
         head({"error": "ImportError: libcudart"})
     )
 
@@ -142,10 +142,10 @@ def test_a_difference_is_a_part_of_the_largest_number():
 
 def test_speeds_are_told_as_their_ratio():
     assert page.describe_speed(["arrays", "stock_fit"], {"stock_fit": 50_000, "arrays": 125_000}) == (
-        "2.50 times, 125,000 rows/s"
+        "125,000 rows/s, 2.50 times stock_fit"
     )
     assert page.describe_speed(["arrays", "stock_fit"], {"stock_fit": 0, "arrays": 1e5}) == (
-        "stock_fit fails here, 100,000 rows/s"
+        "100,000 rows/s; stock_fit fails here"
     )
 
 

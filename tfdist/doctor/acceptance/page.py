@@ -55,10 +55,10 @@ def head(about, versions, machine, when, cluster=None):
         f"tfdist acceptance, {when}",
         ", ".join(f"{name} {version or 'is not installed'}" for name, version in versions.items()),
         f"{machine}; {', '.join([devices, *about.get('libraries', ())])}",
-        f"machine: {_describe(about)}. split: {halves}, mirrored.{_without(cluster)}",
-        "Each training is compared with plain Keras on one CPU device: the largest difference as a part of the "
-        f"largest number. Half of a type's digits must agree: {tolerances}.{_matrix_type(about)} The seconds of a "
-        "check leave out the start of processes and plain Keras; those of the last line have all.",
+        f"Two places: machine {_describe(about)}; split is {halves}, mirrored.{_without(cluster)}",
+        "A figure is the largest difference from plain Keras on one CPU device, divided by the largest number of the "
+        f"same weight, output or metric. Half of a type's digits must agree: {tolerances}.{_matrix_type(about)} The "
+        "seconds of a check leave out the start of processes and plain Keras; those of the last line have all.",
     ]
     wrapped = [part for line in first for part in textwrap.wrap(line, _COLUMNS)]
     return [*wrapped, "", _columns("place", "check", "result", "figure", "seconds")]
@@ -116,10 +116,10 @@ def compare(one, many, dtype):
 
 
 def describe_speed(names, speeds):
-    """Returns the detail of two measured loops: how many times as fast the first is as the second."""
+    """Returns the detail of two measured loops: the speed of the first, and its ratio to that of the second."""
     first, second = (speeds[name] for name in names)
-    ratio = f"{first / second:.2f} times" if second else f"{names[1]} fails here"
-    return f"{ratio}, {first:,.0f} rows/s"
+    ratio = f", {first / second:.2f} times {names[1]}" if second else f"; {names[1]} fails here"
+    return f"{first:,.0f} rows/s{ratio}"
 
 
 def describe_error(answer):
@@ -135,9 +135,9 @@ def _size(values: Sequence[float]) -> float:
 
 def _describe(about):
     if "error" in about:
-        return f"no strategy, because {describe_error(about).rstrip('.')}"
+        return f"has no strategy, because {describe_error(about).rstrip('.')}"
     replicas = about["replicas"]
-    return f"{about['strategy']}, {replicas} replica{'s' if replicas > 1 else ''}"
+    return f"is {about['strategy']}, {replicas} replica{'s' if replicas > 1 else ''}"
 
 
 def _without(cluster):
