@@ -362,9 +362,7 @@ def evaluate(
     loop = LoopOptions(batch_size=batch_size, steps=steps, verbose=verbose)
     arguments.check_call(model, "evaluate", callbacks)
     checks.move(model, strategy, "evaluate")
-    checks.check_compiled(model, "evaluate")
-    checks.check_all_workers_call(model.distribute_strategy, "tfdist.evaluate")
-    checks.check_layers(model)
+    checks.check_evaluate(model)
     given = {"batch_size": loop.batch_size, "steps": loop.steps}
     feed = open_feed(model, x, y, sample_weight, method="test_step", **given)
     losses_exit = Workers.of(model.distribute_strategy).exit_on_peer_loss()
