@@ -206,22 +206,8 @@ class LargestSum(metrics.Metric):
         return self.value
 
 
-class RareClass(metrics.Metric):
-    """Whether class 2 has been seen."""
-
-    def __init__(self):
-        super().__init__()
-        self.value = self.add_variable((), "zeros", dtype="int32")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        self.value.assign(tf.maximum(self.value, tf.cast(tf.reduce_any(y_true == 2), tf.int32)))
-
-    def result(self):
-        return self.value
-
-
 def test_what_one_row_alone_shows_is_found():
-    assert trial.try_metric(RareClass(), *tensors(np.array([0] * 8 + [2]), VECTORS[:9])) == Finding.COUPLED
+    assert trial.try_metric(written.RareClass(), *tensors(np.array([0] * 8 + [2]), VECTORS[:9])) == Finding.COUPLED
 
 
 @pytest.mark.parametrize(
