@@ -32,3 +32,8 @@ def test_what_is_no_command_is_told_the_nearest(capsys):
         "models."
     )
     assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_the_acceptance_is_found_in_the_doctor(capsys):
+    assert main(["acceptance"]) == 2
+    assert "'acceptance'. Did you mean python -m tfdist.doctor --acceptance?" in capsys.readouterr().err

@@ -22,3 +22,8 @@ def test_the_notebook_runs(path, monkeypatch):
     # Not only without an exception: each notebook ends by showing something.
     assert all(cell.execution_count for cell in codes)
     assert codes[-1].outputs
+
+
+def test_the_notebook_for_gpus_names_the_acceptance_before_it_takes_the_devices():
+    first = nbformat.read(FOLDER / "mirrored.ipynb", as_version=4).cells[0]
+    assert (first.cell_type, "!python -m tfdist.doctor --acceptance" in first.source) == ("markdown", True)

@@ -15,6 +15,8 @@ COMMANDS = {
     "bench": "how fast is a model, and what is faster beside tfdist?",
     "models": "which models come with tfdist, how large are they, and what do they take?",
 }
+# What is a flag of a command, but looked for by itself.
+_MEANT = {"acceptance": " Did you mean python -m tfdist.doctor --acceptance?"}
 
 
 def main(arguments=None):
@@ -29,7 +31,7 @@ def main(arguments=None):
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        hint = did_you_mean(name, COMMANDS)
+        hint = _MEANT.get(name) or did_you_mean(name, COMMANDS)
         print(f"tfdist: there is no command {name!r}.{hint} Use one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     # In place of this process: signals, exit codes and the end of the process are the command's own.

@@ -1,6 +1,7 @@
 """The whole command `python -m tfdist.doctor`: on one machine, on two workers, and with red lines."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -8,6 +9,7 @@ from support.processes import REPOSITORY, run_python, run_together, run_workers
 
 from tfdist.cluster.ports import free_ports
 from tfdist.doctor import command as doctor
+from tfdist.doctor.acceptance.checks import NAMES
 from tfdist.doctor.lines import Line
 from tfdist.run import manifest
 from tfdist.run.manifest import FolderWriter
@@ -78,7 +80,7 @@ def test_the_acceptance_trains_here_and_writes_its_page(tmp_path):
     assert ended.code == 0, ended.out + ended.err[-2000:]
     assert (tmp_path / "tfdist-acceptance.txt").read_text() == ended.out
     _, table, last = ended.out.split("\n\n")
-    assert "machine: OneDeviceStrategy, 1 replica. split: two logical CPU devices, mirrored." in ended.out
+    assert "machine is OneDeviceStrategy, 1 replica; split is two logical CPU devices, mirrored." in ended.out
     found = [line.split()[:3] for line in table.splitlines()[1:]]
     assert found == [
         ["machine", "compression_bfloat16", "not"],
@@ -127,6 +129,17 @@ def test_promise_17_a_worker_alone_in_its_cluster_is_red_and_no_traceback(tmp_pa
         (["--acceptance", "runs/a"], "--acceptance does not go with --run_dir. Leave one of them out."),
         (["--acceptance", "--json"], "--acceptance does not go with --json. Leave one of them out."),
         (["--acceptance", "--only=mlp,predicts"], "--only: 'predicts' is no check. Use some of mlp, cnn_batchnorm,"),
+        (["--acceptance", "--only="], "--only is empty. Use some of mlp, cnn_batchnorm,"),
+        (
+            ["--acceptance", "--only", "mlp", "gather_rows"],
+            "'gather_rows' is not a flag. Write commas between the names of checks, without spaces: "
+            "--only=mlp,gather_rows.",
+        ),
+        (
+            ["--acceptance", "--only", "mlp", "predict", "evaluate"],
+            "'evaluate' is not a flag. Write commas between the names of checks, without spaces: --only=",
+        ),
+        (["runs/a", "runs/b"], "'runs/b' is not a flag. Write --name=value; see python -m tfdist.doctor --help."),
         (["--only=mlp"], "--only chooses among the checks of --acceptance. Add --acceptance, or leave it out."),
         (["--data=a"], "Unknown command line flag 'data'. Did you mean: data_dir, dataset ?"),
     ],
@@ -156,6 +169,19 @@ def test_the_exit_code_is_1_where_something_is_red(findings, capsys, level, code
     assert json.loads(capsys.readouterr().out)["ok"] == (code == 0)
 
 
+def test_the_help_names_each_check(capsys):
+    with pytest.raises(SystemExit):
+        doctor.main(["--help"])
+    assert set(NAMES) <= set(re.findall(r"\w+", capsys.readouterr().out))
+
+
+def test_a_flag_without_its_dashes_is_no_folder_of_a_run():
+    ((line),) = doctor._check_run("acceptance")
+    assert line.cure == "Give the folder of a run, as runs/name-1, or did you mean --acceptance?"
+    ((line),) = doctor._check_run("runs/none")
+    assert line.cure == "Give the folder of a run, as runs/name-1."
+
+
 def test_colours_are_for_terminals_alone(findings, capsys, monkeypatch):
     findings(Line("warn", "a", "b"))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
@@ -180,12 +206,14 @@ def test_ctrl_c_ends_it_quietly(monkeypatch, capsys):
 def test_a_data_set_that_cannot_be_is_red_without_tensorflow(monkeypatch, tmp_path):
     def ask(self, do, **_):
         assert do == "load"
-        return {"tensorflow": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": [], "tpu_signs": []}
+        return {"tensorflow": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": [], "tpu_signs": ["TPU_NAME"]}
 
     monkeypatch.setattr(doctor.ChildGroup, "ask", ask)
     monkeypatch.setenv("TF_CONFIG", "{}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("TPU_NAME", "x")
     options = doctor.read_config(["--dataset=images", f"--data_dir={tmp_path / 'none'}"])
-    *_, line = doctor.examine(options)
+    *_, tpu, devices, line = doctor.examine(options)
+    assert (tpu.text, devices.text.startswith("no GPU")) == ("'x' is a TPU elsewhere, which is not tried here", True)
     assert (line.level, line.name) == ("FAIL", "data")
     assert line.text == f"images: data_dir is '{tmp_path / 'none'}': no such folder"

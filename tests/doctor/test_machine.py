@@ -4,9 +4,11 @@ import signal
 
 import pytest
 
+from tfdist.cluster.environments.tpu import CHECK_NAME, read_name
 from tfdist.doctor import machine
 from tfdist.doctor.facts import Disk, Memory, Processors
 from tfdist.doctor.machine import GIB
+from tfdist.process.errors import UsageError
 
 LOADED = {
     **{"tensorflow": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": []},
@@ -125,6 +127,17 @@ def test_a_tpu_with_a_tensorflow_that_is_not_built_for_it_is_yellow():
     line = machine.check_devices(LOADED | {"tpu_signs": ["/dev/accel0"]}, 0, None)
     assert (line.level, line.cure.startswith("On a TPU machine run: pip uninstall tensorflow")) == ("warn", True)
     assert line.text == "signs of a TPU: /dev/accel0; but this TensorFlow is not built for TPUs"
+
+
+def test_the_variables_of_a_tpu_are_read_as_training_reads_them():
+    assert machine.check_tpu({}) == machine.check_tpu({"TPU_NAME": "local"}) == []
+    (line,) = machine.check_tpu({"TPU_NAME": "x"})
+    assert (line.level, line.text, line.cure) == ("warn", "'x' is a TPU elsewhere, which is not tried here", CHECK_NAME)
+    several = {"TPU_WORKER_HOSTNAMES": "a,b"}
+    with pytest.raises(UsageError) as refused:
+        read_name(several)
+    (line,) = machine.check_tpu(several)
+    assert (line.level, f"{line.text}. {line.cure}") == ("FAIL", str(refused.value))
 
 
 @pytest.mark.parametrize(

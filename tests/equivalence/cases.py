@@ -137,7 +137,7 @@ def make_cases():
     add_own_optimizers(add)
     add_own_steps(add)
     # Here, because they use the helpers of this module.
-    from equivalence.coupled_cases import add_coupled, add_metrics
+    from equivalence.coupled_cases import add_coupled, add_metric_of_a_variable, add_metrics
 
     add_coupled(add)
     add_metrics(add)
@@ -145,6 +145,7 @@ def make_cases():
     joint_states(add, mlp, regression)
     add_own_exchanges(add)
     _large_batches(add)
+    add_metric_of_a_variable(add)
     cases += [_in_float32(case) for case in cases if case.name in _SMOOTH]
     assert len({case.name for case in cases}) == len(cases)
     return cases

@@ -510,6 +510,26 @@ def add_metrics(add):
     add("metric", "aggregations in an own train step", _own_metrics, workers=True, batch_size=6)
 
 
+def add_metric_of_a_variable(add):
+    """Adds a training with a metric that returns its variable."""
+    build = lambda: mlp(metrics=[RareClass()])  # noqa: E731
+    add("metric", "a class was seen, by its variable", build, workers=True, validation_data=rows(13))
+
+
+class RareClass(keras.metrics.Metric):
+    """Whether class 2 was seen."""
+
+    def __init__(self, name="rare", **options):
+        super().__init__(name=name, **options)
+        self.seen = self.add_variable((), "zeros", dtype="int32", name="seen")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.seen.assign(tf.maximum(self.seen, tf.cast(tf.reduce_any(tf.cast(y_true, tf.int32) == 2), tf.int32)))
+
+    def result(self):
+        return self.seen
+
+
 def _weighted():
     return mlp(weighted_metrics=[Largest(), "accuracy"])
 

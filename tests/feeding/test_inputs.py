@@ -1,5 +1,6 @@
 """Every kind of data and every argument of `fit`, against plain Keras' own `fit` on one device."""
 
+import re
 import warnings
 
 import keras
@@ -12,6 +13,8 @@ from support.input_cases import CASES, VALID, Batches, Net, X, Y, dataset, gener
 
 import tfdist
 from tfdist.data.sources.arrays import from_arrays
+from tfdist.feeding import checks
+from tfdist.process.errors import UsageError
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.slow]
 
@@ -51,6 +54,29 @@ def arguments_of(case):
     if "y" in arguments:
         arguments = {"batch_size": 5} | arguments
     return arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"y": Y[:9]}, f"x has {len(X)} rows, y has 9 rows. Give as many rows of each"),
+        ({"y": Y[:9], "validation_split": 0.5}, f"x has {len(X)} rows, y has 9 rows. Give as many rows of each"),
+        ({"y": Y, "sample_weight": np.ones(3)}, "sample_weight has 3 rows. Give as many rows of each"),
+        ({"y": Y, "validation_data": (X, Y[:9])}, f"validation_data: x has {len(X)} rows, y has 9 rows. Give as"),
+    ],
+)
+def test_arrays_of_different_numbers_of_rows_are_one_message(arguments, message):
+    model = keras.Sequential([keras.Input(X.shape[1:]), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(UsageError, match=re.escape(message)):
+        tfdist.fit(model, X, verbose=0, **arguments)
+
+
+def test_inputs_of_different_numbers_of_rows_are_told_apart():
+    with pytest.raises(UsageError, match=r"^x\['a'\] has 4 rows, x\['b'\]\[0\] has 3 rows. Give as many"):
+        checks.check_lengths({"a": np.ones((4, 2)), "b": [np.ones(3)]}, None, None, "x")
+    # A batch has no rows of its own before it is read.
+    checks.check_lengths(dataset(), None, None, "x")
 
 
 @pytest.mark.parametrize("case", CASES)

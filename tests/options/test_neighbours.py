@@ -8,6 +8,7 @@ from tfdist.doctor.config import DoctorConfig
 from tfdist.launch.config import LaunchConfig
 from tfdist.options import neighbours
 from tfdist.options.fields import flags_of
+from tfdist.options.run import STRATEGIES
 from tfdist.train.flags import OPTIONS
 from tfdist.verify.config import VerifyConfig
 
@@ -35,6 +36,25 @@ def test_the_flags_of_each_command_are_those_of_the_table():
 def test_every_name_of_another_tool_leads_to_a_flag_that_exists():
     known = {flag for flags in neighbours.FLAGS.values() for flag in flags}
     assert {flag for flags in neighbours._NAMES.values() for flag in flags} <= known
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("gpu", " Did you mean 'mirrored'?"),
+        ("GPUs", " Did you mean 'mirrored'?"),
+        ("cpu", " Did you mean 'one_device'?"),
+        ("miror", " Did you mean 'mirrored'?"),
+        ("horovod", ""),
+        (3, ""),
+    ],
+)
+def test_what_a_strategy_is_called_elsewhere_is_known(word, hint):
+    assert neighbours.suggest_choice(word, STRATEGIES) == hint
+    message = f"flag --strategy={word}: value should be one of <{'|'.join(STRATEGIES)}>"
+    assert neighbours.suggest_value(message) == hint
+    # No hint is given that the flag would refuse.
+    assert neighbours.suggest_choice("gpu", ("float32", "bfloat16")) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Names are suggested that are near, and none where none is."""
 
 import pytest
+from support.processes import run_python
 
 import tfdist
 from tfdist import data, models, optimizers
@@ -53,6 +54,12 @@ def test_a_misspelt_name_of_a_package_gets_the_nearest(package, name, meant):
     assert str(error.value).startswith(text)
 
 
+def test_python_adds_no_second_suggestion():
+    ended = run_python("-c", "import tfdist; tfdist.fitt", deadline_seconds=60)
+    assert "has no attribute 'fitt'. Did you mean 'fit'? Public names: " in ended.err
+    assert ended.err.count("Did you mean") == 1 and ended.err.rstrip().endswith("optimizers.")
+
+
 def test_a_function_refuses_an_argument_that_it_does_not_have():
     @with_known_arguments
     def train(x, *, batch_size=1):
@@ -64,6 +71,8 @@ def test_a_function_refuses_an_argument_that_it_does_not_have():
         UsageError, match=r"^tfdist.train: there is no argument 'bach_size'. Did you mean 'batch_size'\?$"
     ):
         train(2, bach_size=3)
+    with pytest.raises(UsageError, match=r"^tfdist.train: there is no argument 'global_batch'. Use batch_size.$"):
+        train(2, global_batch=3)
     with pytest.raises(UsageError, match=r"^tfdist.train: there is no argument 'z'. See help\(tfdist.train\).$"):
         train(2, z=3)
     # Python's own message names the argument that is missing.

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from tfdist.process.errors import UsageError
 from tfdist.run import rundir
 from tfdist.run.rundir import RunDir, written_aside
 
@@ -113,6 +114,19 @@ def test_a_file_is_no_run(tmp_path, resume):
     with pytest.raises(NotADirectoryError) as error:
         rundir.find_resume_step(RunDir(file), resume)
     assert str(error.value) == f"run_dir {file} is a file. Give a folder."
+
+
+def test_a_folder_that_cannot_be_written_is_one_message_with_its_cause(tmp_path):
+    run = RunDir(tmp_path)
+    # Tests may run as root, who may write everywhere.
+    run.lock.mkdir()
+    with pytest.raises(UsageError) as refused, rundir.locked(run):
+        pass
+    assert str(refused.value) == (
+        f"run_dir {tmp_path} cannot be written (Is a directory). Give a folder that you may write, or change the "
+        "permissions of this one."
+    )
+    assert isinstance(refused.value.__cause__, IsADirectoryError)
 
 
 def test_only_whole_checkpoints_are_listed(tmp_path):

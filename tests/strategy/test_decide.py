@@ -77,6 +77,11 @@ def test_a_strategy_is_decided_from_facts(name, facts, choice):
             {},
             "strategy: 'miror' is not one of auto, one_device, mirrored, multi_worker, tpu.",
         ),
+        (
+            "gpu",
+            {},
+            "strategy: 'gpu' is not one of auto, one_device, mirrored, multi_worker, tpu. Did you mean 'mirrored'?",
+        ),
         ("auto", {"replicas": 0}, "strategy: replicas is 0. Use a whole number from 1."),
         (
             "multi_worker",

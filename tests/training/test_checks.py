@@ -40,6 +40,41 @@ def test_promise_13_a_metric_made_outside_the_scope_is_told(make_strategy):
         fit(model)
 
 
+class Seen(keras.metrics.Metric):
+    """Whether a class has been predicted; its state has the given type."""
+
+    def __init__(self, dtype):
+        super().__init__(name="seen")
+        self.state = self.add_variable((), "zeros", dtype=dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        seen = keras.ops.any(keras.ops.argmax(y_pred, -1) == 2)
+        self.state.assign(keras.ops.maximum(self.state, keras.ops.cast(seen, self.state.dtype)))
+
+    def result(self):
+        return self.state
+
+
+def test_a_metric_whose_state_tensorflow_cannot_combine_is_refused_by_name(make_strategy):
+    def compiled(replicas, dtype):
+        with make_strategy(replicas).scope():
+            model = make_net()
+            model.compile("sgd", "sparse_categorical_crossentropy", metrics=[Seen(dtype)])
+        return model
+
+    x, y = jobs.make_rows(8, "float32")
+    for call in (fit, lambda model: tfdist.evaluate(model, x, y, verbose=0)):
+        with pytest.raises(
+            ValueError, match=r"metric 'seen' has a state of type bool, .* over 2 replicas. Use 0 and 1 of"
+        ):
+            call(compiled(2, "bool"))
+    # What the message advises.
+    keras.utils.set_random_seed(0)
+    model = compiled(2, "int32")
+    seen = (tfdist.predict(model, x, verbose=0).argmax(-1) == 2).any()
+    assert tfdist.evaluate(model, x, y, verbose=0, return_dict=True)["seen"] == int(seen)
+
+
 def test_promise_11_the_optimizer_is_built_for_the_user(make_strategy):
     with make_strategy(2).scope():
         model = make_net()

@@ -15,8 +15,9 @@ from tfdist.doctor import facts, machine, network, trials
 from tfdist.doctor.acceptance import examine as acceptance
 from tfdist.doctor.config import read_config
 from tfdist.doctor.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
+from tfdist.options.neighbours import FLAGS
 from tfdist.process.child import ChildGroup, Start
-from tfdist.process.errors import MissingPackageError, TfdistError, UsageError
+from tfdist.process.errors import TfdistError
 from tfdist.process.exits import INTERRUPTED, MISTAKE
 from tfdist.process.log import is_terminal
 from tfdist.process.versions import TENSORFLOW, read_versions, version_of
@@ -35,7 +36,7 @@ def main(arguments=None):
             found.append(line)
             if not options.json:
                 print(render(line, colours=is_terminal() and not os.environ.get("NO_COLOR")), flush=True)
-    except (UsageError, MissingPackageError) as error:
+    except TfdistError as error:
         print(f"tfdist.doctor: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
@@ -89,7 +90,10 @@ def _check_network(cluster):
 
 def _check_run(run_dir):
     if not os.path.isdir(run_dir):
-        return [Line(FAIL, "checkpoints", f"there is no folder {run_dir}", "Give the folder of a run, as runs/name-1.")]
+        # A flag without its dashes is taken for a folder.
+        meant = f", or did you mean --{run_dir}?" if run_dir in FLAGS["tfdist.doctor"] else "."
+        cure = f"Give the folder of a run, as runs/name-1{meant}"
+        return [Line(FAIL, "checkpoints", f"there is no folder {run_dir}", cure)]
     return trials.checkpoint_lines(manifest.inspect(RunDir(pathlib.Path(run_dir))))
 
 
@@ -100,10 +104,15 @@ def _check_tensorflow(options, cluster, environ, child):
         loaded = child.ask("load", deadline_seconds=seconds)
         yield machine.check_loading(loaded, seconds)
     loads, gpus = "error" not in loaded, len(loaded.get("gpus", ()))
+    in_cluster = cluster is not None and cluster.size > 1
     if loads:
-        yield machine.check_devices(loaded, count_gpus(environ), environ.get(VARIABLE))
+        # Several workers train without a TPU.
+        tpu = [] if in_cluster else machine.check_tpu(environ)
+        yield from tpu
+        shown = loaded | {"tpu_signs": []} if tpu else loaded
+        yield machine.check_devices(shown, count_gpus(environ), environ.get(VARIABLE))
     several = gpus > 1
-    if cluster and cluster.size > 1:
+    if in_cluster:
         # Also where TensorFlow does not load, because the others wait for this worker and must learn of it.
         line = _meet(options, cluster, environ, loads)
         yield line

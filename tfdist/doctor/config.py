@@ -40,7 +40,9 @@ class DoctorConfig:
     timeout_seconds: float = option(120.0, help="Time limit for each check that waits.")
     json: bool = option(False, help="Print one JSON object at the end.")
     acceptance: bool = option(False, help="Compare training on this machine with one CPU device, and write a page.")
-    only: tuple[str, ...] = option((), help="Names of checks of --acceptance, such as mlp,gather_rows.", shown="all")
+    only: tuple[str, ...] = option(
+        (), help=f"Checks of --acceptance, with commas between: {', '.join(NAMES)}.", shown="all"
+    )
 
     def __post_init__(self):
         self._check_acceptance()
@@ -56,6 +58,8 @@ class DoctorConfig:
             if self.only:
                 raise UsageError("--only chooses among the checks of --acceptance. Add --acceptance, or leave it out.")
             return
+        if self.run_dir in NAMES:
+            raise UsageError(f"{self.run_dir!r} is not a flag. {_advise([*self.only, self.run_dir])}")
         for field in dataclasses.fields(self):
             if field.name not in _WITH_ACCEPTANCE and getattr(self, field.name) != field.default:
                 raise UsageError(f"--acceptance does not go with --{field.name}. Leave one of them out.")
@@ -63,6 +67,13 @@ class DoctorConfig:
             if name not in NAMES:
                 known = ", ".join(NAMES)
                 raise UsageError(f"--only: {name!r} is no check. Use some of {known}.{did_you_mean(name, NAMES)}")
+
+
+def _advise(words):
+    """Returns what to do about words that are not flags."""
+    if set(words) & set(NAMES):
+        return f"Write commas between the names of checks, without spaces: --only={','.join(words)}."
+    return "Write --name=value; see python -m tfdist.doctor --help."
 
 
 def read_config(arguments):
@@ -78,5 +89,7 @@ def read_config(arguments):
         SystemExit: help was asked for, and printed.
         ValueError: a flag or a value is wrong; the message says which and what to do.
     """
-    given = read_given((DoctorConfig,), arguments, command="tfdist.doctor", usage=USAGE, first="run_dir")
+    given = read_given((DoctorConfig,), arguments, command="tfdist.doctor", usage=USAGE, first="run_dir", cure=_advise)
+    if given.get("only") == ():
+        raise UsageError(f"--only is empty. Use some of {', '.join(NAMES)}, or leave it out for all.")
     return DoctorConfig(**given)

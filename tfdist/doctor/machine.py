@@ -4,7 +4,9 @@ import math
 import re
 import signal
 
-from tfdist.doctor.lines import FAIL, OK, WARN, Line
+from tfdist.cluster.environments import tpu
+from tfdist.doctor.lines import FAIL, OK, WARN, Line, fail_with
+from tfdist.process.errors import UsageError
 from tfdist.process.versions import INSTALL_FOR_TPU, INSTALL_TENSORFLOW
 
 FLOORS = {"python": (3, 11), "tensorflow": (2, 20), "keras": (3, 13), "numpy": (1, 26)}
@@ -110,6 +112,17 @@ def check_devices(loaded, device_files, visible):
         return Line(OK, "devices", f"{_count(len(names), 'GPU')}: {', '.join(sorted(set(names)))}{beside}")
     hidden = f" (CUDA_VISIBLE_DEVICES is {visible!r})" if visible is not None else ""
     return Line(OK, "devices", f"no GPU{hidden}: the CPU{beside}")
+
+
+def check_tpu(environ):
+    """Checks the TPU that the variables name; without one, or for that of this machine, there is no line."""
+    try:
+        name = tpu.read_name(environ)
+    except UsageError as error:
+        return [fail_with("tpu", error)]
+    if name == tpu.LOCAL:
+        return []
+    return [Line(WARN, "tpu", f"{name!r} is a TPU elsewhere, which is not tried here", tpu.CHECK_NAME)]
 
 
 def check_loading(answer, deadline_seconds):

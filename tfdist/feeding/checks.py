@@ -19,6 +19,28 @@ def check_data(x, name):
         )
 
 
+def check_lengths(x, y, sample_weight, name):
+    """Checks that arrays have the same number of rows.
+
+    Args:
+        x, y, sample_weight: nested arrays or None; data of other kinds are left alone.
+        name: the argument's name, "x" or "validation_data".
+
+    Raises:
+        ValueError: they differ; the message has the number of rows of each.
+    """
+    rows = {}
+    for argument, given in {"x": x, "y": y, "sample_weight": sample_weight}.items():
+        for path, array in keras.tree.flatten_with_path(given):
+            shape = tuple(getattr(array, "shape", None) or ())
+            if shape and shape[0] is not None:
+                rows[argument + "".join(f"[{key!r}]" for key in path)] = int(shape[0])
+    if len(set(rows.values())) > 1:
+        where = "" if name == "x" else f"{name}: "
+        told = ", ".join(f"{argument} has {count} rows" for argument, count in rows.items())
+        raise UsageError(f"{where}{told}. Give as many rows of each, because row i of all belongs together.")
+
+
 def check_targets(model, spec, method, name):
     """Checks that batches have targets if Keras compares a model's outputs with them.
 

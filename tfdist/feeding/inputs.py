@@ -107,6 +107,7 @@ def make_input(
         source = _checked(x, name, given, class_weight)
         return Input(source, steps, wraps=True, first_rows=source.first_rows, peek=source.first_rows)
     checks.check_data(x, name)
+    checks.check_lengths(x, y, sample_weight, name)
     adapter = data_adapters.make_adapter(
         x,
         y,

@@ -69,6 +69,14 @@ _NAMES = {
     "world_size": ("workers",),
     "xla": ("jit_compile",),
 }
+# What a strategy is called elsewhere → its name here.
+_CHOICES = {
+    "gpu": "mirrored",
+    "gpus": "mirrored",
+    "multi_gpu": "mirrored",
+    "cpu": "one_device",
+    "multi_node": "multi_worker",
+}
 _LAUNCH, _TRAIN = "tfdist.launch", "tfdist.train"
 # Command → its flags, for the commands above this package; a test compares them.
 FLAGS = {
@@ -121,4 +129,10 @@ def advise(name: str, command: str, known: Collection[str]) -> str:
 def suggest_value(message: str) -> str:
     """Returns a suggestion for the message of absl about a value that is not one of a flag's choices; else ""."""
     head, _, choices = message.partition(": value should be one of <")
-    return did_you_mean(head.partition("=")[2], choices.rstrip(">").split("|")) if choices else ""
+    return suggest_choice(head.partition("=")[2], choices.rstrip(">").split("|")) if choices else ""
+
+
+def suggest_choice(word: str, choices: Collection[str]) -> str:
+    """Returns " Did you mean 'x'?" for the choice that has a word as its other name, or is most like it; else ""."""
+    meant = _CHOICES.get(str(word).lower())
+    return f" Did you mean {meant!r}?" if meant in choices else did_you_mean(word, choices)

@@ -10,6 +10,8 @@ from tfdist.process.errors import UsageError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+# Names of arguments that mean the same.
+_SYNONYMS = (("batch_size", "global_batch"), ("run_dir", "checkpoint_dir", "log_dir", "output_dir"))
 
 
 def nearest(word: Any, known: Iterable[str]) -> str | None:
@@ -37,7 +39,8 @@ def with_known_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
         for name in kwargs:
             if name not in known:
                 called = f"tfdist.{function.__name__}"
-                hint = did_you_mean(name, known) or f" See help({called})."
+                meant = next((synonym for synonym in _synonyms(name) if synonym in known), name)
+                hint = did_you_mean(meant, known) or (f" Use {meant}." if meant != name else f" See help({called}).")
                 raise UsageError(f"{called}: there is no argument {name!r}.{hint}")
         return function(*args, **kwargs)
 
@@ -53,7 +56,13 @@ def missing_attribute(module: str, name: str, public: Iterable[str]) -> Attribut
         public: the names that it has.
     """
     hint = did_you_mean(name, public)
-    return AttributeError(f"module {module!r} has no attribute {name!r}.{hint} Public names: {', '.join(public)}.")
+    text = f"module {module!r} has no attribute {name!r}.{hint} Public names: {', '.join(public)}."
+    # Python would add a suggestion of its own to an error without an object.
+    return AttributeError(text, name=name, obj=None)
+
+
+def _synonyms(name: str) -> tuple[str, ...]:
+    return next((names for names in _SYNONYMS if name in names), ())
 
 
 def _plain(word: Any) -> str:

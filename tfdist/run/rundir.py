@@ -11,7 +11,7 @@ import re
 import shutil
 import socket
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, TypedDict
+from typing import IO, Any, TypedDict
 
 from tfdist.process.errors import MissingFileError, TfdistError, UsageError
 
@@ -173,7 +173,7 @@ def make_folder(path: pathlib.Path) -> None:
     except OSError as error:
         raise UsageError(
             f"run_dir {path} cannot be made ({error.strerror}). Give a folder that you may write."
-        ) from None
+        ) from error
 
 
 @contextlib.contextmanager
@@ -181,10 +181,10 @@ def locked(run_dir: RunDir) -> Iterator[None]:
     """Locks a run's folder against training by other processes; the lock ends with the process, even by a kill.
 
     Raises:
-        ValueError: another process trains in the folder; the message names it.
+        ValueError: another process trains in the folder, and the message names it; or the folder cannot be written.
     """
     make_folder(run_dir.path)
-    with open(run_dir.lock, "a+") as file:
+    with _open_lock(run_dir) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -200,6 +200,16 @@ def locked(run_dir: RunDir) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def _open_lock(run_dir: RunDir) -> IO[str]:
+    try:
+        return open(run_dir.lock, "a+")
+    except OSError as error:
+        raise UsageError(
+            f"run_dir {run_dir.path} cannot be written ({error.strerror}). Give a folder that you may write, or change "
+            "the permissions of this one."
+        ) from error
 
 
 def finished_summary(run_dir: RunDir, steps: int) -> dict[str, Any] | None:

@@ -291,8 +291,7 @@ def _make_tpu(asked):
     except Exception as error:
         raise StateError(
             f"strategy: no TPU could be used. Tried {', '.join(tried)}; the last one failed with: {_reason(error)} "
-            f"{signs} Check the TPU's name and state (TPU_NAME=local is the TPU of this machine), or use another "
-            "strategy."
+            f"{signs} {tpu_environment.CHECK_NAME}"
         ) from error
 
 

@@ -4,9 +4,9 @@ import dataclasses
 
 from tfdist.cluster.gpus import check_logical_cpus
 from tfdist.options.checks import is_count
+from tfdist.options.neighbours import suggest_choice
 from tfdist.options.run import STRATEGIES
 from tfdist.process.errors import UsageError
-from tfdist.process.nearest import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ def decide(name, *, workers=0, gpus=(), tpu_signs=(), replicas=None):
         ValueError: the name is unknown, or the arguments contradict each other.
     """
     if name not in STRATEGIES:
-        raise UsageError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}.{did_you_mean(name, STRATEGIES)}")
+        raise UsageError(f"strategy: {name!r} is not one of {', '.join(STRATEGIES)}.{suggest_choice(name, STRATEGIES)}")
     if replicas is not None and not is_count(replicas):
         raise UsageError(f"strategy: replicas is {replicas!r}. Use a whole number from 1.")
     choice = _decide_auto(workers, gpus, tpu_signs, replicas) if name == "auto" else None

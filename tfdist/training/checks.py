@@ -64,8 +64,21 @@ def check_fit(model):
     check_compiled(model, "fit")
     check_loop(model, "train")
     check_layers(model)
+    _check_metrics(model)
     check_not_alone(model.distribute_strategy)
     check_all_workers_call(model.distribute_strategy, "tfdist.fit")
+
+
+def check_evaluate(model):
+    """Refuses a model that is not compiled, or cannot be evaluated on several replicas.
+
+    Raises:
+        ValueError: the message says what to change.
+    """
+    check_compiled(model, "evaluate")
+    check_all_workers_call(model.distribute_strategy, "tfdist.evaluate")
+    check_layers(model)
+    _check_metrics(model)
 
 
 def check_one_pass(model, epochs, data, steps, frequency):
@@ -143,6 +156,18 @@ def check_layers(model):
                 f"layer {layer.name!r} is stateful: it keeps a state for each row of a batch of one fixed size, but "
                 f"each of {model.distribute_strategy.num_replicas_in_sync} replicas has another part of the rows. Use "
                 "stateful=False, or train it on one replica: tfdist.choose_strategy('one_device')."
+            )
+
+
+def _check_metrics(model):
+    """Refuses a metric with a state of type bool, which TensorFlow cannot read from several replicas."""
+    if model.distribute_strategy.num_replicas_in_sync == 1:
+        return
+    for metric in models.all_metrics(model):
+        if any(keras.backend.standardize_dtype(variable.dtype) == "bool" for variable in metric.variables):
+            raise UsageError(
+                f"metric {metric.name!r} has a state of type bool, which TensorFlow cannot combine over "
+                f"{model.distribute_strategy.num_replicas_in_sync} replicas. Use 0 and 1 of type int32."
             )
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfdist.callbacks.desync import DesyncCheck
 from tfdist.callbacks.xla_programs import kept_programs
 from tfdist.feeding import plan
-from tfdist.feeding.checks import limit
+from tfdist.feeding.checks import check_lengths, limit
 from tfdist.feeding.feed import open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import data_adapters, models
@@ -172,6 +172,8 @@ def _check_and_fit(model, data, class_weight, loop, options, checkpoints, callba
     epochs_left = range(loop.initial_epoch, length["epochs"])
     checks.check_one_pass(model, epochs_left, validation_data, loop.validation_steps, loop.validation_freq)
     if loop.validation_split and validation_data is None:
+        # Their parts would have other numbers of rows than the arrays that were given.
+        check_lengths(*rows, "x")
         rows, validation_data = data_adapters.split_validation(*rows, loop.validation_split)
     order = {"steps": loop.steps_per_epoch, "shuffle": loop.shuffle, "class_weight": class_weight}
     validating = {"batch_size": loop.validation_batch_size or loop.batch_size, "steps": loop.validation_steps}
@@ -338,9 +340,7 @@ def evaluate(
     loop = LoopOptions(batch_size=batch_size, steps=steps, verbose=verbose)
     arguments.check_call(model, "evaluate", callbacks)
     checks.move(model, strategy, "evaluate")
-    checks.check_compiled(model, "evaluate")
-    checks.check_all_workers_call(model.distribute_strategy, "tfdist.evaluate")
-    checks.check_layers(model)
+    checks.check_evaluate(model)
     given = {"batch_size": loop.batch_size, "steps": loop.steps}
     feed = open_feed(model, x, y, sample_weight, method="test_step", **given)
     losses_exit = Workers.of(model.distribute_strategy).exit_on_peer_loss()

@@ -1,6 +1,8 @@
 """The checks one after the other: a crash, a hang, an error or a difference is one line, and the rest goes on."""
 
+import json
 import os
+import re
 import sys
 
 import pytest
@@ -63,7 +65,7 @@ def test_each_check_has_a_line_for_each_place_in_order(accept):
     ]
     assert lines["machine", "mlp"][:2] == ["right", "0.0e+00,"]
     assert lines["machine", "tf32"] == ["not", "here", "no", "GPU", "with", "TF32", "-"]
-    assert lines["machine", "tf_data_speed"][:3] == ["measured", "0.50", "times,"]
+    assert lines["machine", "tf_data_speed"][:3] == ["measured", "1,000", "rows/s,"]
     assert text.splitlines()[-1].startswith("ALL RIGHT: 4 right, 1 measured, 1 not here; ")
 
 
@@ -84,6 +86,7 @@ def test_a_crash_a_hang_an_error_and_a_difference_are_one_line_each_and_the_rest
     }
     assert " ".join(lines["split", "gather_rows"]).startswith("failed no answer within 10 s")
     assert "its process ended with code -11" in text and "RuntimeError: NCCL has no such type" in text
+    assert "split gather_rows: no answer within 10 s. It hangs, or needs more time: raise --timeout_seconds." in text
     assert "weights_sha256 bbbbbbbb, aaaaaaaa" in text
     assert "by 2.5e-01, at most 3.5e-04 (float32)" in text
     assert text.splitlines()[-1].startswith("NOT RIGHT: ")
@@ -101,7 +104,7 @@ def test_a_place_without_a_strategy_is_one_line_and_the_other_place_goes_on(acce
     code, lines, text = accept("machine:about=raise", flags=["--only=mlp,predict"])
     assert code == 1
     assert list(lines) == [("machine", "strategy"), ("split", "mlp"), ("split", "predict")]
-    assert "machine: no strategy, because RuntimeError: NCCL has no such type." in text
+    assert "machine has no strategy, because RuntimeError: NCCL has no such type;" in text
 
 
 def test_an_oracle_that_fails_is_named(accept):
@@ -118,7 +121,25 @@ def test_an_interrupt_leaves_the_part_of_the_page_that_is_there(accept, monkeypa
     monkeypatch.setattr(examine, "examine", interrupted)
     code, lines, text = accept()
     assert (code, list(lines)) == (130, [("machine", "mlp")])
-    assert text.splitlines()[-1] == "INTERRUPTED: 1 right; 1 s."
+    assert text.splitlines()[-1].startswith("INTERRUPTED: 1 right; ")
+
+
+def test_the_last_line_has_the_time_that_has_passed(accept, monkeypatch):
+    monkeypatch.setattr(examine, "examine", lambda *_: [page.Outcome("machine", "mlp", "right", "0.0e+00", 9000.0)])
+    _, _, text = accept()
+    assert int(re.search(r"; (\d+) s in all.$", text.strip())[1]) < 9000
+
+
+def test_a_cluster_is_not_ignored_in_silence(accept, monkeypatch, capsys):
+    task = {"type": "worker", "index": 0}
+    cluster = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": task}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    code, _, text = accept(flags=["--only=predict"])
+    assert code == 0
+    assert "TF_CONFIG describes 2 workers, but the checks use this machine alone." in " ".join(text.split())
+    monkeypatch.setenv("TF_CONFIG", "{cluster")
+    assert doctor.main(["--acceptance", "--only=predict"]) == 2
+    assert capsys.readouterr().err.startswith("tfdist.doctor: TF_CONFIG: not JSON at line 1")
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, capsys):

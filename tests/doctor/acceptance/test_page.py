@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from tfdist.cluster.tf_config import Cluster, Task
 from tfdist.doctor.acceptance import page
 from tfdist.doctor.acceptance.checks import CHECKS, NAMES, TOLERANCES
 from tfdist.doctor.acceptance.page import Outcome
@@ -19,8 +20,8 @@ GPUS = ABOUT | {
 VERSIONS = {"python": "3.11", "tensorflow": "2.21.0", "keras": None}
 
 
-def head(about=ABOUT):
-    return page.head(about, VERSIONS, "Linux-6.1, 2 processors, 8.0 GiB", "2026-11-30 18:20 UTC")
+def head(about=ABOUT, cluster=None):
+    return page.head(about, VERSIONS, "Linux-6.1, 2 processors, 8.0 GiB", "2026-11-30 18:20 UTC", cluster)
 
 
 def test_the_head_has_versions_devices_strategy_and_tolerances():
@@ -29,7 +30,7 @@ def test_the_head_has_versions_devices_strategy_and_tolerances():
         "tfdist acceptance, 2026-11-30 18:20 UTC",
         "python 3.11, tensorflow 2.21.0, keras is not installed",
         "Linux-6.1, 2 processors, 8.0 GiB; no GPU",
-        "machine: OneDeviceStrategy, 1 replica. split: two logical CPU devices, mirrored.",
+        "Two places: machine is OneDeviceStrategy, 1 replica; split is two logical CPU devices, mirrored.",
     ]
     assert "float32 3.5e-04, TF32 3.1e-02, float16 3.1e-02, bfloat16 8.8e-02." in " ".join(lines)
 
@@ -37,14 +38,14 @@ def test_the_head_has_versions_devices_strategy_and_tolerances():
 def test_the_head_names_gpus_their_libraries_and_their_types():
     text = " ".join(head(GPUS))
     assert "2 x NVIDIA H200, CUDA 12.5.1, cuDNN 9" in text
-    assert "machine: MirroredStrategy, 2 replicas. split: two logical GPUs of one card, mirrored." in text
+    assert "machine is MirroredStrategy, 2 replicas; split is two logical GPUs of one card, mirrored." in text
     assert "TF32 is off but in the check tf32." in text
     assert "GiB; TPU" in " ".join(head(ABOUT | {"tpu": True}))
     assert "its tolerance is bfloat16's" in " ".join(head(ABOUT | {"tpu": True}))
 
 
 def test_the_head_says_why_there_is_no_strategy():
-    assert "machine: no strategy, because ImportError: libcudart." in " ".join(
+    assert "machine has no strategy, because ImportError: libcudart;" in " ".join(
         head({"error": "ImportError: libcudart"})
     )
 
@@ -58,21 +59,38 @@ def test_a_row_has_place_check_result_figure_and_seconds():
 @pytest.mark.parametrize(
     ("results", "verdict"),
     [
-        (["right", "measured", "not here"], "ALL RIGHT: 1 right, 1 measured, 1 not here; 3 s."),
-        (["right", "differs"], "NOT RIGHT: 1 right, 1 differs; 2 s."),
-        (["right", "failed"], "NOT RIGHT: 1 right, 1 failed; 2 s."),
-        (["not here"], "NOT RIGHT: 1 not here; 1 s."),
-        ([], "NOT RIGHT: nothing was checked; 0 s."),
+        (["right", "measured", "not here"], "ALL RIGHT: 1 right, 1 measured, 1 not here; 42 s in all."),
+        (["right", "differs"], "NOT RIGHT: 1 right, 1 differs; 42 s in all."),
+        (["right", "failed"], "NOT RIGHT: 1 right, 1 failed; 42 s in all."),
+        (["not here"], "NOT RIGHT: 1 not here; 42 s in all."),
+        ([], "NOT RIGHT: nothing was checked; 42 s in all."),
     ],
 )
 def test_the_last_line_sums_up_and_nothing_checked_is_not_right(results, verdict):
     outcomes = [Outcome("machine", "mlp", result, seconds=1.0) for result in results]
-    assert page.end(outcomes, 10) == ["", verdict]
+    # Not the sum of the checks' own seconds: most of the time may go into starting processes.
+    assert page.end(outcomes, 10, seconds=42.4) == ["", verdict]
     assert page.is_right(outcomes) == verdict.startswith("ALL RIGHT")
 
 
 def test_an_interrupted_page_says_so():
-    assert page.end([Outcome("machine", "mlp", "right")], 10, interrupted=True)[-1].startswith("INTERRUPTED: 1 right")
+    last = page.end([Outcome("machine", "mlp", "right")], 10, seconds=1.0, interrupted=True)[-1]
+    assert last.startswith("INTERRUPTED: 1 right")
+
+
+def test_a_cluster_that_is_left_out_is_named():
+    two, one = (Cluster(jobs={"worker": workers}, task=Task("worker", 0)) for workers in (("a:1", "b:1"), ("a:1",)))
+    assert "mirrored. TF_CONFIG describes 2 workers, but the checks use this machine alone." in " ".join(
+        head(cluster=two)
+    )
+    assert head(cluster=one) == head()
+
+
+def test_a_child_that_is_late_may_need_more_time():
+    late = {"error": "no answer within 1 s", "deadline": True}
+    assert page.describe_error(late) == "no answer within 1 s. It hangs, or needs more time: raise --timeout_seconds."
+    assert page.describe_error({"error": "ImportError: x", "code": 1}) == "ImportError: x"
+    assert "no strategy, because no answer within 1 s. It hangs" in " ".join(head(late))
 
 
 @pytest.mark.parametrize("about", [ABOUT, GPUS, {"error": "UnavailableError: " + "no driver " * 40}])
@@ -83,7 +101,7 @@ def test_a_page_of_failures_alone_has_at_most_60_lines_of_100_columns(about):
         for place in check.places
     ]
     lines = [*head(about), *map(page.row, outcomes)]
-    lines += page.end(outcomes, len(head(about)))
+    lines += page.end(outcomes, len(head(about)), seconds=4200.0)
     assert len(lines) <= 60
     assert max(map(len, lines)) <= 100
     assert lines[-1].startswith(f"NOT RIGHT: {len(outcomes)} failed")
@@ -93,7 +111,7 @@ def test_a_message_that_is_cut_stands_whole_at_the_end_once_for_all_checks():
     message = "UnavailableError: a message of the network that does not fit into one line of the page"
     outcomes = [Outcome("machine", name, "failed", message) for name in ("mlp", "predict")]
     assert "…" in page.row(outcomes[0])
-    told = " ".join(page.end(outcomes, 10))
+    told = " ".join(page.end(outcomes, 10, seconds=1.0))
     assert told.count(message) == 1 and f"machine mlp, machine predict: {message}" in told
 
 
@@ -124,10 +142,10 @@ def test_a_difference_is_a_part_of_the_largest_number():
 
 def test_speeds_are_told_as_their_ratio():
     assert page.describe_speed(["arrays", "stock_fit"], {"stock_fit": 50_000, "arrays": 125_000}) == (
-        "2.50 times, 125,000 rows/s"
+        "125,000 rows/s, 2.50 times stock_fit"
     )
     assert page.describe_speed(["arrays", "stock_fit"], {"stock_fit": 0, "arrays": 1e5}) == (
-        "stock_fit fails here, 100,000 rows/s"
+        "100,000 rows/s; stock_fit fails here"
     )
 
 

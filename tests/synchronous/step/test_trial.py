@@ -206,6 +206,10 @@ class LargestSum(metrics.Metric):
         return self.value
 
 
+def test_what_one_row_alone_shows_is_found():
+    assert trial.try_metric(written.RareClass(), *tensors(np.array([0] * 8 + [2]), VECTORS[:9])) == Finding.COUPLED
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -6,6 +6,7 @@ from tfdist.process.errors import UsageError
 
 # A TPU in this machine, for TensorFlow's resolver.
 LOCAL = "local"
+CHECK_NAME = "Check the TPU's name and state (TPU_NAME=local is the TPU of this machine), or use another strategy."
 # TensorFlow too reads the second one, as a list of addresses.
 _NAMES = ("TPU_NAME", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS")
 _HOSTS, _INDEX = "TPU_WORKER_HOSTNAMES", "TPU_WORKER_ID"

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 
+from tfdist.cluster.tf_config import read_cluster
 from tfdist.doctor import facts
 from tfdist.doctor.acceptance import page
 from tfdist.doctor.acceptance.checks import CHECKS, MACHINE, ORACLE, SPLIT
@@ -28,23 +29,28 @@ def run(options):
         options: a `DoctorConfig`.
 
     Raises:
-        UsageError: PAGE cannot be written, or TensorFlow is not installed.
+        TfdistError: PAGE cannot be written, TensorFlow is not installed, or the cluster's description is wrong.
     """
     check_tensorflow()
+    cluster, begin = read_cluster(os.environ), time.monotonic()
     write, outcomes, head = _open_page(), [], []
+
+    def end(*, interrupted=False):
+        write(page.end(outcomes, len(head), seconds=time.monotonic() - begin, interrupted=interrupted))
+
     print("tfdist acceptance: starting TensorFlow; all checks take some minutes.", file=sys.stderr, flush=True)
     with _open_place(MACHINE) as machine:
         try:
             about = machine.ask("about", deadline_seconds=options.timeout_seconds)
-            head = page.head(about, read_versions(), _describe_machine(), _now())
+            head = page.head(about, read_versions(), _describe_machine(), _now(), cluster)
             write(head)
             for outcome in examine(machine, about, options.only, options.timeout_seconds):
                 outcomes.append(outcome)
                 write([page.row(outcome)])
         except KeyboardInterrupt:
-            write(page.end(outcomes, len(head), interrupted=True))
+            end(interrupted=True)
             raise
-        write(page.end(outcomes, len(head)))
+        end()
     return 0 if page.is_right(outcomes) else 1
 
 
@@ -93,7 +99,7 @@ class _Expected:
 def _examine_place(name, child, about, checks, expect, seconds):
     if "error" in about:
         # Without a strategy, no check can tell more.
-        yield Outcome(name, "strategy", FAILED, about["error"])
+        yield Outcome(name, "strategy", FAILED, page.describe_error(about))
         return
     for check in checks:
         if check.needs == "replicas" and about["replicas"] == 1:
@@ -108,13 +114,13 @@ def _examine_place(name, child, about, checks, expect, seconds):
 
 def _compare(name, child, about, check, expected, seconds):
     if "error" in expected:
-        return Outcome(name, check.name, FAILED, f"plain Keras on one CPU device: {expected['error']}")
+        return Outcome(name, check.name, FAILED, f"plain Keras on one CPU device: {page.describe_error(expected)}")
     begin = time.monotonic()
     request = {"kind": check.what, **check.settings, **check.here}
     found = child.ask("train", deadline_seconds=seconds, **request)
     took = time.monotonic() - begin
     if "error" in found:
-        return Outcome(name, check.name, FAILED, found["error"], took)
+        return Outcome(name, check.name, FAILED, page.describe_error(found), took)
     dtype = "bfloat16" if about["tpu"] and check.dtype == "float32" else check.dtype
     return Outcome(name, check.name, *page.compare(expected, found, dtype), took)
 
@@ -124,7 +130,7 @@ def _measure(name, child, check, seconds):
     speeds = child.ask("speed", deadline_seconds=seconds, loops=loops)
     took = time.monotonic() - begin
     if "error" in speeds:
-        return Outcome(name, check.name, FAILED, speeds["error"], took)
+        return Outcome(name, check.name, FAILED, page.describe_error(speeds), took)
     return Outcome(name, check.name, MEASURED, page.describe_speed(loops, speeds), took)
 
 

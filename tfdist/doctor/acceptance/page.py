@@ -37,7 +37,7 @@ def is_right(outcomes):
     return bool(results & {RIGHT, MEASURED}) and not results & {DIFFERS, FAILED}
 
 
-def head(about, versions, machine, when):
+def head(about, versions, machine, when, cluster=None):
     """Returns the first lines of the page.
 
     Args:
@@ -45,6 +45,7 @@ def head(about, versions, machine, when):
         versions: package → version or None.
         machine: one line about the system, its processors and its memory.
         when: the date and the time.
+        cluster: the `Cluster` that the environment describes, or None.
     """
     gpus = ", ".join(f"{about['gpus'].count(name)} x {name}" for name in sorted(set(about.get("gpus", ()))))
     devices = gpus or ("TPU" if about.get("tpu") else "no GPU")
@@ -54,9 +55,10 @@ def head(about, versions, machine, when):
         f"tfdist acceptance, {when}",
         ", ".join(f"{name} {version or 'is not installed'}" for name, version in versions.items()),
         f"{machine}; {', '.join([devices, *about.get('libraries', ())])}",
-        f"machine: {_describe(about)}. split: {halves}, mirrored.",
-        "Each training is compared with plain Keras on one CPU device: the largest difference as a part of the "
-        f"largest number. Half of a type's digits must agree: {tolerances}.{_matrix_type(about)}",
+        f"Two places: machine {_describe(about)}; split is {halves}, mirrored.{_without(cluster)}",
+        "A figure is the largest difference from plain Keras on one CPU device, divided by the largest number of the "
+        f"same weight, output or metric. Half of a type's digits must agree: {tolerances}.{_matrix_type(about)} The "
+        "seconds of a check leave out the start of processes and plain Keras; those of the last line have all.",
     ]
     wrapped = [part for line in first for part in textwrap.wrap(line, _COLUMNS)]
     return [*wrapped, "", _columns("place", "check", "result", "figure", "seconds")]
@@ -69,12 +71,13 @@ def row(outcome):
     return _columns(outcome.place, outcome.name, outcome.result, detail, seconds)
 
 
-def end(outcomes, rows_before, *, interrupted=False):
+def end(outcomes, rows_before, *, seconds, interrupted=False):
     """Returns the last lines of the page: what was cut, as far as a page has room, and the sum.
 
     Args:
         outcomes: all `Outcome`s.
         rows_before: the number of lines of the head.
+        seconds: how long all has taken, with the start of processes.
         interrupted: whether the user ended the checks.
     """
     cut = [outcome for outcome in outcomes if len(outcome.detail) > _DETAIL]
@@ -88,7 +91,7 @@ def end(outcomes, rows_before, *, interrupted=False):
         for line in textwrap.wrap(f"{', '.join(names)}: {message}", _COLUMNS, max_lines=4, placeholder=" …")
     ]
     room = _ROWS - rows_before - len(outcomes) - 3
-    return [*(["", *details[:room]] if details and room > 0 else []), "", _sum_up(outcomes, interrupted)]
+    return [*(["", *details[:room]] if details and room > 0 else []), "", _sum_up(outcomes, seconds, interrupted)]
 
 
 def compare(one, many, dtype):
@@ -113,10 +116,16 @@ def compare(one, many, dtype):
 
 
 def describe_speed(names, speeds):
-    """Returns the detail of two measured loops: how many times as fast the first is as the second."""
+    """Returns the detail of two measured loops: the speed of the first, and its ratio to that of the second."""
     first, second = (speeds[name] for name in names)
-    ratio = f"{first / second:.2f} times" if second else f"{names[1]} fails here"
-    return f"{ratio}, {first:,.0f} rows/s"
+    ratio = f", {first / second:.2f} times {names[1]}" if second else f"; {names[1]} fails here"
+    return f"{first:,.0f} rows/s{ratio}"
+
+
+def describe_error(answer):
+    """Returns the detail of a child that gave no answer: its error and, if it was late, what to do."""
+    late = ". It hangs, or needs more time: raise --timeout_seconds." if answer.get("deadline") else ""
+    return f"{answer['error']}{late}"
 
 
 def _size(values: Sequence[float]) -> float:
@@ -126,9 +135,15 @@ def _size(values: Sequence[float]) -> float:
 
 def _describe(about):
     if "error" in about:
-        return f"no strategy, because {about['error']}"
+        return f"has no strategy, because {describe_error(about).rstrip('.')}"
     replicas = about["replicas"]
-    return f"{about['strategy']}, {replicas} replica{'s' if replicas > 1 else ''}"
+    return f"is {about['strategy']}, {replicas} replica{'s' if replicas > 1 else ''}"
+
+
+def _without(cluster):
+    if cluster is None or cluster.size == 1:
+        return ""
+    return f" {cluster.source} describes {cluster.size} workers, but the checks use this machine alone."
 
 
 def _matrix_type(about):
@@ -141,12 +156,11 @@ def _columns(place, name, result, detail, seconds):
     return f"{place:<8} {name:<21} {result:<9} {detail:<{_DETAIL}} {seconds:>7}".rstrip()
 
 
-def _sum_up(outcomes, interrupted):
+def _sum_up(outcomes, seconds, interrupted):
     counts = {
         result: sum(outcome.result == result for outcome in outcomes)
         for result in (RIGHT, MEASURED, DIFFERS, FAILED, NOT_HERE)
     }
     told = ", ".join(f"{count} {result}" for result, count in counts.items() if count) or "nothing was checked"
-    seconds = sum(outcome.seconds for outcome in outcomes)
     verdict = "INTERRUPTED" if interrupted else "ALL RIGHT" if is_right(outcomes) else "NOT RIGHT"
-    return f"{verdict}: {told}; {seconds:.0f} s."
+    return f"{verdict}: {told}; {seconds:.0f} s in all."

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 
+from tfdist.doctor.acceptance.page import describe_error
 from tfdist.process import faults
 from tfdist.process.child import JsonLinesChild
 
@@ -68,7 +69,8 @@ class Runs:
         finally:
             child.end()
         if not in_time:
-            raise RunFailedError(f"{name}: tfdist.train did not end within {self._seconds:g} s")
+            late = {"error": f"{name}: tfdist.train did not end within {self._seconds:g} s", "deadline": True}
+            raise RunFailedError(describe_error(late))
         if child.code != code:
             last = f": {child.tail[-1]}" if child.tail else ""
             raise RunFailedError(f"{name}: tfdist.train ended with code {child.code}, not {code}{last}")

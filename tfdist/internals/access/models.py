@@ -151,6 +151,13 @@ def metric_variables(model):
     return [variable for metric in model.metrics for variable in metric.variables]
 
 
+def all_metrics(model):
+    """Returns the model's metrics and those that `compile` was given, which a model that is not built does not list."""
+    compiled = getattr(model, "_compile_metrics", None)
+    given = [compiled._user_metrics, compiled._user_weighted_metrics] if compiled is not None else []
+    return [*model.metrics, *(each for each in keras.tree.flatten(given) if isinstance(each, keras.metrics.Metric))]
+
+
 def compiled_losses(model):
     """Returns the losses of a built model, as Keras made them of what `compile` was given: one for each output."""
     compiled = getattr(model, "_compile_loss", None)

@@ -347,7 +347,12 @@ def replica_logs(model):
     Reading such a variable would be a collective too, one per variable, and would hang if only the chief read it.
     """
     with keras.StatelessScope(state_mapping=metric_states.over_all_replicas(model)):
-        return model.get_metrics_result()
+        # A metric may return its variable, which must be read here: later it would be read from the replicas.
+        return keras.tree.map_structure(_value_of, model.get_metrics_result())
+
+
+def _value_of(result):
+    return result.value if isinstance(result, keras.Variable) else result
 
 
 def _rows_of(share, form):

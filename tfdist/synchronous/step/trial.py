@@ -171,7 +171,8 @@ def try_metric(metric, y_true, y_pred, sample_weight=None):
 def _try_metric(metric, y_true, y_pred, *weights):
     count = rows_of(y_pred)
     batches = [(*copy, *weights) for copy in copies(y_true, y_pred)]
-    first = max(1, count // 3)
+    # Whether something was seen at all adds up where only one part of the rows shows it, but not where both do.
+    twice = [tf.nest.map_structure(_doubled, batch) for batch in batches]
     try:
         with on_trial() as called:
             whole = _states(metric, batches, 0, count)
@@ -180,11 +181,17 @@ def _try_metric(metric, y_true, y_pred, *weights):
     if called:
         return Finding.OWN
     try:
-        parts = [_states(metric, batches, 0, first), _states(metric, batches, first, count)]
+        adds_up = _adds_up(whole, metric, batches, max(1, count // 3), count)
+        adds_up = adds_up and _adds_up(_states(metric, twice, 0, 2 * count), metric, twice, count, 2 * count)
     except Exception:
         return Finding.COUPLED
-    sums = [np.add(*each) for each in zip(*parts, strict=True)]
-    return Finding.ROWS if all(map(is_near, whole, sums)) else Finding.COUPLED
+    return Finding.ROWS if adds_up else Finding.COUPLED
+
+
+def _adds_up(whole, metric, batches, first, count):
+    """Returns whether the states after the rows before and from `first` add up to those of all rows."""
+    parts = zip(_states(metric, batches, 0, first), _states(metric, batches, first, count), strict=True)
+    return all(is_near(value, np.add(*each)) for value, each in zip(whole, parts, strict=True))
 
 
 def _states(metric, batches, first, last):
@@ -198,6 +205,10 @@ def _states(metric, batches, first, last):
             values = [scope.get_current_value(variable) for variable in metric.variables]
             states += [np.zeros(()) if value is None else wide(value) for value in values]
     return states
+
+
+def _doubled(value):
+    return tf.concat([value, value], axis=0) if has_rows(value) else value
 
 
 def copies(y_true, y_pred):
