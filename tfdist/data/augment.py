@@ -2,7 +2,7 @@
 
 Each function here makes a function (images float32 (B, H, W, C), seeds int64 (B, 2)) → images; B
 may be 0. The first function may take the encoded images of a source loaded with `encoded=True`:
-`decode_resized_crop` decodes them.
+`decode_resized_crop` and `decode_centre_crop` decode them.
 
 Example:
     ```python
@@ -24,6 +24,7 @@ import tensorflow as tf
 from tfdist.data import pixels
 from tfdist.internals.access.tracing import as_written, converted
 from tfdist.ops import hashing
+from tfdist.process.errors import UsageError
 
 # Each kind has its own stream of random numbers: otherwise a row's flip and its crop would depend on each other.
 _FLIP, _CROP, _RESIZED_CROP = 11, 12, 13
@@ -151,6 +152,42 @@ def decode_resized_crop(
 
         rows = (images, coin, sides, draws[:, 2:])
         return tf.map_fn(one, rows, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32)) / 255
+
+    return apply
+
+
+def decode_centre_crop(size: tuple[int, int], *, share: float = 0.875) -> Augmentation:
+    """Decodes the centre of each image, and resizes it bilinearly: the crop for evaluation, in which nothing is random.
+
+    It is the part that is left when an image is resized until its shorter side has 256 pixels and the centre of 224 x
+    224 is cut out: the single crop by which accuracies on ImageNet are published, as in P. Goyal et al., "Accurate,
+    Large Minibatch SGD: Training ImageNet in 1 Hour", 2017. Of a JPEG, only the blocks of that part are decoded. The
+    part has whole pixels.
+
+    Args:
+        size: (height, width) of the result.
+        share: side of the part, as a share of the largest part of the proportion of `size`; 224 / 256 by default.
+
+    Returns:
+        A function (images string (B,), seeds) → float32 (B, *size, 3) in 0..1.
+    """
+    if not 0 < share <= 1:
+        raise UsageError(f"decode_centre_crop: share is {share!r}. Use a number above 0 and up to 1.")
+
+    def window(shape: tf.Tensor) -> tf.Tensor:
+        whole = tf.cast(shape, tf.float32)
+        scale = share * tf.reduce_min(whole / size)
+        part = tf.maximum(tf.cast(tf.round(scale * tf.constant(size, tf.float32)), tf.int32), 1)
+        return tf.concat([(shape - part) // 2, part], axis=0)
+
+    @as_written
+    def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        del seeds  # nothing random here
+
+        def one(data: tf.Tensor) -> tf.Tensor:
+            return tf.image.resize(pixels.decode_part(data, window), size)
+
+        return tf.map_fn(one, images, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32)) / 255
 
     return apply
 
