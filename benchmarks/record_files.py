@@ -11,7 +11,6 @@ Usage: python benchmarks/record_files.py [--rounds=N] [--out_dir=FOLDER]
 
 import os
 import pathlib
-import struct
 import sys
 import tempfile
 import time
@@ -27,11 +26,13 @@ from tfdist.bench import script
 from tfdist.data.delivery.delivery import Places
 from tfdist.data.source import make_source
 from tfdist.data.sources.arrays import RowReader
-from tfdist.data.sources.records import Part, RecordReader
+from tfdist.data.sources.record_files import Part
+from tfdist.data.sources.record_rows import RecordRows
+from tfdist.data.sources.records import RecordReader
 
 # Name → (rows, bytes of a record, rows of a global batch).
-SETS = {"CIFAR-10": (40_000, 2_500, 128), "JPEG 224": (4_000, 25_000, 64)}
-FILES, BUFFER = 8, 10_000
+SETS = {"CIFAR-10": (20_000, 2_500, 128), "JPEG 224": (2_000, 25_000, 64)}
+FILES = 8
 RATE, RESUME, BYTES = "rows/s", "ms to resume", "bytes read per own byte"
 
 
@@ -44,14 +45,14 @@ def main(arguments):
         for name, (rows, size, batch) in SETS.items():
             streams, arrays = write(pathlib.Path(folder), name, rows, size)
             sources = {
-                "TFRecord, a stream": Stream(streams, rows),
-                "TFRecord, by number": ByNumber(rows, places_reader(streams)),
-                "ArrayRecord, by number": ByNumber(rows, ArrayRecordDataSource(arrays).__getitems__),
+                "TFRecord, a stream": RecordReader(name, list(map(Part, streams)), rows, lambda records: records),
+                "TFRecord, by number": RecordRows(name, list(map(Part, streams)), lambda records: records),
+                "ArrayRecord, by number": ArrayRecords(arrays),
             }
             for way, reader in sources.items():
                 source = make_source(way, reader, global_batch=batch)
                 measures[f"{name}: {way}"] = lambda source=source, size=size: measure(source, size)
-        script.run(measures, given, measured={"sets": SETS, "files": FILES, "shuffle_buffer": BUFFER})
+        script.run(measures, given, measured={"sets": SETS, "files": FILES, "shuffle_buffer": 10_000})
 
 
 def write(folder, name, rows, size):
@@ -69,34 +70,17 @@ def write(folder, name, rows, size):
     return paths
 
 
-def Stream(paths, rows):
-    """Returns the reader that tfdist has for TFRecord files, without decoding."""
-    return RecordReader("stream", [Part(path) for path in paths], rows, lambda records: records, shuffle_buffer=BUFFER)
+class ArrayRecords(RowReader):
+    """ArrayRecord files by row number."""
 
-
-class ByNumber(RowReader):
-    """Records by row number, read only by the worker that needs them."""
-
-    def __init__(self, rows, read):
-        self.rows = rows
-        self._read = lambda items: np.array(read(items.tolist()), object)
+    def __init__(self, paths):
+        source = ArrayRecordDataSource(paths)
+        self.rows = len(source)
+        self._read = lambda items: np.array(source.__getitems__(items.tolist()), object)
 
     def decode(self, items):
         """Reads the records of some rows."""
         return tf.ensure_shape(tf.numpy_function(self._read, [items], tf.string, stateful=False), [None])
-
-
-def places_reader(paths):
-    """Walks all headers of TFRecord files; returns a function row numbers → records."""
-    places = []
-    for number, path in enumerate(paths):
-        with open(path, "rb") as file:
-            while header := file.read(12):
-                (size,) = struct.unpack("<Q", header[:8])
-                places.append((number, file.tell(), size))
-                file.seek(size + 4, os.SEEK_CUR)
-    files = [os.open(path, os.O_RDONLY) for path in paths]
-    return lambda numbers: [os.pread(files[f], size, at) for f, at, size in map(places.__getitem__, numbers)]
 
 
 def measure(source, size):

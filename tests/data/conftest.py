@@ -55,6 +55,9 @@ def make(record_folder, image_folder, idx_folder, tfds_folder):
                 shuffle_buffer=6,
                 **options,
             ),
+            "records by number": lambda: data.load(
+                "records", data_dir=record_folder, features=FEATURES, random_access=True, **options
+            ),
             "tfds in memory": lambda: data.load("tiny_set", **tfds_options),
             "tfds as a stream": lambda: data.load("tiny_set", in_memory_bytes=0, **tfds_options),
         }

@@ -10,7 +10,8 @@ from tfdist.data import pixels
 from tfdist.data.source import Reader, SeededOrdering, Source, make_source
 from tfdist.data.sources import tfds_catalog
 from tfdist.data.sources.arrays import MemoryReader
-from tfdist.data.sources.records import Part, RecordReader, by_row
+from tfdist.data.sources.record_files import Part
+from tfdist.data.sources.records import by_row, make_reader
 from tfdist.internals.access.tracing import as_written
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import UsageError
@@ -31,7 +32,8 @@ def from_tfds(
     image_size: tuple[int, int] | None = None,
     encoded: bool = False,
     in_memory_bytes: int = 2**30,
-    shuffle_buffer: int = 10_000,
+    shuffle_buffer: int | None = None,
+    random_access: bool = False,
     global_batch: int = DEFAULT_GLOBAL_BATCH,
     **order: Unpack[SeededOrdering],
 ) -> Source:
@@ -45,7 +47,7 @@ def from_tfds(
         image_size: (height, width) to resize images to; required where their sizes differ and `encoded` is False.
         encoded: return images as they are stored, string (B,), for `augment.decode_resized_crop`.
         in_memory_bytes: a split up to this size is kept in memory; a larger one is streamed.
-        shuffle_buffer: of a streamed split, see `from_records`.
+        shuffle_buffer, random_access: of a streamed split, see `from_records`.
         global_batch: rows of a step, over all replicas.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
 
@@ -70,12 +72,14 @@ def from_tfds(
     if rows.bytes_of(info) <= in_memory_bytes:
         reader = MemoryReader(info.num_examples, lambda: rows.read(split), rows.finish)
     else:
-        reader = _stream(full_name, info, rows, shuffle_buffer)
+        reader = _stream(full_name, info, rows, shuffle_buffer, random_access)
     options: SeededOrdering = {"shuffle": split.startswith("train"), **order}
     return make_source(full_name, reader, global_batch=global_batch, class_names=rows.class_names, **options)
 
 
-def _stream(name: str, info: "tfds.core.SplitInfo", rows: "TfdsRows", shuffle_buffer: int) -> RecordReader:
+def _stream(
+    name: str, info: "tfds.core.SplitInfo", rows: "TfdsRows", shuffle_buffer: int | None, random_access: bool
+) -> Reader:
     form = rows.builder.info.file_format
     if form is not None and form.value != "tfrecord":
         raise UsageError(
@@ -84,12 +88,13 @@ def _stream(name: str, info: "tfds.core.SplitInfo", rows: "TfdsRows", shuffle_bu
         )
     parts = [Part(os.fspath(i.filename), i.skip, i.take) for i in info.file_instructions]
     decode_stored = by_row(name, rows.parse)
-    return RecordReader(
+    return make_reader(
         name,
         parts,
         info.num_examples,
         lambda records: rows.finish(decode_stored(records)),
         shuffle_buffer=shuffle_buffer,
+        random_access=random_access,
     )
 
 
