@@ -33,7 +33,7 @@ def write(name, title, command, columns, rows):
     (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
-def measure(rows, run, parts, *, name, title, command, columns):
+def measure(rows, run, parts, *, name, title, command, columns, missing=False):
     """Runs rows one by one, prints their cells, and writes the page of all.
 
     Args:
@@ -41,15 +41,24 @@ def measure(rows, run, parts, *, name, title, command, columns):
         run: a function of a row → its cells; one of them says whether it is "as it should be".
         parts: parts of names: only rows with one of them are run, and nothing is written; empty for all.
         name, title, command, columns: as for `write`.
+        missing: whether to run only what the page lacks, or has as wrong, and to write it after each row.
 
     Returns:
         The exit code: 1 where a row is not as it should be.
     """
-    results = []
+    path, results = FOLDER / f"{name}.md", []
+    page = read_rows(path) if missing and path.exists() else {}
+    known = {row: cells for row, cells in page.items() if cells["as it should be"] == "yes"}
     for row in rows:
-        if not parts or any(part in str(row) for part in parts):
-            results.append(run(row))
-            print(*results[-1], sep=" · ", flush=True)
+        if parts and not any(part in str(row) for part in parts):
+            continue
+        if str(row) in known:
+            results.append(list(known[str(row)].values()))
+            continue
+        results.append(run(row))
+        print(*results[-1], sep=" · ", flush=True)
+        if missing and not parts:
+            write(name, title, command, columns, results)
     wrong = [cells for cells in results if cells[columns.index("as it should be")] != "yes"]
     print(f"{len(results)} rows, {len(wrong)} not as they should be", *(cells[0] for cells in wrong), sep="\n")
     if not parts:
