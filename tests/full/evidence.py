@@ -41,28 +41,30 @@ def measure(rows, run, parts, *, name, title, command, columns, missing=False):
         run: a function of a row → its cells; one of them says whether it is "as it should be".
         parts: parts of names: only rows with one of them are run, and nothing is written; empty for all.
         name, title, command, columns: as for `write`.
-        missing: whether to run only what the page lacks, or has as wrong, and to write it after each row.
+        missing: whether to run only what the page lacks, or has as wrong. The page is then written after each row, also
+            with parts of names.
 
     Returns:
         The exit code: 1 where a row is not as it should be.
     """
-    path, results = FOLDER / f"{name}.md", []
+    path, rows, place = FOLDER / f"{name}.md", list(rows), columns.index("as it should be")
     page = read_rows(path) if missing and path.exists() else {}
-    known = {row: cells for row, cells in page.items() if cells["as it should be"] == "yes"}
+    results = {row: list(cells.values()) for row, cells in page.items() if cells["as it should be"] == "yes"}
+
+    def write_page():
+        write(name, title, command, columns, [results[each] for each in map(str, rows) if each in results])
+
     for row in rows:
-        if parts and not any(part in str(row) for part in parts):
+        if str(row) in results or (parts and not any(part in str(row) for part in parts)):
             continue
-        if str(row) in known:
-            results.append(list(known[str(row)].values()))
-            continue
-        results.append(run(row))
-        print(*results[-1], sep=" · ", flush=True)
-        if missing and not parts:
-            write(name, title, command, columns, results)
-    wrong = [cells for cells in results if cells[columns.index("as it should be")] != "yes"]
+        results[str(row)] = run(row)
+        print(*results[str(row)], sep=" · ", flush=True)
+        if missing:
+            write_page()
+    if not parts and not missing:
+        write_page()
+    wrong = [cells for cells in results.values() if cells[place] != "yes"]
     print(f"{len(results)} rows, {len(wrong)} not as they should be", *(cells[0] for cells in wrong), sep="\n")
-    if not parts:
-        write(name, title, command, columns, results)
     return 1 if wrong else 0
 
 

@@ -1,8 +1,8 @@
 """Plants faults into tfdist, trains rows of the table of equivalence, and writes which fault broke which row.
 
 Usage: python tests/full/planted_faults.py [--missing] [part of a row's name ...]; exit code 1 where a row is not as it
-should be. With --missing only what the page lacks is run. With parts of names only those rows are run, and nothing is
-written.
+should be. With parts of names only those rows are run. With --missing only what the page lacks is run, and the page is
+written after each row; with parts alone nothing is written.
 """
 
 import functools
