@@ -194,11 +194,11 @@ def departure(name, strategy):
         strategy: a `tf.distribute.Strategy`.
 
     Raises:
-        TypeError, AttributeError, NameError, LookupError, AssertionError: a plant does not fit its place.
+        TypeError, AttributeError, NameError, LookupError, AssertionError, Warning: a plant does not fit its place.
     """
     try:
         _, weights, history = run_tfdist(name, strategy)
-    except (TypeError, AttributeError, NameError, LookupError, AssertionError):
+    except (TypeError, AttributeError, NameError, LookupError, AssertionError, Warning):
         raise
     except Exception as error:
         said = " ".join(str(error).split())[:100]
