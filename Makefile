@@ -57,6 +57,7 @@ full: $(VENV)/ready equivalence
 	$(VENV)/bin/python tests/full/tpu_trace.py
 	$(VENV)/bin/python tests/full/models.py
 	$(VENV)/bin/python tests/full/model_sizes.py
+	$(VENV)/bin/python tests/full/planted_faults.py
 	$(MAKE) chaos
 	$(VENV)/bin/pip install --quiet --editable '.[tpu_compiler]'
 	$(VENV)/bin/python tests/full/tpu_compile.py

@@ -1,7 +1,7 @@
 """Runs every flag of every command in a real process, alone and beside its neighbour, and writes the table of it.
 
-Usage: python tests/full/every_flag.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
-parts of names only those rows are run, and nothing is written.
+Usage: python tests/full/every_flag.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
+where a row is not as it should be.
 """
 
 import dataclasses
@@ -248,7 +248,7 @@ def _other_rows():
     yield Row(quick, ("--against=older/bench.json",), (0, 1))
 
 
-def main(parts):
+def main(arguments):
     """Runs the rows; returns the exit code."""
     page = {"name": "flags", "title": "Every flag of every command, in a process of its own"}
     with tempfile.TemporaryDirectory() as name:
@@ -261,7 +261,9 @@ def main(parts):
         )
         (folder / "verified.py").write_text(VERIFIED)
         (folder / "worker.py").write_text(WORKER)
-        return evidence.measure(rows(), lambda row: row.run(folder), parts, **page, command=COMMAND, columns=COLUMNS)
+        return evidence.measure(
+            rows(), lambda row: row.run(folder), arguments, **page, command=COMMAND, columns=COLUMNS
+        )
 
 
 if __name__ == "__main__":

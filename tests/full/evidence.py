@@ -9,7 +9,7 @@ from support.processes import REPOSITORY
 FOLDER = REPOSITORY / "docs" / "evidence"
 
 
-def write(name, title, command, columns, rows):
+def write(name, title, command, columns, rows, *, earlier=0):
     """Writes docs/evidence/<name>.md.
 
     Args:
@@ -18,12 +18,14 @@ def write(name, title, command, columns, rows):
         command: what a reader types to repeat it.
         columns: names of the columns; the first one names a row.
         rows: lists of cells.
+        earlier: how many of the rows were measured before, at an earlier commit.
     """
+    before = f"; {earlier} of the {len(rows)} rows were measured at earlier commits" if earlier else ""
     today = datetime.datetime.now(datetime.UTC).date()
     lines = [
         f"# {title}",
         "",
-        f"{today}, commit {_commit()}, `{command}`.",
+        f"{today}, commit {_commit()}, `{command}`{before}.",
         "",
         _line(columns),
         _line("---" for _ in columns),
@@ -33,27 +35,42 @@ def write(name, title, command, columns, rows):
     (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
-def measure(rows, run, parts, *, name, title, command, columns):
+def measure(rows, run, arguments, *, name, title, command, columns):
     """Runs rows one by one, prints their cells, and writes the page of all.
 
     Args:
         rows: what is run; `str` gives a row's name.
         run: a function of a row → its cells; one of them says whether it is "as it should be".
-        parts: parts of names: only rows with one of them are run, and nothing is written; empty for all.
+        arguments: of the command line: parts of names, and "--missing". With parts, only rows with one of them are run,
+            and nothing is written. With "--missing", only what the page lacks or has as wrong is run, and the page is
+            written after each row.
         name, title, command, columns: as for `write`.
 
     Returns:
         The exit code: 1 where a row is not as it should be.
     """
-    results = []
+    missing, parts = "--missing" in arguments, [each for each in arguments if each != "--missing"]
+    path, rows, place = FOLDER / f"{name}.md", list(rows), columns.index("as it should be")
+    page = read_rows(path) if missing and path.exists() else {}
+    kept = {row: list(cells.values()) for row, cells in page.items() if cells["as it should be"] == "yes"}
+    kept = {row: kept[row] for row in map(str, rows) if row in kept}
+    results = dict(kept)
+
+    def write_page():
+        found = [results[each] for each in map(str, rows) if each in results]
+        write(name, title, command, columns, found, earlier=len(kept))
+
     for row in rows:
-        if not parts or any(part in str(row) for part in parts):
-            results.append(run(row))
-            print(*results[-1], sep=" · ", flush=True)
-    wrong = [cells for cells in results if cells[columns.index("as it should be")] != "yes"]
-    print(f"{len(results)} rows, {len(wrong)} not as they should be", *(cells[0] for cells in wrong), sep="\n")
+        if str(row) in results or (parts and not any(part in str(row) for part in parts)):
+            continue
+        results[str(row)] = run(row)
+        print(*results[str(row)], sep=" · ", flush=True)
+        if missing:
+            write_page()
     if not parts:
-        write(name, title, command, columns, results)
+        write_page()
+    wrong = [cells for cells in results.values() if cells[place] != "yes"]
+    print(f"{len(results)} rows, {len(wrong)} not as they should be", *(cells[0] for cells in wrong), sep="\n")
     return 1 if wrong else 0
 
 

@@ -1,7 +1,7 @@
 """Looks every case of `support.gpu_cases` up in the registry of GPU kernels, and writes the table of what was found.
 
-Usage: python tests/full/gpu_kernels.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
-parts of names only those rows are run, and nothing is written.
+Usage: python tests/full/gpu_kernels.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
+where a row is not as it should be.
 """
 
 import os
@@ -37,11 +37,11 @@ def _text(counts):
     return "; ".join(f"{count} × {name}" for name, count in sorted(counts.items())) or "none"
 
 
-def main(parts):
+def main(arguments):
     """Runs the rows; returns the exit code."""
     hardware.logical_cpus(4)
     page = {"name": "gpu_kernels", "title": TITLE, "command": COMMAND, "columns": COLUMNS}
-    return evidence.measure(CASES.values(), run, parts, **page)
+    return evidence.measure(CASES.values(), run, arguments, **page)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Builds every model of `tfdist.models`, counts its parameters and multiply-adds, and writes the table beside others'.
 
-Usage: python tests/full/model_sizes.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
-parts of names only those rows are run, and nothing is written.
+Usage: python tests/full/model_sizes.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
+where a row is not as it should be.
 """
 
 import math
@@ -51,10 +51,10 @@ def _count(weights):
     return sum(math.prod(weight.shape) for weight in weights)
 
 
-def main(parts):
+def main(arguments):
     """Runs the rows; returns the exit code."""
     page = {"name": "model_sizes", "title": TITLE, "command": COMMAND, "columns": COLUMNS}
-    return evidence.measure(MODELS, run, parts, **page)
+    return evidence.measure(MODELS, run, arguments, **page)
 
 
 if __name__ == "__main__":

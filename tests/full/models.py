@@ -1,7 +1,7 @@
 """Tries each kind of model of `tfdist.models` in every way that it can be trained, and writes the table of results.
 
-Usage: python tests/full/models.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
-parts of names only those rows are run, and nothing is written.
+Usage: python tests/full/models.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
+where a row is not as it should be.
 """
 
 import contextlib
@@ -167,11 +167,11 @@ def rows():
     return [Trial(name, check) for name in MODELS for check in CHECKS]
 
 
-def main(parts):
+def main(arguments):
     """Runs the rows; returns the exit code."""
     hardware.logical_cpus(4)
     page = {"name": "models", "title": TITLE, "command": COMMAND, "columns": COLUMNS}
-    return evidence.measure(rows(), Trial.run, parts, **page)
+    return evidence.measure(rows(), Trial.run, arguments, **page)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Trains recipes on generated data in the format of their own, and writes the table of what came of it.
 
-Usage: python tests/full/recipes.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
-parts of names only those rows are run, and nothing is written.
+Usage: python tests/full/recipes.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
+where a row is not as it should be.
 """
 
 import dataclasses
@@ -190,10 +190,10 @@ ROWS = (
 )
 
 
-def main(parts):
+def main(arguments):
     """Runs the rows; returns the exit code."""
     page = {"name": "recipes", "title": TITLE, "command": COMMAND, "columns": COLUMNS}
-    return evidence.measure(ROWS, run, parts, **page)
+    return evidence.measure(ROWS, run, arguments, **page)
 
 
 if __name__ == "__main__":

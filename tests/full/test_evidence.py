@@ -2,8 +2,9 @@
 
 import pytest
 from chaos import every_fault
+from equivalence.plants import PLANTS
 from equivalence.runner import CASES
-from full import every_flag, evidence, tpu_trace
+from full import every_flag, evidence, planted_faults, tpu_trace
 from support import tpu_programs
 from support.processes import REPOSITORY
 from support.wrong_calls import COMMANDS
@@ -16,6 +17,26 @@ def test_what_is_written_is_read_again(tmp_path, monkeypatch):
     evidence.write("page", "A title", "make page", ("row", "said"), [["a | b", "x\ny"], ["c", 3]])
     rows = {"a | b": {"row": "a | b", "said": "x y"}, "c": {"row": "c", "said": "3"}}
     assert evidence.read_rows(tmp_path / "page.md") == rows
+
+
+def test_what_a_page_has_is_not_run_again_where_only_what_is_missing_is_wanted(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+    page = {"name": "page", "title": "A title", "command": "make page", "columns": ("row", "as it should be")}
+
+    def run(row):
+        if row == "b":
+            raise KeyboardInterrupt
+        return [row, "yes"]
+
+    with pytest.raises(KeyboardInterrupt):
+        evidence.measure(["a", "b"], run, ["--missing"], **page)
+    assert list(evidence.read_rows(tmp_path / "page.md")) == ["a"]
+    capsys.readouterr()
+    assert evidence.measure(["a", "b"], lambda row: [row, "NO"], ["--missing"], **page) == 1
+    assert capsys.readouterr().out == "b · NO\n2 rows, 1 not as they should be\nb\n"
+    assert "`make page`; 1 of the 2 rows were measured at earlier commits." in (tmp_path / "page.md").read_text()
+    rows = evidence.read_rows(tmp_path / "page.md")
+    assert {name: row["as it should be"] for name, row in rows.items()} == {"a": "yes", "b": "NO"}
 
 
 def test_a_row_that_comes_twice_is_refused(tmp_path, monkeypatch):
@@ -32,6 +53,15 @@ def test_the_table_of_equivalence_has_every_row_and_each_is_equal():
         assert float(row["tfdist"]) < CASES[name].tolerance, name
         assert float(row["two workers"]) < CASES[name].tolerance, name
         assert int(row["replicas"]) == CASES[name].replicas, name
+
+
+def test_the_table_of_planted_faults_has_every_row_and_each_row_and_each_fault_is_in_it():
+    rows = evidence.read_rows(evidence.FOLDER / "planted_faults.md")
+    assert list(rows) == planted_faults.ROWS
+    assert {row["planted"] for row in rows.values()} == {plant.name for plant in PLANTS}
+    for name, row in rows.items():
+        assert row["as it should be"] == "yes", name
+        assert float(row["times the tolerance"]) >= planted_faults.TIMES, name
 
 
 def test_the_table_of_wrong_calls_has_every_row_and_each_is_as_it_should_be():

@@ -1,7 +1,7 @@
 """Compiles whole steps of models for TPU v5e chips, without a TPU, and writes the table of what they need.
 
-Usage: python tests/full/tpu_compile.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
-parts of names only those rows are run, and nothing is written.
+Usage: python tests/full/tpu_compile.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
+where a row is not as it should be.
 """
 
 import os
@@ -40,14 +40,14 @@ def run(row):
     return [str(row), "yes", f"{compiled.seconds:.1f}", *figures, ""]
 
 
-def main(parts):
+def main(arguments):
     """Runs the rows; returns the exit code."""
     if reason := tpu_compiler.missing():
         print(f"tpu_compile: {reason}", file=sys.stderr)
         return 2
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "libtpu"))
     page = {"name": "tpu_compile", "title": f"{TITLE} Versions: {versions}.", "command": COMMAND, "columns": COLUMNS}
-    return evidence.measure(tpu_programs.PROGRAMS, run, parts, **page)
+    return evidence.measure(tpu_programs.PROGRAMS, run, arguments, **page)
 
 
 if __name__ == "__main__":

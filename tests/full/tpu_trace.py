@@ -1,7 +1,7 @@
 """Traces every row of the table of equivalence and some models of `tfdist.models` for a TPU.
 
-Usage: python tests/full/tpu_trace.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
-parts of names only those rows are traced, and nothing is written.
+Usage: python tests/full/tpu_trace.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
+where a row is not as it should be.
 """
 
 import dataclasses
@@ -87,10 +87,10 @@ def _model(name, method, strategy):
     getattr(tfdist, method)(model, *data, batch_size=8, verbose=0)
 
 
-def main(parts):
+def main(arguments):
     """Traces the rows; returns the exit code."""
     page = {"name": "tpu_trace", "title": "What a TPU would be given"}
-    return evidence.measure(rows(), Row.run, parts, **page, command=COMMAND, columns=COLUMNS)
+    return evidence.measure(rows(), Row.run, arguments, **page, command=COMMAND, columns=COLUMNS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Runs every wrong command line of `support.wrong_calls` in a real process, and writes the table of what is said.
 
-Usage: python tests/full/wrong_calls.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
-parts of names only those rows are run, and nothing is written.
+Usage: python tests/full/wrong_calls.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
+where a row is not as it should be.
 """
 
 import functools
@@ -53,12 +53,12 @@ def _cpu_seconds():
     return used.ru_utime + used.ru_stime
 
 
-def main(parts):
+def main(arguments):
     """Runs the rows; returns the exit code."""
     page = {"name": "wrong_calls", "title": "Wrong command lines, each in a process of its own"}
     with tempfile.TemporaryDirectory() as name:
         in_folder = functools.partial(run, folder=pathlib.Path(name))
-        return evidence.measure(COMMANDS, in_folder, parts, **page, command=COMMAND, columns=COLUMNS)
+        return evidence.measure(COMMANDS, in_folder, arguments, **page, command=COMMAND, columns=COLUMNS)
 
 
 if __name__ == "__main__":
