@@ -1,7 +1,7 @@
 """Runs every flag of every command in a real process, alone and beside its neighbour, and writes the table of it.
 
-Usage: python tests/full/every_flag.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
-where a row is not as it should be.
+Usage: python tests/full/every_flag.py [--missing] [part of a row's name ...], as in `evidence.measure`; exit
+code 1 where a row is not as it should be.
 """
 
 import dataclasses

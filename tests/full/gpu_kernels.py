@@ -1,7 +1,7 @@
 """Looks every case of `support.gpu_cases` up in the registry of GPU kernels, and writes the table of what was found.
 
-Usage: python tests/full/gpu_kernels.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
-where a row is not as it should be.
+Usage: python tests/full/gpu_kernels.py [--missing] [part of a row's name ...], as in `evidence.measure`; exit
+code 1 where a row is not as it should be.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Builds every model of `tfdist.models`, counts its parameters and multiply-adds, and writes the table beside others'.
 
-Usage: python tests/full/model_sizes.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
-where a row is not as it should be.
+Usage: python tests/full/model_sizes.py [--missing] [part of a row's name ...], as in `evidence.measure`; exit
+code 1 where a row is not as it should be.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Tries each kind of model of `tfdist.models` in every way that it can be trained, and writes the table of results.
 
-Usage: python tests/full/models.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
-where a row is not as it should be.
+Usage: python tests/full/models.py [--missing] [part of a row's name ...], as in `evidence.measure`; exit
+code 1 where a row is not as it should be.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Plants faults into tfdist, trains rows of the table of equivalence, and writes which fault broke which row.
 
-Usage: python tests/full/planted_faults.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
-where a row is not as it should be.
+Usage: python tests/full/planted_faults.py [--missing] [part of a row's name ...], as in `evidence.measure`; exit
+code 1 where a row is not as it should be.
 """
 
 import functools

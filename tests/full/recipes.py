@@ -1,7 +1,7 @@
 """Trains recipes on generated data in the format of their own, and writes the table of what came of it.
 
-Usage: python tests/full/recipes.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
-where a row is not as it should be.
+Usage: python tests/full/recipes.py [--missing] [part of a row's name ...], as in `evidence.measure`; exit
+code 1 where a row is not as it should be.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Compiles whole steps of models for TPU v5e chips, without a TPU, and writes the table of what they need.
 
-Usage: python tests/full/tpu_compile.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
-where a row is not as it should be.
+Usage: python tests/full/tpu_compile.py [--missing] [part of a row's name ...], as in `evidence.measure`; exit
+code 1 where a row is not as it should be.
 """
 
 import os

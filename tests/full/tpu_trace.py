@@ -1,7 +1,7 @@
 """Traces every row of the table of equivalence and some models of `tfdist.models` for a TPU.
 
-Usage: python tests/full/tpu_trace.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
-where a row is not as it should be.
+Usage: python tests/full/tpu_trace.py [--missing] [part of a row's name ...], as in `evidence.measure`; exit
+code 1 where a row is not as it should be.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Runs every wrong command line of `support.wrong_calls` in a real process, and writes the table of what is said.
 
-Usage: python tests/full/wrong_calls.py [--missing] [part of a row's name ...], as `evidence.measure` describes; exit code 1
-where a row is not as it should be.
+Usage: python tests/full/wrong_calls.py [--missing] [part of a row's name ...], as in `evidence.measure`; exit
+code 1 where a row is not as it should be.
 """
 
 import functools

@@ -21,6 +21,8 @@ CLASSES = {
     "verify": (VerifyConfig,),
     "doctor": (DoctorConfig,),
 }
+# Its arguments are names.
+WITHOUT_FLAGS = {"models"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,7 @@ def test_a_new_field_is_a_flag_at_once():
 
 
 def test_every_command_has_its_row():
-    assert CLASSES.keys() == COMMANDS.keys()
+    assert CLASSES.keys() | WITHOUT_FLAGS == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("command", CLASSES)
