@@ -55,6 +55,8 @@ full: $(VENV)/ready equivalence
 	$(VENV)/bin/python tests/full/wrong_calls.py
 	$(VENV)/bin/python tests/full/gpu_kernels.py
 	$(VENV)/bin/python tests/full/tpu_trace.py
+	$(VENV)/bin/python tests/full/models.py
+	$(VENV)/bin/python tests/full/model_sizes.py
 	$(MAKE) chaos
 	$(VENV)/bin/pip install --quiet --editable '.[tpu_compiler]'
 	$(VENV)/bin/python tests/full/tpu_compile.py

@@ -13,8 +13,9 @@ WITHOUT = {
     # A package.
     "tfdist.callbacks",
     # Used as the first of their kind are.
-    *("tfdist.models.resnet32", "tfdist.models.resnet56"),
+    *("tfdist.models.resnet32", "tfdist.models.resnet44", "tfdist.models.resnet56", "tfdist.models.resnet110"),
     *("tfdist.models.resnet18", "tfdist.models.resnet34", "tfdist.models.resnet101", "tfdist.models.resnet152"),
+    *("tfdist.models.vit_ti16", "tfdist.models.vit_b16"),
 }
 
 

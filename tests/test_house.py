@@ -21,7 +21,7 @@ LIGHT = (
         "tfdist.data.by_name",
     ),
     *("tfdist.doctor.config", "tfdist.verify.config", "tfdist.bench.config"),
-    *("tfdist.data.sources.tfds_catalog", "tfdist.models"),
+    *("tfdist.data.sources.tfds_catalog", "tfdist.models", "tfdist.models.listing"),
 )
 GROUND = ("process", "options", "cluster", "run", "launch")
 

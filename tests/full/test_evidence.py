@@ -8,6 +8,8 @@ from support import tpu_programs
 from support.processes import REPOSITORY
 from support.wrong_calls import COMMANDS
 
+from tfdist.models.catalog import MODELS
+
 
 def test_what_is_written_is_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr(evidence, "FOLDER", tmp_path)
@@ -57,6 +59,14 @@ def test_the_table_of_traces_for_a_tpu_has_every_row_and_each_is_as_it_should_be
     rows = evidence.read_rows(evidence.FOLDER / "tpu_trace.md")
     assert list(rows) == [str(row) for row in tpu_trace.rows()]
     assert {name: row["what is said"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
+
+
+def test_the_table_of_sizes_has_every_model_and_each_is_as_it_should_be():
+    rows = evidence.read_rows(evidence.FOLDER / "model_sizes.md")
+    assert list(rows) == list(MODELS)
+    for name, row in rows.items():
+        sizes = str(MODELS[name].parameters), str(MODELS[name].multiply_adds)
+        assert (row["as it should be"], row["parameters"], row["multiply-adds"]) == ("yes", *sizes)
 
 
 def test_fifty_random_kills_lost_nothing():

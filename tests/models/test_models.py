@@ -8,21 +8,22 @@ import sys
 import keras
 import numpy as np
 import pytest
+from support import multiply_adds
+from support.published_models import PUBLISHED, agrees
 
 from tfdist import models
-from tfdist.models import _builders
+from tfdist.models.catalog import MODELS
 
 pytestmark = pytest.mark.core
 
-# Trainable parameters with 1000 classes, as torchvision publishes them.
-PUBLISHED = {
-    "resnet18": 11_689_512,
-    "resnet34": 21_797_672,
-    "resnet50": 25_557_032,
-    "resnet101": 44_549_160,
-    "resnet152": 60_192_808,
+# Depth, and millions of parameters in table 6 of He et al. 2015.
+CIFAR = {
+    "resnet20": (20, "0.27"),
+    "resnet32": (32, "0.46"),
+    "resnet44": (44, "0.66"),
+    "resnet56": (56, "0.85"),
+    "resnet110": (110, "1.7"),
 }
-CIFAR = {"resnet20": (20, "0.27"), "resnet32": (32, "0.46"), "resnet56": (56, "0.85")}
 
 
 def count(weights):
@@ -38,7 +39,7 @@ def batchnorms(model):
 
 
 def smallest(name, **options):
-    side = 32 if name in PUBLISHED else 8
+    side = 8 if name in ("mlp", "cnn", *CIFAR) else 32
     return models.build(name, classes=3, input_shape=(side, side, 1), **options)
 
 
@@ -60,13 +61,13 @@ class TestTheRegistry:
         assert done.stdout.strip() == "[]"
 
     def test_names_are_those_of_the_builders(self):
-        assert models.names() == tuple(_builders())
+        assert all(getattr(models, name).__name__ == name for name in models.names())
         assert set(models.__all__) == {"build", "check_name", "names", *models.names()}
 
     def test_the_options_that_are_checked_without_keras_are_those_of_the_builders(self):
-        for name, builder in _builders().items():
-            parameters = inspect.signature(builder).parameters.values()
-            assert models._OPTIONS[name] == tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        for name, entry in MODELS.items():
+            parameters = inspect.signature(getattr(models, name)).parameters.values()
+            assert entry.options == tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
     def test_a_builder_is_an_attribute_also_after_its_file_was_imported(self):
         models.build("mlp", classes=2, input_shape=(4,))
@@ -82,7 +83,8 @@ class TestTheRegistry:
             models.build("resnt50", classes=10, input_shape=(32, 32, 3))
         assert str(refused.value) == (
             "models: no model is called 'resnt50'. Did you mean 'resnet50'? Known: mlp, cnn, "
-            "resnet20, resnet32, resnet56, resnet18, resnet34, resnet50, resnet101, resnet152."
+            "resnet20, resnet32, resnet44, resnet56, resnet110, resnet18, resnet34, resnet50, resnet101, resnet152, "
+            "vgg16, mobilenet_v2, efficientnet_b0, vit_ti16, vit_s16, vit_b16."
         )
 
     def test_a_name_like_none_gets_no_guess(self):
@@ -100,6 +102,36 @@ class TestTheRegistry:
     def test_the_model_carries_its_name_and_is_not_compiled(self, name):
         model = smallest(name)
         assert (model.name, model.compiled, model.output_shape) == (name, False, (None, 3))
+
+
+class TestSizes:
+    @pytest.mark.parametrize("name", [name for name in MODELS if name not in CIFAR])
+    def test_parameters_are_those_that_are_listed(self, name):
+        # The multiply-adds take minutes: tests/full/model_sizes.py.
+        entry = MODELS[name]
+        model = models.build(name, classes=entry.classes, input_shape=entry.input_shape)
+        assert (model.name, count(model.trainable_weights)) == (name, entry.parameters)
+
+    @pytest.mark.parametrize(("name", "published"), PUBLISHED.items())
+    def test_the_listed_sizes_are_the_published_ones(self, name, published):
+        assert agrees(MODELS[name].parameters, published.parameters, 1e6)
+        assert published.multiply_adds is None or agrees(MODELS[name].multiply_adds, published.multiply_adds, 1e9)
+
+    def test_every_model_of_others_has_a_published_size(self):
+        assert set(PUBLISHED) == set(MODELS) - {"mlp", "cnn"}
+
+    @pytest.mark.parametrize("name", ["mlp", "cnn"])
+    def test_multiply_adds_are_counted_in_the_traced_prediction(self, name):
+        entry = MODELS[name]
+        model = models.build(name, classes=entry.classes, input_shape=entry.input_shape)
+        assert multiply_adds.count(model) == entry.multiply_adds
+
+    def test_multiply_adds_of_attention_are_those_of_the_formula(self):
+        inputs = keras.Input((5, 8))
+        x = keras.layers.MultiHeadAttention(2, 4)(inputs, inputs)
+        x = keras.layers.DepthwiseConv2D(3, padding="same")(keras.layers.Reshape((5, 4, 2))(x))
+        # Four matrices of 8 x 8 on 5 tokens, and 5 x 5 weights of 8 numbers twice; 9 weights of each of 40 numbers.
+        assert multiply_adds.count(keras.Model(inputs, x)) == 4 * 5 * 8 * 8 + 2 * 5 * 5 * 8 + 9 * 40
 
 
 class TestRefusals:
@@ -140,7 +172,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=f"needs at least {side} x {side} pixels. Give larger"):
             models.build(name, classes=3, input_shape=(side, side - 1, 1), **options)
 
-    @pytest.mark.parametrize("name", models.names())
+    @pytest.mark.parametrize("name", [name for name in MODELS if "weight_decay" in MODELS[name].options])
     @pytest.mark.parametrize("weight_decay", [-1e-4, float("nan"), float("inf"), "1e-4", None])
     def test_a_weight_decay_that_is_no_penalty_is_refused(self, name, weight_decay):
         with pytest.raises(ValueError, match=f"models: {name}: weight_decay is {weight_decay!r}"):
@@ -259,9 +291,10 @@ class TestCifarResnet:
         widths = [16] * (1 + 2 * n) + [32] * 2 * n + [64] * 2 * n
         kernels = sum(9 * a * b for a, b in zip([3, *widths[:-1]], widths, strict=True))
         model = models.build(name, classes=10, input_shape=(32, 32, 3))
-        assert count(model.trainable_weights) == kernels + 2 * sum(widths) + 64 * 10 + 10
+        assert count(model.trainable_weights) == kernels + 2 * sum(widths) + 64 * 10 + 10 == MODELS[name].parameters
         assert count(model.non_trainable_weights) == 2 * sum(widths)
-        assert f"{count(model.trainable_weights) / 1e6:.2f}" == millions
+        decimals = len(millions.partition(".")[2])
+        assert f"{count(model.trainable_weights) / 1e6:.{decimals}f}" == millions
         kernel_layers = (keras.layers.Conv2D, keras.layers.Dense)
         assert sum(isinstance(x, kernel_layers) for x in model.layers) == depth
 
@@ -293,11 +326,6 @@ class TestCifarResnet:
 
 
 class TestImagenetResnet:
-    @pytest.mark.parametrize(("name", "published"), PUBLISHED.items())
-    def test_trainable_parameters_are_the_published_ones(self, name, published):
-        model = models.build(name, classes=1000, input_shape=(224, 224, 3))
-        assert (model.name, count(model.trainable_weights)) == (name, published)
-
     def test_resnet50_has_53_120_moving_statistics(self):
         model = models.resnet50(1000, (224, 224, 3))
         assert count(model.non_trainable_weights) == 53_120

@@ -16,7 +16,7 @@ from tfdist.assembly.assemble import make_optimizer
 from tfdist.callbacks.desync import Digests
 from tfdist.internals.access import collectives, gathering
 from tfdist.internals.access.tracing import compiled
-from tfdist.models.classification.cifar_resnet import resnet20
+from tfdist.models.classification.resnet import resnet20
 from tfdist.options.run import OPTIMIZERS, RunConfig
 from tfdist.strategy.replicas import run_on_replicas
 

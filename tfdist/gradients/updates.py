@@ -85,10 +85,14 @@ def sum_gradients(
 
     Args:
         gradients: as for `reduce_gradients`; also `Factors`.
-        variables: the variables, in the same order; only `Factors` need them.
+        variables: the variables, in the same order; `Factors` need them, and tensors take their shapes.
         wire: as for `reduce_gradients`.
     """
     sums: list[Gradient] = [None] * len(gradients)
+    for gradient, variable in zip(gradients, variables or (), strict=variables is not None):
+        if isinstance(gradient, tf.Tensor):
+            # That of `Dense` on (B, T, D) does not know its size, and TensorFlow packs nothing of unknown size.
+            gradient.set_shape(variable.shape)
     factors = [place for place, gradient in enumerate(gradients) if isinstance(gradient, Factors)]
     plain = [place for place, gradient in enumerate(gradients) if gradient is not None and place not in factors]
     # Dense layers come last in most models, so their gradients are ready first.

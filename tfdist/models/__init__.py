@@ -10,44 +10,59 @@ Example:
     ```
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import importlib
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfdist.models.catalog import MODELS
 from tfdist.process.errors import UsageError
 from tfdist.process.nearest import did_you_mean, missing_attribute
 
 if TYPE_CHECKING:
     import keras
 
-    from tfdist.models.classification.cifar_resnet import resnet20, resnet32, resnet56
+    from tfdist.models.classification.applications import efficientnet_b0, mobilenet_v2, vgg16
     from tfdist.models.classification.convnet import cnn
     from tfdist.models.classification.perceptron import mlp
-    from tfdist.models.classification.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+    from tfdist.models.classification.resnet import (
+        resnet18,
+        resnet20,
+        resnet32,
+        resnet34,
+        resnet44,
+        resnet50,
+        resnet56,
+        resnet101,
+        resnet110,
+        resnet152,
+    )
+    from tfdist.models.classification.transformer import vit_b16, vit_s16, vit_ti16
 
 __all__ = [
     "build",
     "check_name",
     "cnn",
+    "efficientnet_b0",
     "mlp",
+    "mobilenet_v2",
     "names",
     "resnet18",
     "resnet20",
     "resnet32",
     "resnet34",
+    "resnet44",
     "resnet50",
     "resnet56",
     "resnet101",
+    "resnet110",
     "resnet152",
+    "vgg16",
+    "vit_b16",
+    "vit_s16",
+    "vit_ti16",
 ]
 
-# Name → the options of its builder, which is not loaded to check them; a test compares them with its arguments.
-_OPTIONS: dict[str, tuple[str, ...]] = {
-    "mlp": ("hidden", "dropout", "weight_decay"),
-    "cnn": ("filters", "dense", "dropout", "batch_norm", "weight_decay"),
-    **dict.fromkeys(("resnet20", "resnet32", "resnet56"), ("weight_decay",)),
-    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), ("weight_decay",)),
-}
-_NAMES = tuple(_OPTIONS)
+_NAMES = tuple(MODELS)
 
 
 def names() -> tuple[str, ...]:
@@ -88,7 +103,7 @@ def check_name(name: str, options: Iterable[str] = ()) -> None:
         hint = did_you_mean(name, _NAMES)
         known = ", ".join(_NAMES)
         raise UsageError(f"models: no model is called {name!r}.{hint} Known: {known}.")
-    taken = _OPTIONS[name]
+    taken = MODELS[name].options
     for option in options:
         if option not in taken:
             hint = did_you_mean(option, taken)
@@ -122,23 +137,13 @@ def build(name: str, *, classes: int, input_shape: Sequence[int], **options: Any
         ```
     """
     check_name(name, options)
-    return _builders()[name](classes, input_shape, **options)
+    model: keras.Model = _builder(name)(classes, input_shape, **options)
+    return model
 
 
-def _builders() -> dict[str, Callable[..., "keras.Model"]]:
-    # Imported here, not above, because Keras imports TensorFlow, which takes seconds. No file has the name of a
-    # builder, because importing such a file would put the module where `__getattr__` has the function.
-    from tfdist.models.classification.cifar_resnet import resnet20, resnet32, resnet56
-    from tfdist.models.classification.convnet import cnn
-    from tfdist.models.classification.perceptron import mlp
-    from tfdist.models.classification.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
-
-    builders = (
-        *(mlp, cnn),
-        *(resnet20, resnet32, resnet56),
-        *(resnet18, resnet34, resnet50, resnet101, resnet152),
-    )
-    return {builder.__name__: builder for builder in builders}
+def _builder(name: str) -> Any:
+    """Returns the function that builds the model of that name; imports Keras, and with it TensorFlow."""
+    return getattr(importlib.import_module(f"tfdist.models.classification.{MODELS[name].file}"), name)
 
 
 # With it, type checkers would take every name for a public one.
@@ -146,7 +151,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name):
         if name in _NAMES:
-            return _builders()[name]
+            return _builder(name)
         raise missing_attribute(__name__, name, __all__)
 
 

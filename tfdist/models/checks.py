@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from tfdist.process.errors import UsageError
+from tfdist.process.nearest import did_you_mean
 
 
 def check_classes(model: str, classes: Any) -> None:
@@ -77,10 +78,23 @@ def check_weight_decay(model: str, weight_decay: Any) -> None:
         )
 
 
-def check_dropout(model: str, rate: Any) -> None:
+def check_dropout(model: str, rate: Any, option: str = "dropout") -> None:
     """Raises ValueError unless `rate` is a number with 0 ≤ rate < 1."""
     if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
-        raise UsageError(f"models: {model}: dropout is {rate!r}. Use a number with 0 ≤ dropout < 1, such as 0.5.")
+        raise UsageError(f"models: {model}: {option} is {rate!r}. Use a number with 0 ≤ {option} < 1, such as 0.5.")
+
+
+def check_factor(model: str, option: str, factor: Any) -> None:
+    """Raises ValueError unless `factor` is a finite number above 0."""
+    if not isinstance(factor, Real) or isinstance(factor, bool) or not 0 < float(factor) < math.inf:
+        raise UsageError(f"models: {model}: {option} is {factor!r}. Use a finite number above 0, such as 1.0.")
+
+
+def check_choice(model: str, option: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        known = " or ".join(map(repr, choices))
+        raise UsageError(f"models: {model}: {option} is {value!r}. Use {known}.{did_you_mean(value, choices)}")
 
 
 def check_flag(model: str, option: str, value: Any) -> None:

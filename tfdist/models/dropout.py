@@ -21,16 +21,19 @@ class RowDropout(keras.layers.Layer):
     Args:
         rate: fraction of the elements that are dropped, 0..1; the others are scaled by 1 / (1 - rate).
         seed: whole number, or None for one that Keras draws.
+        whole_rows: whether all elements of a row are dropped together. In front of the sum of a residual block, that
+            is stochastic depth (Huang et al. 2016, arXiv:1603.09382).
 
     Raises:
         ValueError: a rate outside 0 ≤ rate < 1.
     """
 
-    def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
+    def __init__(self, rate: float, seed: int | None = None, whole_rows: bool = False, **options: Any) -> None:
         super().__init__(**options)
         if not 0 <= rate < 1:
             raise UsageError(f"RowDropout: rate is {rate}. Use 0 ≤ rate < 1.")
         self.rate = rate
+        self.whole_rows = whole_rows
         # Its state, which checkpoints keep, counts the steps.
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._seed = seed
@@ -48,8 +51,11 @@ class RowDropout(keras.layers.Layer):
         first = tf.constant(0, tf.int64) if rows is None else rows.first
         places = first + tf.range(tf.shape(inputs, out_type=tf.int64)[0])
         keys = tf.stack([tf.fill(tf.shape(places), seed), step * 2**32 + places], axis=1)
-        count = tf.reduce_prod(tf.shape(inputs)[1:])
-        draws = tf.reshape(hashing.uniforms(keys, count, stream=0), tf.shape(inputs))
+        drawn = tf.shape(inputs)[1:]
+        if self.whole_rows:
+            drawn = tf.ones_like(drawn)
+        draws = hashing.uniforms(keys, tf.reduce_prod(drawn), stream=0)
+        draws = tf.reshape(draws, tf.concat([tf.shape(inputs)[:1], drawn], axis=0))
         kept = tf.cast(draws >= self.rate, inputs.dtype)
         return inputs * kept / tf.cast(1 - self.rate, inputs.dtype)
 
@@ -59,4 +65,4 @@ class RowDropout(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
-        return {**super().get_config(), "rate": self.rate, "seed": self._seed}
+        return {**super().get_config(), "rate": self.rate, "seed": self._seed, "whole_rows": self.whole_rows}

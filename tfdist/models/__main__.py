@@ -1,0 +1,5 @@
+"""Runs the command."""
+
+from tfdist.models.listing import main
+
+raise SystemExit(main())
