@@ -13,6 +13,7 @@ _HOMES = {
     "read_cluster": "tfdist.cluster.tf_config",
     "RunConfig": "tfdist.options.run",
     "ScheduleOptions": "tfdist.options.schedule",
+    "StartOptions": "tfdist.options.start",
     "StepOptions": "tfdist.options.step",
     "CheckpointOptions": "tfdist.options.checkpoints",
     "TfdistError": "tfdist.process.errors",
@@ -29,6 +30,7 @@ _HOMES = {
     "evaluate": "tfdist.training",
     "predict": "tfdist.training",
     "open_run": "tfdist.training",
+    "load_matching_weights": "tfdist.checkpoints.warm_start",
 }
 _PACKAGES = ("callbacks", "data", "models", "optimizers")
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from tfdist import data as data
     from tfdist import models as models
     from tfdist import optimizers as optimizers
+    from tfdist.checkpoints.warm_start import load_matching_weights as load_matching_weights
     from tfdist.cluster.tf_config import Cluster as Cluster
     from tfdist.cluster.tf_config import read_cluster as read_cluster
     from tfdist.gradients import apply_gradients as apply_gradients
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from tfdist.options.checkpoints import CheckpointOptions as CheckpointOptions
     from tfdist.options.run import RunConfig as RunConfig
     from tfdist.options.schedule import ScheduleOptions as ScheduleOptions
+    from tfdist.options.start import StartOptions as StartOptions
     from tfdist.options.step import StepOptions as StepOptions
     from tfdist.process.errors import TfdistError as TfdistError
     from tfdist.strategy.choose import choose_strategy as choose_strategy

@@ -106,3 +106,14 @@ def test_augmentation_is_the_same_for_any_number_of_replicas(make):
     alone = global_batches(source, STEPS + 1)
     for replicas in (2, 3):
         assert_equal(global_batches(source, STEPS + 1, replicas=replicas), alone)
+
+
+def test_names_of_classes_say_how_many_there_are():
+    from tfdist import data
+
+    labels = np.arange(6) % 3
+    source = data.from_arrays(labels, labels, class_names=["ant", "bee", "cat"])
+    assert (source.classes, source.class_names) == (3, ("ant", "bee", "cat"))
+    assert data.from_arrays(labels, labels, classes=3).class_names is None
+    with pytest.raises(ValueError, match=r"arrays: classes is 4, but there are 2 class_names\. Leave out classes"):
+        data.from_arrays(labels, labels, classes=4, class_names=("ant", "bee"))

@@ -66,6 +66,13 @@ TRAIN = (
     ("--resume_with_changes", "--run_dir=again"),
     *((f"--on_nan={name}",) for name in ON_NAN),
     ("--alone",),
+    ("--init_from=start",),
+    ("--freeze=^conv",),
+    # Two steps an epoch, so that the last two of four are of thawed layers.
+    ("--freeze=^conv", "--thaw_epoch=1", "--global_batch=720"),
+    ("--lora_rank=2",),
+    ("--lora_rank=2", "--lora_layers=^dense"),
+    ("--prediction_rows=4",),
     ("--profile_steps=1:3",),
     ("--start_seconds=60",),
     *((f"--preemption_notice={name}",) for name in PREEMPTION_NOTICES),
@@ -249,6 +256,9 @@ def main(parts):
         write_images(folder / "images")
         shutil.copytree(folder / "images" / "train", folder / "images" / "test")
         (folder / "recipes").symlink_to(REPOSITORY / "recipes")
+        run_python(
+            "-m", "tfdist.train", "--steps=1", "--run_dir=start", folder=folder, deadline_seconds=DEADLINE_SECONDS
+        )
         (folder / "verified.py").write_text(VERIFIED)
         (folder / "worker.py").write_text(WORKER)
         return evidence.measure(rows(), lambda row: row.run(folder), parts, **page, command=COMMAND, columns=COLUMNS)

@@ -22,6 +22,8 @@ KEYS = {
     *("steps_per_execution", "compression", "exchange", "jit_compile", "sync_batchnorm", "deterministic", "run_dir"),
     *("checkpoint_every_steps", "keep_checkpoints", "resume", "profile_steps", "start_seconds"),
     *("preemption_notice", "expected", "on_nan", "resume_with_changes", "alone"),
+    *("preprocessing", "augmentation", "callbacks", "init_from", "freeze", "thaw_epoch", "lora_rank", "lora_layers"),
+    "prediction_rows",
 }
 
 
@@ -72,6 +74,15 @@ def refusal(**fields):
         ({"replica_batch": 0}, "replica_batch is 0. Use a whole number from 1."),
         ({"scaling": "cubic"}, "scaling is 'cubic'. Use one of linear, square_root."),
         ({"data_dir": ""}, "data_dir is empty. Give a folder, or leave it out."),
+        (
+            {"augmentation": "flip"},
+            "augmentation is 'flip'. Use a function () → a function (batch, row_seeds) → batch.",
+        ),
+        ({"callbacks": []}, "callbacks is []. Use a function () → a list of callbacks."),
+        (
+            {"metrics": "mse"},
+            "metrics is 'mse'. Use a tuple of names and functions, or a function () → a list of metrics.",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
@@ -230,6 +241,38 @@ def test_a_config_is_written_as_json_with_functions_by_name():
     assert read["expected"] == {"accuracy": 0.98}
     assert read["learning_rate"] == 2e-3
     assert RunConfig(checkpoints=CheckpointOptions(folder=pathlib.Path("a"))).to_dict()["run_dir"] == "a"
+
+
+class Measured:
+    """Stands in for a Keras metric, whose variables need a device."""
+
+    def __call__(self, y_true, y_pred):
+        """Is there, as in Keras."""
+
+    def update_state(self, y_true, y_pred):
+        """Is there, as in Keras."""
+
+
+class Settings:
+    """Stands in for a Keras loss."""
+
+    def __call__(self, y_true, y_pred):
+        """Is there, as in Keras."""
+
+    def get_config(self):
+        """Returns its settings."""
+        return {"label_smoothing": 0.1}
+
+
+def test_a_metric_that_was_made_before_the_scope_is_refused():
+    message = "whose variables were made before the workers have met. Use a function () → a list of metrics"
+    assert message in refusal(metrics=("accuracy", Measured()))
+    assert RunConfig(metrics=(Measured,)).metrics == (Measured,)
+
+
+def test_a_loss_is_written_with_its_settings():
+    written = RunConfig(loss=Settings()).to_dict()["loss"]
+    assert written == {"class": f"{__name__}:Settings", "label_smoothing": 0.1}
 
 
 @pytest.mark.parametrize("value", [True, False, "auto", None])

@@ -1,9 +1,13 @@
 """The parts of a run, made from its `RunConfig`."""
 
+import functools
+
 import keras
 
 from tfdist import data, models, training
+from tfdist.assembly import user_parts
 from tfdist.assembly.learning_rate import make_learning_rate
+from tfdist.callbacks.prediction_sheet import PredictionSheet
 from tfdist.callbacks.profile import Profile
 from tfdist.callbacks.report import Report
 from tfdist.callbacks.throughput import Throughput
@@ -69,7 +73,10 @@ def make_sources(config):
     def load(split):
         if callable(config.dataset):
             with user_code(config.dataset):
-                return config.dataset(split, config.global_batch, config.seed)
+                source = config.dataset(split, config.global_batch, config.seed)
+            if not isinstance(source, data.Source):
+                raise UsageError(f"dataset returned {source!r} for {split!r}. Return a tfdist.data.Source.")
+            return source
         return data.load(
             config.dataset,
             split=split,
@@ -80,7 +87,11 @@ def make_sources(config):
             **config.dataset_options,
         )
 
-    return load("train"), load(config.test_split) if config.test_split else None
+    training_transforms, other_transforms = user_parts.make_transforms(config)
+    source = functools.reduce(data.Source.map, training_transforms, load("train"))
+    if not config.test_split:
+        return source, None
+    return source, functools.reduce(data.Source.map, other_transforms, load(config.test_split))
 
 
 def make_model(config, source):
@@ -103,8 +114,8 @@ def make_model(config, source):
         )
     model.compile(
         make_optimizer(config, source),
-        loss=config.loss,
-        metrics=list(config.metrics),
+        loss=user_parts.make_loss(config),
+        metrics=user_parts.make_metrics(config),
         # `fit` alone sets the number of steps for "auto".
         steps_per_execution=1 if config.step.steps_per_execution in ("auto", None) else config.step.steps_per_execution,
     )
@@ -143,7 +154,9 @@ def _learning_rate(config, source):
 
 
 def make_callbacks(run, config, source, strategy):
-    """Makes the callbacks that report: all workers measure; the chief also writes a progress bar or lines, and files.
+    """Makes the callbacks: the config's own, and those that report.
+
+    All workers measure; the chief also writes a progress bar or lines, and files.
 
     Args:
         run: a `RunDir`.
@@ -158,7 +171,9 @@ def make_callbacks(run, config, source, strategy):
     throughput = Throughput(source.plan.rows_of_steps)
     report = Report(strategy, source.global_batch)
     writes = Workers.of(strategy).is_chief
-    measuring = [throughput]
+    with strategy.scope():
+        # They come first, because they may add to the logs.
+        measuring = [*user_parts.make_own_callbacks(config), throughput]
     if config.profile_steps:
         measuring.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))
     if not writes:
@@ -172,6 +187,13 @@ def make_callbacks(run, config, source, strategy):
         keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
     ]
     return [*measuring, screen, report, *files], throughput, report, int(on_terminal)
+
+
+def make_pictures(run, config, test_source):
+    """Makes the callback that draws predictions: a list of one, or of none without `prediction_rows`."""
+    if not config.prediction_rows:
+        return []
+    return [PredictionSheet(run.predictions, test_source, config.prediction_rows)]
 
 
 def _at_the_beginning(write):

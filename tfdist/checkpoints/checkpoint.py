@@ -97,6 +97,7 @@ def _write(aside, run_dir, model, step, saved, faults):
         **_plain(saved.about),
         "numerics": hardware.numerics(),
         "variables": list(map(describe, contents.variables, contents.variables.values())),
+        "of_model": len(model.variables),
         "optimizers": built_for(contents),
         "files": writer.files,
     }

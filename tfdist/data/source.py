@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
@@ -52,9 +52,11 @@ class SourceOptions(SeededOrdering, total=False):
 
     Attributes:
         classes: number of classes, where there are any.
+        class_names: the names of all classes in their order, where they are known; then `classes` may be left out.
     """
 
     classes: int | None
+    class_names: Sequence[str] | None
 
 
 class Reader(Protocol):
@@ -182,6 +184,7 @@ class Source:
         plan: global batch, seed, shuffling.
         transform: None, or a function (batch, row_seeds) → batch, row_seeds int64 (B, 2).
         classes: number of classes, where there are any.
+        class_names: the names of all classes in their order, where they are known.
         static_shapes: every share of an epoch has the same number of rows, though not all of them may count.
 
     Example:
@@ -199,6 +202,7 @@ class Source:
     plan: Plan
     transform: Transform | None = None
     classes: int | None = None
+    class_names: tuple[str, ...] | None = None
     static_shapes: bool = False
 
     @property
@@ -343,11 +347,13 @@ def make_source(
     drop_remainder: bool = False,
     transform: Transform | None = None,
     classes: int | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Source:
     """Checks the arguments and makes a `Source`.
 
     Raises:
-        ValueError: no rows, a global batch below 1, a seed out of range, or every row dropped.
+        ValueError: no rows, a global batch below 1, a seed out of range, every row dropped, or another number of
+            class_names than of classes.
 
     Example:
         ```python
@@ -378,4 +384,11 @@ def make_source(
             f"{name}: drop_remainder leaves no batch, because {reader.rows} rows are fewer than "
             f"global_batch={global_batch}. Use a smaller global_batch."
         )
-    return Source(name, reader, plan, transform, classes)
+    if class_names is None:
+        return Source(name, reader, plan, transform, classes)
+    class_names = tuple(class_names)
+    if classes not in (None, len(class_names)):
+        raise UsageError(
+            f"{name}: classes is {classes}, but there are {len(class_names)} class_names. Leave out classes."
+        )
+    return Source(name, reader, plan, transform, len(class_names), class_names)

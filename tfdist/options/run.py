@@ -10,6 +10,7 @@ from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.checks import check_fields, check_folder
 from tfdist.options.fields import documented, flatten, option, replace_flat
 from tfdist.options.schedule import ScheduleOptions
+from tfdist.options.start import StartOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.errors import UsageError
 
@@ -35,6 +36,7 @@ OPTIMIZERS = (
 
 DEFAULT_EPOCHS = 20
 
+_A_TRANSFORM = "a function () → a function (batch, row_seeds) → batch"
 # The options of the default model.
 _CNN_OPTIONS: Mapping[str, Any] = {"batch_norm": True}
 # Field → the fields that depend on it, and their values when the field changes.
@@ -61,7 +63,8 @@ class RunConfig:
     """All options of what a run computes and where it writes; the defaults train the CNN on the digits.
 
     In a recipe `model`, `dataset` and `optimizer` may also be functions: () → uncompiled `keras.Model`, (split,
-    global_batch, seed) → `Source`, and () → `keras.optimizers.Optimizer`.
+    global_batch, seed) → `Source`, and () → `keras.optimizers.Optimizer`. They are called once the workers have met,
+    and those that make parts of the model in the strategy's scope.
 
     Example:
         ```python
@@ -80,8 +83,14 @@ class RunConfig:
         test_split: The split that is evaluated; None for no evaluation.
         schedule: The `ScheduleOptions` of `learning_rate`.
         optimizer_options: Further arguments of an optimizer given by name.
-        loss: As in `keras.Model.compile`.
-        metrics: As in `keras.Model.compile`.
+        loss: A name, a function (y_true, y_pred) → one loss a row, or a Keras `Loss`, as in `keras.Model.compile`; or a
+            function () → one of these.
+        metrics: Names, and functions (y_true, y_pred) → one value a row, as in `keras.Model.compile`; or a function
+            () → a list of these and of Keras `Metric`s.
+        preprocessing: A function () → a function (batch, row_seeds int64 (B, 2)) → batch, for the rows of every split.
+        augmentation: The same for the training split alone, after `preprocessing`.
+        callbacks: A function () → the callbacks that `fit` gets besides those of the command; every worker calls it.
+        start: The `StartOptions`.
         step: The `StepOptions`.
         checkpoints: The `CheckpointOptions`.
         expected: The results that the run has reached before, such as {"accuracy": 0.98}: recorded, not enforced.
@@ -125,18 +134,28 @@ class RunConfig:
         below=1,
     )
     loss: str | Callable[..., Any] = "sparse_categorical_crossentropy"
-    metrics: tuple[str | Callable[..., Any], ...] = ("accuracy",)
+    metrics: tuple[str | Callable[..., Any], ...] | Callable[[], Any] = ("accuracy",)
+    preprocessing: Callable[[], Any] | None = None
+    augmentation: Callable[[], Any] | None = None
+    callbacks: Callable[[], Any] | None = None
     precision: str = option("float32", choices=PRECISIONS, help="Keras' dtype policy.")
     strategy: str = option("auto", choices=STRATEGIES, help="The tf.distribute strategy.")
     replicas: int | None = option(None, help="Number of GPUs, or of logical CPU devices, to mirror over.", least=1)
     alone: bool = option(False, help="Train alone in this process, though the environment describes several processes.")
     seed: int = option(0, help="Seed of weights, order and random layers.", least=0, most=2**32 - 1)
+    start: StartOptions = dataclasses.field(default_factory=StartOptions)
     step: StepOptions = dataclasses.field(default_factory=StepOptions)
     deterministic: bool = option(False, help="Use TensorFlow's deterministic kernels, where they differ.")
     checkpoints: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
     profile_steps: str | None = option(
         None,
         help="Steps to profile for TensorBoard, such as 100:110: those after 100, up to and with 110.",
+    )
+    prediction_rows: int = option(
+        0,
+        least=0,
+        help="Rows of the test split that are drawn at each epoch's end, with the classes that the model predicts, to "
+        "the folder predictions; 0 for none. It needs matplotlib: pip install 'tfdist[plots]'.",
     )
     start_seconds: float = option(
         120.0,
@@ -155,16 +174,29 @@ class RunConfig:
             self,
             also={
                 "schedule": "tfdist.ScheduleOptions(…)",
+                "start": "tfdist.StartOptions(…)",
                 "step": "tfdist.StepOptions(…)",
                 "checkpoints": "tfdist.CheckpointOptions(…)",
-                "metrics": "a tuple of names",
+                "metrics": "a tuple of names and functions, or a function () → a list of metrics",
+                "preprocessing": _A_TRANSFORM,
+                "augmentation": _A_TRANSFORM,
+                "callbacks": "a function () → a list of callbacks",
                 "profile_steps": "two steps, the first one below the other: 100:110",
             },
         )
         if self.profile_steps is not None:
             read_steps(self.profile_steps)
         check_folder("data_dir", self.data_dir)
+        self._check_metrics()
         self._check_together()
+
+    def _check_metrics(self) -> None:
+        for metric in self.metrics if isinstance(self.metrics, tuple) else ():
+            if hasattr(metric, "update_state") and not isinstance(metric, type):
+                raise UsageError(
+                    f"metrics holds {metric!r}, whose variables were made before the workers have met. Use a function "
+                    "() → a list of metrics: it is called in the strategy's scope."
+                )
 
     def _check_together(self) -> None:
         if self.epochs is not None and self.steps is not None:
@@ -175,6 +207,10 @@ class RunConfig:
             raise UsageError(
                 f"global_batch is {self.global_batch} and replica_batch is {self.replica_batch}: each says how many "
                 "rows a step has. Give one of them."
+            )
+        if self.prediction_rows and self.test_split is None:
+            raise UsageError(
+                f"prediction_rows is {self.prediction_rows}, but there is no test_split. Give one, or leave it out."
             )
         changes_rate = self.base_batch or self.schedule != ScheduleOptions()
         by_name = self.learning_rate or self.optimizer_options or self.ema_momentum or changes_rate
@@ -233,9 +269,14 @@ class RunConfig:
 
     def without_effect(self) -> list[str]:
         """Returns a line for each option that changes nothing in this run."""
-        lines = self.schedule.without_effect(None if self.steps else self.epochs or DEFAULT_EPOCHS)
+        epochs = None if self.steps else self.epochs or DEFAULT_EPOCHS
+        lines = self.schedule.without_effect(epochs)
         if self.base_batch is None and self.scaling != SCALINGS[0]:
             lines.append(f"scaling is {self.scaling!r}, but it has no effect without base_batch. Give base_batch too.")
+        if epochs is not None and (self.start.thaw_epoch or 0) >= epochs:
+            lines.append(
+                f"thaw_epoch is {self.start.thaw_epoch}, but the run has {epochs} epochs, so the layers stay frozen."
+            )
         return lines
 
     def total_steps(self, steps_per_epoch: int) -> int:
@@ -253,6 +294,13 @@ _IDENTITY = (
     "model_options",
     "dataset",
     "dataset_options",
+    "preprocessing",
+    "augmentation",
+    "init_from",
+    "freeze",
+    "thaw_epoch",
+    "lora_rank",
+    "lora_layers",
     "global_batch",
     "seed",
     "optimizer",
@@ -314,7 +362,10 @@ def check_profile(profile_steps: str, steps: int) -> None:
 def _plain(value: Any) -> Any:
     if callable(value):
         # An instance that can be called has no name of its own.
-        return f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+        name = f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+        # A Keras loss with another setting is another loss.
+        is_loss = hasattr(value, "get_config") and not isinstance(value, type)
+        return {"class": name, **_plain(value.get_config())} if is_loss else name
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):

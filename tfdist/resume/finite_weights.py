@@ -29,7 +29,7 @@ class FiniteWeights:
 
     def __init__(self, trained, on_nan, run_dir=None, clock=time.perf_counter):
         self.on_nan = on_nan
-        self._weights = [variable for variable in trained.variables if variable.trainable]
+        self._trained = trained
         # A mask of the user's own may hold infinities from the start.
         self._expected = set(models.not_finite(self._weights))
         self._run_dir = run_dir
@@ -37,6 +37,11 @@ class FiniteWeights:
         self._clock = clock
         self._is_first = True
         self._checked_step = self._checked_at = self._check_seconds = 0
+
+    @property
+    def _weights(self):
+        # Read anew, because a callback may have made some trainable since the start.
+        return [variable for variable in self._trained.variables if variable.trainable]
 
     def found(self):
         """Returns the paths of the weights that have become NaN or infinite, in the order of the model."""

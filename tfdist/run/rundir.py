@@ -74,6 +74,11 @@ class RunDir:
         return self.path / "tensorboard"
 
     @property
+    def predictions(self) -> pathlib.Path:
+        """The folder of the pictures of predictions, one an epoch."""
+        return self.path / "predictions"
+
+    @property
     def logs(self) -> pathlib.Path:
         """The folder of the launcher's logs, which exists before the run begins."""
         return self.path / "logs"

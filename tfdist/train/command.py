@@ -68,7 +68,7 @@ def train(config, cluster, run, heartbeat):
     # Errors of TensorFlow's C++ code reach Python as exceptions.
     with quiet_loading():
         from tfdist import training
-        from tfdist.assembly import assemble, averages
+        from tfdist.assembly import assemble, averages, start
 
     chosen, workers = assemble.make_strategy(config, cluster)
     writes = workers.is_chief
@@ -88,6 +88,8 @@ def train(config, cluster, run, heartbeat):
         return 0
     if writes:
         say(assemble.describe_source(source, chosen))
+    pictures = assemble.make_pictures(run, config, test_source)
+    thawing = start.prepare(model, config.start, source.element_spec, is_fresh=not run.checkpoint_steps())
     callbacks, throughput, report, verbose = assemble.make_callbacks(run, config, source, chosen)
     training.fit(
         model,
@@ -97,7 +99,7 @@ def train(config, cluster, run, heartbeat):
         # `choose_run` has chosen the folder and checked `resume`, which does not hold for a restart.
         **flatten(dataclasses.replace(config.checkpoints, folder=run.path, resume="auto")),
         validation_data=test_source,
-        callbacks=[*averages.make_swaps(model), *callbacks],
+        callbacks=[*averages.make_swaps(model), *thawing, *callbacks, *pictures],
         verbose=verbose,
     )
     metrics = assemble.evaluate(model, test_source, heartbeat) if test_source else {}

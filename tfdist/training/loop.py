@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.callbacks.base import Callback, measurement_hooks
 from tfdist.callbacks.desync import DesyncCheck
 from tfdist.callbacks.xla_programs import kept_programs
 from tfdist.feeding import plan
@@ -23,21 +22,19 @@ from tfdist.internals.patches import keras_calls
 from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
-from tfdist.process.log import say
 from tfdist.process.nearest import with_known_arguments
 from tfdist.resume.decisions import Decisions
 from tfdist.resume.saved_run import open_saved_run
 from tfdist.strategy.workers import Workers
-from tfdist.synchronous.exchange.choice import choose
 from tfdist.synchronous.step import xla
 from tfdist.synchronous.step.batch_norms import batch_norms_as_wanted
 from tfdist.synchronous.step.find_coupling import find_coupling, form_of, one_step_per_call
 from tfdist.synchronous.step.programs import Programs
-from tfdist.synchronous.step.survey import survey
 from tfdist.training import arguments, checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callback_list import make_callback_list
-from tfdist.training.loss_watch import LossWatch, ends_on_nan
+from tfdist.training.loss_watch import ends_on_nan
+from tfdist.training.training_program import TrainingProgram
 
 
 @with_known_arguments
@@ -229,17 +226,8 @@ def _chief_calls_checked(strategy):
 
 
 def _train(model, feed, options, length, callbacks, validate, run, call_length):
-    programs = Programs.of(model)
     call_length.register_callbacks(callbacks.callbacks)
-    if programs.use(options):
-        say(f"training: {call_length.describe()}, {xla.describe(model, feed, options)}")
-    exchange = choose(model, programs.options, feed, run.folder, functools.partial(survey, model))
-    hooks = measurement_hooks(callbacks.callbacks)
-    watch = LossWatch(model, run.weights, callbacks.callbacks, is_compiled=options.jit_compile)
-    form = form_of(model, feed)
-    program = programs.train(form, exchange, measured=bool(hooks), in_call=run.in_call, watch=watch.on_nan)
-    train = call_length.timed(program)
-    ends = _ends_of_calls(model, callbacks.callbacks, exchange.one_step or one_step_per_call(model, feed))
+    training = TrainingProgram(model, feed, options, run, callbacks.callbacks, call_length)
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
@@ -250,12 +238,13 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length):
         model.reset_metrics()
         run.begin_epoch(span)
         callbacks.on_epoch_begin(span.epoch)
+        training.renew()
         run.resume_epoch(span)
-        calls = plan.calls(span, lambda: model.steps_per_execution, *ends, before=run.steps_before)
-        look = functools.partial(watch.after_call, span, run.steps_before)
-        logs, last = _run_epoch(model, train, feed, span, calls, callbacks, "train", hooks, look)
-        watch.after_epoch(run.steps_before + last)
-        programs.announce_retracing(program)
+        calls = plan.calls(span, lambda: model.steps_per_execution, *training.ends, before=run.steps_before)
+        look = functools.partial(training.watch.after_call, span, run.steps_before)
+        logs, last = _run_epoch(model, training.call, feed, span, calls, callbacks, "train", training.hooks, look)
+        training.watch.after_epoch(run.steps_before + last)
+        training.announce_retracing()
         logs = logs | validate(span.epoch, callbacks)
         callbacks.on_epoch_end(span.epoch, logs)
         run.end_epoch(last)
@@ -264,17 +253,6 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length):
     if model.optimizer is not None:
         model.optimizer.finalize_variable_values(model.trainable_variables)
     callbacks.on_train_end(logs)
-
-
-def _ends_of_calls(model, callbacks, one_step):
-    """Returns the arguments `every` and `at` of `plan.calls`."""
-    ours = [item for item in callbacks if isinstance(item, Callback)]
-    if Workers.of(model.distribute_strategy).count > 1:
-        # If a call ended early on only one worker, the others would wait for it.
-        ours = [item for item in ours if item.every_worker]
-    every = [item.every_steps for item in ours if item.every_steps]
-    every += [1] if one_step else []
-    return every, [step for item in ours for step in item.at_steps]
 
 
 def _run_epoch(model, program, feed, span, calls, callbacks, mode, hooks=(), look=None):

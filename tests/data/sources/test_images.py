@@ -27,7 +27,8 @@ def test_images_come_sorted_by_class_and_name_with_values_in_0_to_1(image_folder
     expected = np.repeat(np.arange(23) * 10 / 255, 6 * 8 * 3).reshape(23, 6, 8, 3)
     np.testing.assert_allclose(images, expected, rtol=1e-6)
     np.testing.assert_array_equal(labels, [0] * 9 + [1] * 14)
-    assert load(image_folder).classes == 2
+    source = load(image_folder)
+    assert (source.classes, source.class_names) == (2, ("ant", "bee"))
 
 
 @pytest.mark.parametrize("extension", ["png", "jpeg", "JPG", "bmp", "gif"])

@@ -35,6 +35,7 @@ def test_rows_are_the_supervised_pair_with_images_in_0_to_1(tfds_folder):
     np.testing.assert_allclose(images, expected, rtol=1e-6)
     np.testing.assert_array_equal(labels, colours // 10 % 3)
     assert (source.classes, source.rows, images.dtype) == (3, 23, np.float32)
+    assert source.class_names == ("0", "1", "2")
 
 
 @pytest.mark.parametrize("in_memory_bytes", [0, 2**30])

@@ -90,7 +90,7 @@ def from_arrays(
         x, y, sample_weight: nested arrays of shape (rows, ...); y and sample_weight may be None.
         global_batch: rows of a step, over all replicas.
         name: its name in messages.
-        **order: `seed`, `shuffle`, `drop_remainder`, `transform`, `classes` of `make_source`.
+        **order: `seed`, `shuffle`, `drop_remainder`, `transform`, `classes`, `class_names` of `make_source`.
 
     Returns:
         A `Source` whose batches are x, (x, y) or (x, y, sample_weight).
@@ -136,5 +136,5 @@ def digits(split: str = "train", *, global_batch: int = DEFAULT_GLOBAL_BATCH, **
     chosen = test if split == "test" else ~test
     images = images[chosen, :, :, np.newaxis].astype(np.float32) / 16
     labels = labels[chosen].astype(np.int32)
-    options: SourceOptions = {"classes": 10, "shuffle": split == "train", **order}
+    options: SourceOptions = {"classes": 10, "class_names": None, "shuffle": split == "train", **order}
     return from_arrays(images, labels, global_batch=global_batch, name=f"digits/{split}", **options)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.data import pixels
-from tfdist.data.source import SeededOrdering, Source, SourceOptions, make_source
+from tfdist.data.source import SeededOrdering, Source, make_source
 from tfdist.data.sources.arrays import MemoryReader
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import MissingFileError, UsageError
@@ -77,8 +77,8 @@ def from_images(
     height, width = image_size or (224, 224)
     size = None if encoded else (height, width)
     reader = ImageReader(paths, labels, size, channels, keep_aspect)
-    options: SourceOptions = {"shuffle": split == "train", "classes": len(names), **order}
-    return make_source(folder, reader, global_batch=global_batch, **options)
+    options: SeededOrdering = {"shuffle": split == "train", **order}
+    return make_source(folder, reader, global_batch=global_batch, class_names=names, **options)
 
 
 def find_split(data_dir: str | os.PathLike[str], split: str) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfdist.data import order, pixels
-from tfdist.data.source import Plan, SeededOrdering, Source, SourceOptions, make_source
+from tfdist.data.source import Plan, SeededOrdering, Source, make_source
 from tfdist.data.sources import record_files
 from tfdist.internals.access.tracing import as_written, compiled, converted
 from tfdist.ops import hashing
@@ -90,8 +90,8 @@ def from_records(
         rows = sum(record_files.count_records(path, compression) for path in paths)
     parts = [Part(path) for path in paths]
     reader = RecordReader(name, parts, rows, decode, compression=compression, shuffle_buffer=shuffle_buffer)
-    options: SourceOptions = {"shuffle": split == "train", "classes": classes, **order}
-    return make_source(name, reader, global_batch=global_batch, **options)
+    options: SeededOrdering = {"shuffle": split == "train", **order}
+    return make_source(name, reader, global_batch=global_batch, classes=classes, **options)
 
 
 def _decoder(

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 import tensorflow as tf
 
-from tfdist.data.source import Ordering, Reader, Source, SourceOptions, make_source
+from tfdist.data.source import Ordering, Reader, SeededOrdering, Source, make_source
 from tfdist.data.sources.arrays import MemoryReader, RowReader
 from tfdist.ops import hashing
 from tfdist.options import DEFAULT_GLOBAL_BATCH
@@ -66,8 +66,8 @@ def make_synthetic(
     reader: Reader = SyntheticReader(kind, row_shape, classes, rows, seed=seed, first=FIRST_ROW[split])
     if pool is not None:
         reader = PoolReader(reader, pool)
-    options: SourceOptions = {"shuffle": split == "train", "classes": classes, "seed": seed, **order}
-    return make_source(name, reader, global_batch=global_batch, **options)
+    options: SeededOrdering = {"shuffle": split == "train", "seed": seed, **order}
+    return make_source(name, reader, global_batch=global_batch, classes=classes, **options)
 
 
 def _check(name: str, split: str, kind: str, classes: int, pool: int | None) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.data import pixels
-from tfdist.data.source import Reader, SeededOrdering, Source, SourceOptions, make_source
+from tfdist.data.source import Reader, SeededOrdering, Source, make_source
 from tfdist.data.sources import tfds_catalog
 from tfdist.data.sources.arrays import MemoryReader
 from tfdist.data.sources.records import Part, RecordReader, by_row
@@ -69,8 +69,8 @@ def from_tfds(
         reader = MemoryReader(info.num_examples, lambda: rows.read(split), rows.finish)
     else:
         reader = _stream(full_name, info, rows, shuffle_buffer)
-    options: SourceOptions = {"shuffle": split.startswith("train"), "classes": rows.classes, **order}
-    return make_source(full_name, reader, global_batch=global_batch, **options)
+    options: SeededOrdering = {"shuffle": split.startswith("train"), **order}
+    return make_source(full_name, reader, global_batch=global_batch, class_names=rows.class_names, **options)
 
 
 def _stream(name: str, info: "tfds.core.SplitInfo", rows: "TfdsRows", shuffle_buffer: int) -> RecordReader:
@@ -111,10 +111,10 @@ class TfdsRows:
         self._check()
 
     @property
-    def classes(self) -> int | None:
-        """Number of classes of the first class label, or None."""
-        counts = (getattr(feature, "num_classes", None) for feature in self._features)
-        return next((count for count in counts if count), None)
+    def class_names(self) -> list[str] | None:
+        """Names of the classes of the first class label, or None; a data set without names has the numbers."""
+        labels = (feature for feature in self._features if getattr(feature, "num_classes", None))
+        return next((label.names for label in labels), None)
 
     def bytes_of(self, split: "tfds.core.SplitInfo") -> int:
         """Returns an upper bound of the bytes of a split in memory: fixed shapes, and its files for strings."""

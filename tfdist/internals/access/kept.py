@@ -24,3 +24,8 @@ def recalled(owner, name, version=None, default=None):
     """Returns what was kept for this owner and name; a default if there is nothing of this version."""
     values = vars(owner).get("_tfdist_kept", {})
     return values[name][1] if name in values and values[name][0] == version else default
+
+
+def forget(owner):
+    """Drops all that is kept for this owner, so that it is made anew: for a model whose layers have changed."""
+    vars(owner).pop("_tfdist_kept", None)

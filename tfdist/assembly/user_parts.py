@@ -1,0 +1,80 @@
+"""What the functions of a recipe make: transforms of the data, callbacks, the loss and the metrics."""
+
+import inspect
+
+import keras
+
+from tfdist.process.errors import UsageError, user_code
+
+
+def make_transforms(config):
+    """Makes the functions (batch, row_seeds) → batch of a config.
+
+    Returns:
+        (the list for the training split, the list for the others), in the order in which they are applied.
+    """
+    every = _made(config, "preprocessing", _is_transform, "a function (batch, row_seeds) → batch")
+    training = _made(config, "augmentation", _is_transform, "a function (batch, row_seeds) → batch")
+    return [*every, *training], every
+
+
+def make_own_callbacks(config):
+    """Makes the callbacks of a config."""
+    (callbacks,) = _made(config, "callbacks", _are_callbacks, "a list of Keras callbacks") or [()]
+    return list(callbacks)
+
+
+def make_loss(config):
+    """Returns what `keras.Model.compile` takes as the loss; must be called in the strategy's scope."""
+    loss = config.loss
+    if not _needs_no_argument(loss):
+        return loss
+    kinds = "a name, a function (y_true, y_pred) or a keras.losses.Loss"
+    (made,) = _made(config, "loss", lambda loss: isinstance(loss, str) or callable(loss), kinds)
+    return made
+
+
+def make_metrics(config):
+    """Returns what `keras.Model.compile` takes as the metrics; must be called in the strategy's scope."""
+    if not callable(config.metrics):
+        return list(config.metrics)
+    (metrics,) = _made(config, "metrics", lambda metrics: isinstance(metrics, list | tuple), "a list of metrics")
+    return list(metrics)
+
+
+def _made(config, name, is_right, use):
+    """Returns a list of what a function of the config returns; an empty one without the function.
+
+    Args:
+        config: the `RunConfig`.
+        name: the field's name.
+        is_right: a function (what was returned) → whether it can be used.
+        use: what can be used, for the message.
+    """
+    function = getattr(config, name)
+    if function is None:
+        return []
+    with user_code(function):
+        made = function()
+    if not is_right(made):
+        raise UsageError(f"{name} returned {made!r}. Return {use}.")
+    return [made]
+
+
+def _is_transform(made):
+    return callable(made)
+
+
+def _are_callbacks(made):
+    return isinstance(made, list | tuple) and all(isinstance(item, keras.callbacks.Callback) for item in made)
+
+
+def _needs_no_argument(loss):
+    """Returns whether a loss is a function () → loss, or a class of losses, whose settings have defaults."""
+    if not callable(loss):
+        return False
+    try:
+        inspect.signature(loss).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
