@@ -9,7 +9,7 @@ from tfdist.data.delivery.delivery import Places, one_by_one
 
 pytestmark = pytest.mark.slow
 
-KINDS = ["arrays", "synthetic", "images", "records", "tfds in memory", "tfds as a stream"]
+KINDS = ["arrays", "synthetic", "idx", "images", "records", "records by number", "tfds in memory", "tfds as a stream"]
 STEPS = 5  # of an epoch: 23 rows in batches of 5
 
 

@@ -23,6 +23,7 @@ _HOMES = {
     "Source": "tfdist.data.source",
     "make_source": "tfdist.data.source",
     "digits": "tfdist.data.sources.arrays",
+    "from_idx": "tfdist.data.sources.idx",
     "from_function": "tfdist.data.sources.shards",
     "from_arrays": "tfdist.data.sources.arrays",
     "from_images": "tfdist.data.sources.images",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from tfdist.data.source import make_source as make_source
     from tfdist.data.sources.arrays import digits as digits
     from tfdist.data.sources.arrays import from_arrays as from_arrays
+    from tfdist.data.sources.idx import from_idx as from_idx
     from tfdist.data.sources.images import from_images as from_images
     from tfdist.data.sources.records import from_records as from_records
     from tfdist.data.sources.shards import from_function as from_function

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tfdist.data.sources import tfds_catalog
+from tfdist.data.sources import idx_files, tfds_catalog
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.options.checks import is_switch
 from tfdist.process.errors import MissingFileError, UsageError
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from tfdist.data.source import Source
     from tfdist.data.transforms import Transform
 
-# Name → (module, function) that makes the source. Any other name is one of TFDS.
+# Name → (module, function) that makes the source. Any other name is one of TFDS; `_find` says where it is looked for.
 BUILT_IN = {
     "digits": ("tfdist.data.sources.arrays", "digits"),
+    "idx": ("tfdist.data.sources.idx", "from_idx"),
     "images": ("tfdist.data.sources.images", "from_images"),
     "records": ("tfdist.data.sources.records", "from_records"),
     "synthetic": ("tfdist.data.sources.synthetic", "make_synthetic"),
 }
 _TFDS = ("tfdist.data.sources.tfds", "from_tfds")
-_OF_FOLDERS = ("images", "records")
+_OF_FOLDERS = {"idx": "IDX files", "images": "images", "records": "record files"}
 _NAMES_HERE = f"Names that come with tfdist: {', '.join(BUILT_IN)}."
 
 
@@ -44,9 +45,11 @@ def load(
     """Makes a source by its name.
 
     Args:
-        name: "digits", "synthetic", "images" (a folder, one sub-folder per class), "records"
-            (TFRecord files), or a name of TFDS, such as "cifar10" or `"imagenet2012:5.*.*"`.
-        split: which part of the data; for TFDS also "train[:80%]".
+        name: "digits", "synthetic", "images" (a folder, one sub-folder per class), "idx" (IDX files), "records"
+            (TFRecord files), or a name of TFDS, such as "cifar10" or `"imagenet2012:5.*.*"`. "mnist",
+            "fashion_mnist", "kmnist" and "emnist/letters" etc. are also found as IDX files, in data_dir or, without
+            it, in /usr/share/datasets.
+        split: which part of the data; for TFDS and IDX also "train[:80%]".
         global_batch: rows of a step, over all replicas.
         seed: of the order, 0..2**32-1.
         shuffle: whether each epoch has an order of its own; None: only for the split "train".
@@ -54,8 +57,8 @@ def load(
         data_dir: folder of the data.
         download: whether TFDS may download what is not in data_dir.
         transform: None, or a function (batch, row_seeds) → batch, see `Source.map`.
-        **options: options of the kind: those of `make_synthetic`, `from_images`, `from_records`,
-            `from_tfds`.
+        **options: options of the kind: those of `make_synthetic`, `from_images`, `from_idx`,
+            `from_records`, `from_tfds`.
 
     Returns:
         A `Source`.
@@ -73,17 +76,12 @@ def load(
         ```
     """
     check_name(name, data_dir=data_dir, download=download)
-    module, function = BUILT_IN.get(name, _TFDS)
+    (module, function), found = _find(name, data_dir, download)
     make: Callable[..., Source] = getattr(importlib.import_module(module), function)
-    if data_dir is not None:
-        options["data_dir"] = os.path.expanduser(data_dir)
-    if download:
-        options["download"] = True
-    _check_options(name, make, options)
+    _check_options(name, make, options, found)
+    options |= found
     if shuffle is not None:
         options["shuffle"] = shuffle
-    if name not in BUILT_IN:
-        options["name"] = name
     return make(
         split=split,
         global_batch=global_batch,
@@ -92,6 +90,16 @@ def load(
         transform=transform,
         **options,
     )
+
+
+def _find(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> tuple[tuple[str, str], dict[str, Any]]:
+    """Returns the (module, function) that makes a source, and the options that follow from where the data are."""
+    found: dict[str, Any] = {} if data_dir is None else {"data_dir": os.path.expanduser(data_dir)}
+    if name in BUILT_IN:
+        return BUILT_IN[name], found
+    if files := idx_files.locate(name, data_dir):
+        return BUILT_IN["idx"], {"name": name, "data_dir": files[0], "part": files[1]}
+    return _TFDS, {"name": name, **found, **({"download": True} if download else {})}
 
 
 def names() -> tuple[str, ...]:
@@ -137,7 +145,9 @@ def check_name(name: str, *, data_dir: str | os.PathLike[str] | None = None, dow
         folder = os.path.expanduser(data_dir)
         if not os.path.isdir(folder):
             raise MissingFileError(f"{name}: data_dir is {folder!r}: no such folder.")
-    if name not in BUILT_IN:
+        if name == "idx":
+            idx_files.check_folder(folder)
+    if name not in BUILT_IN and not idx_files.locate(name, data_dir):
         _check_tfds(name, data_dir, download)
 
 
@@ -146,8 +156,8 @@ def _check_built_in(name: str, data_dir: str | os.PathLike[str] | None, download
         raise UsageError(f"{name}: download is for TFDS names. Leave it out.")
     if data_dir is not None and name not in _OF_FOLDERS:
         raise UsageError(f"{name}: data_dir is {str(data_dir)!r}, but {name} needs none. Leave it out.")
-    if data_dir is None and name == "images":
-        raise UsageError("images: there is no data_dir. Give the folder of images (--data_dir).")
+    if data_dir is None and name in ("idx", "images"):
+        raise UsageError(f"{name}: there is no data_dir. Give the folder of {_OF_FOLDERS[name]} (--data_dir).")
 
 
 def _check_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> None:
@@ -155,14 +165,25 @@ def _check_tfds(name: str, data_dir: str | os.PathLike[str] | None, download: bo
         builder = tfds_catalog.locate(name, data_dir=data_dir)
     except (ValueError, ImportError) as error:
         hint = did_you_mean(name, BUILT_IN) or did_you_mean(name, tfds_catalog.names())
-        raise type(error)(f"{error} {_NAMES_HERE}{hint}") from error
+        raise type(error)(f"{error} {_NAMES_HERE}{hint}{_other_places(name, data_dir)}") from error
     if not download:
-        tfds_catalog.check_prepared(name, builder)
+        tfds_catalog.check_prepared(name, builder, more=_other_places(name, data_dir))
 
 
-def _check_options(name: str, function: Callable[..., object], options: Mapping[str, Any]) -> None:
+def _other_places(name: str, data_dir: str | os.PathLike[str] | None) -> str:
+    """Returns where else a data set may be, as a sentence or an empty text."""
+    if name not in idx_files.CLASS_NAMES:
+        return ""
+    package = idx_files.PACKAGES.get(name)
+    debian = f" On Debian, run: apt install {package}; then leave out data_dir." if package else ""
+    return f" There are no IDX files of it in {str(data_dir or idx_files.SYSTEM)!r} either.{debian}"
+
+
+def _check_options(
+    name: str, function: Callable[..., object], options: Mapping[str, Any], found: Mapping[str, Any]
+) -> None:
     parameters = inspect.signature(function).parameters.values()
-    known = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    known = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD} - found.keys()
     if unknown := sorted(set(options) - known):
         of_load = inspect.signature(load).parameters.keys() - {"options"}
         hint = did_you_mean(unknown[0], sorted(known | of_load))

@@ -159,6 +159,33 @@ def test_a_decoded_crop_takes_other_formats_too_and_no_rows_at_all():
     assert augment.decode_resized_crop((8, 8))(pngs[:0], SEEDS[:0]).shape == (0, 8, 8, 3)
 
 
+@pytest.mark.parametrize(
+    ("size", "part"), [((8, 8), (2, 12, 35, 35)), ((8, 16), (7, 4, 26, 52)), ((9, 6), (2, 18, 35, 23))]
+)
+def test_the_centre_crop_is_a_full_decoding_cut_and_resized(size, part):
+    top, left, tall, wide = part
+    expected = [
+        tf.image.resize(tf.io.decode_jpeg(data)[top : top + tall, left : left + wide], size) for data in jpegs()
+    ]
+    ours = augment.decode_centre_crop(size)(jpegs(), SEEDS)
+    np.testing.assert_allclose(ours, np.stack(expected) / 255, atol=1e-6)
+    assert augment.decode_centre_crop(size)(jpegs()[:0], SEEDS[:0]).shape == (0, *size, 3)
+
+
+def test_the_centre_crop_is_224_of_a_shorter_side_of_256_as_pillow_makes_it():
+    from PIL import Image
+
+    soft = tf.image.resize(np.random.default_rng(0).uniform(90, 150, (4, 5, 3)), (300, 400)).numpy().astype(np.uint8)
+    pillow = Image.fromarray(soft).resize((341, 256), Image.Resampling.BILINEAR).crop((58, 16, 282, 240))
+    ours = augment.decode_centre_crop((224, 224))(tf.io.encode_png(soft)[None], SEEDS[:1])[0]
+    np.testing.assert_allclose(ours * 255, np.asarray(pillow), atol=2)
+
+
+def test_a_share_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"share is 0\. Use a number above 0 and up to 1"):
+        augment.decode_centre_crop((8, 8), share=0)
+
+
 def test_a_decoded_crop_of_one_row_is_the_one_that_it_has_among_others():
     crop = augment.decode_resized_crop((8, 8), flip=True, area=(0.2, 0.5))
     together = crop(jpegs(), SEEDS)

@@ -4,8 +4,13 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from support.tfds_folders import write_cifar10, write_imagenet, write_pets
 
 from tfdist import data
+from tfdist.data import augment
+from tfdist.data.delivery.delivery import Places
 from tfdist.data.sources import tfds_catalog
 
 pytestmark = pytest.mark.slow
@@ -73,7 +78,7 @@ def test_the_folder_of_one_version_is_found_as_well_as_the_one_above(tfds_folder
 @pytest.mark.parametrize("in_memory_bytes", [0, 2**30])
 def test_images_of_several_sizes_need_an_image_size(in_memory_bytes, tfds_folder):
     options = {"keys": ("sketch", "label"), "in_memory_bytes": in_memory_bytes}
-    with pytest.raises(ValueError, match=r"sizes of 'sketch' differ: .*\. Give image_size"):
+    with pytest.raises(ValueError, match=r"sizes of 'sketch' differ: .*\. Give image_size, or encoded=True"):
         load(tfds_folder, **options)
     sketches, labels = read(load(tfds_folder, image_size=(4, 5), **options))
     assert sketches.shape == (23, 4, 5, 1)
@@ -137,3 +142,78 @@ def test_behind_a_proxy_the_proxy_is_asked(monkeypatch):
 def test_prepared_data_are_not_downloaded(tfds_folder, monkeypatch):
     monkeypatch.setattr(tfds_catalog, "HOST", "host.invalid")
     assert load(tfds_folder, download=True).rows == 23
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Returns a data folder of TFDS with `imagenet2012` and `oxford_iiit_pet`: JPEGs of four sizes, in two shards."""
+    folder = tmp_path_factory.mktemp("photographs")
+    return write_pets(write_imagenet(folder, rows=23, validation_rows=5), rows=7, test_rows=2)
+
+
+def stored(folder, name, split):
+    """Returns the examples of a split in their order, as TFDS itself reads them, with the bytes of its images."""
+    skip = {"image": tfds.decode.SkipDecoding()}
+    config = tfds.ReadConfig(interleave_cycle_length=1)
+    return list(tfds.load(name, data_dir=folder, split=split, decoders=skip, read_config=config).as_numpy_iterator())
+
+
+@pytest.mark.parametrize("in_memory_bytes", [0, 2**30])
+@pytest.mark.parametrize(
+    ("name", "split", "classes"), [("imagenet2012", "train", 1000), ("oxford_iiit_pet", "test", 37)]
+)
+def test_encoded_images_are_the_stored_bytes(name, split, classes, in_memory_bytes, photographs):
+    source = load(photographs, name=name, split=split, encoded=True, in_memory_bytes=in_memory_bytes)
+    images, labels = read(source)
+    examples = stored(photographs, name, split)
+    assert images.tolist() == [example["image"] for example in examples]
+    np.testing.assert_array_equal(labels, [example["label"] for example in examples])
+    assert source.classes == len(source.class_names) == classes
+
+
+def test_cifar_is_read_from_a_prepared_folder(tmp_path):
+    source = load(write_cifar10(tmp_path, rows=20, test_rows=4), name="cifar10")
+    images, labels = read(source)
+    examples = list(tfds.load("cifar10", data_dir=tmp_path, split="train").as_numpy_iterator())
+    found = sorted(
+        (label, np.rint(255 * image).astype(np.uint8).tobytes()) for image, label in zip(images, labels, strict=True)
+    )
+    assert found == sorted((example["label"], example["image"].tobytes()) for example in examples)
+    assert (images.shape[1:], source.class_names[:2]) == ((32, 32, 3), ("airplane", "automobile"))
+
+
+def test_crops_of_imagenet_are_the_same_rows_on_one_two_and_three_workers(photographs):
+    crop = augment.on_images(augment.decode_resized_crop((16, 16), flip=True))
+    source = load(photographs, name="imagenet2012", encoded=True, in_memory_bytes=0, shuffle=True, global_batch=6)
+    source = source.map(crop)
+
+    def shares(workers, worker):
+        batches = source.local_batches(Places(workers, worker, 1), epoch=1, step=1)
+        return [share.batch for (share,) in batches.take(source.cardinality).as_numpy_iterator()]
+
+    alone = shares(1, 0)
+    for workers in (2, 3):
+        apart = [shares(workers, worker) for worker in range(workers)]
+        for whole, *parts in zip(alone, *apart, strict=True):
+            assert_same(whole, [np.concatenate(columns) for columns in zip(*parts, strict=True)])
+
+
+def test_the_centre_of_imagenet_is_read_for_evaluation(photographs):
+    source = load(photographs, name="imagenet2012", split="validation", encoded=True)
+    images, _ = read(source.map(augment.on_images(augment.decode_centre_crop((16, 16)))))
+    for image, example in zip(images, stored(photographs, "imagenet2012", "validation"), strict=True):
+        whole = tf.io.decode_jpeg(example["image"])
+        height, width, _ = whole.shape
+        side = round(0.875 * min(height, width))
+        top, left = (height - side) // 2, (width - side) // 2
+        expected = tf.image.resize(whole[top : top + side, left : left + side], (16, 16)) / 255
+        np.testing.assert_allclose(image, expected, atol=1e-6)
+
+
+def test_encoded_is_refused_where_it_has_no_effect(photographs):
+    with pytest.raises(
+        ValueError, match=r"imagenet2012: with encoded, image_size has no effect\. Leave one of them out"
+    ):
+        load(photographs, name="imagenet2012", encoded=True, image_size=(4, 4))
+    with pytest.raises(ValueError, match="imagenet2012: encoded is True, but label has no image"):
+        load(photographs, name="imagenet2012", encoded=True, keys="label")

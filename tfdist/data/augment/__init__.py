@@ -1,7 +1,8 @@
 """Augmentation: each row draws from its own seed, so that the result is the same on any number of replicas.
 
 Functions of images alone, for `on_images`, are (images float32 (B, H, W, C), seeds int64 (B, 2)) → images; B may be 0.
-The first one may take the encoded images of a source loaded with `encoded=True`: `decode_resized_crop` decodes them.
+The first one may take the encoded images of a source loaded with `encoded=True`: `decode_resized_crop` and
+`decode_centre_crop` decode them.
 `one_hot`, `mixup` and `cutmix` make transforms of whole batches, for `Source.map`.
 
 Example:
@@ -18,7 +19,14 @@ Example:
 
 from tfdist.data.augment.apply import on_images
 from tfdist.data.augment.colours import colour_jitter, normalise
-from tfdist.data.augment.crops import decode_resized_crop, flip, pad_crop, random_erasing, resized_crop
+from tfdist.data.augment.crops import (
+    decode_centre_crop,
+    decode_resized_crop,
+    flip,
+    pad_crop,
+    random_erasing,
+    resized_crop,
+)
 from tfdist.data.augment.mixing import cutmix, mixup, one_hot
 from tfdist.data.transforms import WithPrevious
 
@@ -26,6 +34,7 @@ __all__ = [
     "WithPrevious",
     "colour_jitter",
     "cutmix",
+    "decode_centre_crop",
     "decode_resized_crop",
     "flip",
     "mixup",

@@ -11,6 +11,7 @@ from tfdist.data.augment.checks import check_probability, check_range
 from tfdist.data.augment.rectangles import is_inside
 from tfdist.internals.access.tracing import as_written
 from tfdist.ops import hashing
+from tfdist.process.errors import UsageError
 
 
 def flip() -> Augmentation:
@@ -111,6 +112,42 @@ def decode_resized_crop(
 
         rows = (images, coin, sides, numbers[:, 2:])
         return tf.map_fn(one, rows, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32)) / 255
+
+    return apply
+
+
+def decode_centre_crop(size: tuple[int, int], *, share: float = 0.875) -> Augmentation:
+    """Decodes the centre of each image, and resizes it bilinearly: the crop for evaluation, in which nothing is random.
+
+    It is the part that is left when an image is resized until its shorter side has 256 pixels and the centre of 224 x
+    224 is cut out: the single crop by which accuracies on ImageNet are published, as in P. Goyal et al., "Accurate,
+    Large Minibatch SGD: Training ImageNet in 1 Hour", 2017. Of a JPEG, only the blocks of that part are decoded. The
+    part has whole pixels.
+
+    Args:
+        size: (height, width) of the result.
+        share: side of the part, as a share of the largest part of the proportion of `size`; 224 / 256 by default.
+
+    Returns:
+        A function (images string (B,), seeds) → float32 (B, *size, 3) in 0..1.
+    """
+    if not 0 < share <= 1:
+        raise UsageError(f"decode_centre_crop: share is {share!r}. Use a number above 0 and up to 1.")
+
+    def window(shape: tf.Tensor) -> tf.Tensor:
+        whole = tf.cast(shape, tf.float32)
+        scale = share * tf.reduce_min(whole / size)
+        part = tf.maximum(tf.cast(tf.round(scale * tf.constant(size, tf.float32)), tf.int32), 1)
+        return tf.concat([(shape - part) // 2, part], axis=0)
+
+    @as_written
+    def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        del seeds  # nothing random here
+
+        def one(data: tf.Tensor) -> tf.Tensor:
+            return tf.image.resize(pixels.decode_part(data, window), size)
+
+        return tf.map_fn(one, images, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32)) / 255
 
     return apply
 

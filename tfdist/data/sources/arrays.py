@@ -57,6 +57,10 @@ class MemoryReader(RowReader):
         batch = pick_rows(self._tensors, items)
         return self._finish(batch) if self._finish else batch
 
+    def tensors(self) -> Any:
+        """Returns all rows, nested tensors (rows, ...); None if a batch is more than a choice of rows."""
+        return None if self._finish else self._tensors
+
 
 class ArrayReader(MemoryReader):
     """Rows of nested arrays that share their first dimension."""
@@ -69,10 +73,6 @@ class ArrayReader(MemoryReader):
         if len(lengths) != 1:
             raise UsageError(f"arrays: the numbers of rows differ: {sorted(lengths)}. Give arrays of one length.")
         super().__init__(lengths.pop(), lambda: arrays)
-
-    def tensors(self) -> Any:
-        """Returns all rows: nested tensors (rows, ...)."""
-        return self._tensors
 
 
 def from_arrays(

@@ -8,7 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 from tfdist.process.errors import MissingFileError, UsageError
 
@@ -17,6 +17,14 @@ _LOOKS_LIKE_RECORDS = re.compile(r"\.tfrecords?\b|-\d{5,}-of-\d{5,}")
 # A record: length (8 bytes), its checksum (4), the data, their checksum (4).
 _HEADER = struct.Struct("<QI")
 _MAX_BYTES = 2**40
+
+
+class Part(NamedTuple):
+    """The records of a file: `take` of them (-1 for all) after the first `skip`."""
+
+    path: str
+    skip: int = 0
+    take: int = -1
 
 
 def find_files(data_dir: str | os.PathLike[str], split: str) -> list[str]:
@@ -56,7 +64,15 @@ def compression_of(paths: Sequence[str], compression: str | None = None) -> str:
 
 
 def count_records(path: str, compression: str = "") -> int:
-    """Counts a file's records by walking from header to header.
+    """Counts a file's records, see `find_records`."""
+    return len(find_records(path, compression))
+
+
+def find_records(path: str, compression: str = "") -> list[tuple[int, int]]:
+    """Finds a file's records by walking from header to header.
+
+    Returns:
+        For each record, the place of the first byte of its data, and the number of its bytes.
 
     Raises:
         ValueError: the file is cut off or not a TFRecord file; the message names the file and the
@@ -71,8 +87,24 @@ def count_records(path: str, compression: str = "") -> int:
         raise UsageError(f"{path}: broken GZIP file ({error}). Write it again.") from error
 
 
-def _walk(file: IO[bytes] | gzip.GzipFile, path: str) -> int:
-    rows = offset = 0
+def read_record(path: str, place: int, size: int) -> bytes:
+    """Reads the data of one record of an uncompressed, local file.
+
+    Raises:
+        ValueError: the record is no longer there.
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        data = os.pread(file, _HEADER.size + size, place - _HEADER.size)
+    finally:
+        os.close(file)
+    if len(data) < _HEADER.size + size or _HEADER.unpack_from(data)[0] != size:
+        raise UsageError(f"{path}: it has changed since the start. Start again.")
+    return data[_HEADER.size :]
+
+
+def _walk(file: IO[bytes] | gzip.GzipFile, path: str) -> list[tuple[int, int]]:
+    found, offset = [], 0
     while header := file.read(_HEADER.size):
         length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else _MAX_BYTES
         end = offset + _HEADER.size + length + 4
@@ -82,8 +114,9 @@ def _walk(file: IO[bytes] | gzip.GzipFile, path: str) -> int:
             raise UsageError(
                 f"{path}: the record at byte {offset} is cut off, or this is not a TFRecord file. Write it again."
             )
-        rows, offset = rows + 1, end
-    return rows
+        found.append((offset + _HEADER.size, length))
+        offset = end
+    return found
 
 
 def _glob(pattern: str) -> list[str]:

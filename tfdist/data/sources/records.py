@@ -2,21 +2,24 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from tfdist.data import order, pixels
-from tfdist.data.source import Plan, SeededOrdering, Source, make_source
+from tfdist.data.source import Plan, Reader, SeededOrdering, Source, make_source
 from tfdist.data.sources import record_files
+from tfdist.data.sources.record_files import Part
+from tfdist.data.sources.record_rows import RecordRows
 from tfdist.internals.access.tracing import as_written, compiled, converted
 from tfdist.ops import hashing
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import UsageError
 
 _INTERLEAVED_FILES = 16
+_SHUFFLE_BUFFER = 10_000
 
 
 def from_records(
@@ -31,7 +34,8 @@ def from_records(
     classes: int | None = None,
     compression: str | None = None,
     rows: int | None = None,
-    shuffle_buffer: int = 10_000,
+    shuffle_buffer: int | None = None,
+    random_access: bool = False,
     global_batch: int = DEFAULT_GLOBAL_BATCH,
     **order: Unpack[SeededOrdering],
 ) -> Source:
@@ -52,7 +56,9 @@ def from_records(
         classes: number of classes, where there are any.
         compression: "", "GZIP" or "ZLIB"; None for GZIP where names end in .gz.
         rows: number of records, if known; then they are not counted.
-        shuffle_buffer: number of records to draw from. Another number gives another order.
+        shuffle_buffer: number of records to draw from; 10,000 if None. Another number gives another order.
+        random_access: read rows by their number, of uncompressed, local files: the order is a permutation of all rows,
+            each worker reads only its own, and a run resumes at once. For disks on which that is fast.
         global_batch: rows of a step, over all replicas.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
 
@@ -86,10 +92,17 @@ def from_records(
     else:
         raise UsageError(f"{name}: data_dir is {data_dir!r} and files is {files!r}. Give one of them.")
     compression = record_files.compression_of(paths, compression)
-    if rows is None:
+    if rows is None and not random_access:
         rows = sum(record_files.count_records(path, compression) for path in paths)
-    parts = [Part(path) for path in paths]
-    reader = RecordReader(name, parts, rows, decode, compression=compression, shuffle_buffer=shuffle_buffer)
+    reader = make_reader(
+        name,
+        [Part(path) for path in paths],
+        rows,
+        decode,
+        compression=compression,
+        shuffle_buffer=shuffle_buffer,
+        random_access=random_access,
+    )
     options: SeededOrdering = {"shuffle": split == "train", **order}
     return make_source(name, reader, global_batch=global_batch, classes=classes, **options)
 
@@ -167,12 +180,25 @@ def by_row(name: str, function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tens
     return decode
 
 
-class Part(NamedTuple):
-    """The records of a file: `take` of them (-1 for all) after the first `skip`."""
-
-    path: str
-    skip: int = 0
-    take: int = -1
+def make_reader(
+    name: str,
+    parts: Sequence[Part],
+    rows: int | None,
+    decode: Callable[[tf.Tensor], Any],
+    *,
+    compression: str = "",
+    shuffle_buffer: int | None,
+    random_access: bool,
+) -> Reader:
+    """Returns the reader of TFRecord files that the options ask for; only random access can do without `rows`."""
+    if rows is not None and not random_access:
+        buffer = _SHUFFLE_BUFFER if shuffle_buffer is None else shuffle_buffer
+        return RecordReader(name, parts, rows, decode, compression=compression, shuffle_buffer=buffer)
+    if shuffle_buffer is not None:
+        raise UsageError(f"{name}: with random_access, shuffle_buffer has no effect. Leave one of them out.")
+    if compression:
+        raise UsageError(f"{name}: random_access is for uncompressed files, but these are {compression}. Leave it out.")
+    return RecordRows(name, parts, decode, rows)
 
 
 class RecordReader:
@@ -186,7 +212,7 @@ class RecordReader:
         decode: Callable[[tf.Tensor], Any],
         *,
         compression: str = "",
-        shuffle_buffer: int = 10_000,
+        shuffle_buffer: int = _SHUFFLE_BUFFER,
     ) -> None:
         if shuffle_buffer < 1:
             raise UsageError(f"{name}: shuffle_buffer is {shuffle_buffer}. Use 1 or more.")

@@ -10,7 +10,8 @@ from tfdist.data import pixels
 from tfdist.data.source import Reader, SeededOrdering, Source, make_source
 from tfdist.data.sources import tfds_catalog
 from tfdist.data.sources.arrays import MemoryReader
-from tfdist.data.sources.records import Part, RecordReader, by_row
+from tfdist.data.sources.record_files import Part
+from tfdist.data.sources.records import by_row, make_reader
 from tfdist.internals.access.tracing import as_written
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import UsageError
@@ -29,8 +30,10 @@ def from_tfds(
     download: bool = False,
     keys: Any = None,
     image_size: tuple[int, int] | None = None,
+    encoded: bool = False,
     in_memory_bytes: int = 2**30,
-    shuffle_buffer: int = 10_000,
+    shuffle_buffer: int | None = None,
+    random_access: bool = False,
     global_batch: int = DEFAULT_GLOBAL_BATCH,
     **order: Unpack[SeededOrdering],
 ) -> Source:
@@ -41,14 +44,15 @@ def from_tfds(
         split: "train", "train[:80%]", "train+test", ...
         keys: nested names of the features that make a row, such as ("image", "label"); None for the
             data set's own pair.
-        image_size: (height, width) to resize images to; required where their sizes differ.
+        image_size: (height, width) to resize images to; required where their sizes differ and `encoded` is False.
+        encoded: return images as they are stored, string (B,), for `augment.decode_resized_crop`.
         in_memory_bytes: a split up to this size is kept in memory; a larger one is streamed.
-        shuffle_buffer: of a streamed split, see `from_records`.
+        shuffle_buffer, random_access: of a streamed split, see `from_records`.
         global_batch: rows of a step, over all replicas.
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
 
     Returns:
-        A `Source` whose batches are nested as `keys`; images are float32 in 0..1.
+        A `Source` whose batches are nested as `keys`; images are float32 in 0..1, unless `encoded`.
 
     Example:
         ```python
@@ -62,18 +66,20 @@ def from_tfds(
     """
     builder = tfds_catalog.find_builder(name, data_dir=data_dir, download=download)
     info = tfds_catalog.find_split(builder, split)
-    rows = TfdsRows(builder, keys, image_size)
+    rows = TfdsRows(builder, keys, image_size, encoded=encoded)
     full_name = f"{builder.name}/{split}"
     reader: Reader
     if rows.bytes_of(info) <= in_memory_bytes:
         reader = MemoryReader(info.num_examples, lambda: rows.read(split), rows.finish)
     else:
-        reader = _stream(full_name, info, rows, shuffle_buffer)
+        reader = _stream(full_name, info, rows, shuffle_buffer, random_access)
     options: SeededOrdering = {"shuffle": split.startswith("train"), **order}
     return make_source(full_name, reader, global_batch=global_batch, class_names=rows.class_names, **options)
 
 
-def _stream(name: str, info: "tfds.core.SplitInfo", rows: "TfdsRows", shuffle_buffer: int) -> RecordReader:
+def _stream(
+    name: str, info: "tfds.core.SplitInfo", rows: "TfdsRows", shuffle_buffer: int | None, random_access: bool
+) -> Reader:
     form = rows.builder.info.file_format
     if form is not None and form.value != "tfrecord":
         raise UsageError(
@@ -82,19 +88,27 @@ def _stream(name: str, info: "tfds.core.SplitInfo", rows: "TfdsRows", shuffle_bu
         )
     parts = [Part(os.fspath(i.filename), i.skip, i.take) for i in info.file_instructions]
     decode_stored = by_row(name, rows.parse)
-    return RecordReader(
+    return make_reader(
         name,
         parts,
         info.num_examples,
         lambda records: rows.finish(decode_stored(records)),
         shuffle_buffer=shuffle_buffer,
+        random_access=random_access,
     )
 
 
 class TfdsRows:
     """The conversion of a data set's examples to rows: the features to take, and the size of images."""
 
-    def __init__(self, builder: "tfds.core.DatasetBuilder", keys: Any, image_size: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        builder: "tfds.core.DatasetBuilder",
+        keys: Any,
+        image_size: tuple[int, int] | None,
+        *,
+        encoded: bool = False,
+    ) -> None:
         keys = keys if keys is not None else builder.info.supervised_keys
         features = builder.info.features
         if keys is None:
@@ -108,6 +122,7 @@ class TfdsRows:
         self._features = [features[name] for name in self._names]
         # A list where the options come from JSON.
         self._size = None if image_size is None else (image_size[0], image_size[1])
+        self._encoded = encoded
         self._check()
 
     @property
@@ -128,19 +143,28 @@ class TfdsRows:
 
         # One file after the other, so that the rows keep the order in which they are stored.
         config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-        examples = self.builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+        examples = self.builder.as_dataset(
+            split=split, shuffle_files=False, read_config=config, decoders=self._decoders()
+        )
         rows = examples.map(as_written(self._row), num_parallel_calls=tf.data.AUTOTUNE)
         batches = list(rows.batch(_READ_ROWS).as_numpy_iterator())
         return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *batches)
 
     def parse(self, record: tf.Tensor) -> Any:
         """Turns a serialized example into a row, not yet finished."""
-        return self._row(self.builder.info.features.deserialize_example(record))
+        return self._row(self.builder.info.features.deserialize_example(record, decoders=self._decoders()))
+
+    def _decoders(self) -> dict[str, "tfds.decode.Decoder"]:
+        """Returns which features TFDS leaves as they are stored."""
+        import tensorflow_datasets as tfds
+
+        both = zip(self._names, self._features, strict=True)
+        return {name: tfds.decode.SkipDecoding() for name, f in both if _is_image(f) and self._encoded}
 
     def finish(self, batch: Any) -> Any:
-        """Turns images into float32 in 0..1."""
+        """Turns images into float32 in 0..1, unless they stay encoded."""
         parts = zip(self._features, tf.nest.flatten(batch), strict=True)
-        values = [pixels.to_floats(value) if _is_image(f) else value for f, value in parts]
+        values = [pixels.to_floats(value) if self._is_decoded(f) else value for f, value in parts]
         return tf.nest.pack_sequence_as(self._keys, values)
 
     def _row(self, example: dict[str, Any]) -> Any:
@@ -152,26 +176,34 @@ class TfdsRows:
 
     def _new_size(self, feature: "tfds.features.FeatureConnector") -> tuple[int, int] | None:
         """Returns the size to which a feature is resized, or None."""
-        return self._size if _is_image(feature) else None
+        return self._size if self._is_decoded(feature) else None
+
+    def _is_decoded(self, feature: "tfds.features.FeatureConnector") -> bool:
+        return _is_image(feature) and not self._encoded
 
     def _bytes(self, feature: "tfds.features.FeatureConnector") -> int:
         size = self._new_size(feature)
         if size is not None:
             return 4 * size[0] * size[1] * int(feature.shape[-1])
+        if _is_image(feature) and self._encoded:
+            return 0
         return int(np.prod(feature.shape)) * int(np.dtype(feature.np_dtype).itemsize)
 
     def _check(self) -> None:
         of = self.builder.name
-        if self._size is not None and not any(map(_is_image, self._features)):
-            raise UsageError(
-                f"{of}: image_size is {self._size}, but {self._keys} has no image. Leave it out, or give other keys."
-            )
+        if self._encoded and self._size is not None:
+            raise UsageError(f"{of}: with encoded, image_size has no effect. Leave one of them out.")
+        if (self._encoded or self._size is not None) and not any(map(_is_image, self._features)):
+            option = "encoded is True" if self._encoded else f"image_size is {self._size}"
+            raise UsageError(f"{of}: {option}, but {self._keys} has no image. Leave it out, or give other keys.")
         for name, feature in zip(self._names, self._features, strict=True):
             shape = feature.shape
+            if _is_image(feature) and self._encoded:
+                continue
             if not isinstance(shape, tuple):
                 raise UsageError(f"{of}: {name!r} is not a tensor, but {shape}. Choose other keys.")
             if None in (shape if self._new_size(feature) is None else shape[-1:]):
-                cure = "Give image_size." if _is_image(feature) else "Choose other keys."
+                cure = "Give image_size, or encoded=True." if _is_image(feature) else "Choose other keys."
                 raise UsageError(f"{of}: the sizes of {name!r} differ: {shape}. {cure}")
 
 

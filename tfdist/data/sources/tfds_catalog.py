@@ -54,12 +54,12 @@ def locate(name, *, data_dir=None):
     return _make_builder(name, data_dir)
 
 
-def check_prepared(name, builder):
-    """Raises FileNotFoundError, which names the folder searched, unless the data are there."""
+def check_prepared(name, builder, more=""):
+    """Raises FileNotFoundError, which names the folder searched and ends with `more`, unless the data are there."""
     if not builder.is_prepared():
         raise MissingFileError(
             f"{name}: not found in {str(builder.data_dir)!r}. Give data_dir (--data_dir), the "
-            "folder that holds it, or download=True (--download)."
+            f"folder that holds it, or download=True (--download).{more}"
         )
 
 
