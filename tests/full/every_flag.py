@@ -34,7 +34,7 @@ PLACES = {
 }
 # In this order, each beside the next one; a tuple has flags that need each other.
 TRAIN = (
-    ("--recipe=recipes/digits_cnn.py",),
+    ("--recipe=recipes/classification/digits_cnn.py",),
     ("--strategy=auto",),
     ("--model=mlp",),
     ("--dataset=digits",),

@@ -58,7 +58,7 @@ CHANGES = {
     "steps_per_execution": ("4", {"steps_per_execution": 4}),
     "strategy": ("mirrored", {"strategy": "mirrored"}),
 }
-RECIPES = sorted((REPOSITORY / "recipes").glob("*.py"))
+RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))
 
 
 def refusal(*arguments):
@@ -248,6 +248,6 @@ def test_every_recipe_loads_and_has_the_name_of_its_file(path):
 
 
 def test_the_default_is_the_recipe_digits_cnn():
-    run = recipe_file.load_recipe(REPOSITORY / "recipes" / "digits_cnn.py")
+    run = recipe_file.load_recipe(REPOSITORY / "recipes" / "classification" / "digits_cnn.py")
     assert run == RunConfig(epochs=DEFAULT_EPOCHS)
     assert run.total_steps(23) == RunConfig().total_steps(23)

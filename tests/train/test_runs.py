@@ -138,7 +138,7 @@ def test_mnist_recipe_trains_on_a_prepared_folder(tmp_path):
                 yield i, {"image": np.full((28, 28, 1), 25 * (i % 10), np.uint8), "label": i % 10}
 
     Mnist(data_dir=tmp_path / "data", file_format="tfrecord").download_and_prepare()
-    flags = ["--recipe=recipes/mnist_mirrored.py", f"--data_dir={tmp_path / 'data'}", "--steps=3"]
+    flags = ["--recipe=recipes/classification/mnist_mirrored.py", f"--data_dir={tmp_path / 'data'}", "--steps=3"]
     assert train.main([*flags, f"--run_dir={tmp_path / 'run'}"]) == 0
     assert read_summary(tmp_path / "run")["replicas"] == 2
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")

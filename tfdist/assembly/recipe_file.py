@@ -56,8 +56,9 @@ def import_file(path, who):
 
 
 def _nearest(path):
-    """Returns a suggestion: a file of that name, or nearly so, in its folder or in `recipes`."""
+    """Returns a suggestion: a file of that name, or nearly so, in its folder or among the recipes of the repository."""
     here = path.parent if path.parent.is_dir() else pathlib.Path()
-    files = {file.stem: file for folder in (here, pathlib.Path("recipes")) for file in sorted(folder.glob("*.py"))}
+    found = (sorted(here.glob("*.py")), sorted(pathlib.Path("recipes").glob("*/*.py")))
+    files = {file.stem: file for folder in found for file in folder}
     name = path.stem if path.stem in files else nearest(path.stem, files)
     return f" Did you mean {str(files[name])!r}?" if name else ""

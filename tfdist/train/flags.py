@@ -12,7 +12,7 @@ USAGE = """Trains a Keras model on the devices at hand: several replicas give wh
 
   python -m tfdist.train                                  digits, on the best strategy for this machine
   python -m tfdist.train --strategy=mirrored --replicas=2
-  python -m tfdist.train --recipe=recipes/mnist_mirrored.py --data_dir=~/tensorflow_datasets
+  python -m tfdist.train --recipe=recipes/classification/mnist_mirrored.py --data_dir=~/tensorflow_datasets
   TF_CONFIG='{...}' python -m tfdist.train --strategy=multi_worker --run_dir=DIR   # one such command per worker
 
 Flags (one on the command line wins over the recipe):
