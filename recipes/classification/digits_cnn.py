@@ -1,10 +1,16 @@
-"""A small CNN on the handwritten digits that come with tfdist: the default of `tfdist.train`."""
+"""A small CNN on the handwritten digits that come with tfdist: the default of `tfdist.train`.
+
+python -m tfdist.train --recipe=recipes/classification/digits_cnn.py
+
+Published: none for this split.
+Measured: test accuracy 0.989 to 0.992, seeds 0 to 3, two logical CPU devices of a 2-core machine, tfdist 0.1.0.
+"""
 
 from tfdist import RunConfig
 
 
 def recipe():
-    """Seen with tfdist 0.1.0 on two logical CPU devices, seeds 0 to 3: test accuracy 0.989 to 0.992."""
+    """Returns the run."""
     return RunConfig(
         name="digits_cnn",
         model="cnn",
