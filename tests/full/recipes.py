@@ -1,0 +1,131 @@
+"""Trains recipes on generated data in the format of their own, and writes the table of what came of it.
+
+Usage: python tests/full/recipes.py [part of a row's name ...]; exit code 1 where a row is not as it should be. With
+parts of names only those rows are run, and nothing is written.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
+
+from full import evidence  # noqa: E402
+from support import tfds_folders  # noqa: E402
+from support.processes import REPOSITORY, run_python  # noqa: E402
+
+COMMAND = "python tests/full/recipes.py"
+COLUMNS = ("row", "as it should be", "minutes", "seen")
+TITLE = """Recipes on generated data in the format of their own
+
+"Killed" rows train 20 steps in float64 under `tfdist.launch --workers=2`, with a checkpoint every 5 steps; worker 1 gets
+a SIGKILL after step 11, and both go on from step 10. They are compared with one undisturbed process: the largest
+difference of a weight in `model.keras`. The data are prepared by TFDS itself, from generated images: JPEGs of several
+sizes for ImageNet, of which the recipe is run with crops of 64 x 64 pixels. "Transfer" rows use drawings of a shape on a
+texture: ten classes for the backbone, eight others for the target, with 25 training images each."""
+DEADLINE_SECONDS = 3600
+STEPS = 20
+# In float64 an equal run differs by rounding alone.
+TOLERANCE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: its name.
+        check: a function (an empty folder) → (whether it is as it should be, what was seen).
+    """
+
+    name: str
+    check: Callable[[pathlib.Path], tuple[bool, str]]
+
+    def __str__(self):
+        return self.name
+
+
+def run(row):
+    """Runs a row; returns its cells."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        good, seen = row.check(pathlib.Path(name))
+    return [row.name, "yes" if good else "NO", f"{(time.monotonic() - began) / 60:.1f}", seen]
+
+
+def check_cifar10(folder):
+    """Trains cifar10_resnet20 on two workers, with a kill."""
+    tfds_folders.write_cifar10(folder / "data", rows=80, test_rows=16)
+    return check_killed(folder, recipe_path("cifar10_resnet20"), "--global_batch=16")
+
+
+def check_imagenet(folder):
+    """Trains resnet50_imagenet on two workers, with a kill; images of 224 x 224 pixels would take hours in float64."""
+    tfds_folders.write_imagenet(folder / "data", rows=40, validation_rows=8)
+    smaller = folder / "smaller.py"
+    smaller.write_text(
+        "import pathlib\n"
+        "from tfdist.assembly.recipe_file import import_file\n"
+        f"path = pathlib.Path({str(recipe_path('resnet50_imagenet'))!r})\n"
+        "def recipe():\n"
+        "    return import_file(path, 'smaller').recipe(size=64)\n"
+    )
+    return check_killed(folder, smaller, "--global_batch=8")
+
+
+def check_killed(folder, recipe, *flags):
+    """Compares two workers, of which one is killed, with one undisturbed process."""
+    every = (f"--recipe={recipe}", f"--data_dir={folder / 'data'}", "--precision=float64", f"--steps={STEPS}", *flags)
+    train("-m", "tfdist.train", *every, "--strategy=one_device", f"--run_dir={folder / 'one'}")
+    launch = ("-m", "tfdist.launch", "--workers=2", "--max_restarts=1", "--backoff_seconds=0", "--tee=none")
+    save = ("--strategy=multi_worker", "--checkpoint_every_steps=5", f"--run_dir={folder / 'two'}")
+    train(*launch, "--chaos=kill:worker=1,step=11", "--", "-m", "tfdist.train", *every, *save)
+    starts = json.loads((folder / "two" / "logs" / "launch.json").read_text())
+    gap = largest_difference(folder / "one" / "model.keras", folder / "two" / "model.keras")
+    kinds = [start["kind"] for start in starts]
+    seen = f"starts: {', '.join(kinds)}; largest difference of a weight {gap:.1e}"
+    return kinds == ["failure", "done"] and gap < TOLERANCE, seen
+
+
+def largest_difference(one, other):
+    """Returns the largest difference between the weights of two saved models."""
+    import keras
+    import numpy as np
+
+    pairs = zip(*(keras.saving.load_model(path).get_weights() for path in (one, other)), strict=True)
+    return max(float(np.abs(a - b).max()) for a, b in pairs)
+
+
+def recipe_path(name):
+    """Returns the file of a recipe."""
+    return REPOSITORY / "recipes" / "classification" / f"{name}.py"
+
+
+def train(*command):
+    """Runs a command to its end, which must be good; returns its stderr."""
+    ended = run_python(*command, deadline_seconds=DEADLINE_SECONDS)
+    if ended.code:
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with exit code {ended.code}: {ended.err[-2000:]}")
+    return ended.err
+
+
+ROWS = (
+    Row("cifar10_resnet20, two workers, killed", check_cifar10),
+    Row("resnet50_imagenet, two workers, killed", check_imagenet),
+)
+
+
+def main(parts):
+    """Runs the rows; returns the exit code."""
+    page = {"name": "recipes", "title": TITLE, "command": COMMAND, "columns": COLUMNS}
+    return evidence.measure(ROWS, run, parts, **page)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
