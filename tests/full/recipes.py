@@ -24,11 +24,10 @@ COMMAND = "python tests/full/recipes.py"
 COLUMNS = ("row", "as it should be", "minutes", "seen")
 TITLE = """Recipes on generated data in the format of their own
 
-"Killed" rows train 20 steps in float64 under `tfdist.launch --workers=2`, with a checkpoint every 5 steps; worker 1 gets
-a SIGKILL after step 11, and both go on from step 10. They are compared with one undisturbed process: the largest
+"Killed" rows train 20 steps in float64 under `tfdist.launch --workers=2`, with a checkpoint every 5 steps; worker 1
+gets a SIGKILL after step 11, and both go on from step 10. They are compared with one undisturbed process: the largest
 difference of a weight in `model.keras`. The data are prepared by TFDS itself, from generated images: JPEGs of several
-sizes for ImageNet, of which the recipe is run with crops of 64 x 64 pixels. "Transfer" rows use drawings of a shape on a
-texture: ten classes for the backbone, eight others for the target, with 25 training images each."""
+sizes for ImageNet, of which the recipe is run with crops of 64 x 64 pixels."""
 DEADLINE_SECONDS = 3600
 STEPS = 20
 # In float64 an equal run differs by rounding alone.

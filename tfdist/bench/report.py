@@ -97,14 +97,24 @@ def read_commit(folder):
 
 
 def draw(report, path):
-    """Draws examples per second with their standard errors; returns a line that says where, or why not."""
+    """Draws examples per second, and over several numbers of replicas the efficiency; returns where, or why not."""
     if importlib.util.find_spec("matplotlib") is None:
         return "no plot: matplotlib is not installed (pip install matplotlib)."
     from matplotlib.figure import Figure
 
     results = [result for result in report["results"] if not result["error"]]
-    figure = Figure(figsize=(7, 0.8 + 0.4 * max(1, len(results))), layout="constrained")
-    axes = figure.subplots()
+    counts = {result["workers"] * result["replicas"] for result in results}
+    panels = [_draw_rates, _draw_scaling] if len(counts) > 1 else [_draw_rates]
+    figure = Figure(figsize=(7 * len(panels), max(3.2, 0.8 + 0.4 * len(results))), layout="constrained")
+    for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        panel(axes, results)
+    figure.suptitle(f"{report['measured']['model']}, {report['measured']['replica_batch']} rows per replica")
+    figure.savefig(path, dpi=80)
+    return f"plot: {path}"
+
+
+def _draw_rates(axes, results):
+    """Draws a bar for each result."""
     names = [f"{result['contender']}  {result['workers']}×{result['replicas']}" for result in results]
     rates = [result["examples_per_second"] for result in results]
     colors = ["tab:orange" if result["contender"] == "tfdist_fit" else "tab:gray" for result in results]
@@ -113,6 +123,22 @@ def draw(report, path):
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel("examples per second (mean ± standard error)")
-    axes.set_title(f"{report['measured']['model']}, {report['measured']['replica_batch']} rows per replica")
-    figure.savefig(path, dpi=80)
-    return f"plot: {path}"
+
+
+def _draw_scaling(axes, results):
+    """Draws each contender's rate over the number of replicas, with its efficiency, and what N times one would be."""
+    for contender in dict.fromkeys(result["contender"] for result in results):
+        own = [result for result in results if result["contender"] == contender]
+        own = sorted(((result["workers"] * result["replicas"], result) for result in own), key=lambda pair: pair[0])
+        counts, rates = zip(*((count, result["examples_per_second"]["median"]) for count, result in own), strict=True)
+        (line,) = axes.plot(counts, rates, marker="o", label=contender)
+        if counts[0] == 1:
+            axes.plot(counts, [count * rates[0] for count in counts], color=line.get_color(), linestyle=":")
+        for count, rate, (_, result) in zip(counts, rates, own, strict=True):
+            if count > 1 and result["efficiency"] is not None:
+                axes.annotate(f"{result['efficiency']:.0%}", (count, rate), (4, 4), textcoords="offset points")
+    axes.set_xticks(sorted({result["workers"] * result["replicas"] for result in results}))
+    axes.set_xlabel("replicas of all workers")
+    axes.set_ylabel("examples per second (dotted: N × one)")
+    axes.set_ylim(bottom=0)
+    axes.legend()
