@@ -127,6 +127,23 @@ def test_a_loss_as_keras_takes_it_is_left_as_it_is(loss):
     assert user_parts.make_loss(RunConfig(loss=loss)) is loss
 
 
+def test_the_training_split_and_the_others_have_transforms_of_their_own_after_those_of_both():
+    halve, negate, add = (lambda x: x / 2), (lambda x: -x), (lambda x: x + 100)
+
+    def on_images(change):
+        return lambda: lambda batch, row_seeds: (change(batch[0]), *batch[1:])
+
+    parts = {"preprocessing": halve, "augmentation": negate, "test_preprocessing": add}
+    config = RunConfig(global_batch=64, **{name: on_images(change) for name, change in parts.items()})
+    train, test = assemble.make_sources(config)
+    changed, plain = (
+        [next(iter(source.dataset()))[0].numpy() for source in sources]
+        for sources in ((train, test), [data.digits(split, global_batch=64) for split in ("train", "test")])
+    )
+    np.testing.assert_array_equal(changed[0], -plain[0] / 2)
+    np.testing.assert_array_equal(changed[1], plain[1] / 2 + 100)
+
+
 def test_a_class_of_losses_is_made_with_its_defaults():
     assert isinstance(user_parts.make_loss(RunConfig(loss=keras.losses.Huber)), keras.losses.Huber)
 
@@ -136,6 +153,7 @@ def test_a_class_of_losses_is_made_with_its_defaults():
     [
         ("preprocessing", None, "preprocessing returned None. Return a function (batch, row_seeds) → batch."),
         ("augmentation", None, "augmentation returned None. Return a function (batch, row_seeds) → batch."),
+        ("test_preprocessing", 7, "test_preprocessing returned 7. Return a function (batch, row_seeds) → batch."),
         ("callbacks", None, "callbacks returned None. Return a list of Keras callbacks."),
         ("callbacks", [3], "callbacks returned [3]. Return a list of Keras callbacks."),
         ("loss", None, "loss returned None. Return a name, a function (y_true, y_pred) or a keras.losses.Loss."),

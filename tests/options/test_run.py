@@ -22,7 +22,8 @@ KEYS = {
     *("steps_per_execution", "compression", "exchange", "jit_compile", "sync_batchnorm", "deterministic", "run_dir"),
     *("checkpoint_every_steps", "keep_checkpoints", "resume", "profile_steps", "start_seconds"),
     *("preemption_notice", "expected", "on_nan", "resume_with_changes", "alone"),
-    *("preprocessing", "augmentation", "callbacks", "init_from", "freeze", "thaw_epoch", "lora_rank", "lora_layers"),
+    *("preprocessing", "augmentation", "test_preprocessing", "callbacks"),
+    *("init_from", "freeze", "thaw_epoch", "lora_rank", "lora_layers"),
     "prediction_rows",
 }
 

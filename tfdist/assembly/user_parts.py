@@ -13,9 +13,11 @@ def make_transforms(config):
     Returns:
         (the list for the training split, the list for the others), in the order in which they are applied.
     """
-    every = _made(config, "preprocessing", _is_transform, "a function (batch, row_seeds) → batch")
-    training = _made(config, "augmentation", _is_transform, "a function (batch, row_seeds) → batch")
-    return [*every, *training], every
+    every, training, others = (
+        _made(config, name, _is_transform, "a function (batch, row_seeds) → batch")
+        for name in ("preprocessing", "augmentation", "test_preprocessing")
+    )
+    return [*every, *training], [*every, *others]
 
 
 def make_own_callbacks(config):

@@ -89,6 +89,7 @@ class RunConfig:
             () → a list of these and of Keras `Metric`s.
         preprocessing: A function () → a function (batch, row_seeds int64 (B, 2)) → batch, for the rows of every split.
         augmentation: The same for the training split alone, after `preprocessing`.
+        test_preprocessing: The same for the other splits alone, after `preprocessing`.
         callbacks: A function () → the callbacks that `fit` gets besides those of the command; every worker calls it.
         start: The `StartOptions`.
         step: The `StepOptions`.
@@ -137,6 +138,7 @@ class RunConfig:
     metrics: tuple[str | Callable[..., Any], ...] | Callable[[], Any] = ("accuracy",)
     preprocessing: Callable[[], Any] | None = None
     augmentation: Callable[[], Any] | None = None
+    test_preprocessing: Callable[[], Any] | None = None
     callbacks: Callable[[], Any] | None = None
     precision: str = option("float32", choices=PRECISIONS, help="Keras' dtype policy.")
     strategy: str = option("auto", choices=STRATEGIES, help="The tf.distribute strategy.")
@@ -180,6 +182,7 @@ class RunConfig:
                 "metrics": "a tuple of names and functions, or a function () → a list of metrics",
                 "preprocessing": _A_TRANSFORM,
                 "augmentation": _A_TRANSFORM,
+                "test_preprocessing": _A_TRANSFORM,
                 "callbacks": "a function () → a list of callbacks",
                 "profile_steps": "two steps, the first one below the other: 100:110",
             },
