@@ -20,6 +20,15 @@ def write_cifar10(folder, rows=64, *, test_rows=16, shards=2, file_format="tfrec
     return _prepare("cifar10", folder, {"train": rows, "test": test_rows}, example, shards, file_format, names)
 
 
+def write_mnist(folder, rows=64, *, test_rows=16, shards=1, file_format="tfrecord"):
+    """Prepares `mnist` with 28 x 28 images below a folder, which it returns."""
+
+    def example(split, number):
+        return {"image": _picture(number, number % 10, (28, 28))[..., :1], "label": number % 10}
+
+    return _prepare("mnist", folder, {"train": rows, "test": test_rows}, example, shards, file_format)
+
+
 def write_imagenet(folder, rows=64, *, validation_rows=16, classes=1000, shards=2, file_format="tfrecord"):
     """Prepares `imagenet2012` with JPEGs of several sizes below a folder, which it returns.
 

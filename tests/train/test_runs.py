@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import keras
-import numpy as np
 import pytest
 from support.processes import REPOSITORY
 from support.small_files import write_images
@@ -115,35 +114,6 @@ def test_a_folder_of_images_is_trained_end_to_end(tmp_path):
     assert train.main([f"--recipe={recipe}", f"--run_dir={tmp_path / 'run'}"]) == 0
     summary = read_summary(tmp_path / "run")
     assert (summary["steps"], summary["examples_seen"], summary["metrics"]) == (15, 69, {})
-
-
-def test_mnist_recipe_trains_on_a_prepared_folder(tmp_path):
-    import tensorflow_datasets as tfds
-
-    # The registry is skipped, because it may already contain the real one.
-    class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("3.0.1")
-        name = "mnist"
-
-        def _info(self):
-            parts = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
-            features = tfds.features.FeaturesDict(parts)
-            return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(150), "test": self._generate_examples(20)}
-
-        def _generate_examples(self, rows):
-            for i in range(rows):
-                yield i, {"image": np.full((28, 28, 1), 25 * (i % 10), np.uint8), "label": i % 10}
-
-    Mnist(data_dir=tmp_path / "data", file_format="tfrecord").download_and_prepare()
-    flags = ["--recipe=recipes/classification/mnist_mirrored.py", f"--data_dir={tmp_path / 'data'}", "--steps=3"]
-    assert train.main([*flags, f"--run_dir={tmp_path / 'run'}"]) == 0
-    assert read_summary(tmp_path / "run")["replicas"] == 2
-    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
-    # Conv 3·3·1·32 + 32, dense 13·13·32·128 + 128, dense 128·10 + 10.
-    assert model.count_params() == 320 + 692_352 + 1_290
 
 
 @pytest.mark.parametrize("presses", [1, 2])
