@@ -2,9 +2,9 @@
 
 python -m tfdist.train --recipe=recipes/classification/transfer.py --data_dir=FOLDER --init_from=runs/cifar10_resnet20-1
 
-FOLDER has train/CLASS/*.jpg and test/CLASS/*.jpg (or PNG). --init_from takes a run's folder or a .keras file of the same
-model with any number of classes; the weights that do not match, those of the head, are listed. For photographs train
-`resnet50_imagenet` first, and change model and image_size here.
+FOLDER has train/CLASS/*.jpg and test/CLASS/*.jpg (or PNG). --init_from takes a run's folder or a .keras file of the
+same model with any number of classes; the weights that do not match, those of the head, are listed. For photographs
+train `resnet50_imagenet` first, and change model and image_size here.
 
 Published: none, because the images are yours.
 """

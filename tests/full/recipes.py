@@ -29,9 +29,9 @@ gets a SIGKILL after step 11, and both go on from step 10. They are compared wit
 difference of a weight in `model.keras`. The data are prepared by TFDS itself, from generated images: JPEGs of several
 sizes for ImageNet, of which the recipe is run with crops of 64 x 64 pixels.
 
-"Transfer" has 32 x 32 drawings of a shape on a texture, in any colours: the recipe's model is trained on ten classes with
-200 images each, which is the backbone; then on eight other pairs of the same shapes and textures with 25 images each, for
-28 steps from the backbone, and for 280 from nothing, and tested on 400 images."""
+"Transfer" has 32 x 32 drawings of a shape on a texture, in any colours: the recipe's model is trained on ten classes
+with 200 images each, which is the backbone; then on eight other pairs of the same shapes and textures with 25 images
+each, for 28 steps from the backbone, and for 280 from nothing, and tested on 400 images."""
 DEADLINE_SECONDS = 3600
 STEPS = 20
 # In float64 an equal run differs by rounding alone.
@@ -121,15 +121,15 @@ def check_transfer(folder):
     frozen, changed = compare_backbones(folder / "trained" / "model.keras", folder / "frozen" / "model.keras")
     named = "probabilities" in err
     seen = (
-        f"test accuracy of the backbone {of_backbone:.3f}; from it after 28 steps {from_backbone:.3f}, from nothing after "
-        f"280 steps {from_nothing:.3f}; {frozen} frozen weights bit-identical before they thaw, {changed} changed; what "
-        f"did not match is {'' if named else 'not '}named"
+        f"test accuracy of the backbone {of_backbone:.3f}; from it after 28 steps {from_backbone:.3f}, from nothing "
+        f"after 280 steps {from_nothing:.3f}; {frozen} frozen weights bit-identical before they thaw, {changed} "
+        f"changed; what did not match is {'' if named else 'not '}named"
     )
     return from_backbone >= from_nothing and not changed and named, seen
 
 
 def compare_backbones(one, other):
-    """Counts the weights outside the head that are the same in two saved models, bit for bit, and those that are not."""
+    """Counts the weights outside the head that two saved models share bit for bit, and those that differ."""
     import keras
 
     pairs = zip(*(keras.saving.load_model(path).layers for path in (one, other)), strict=True)

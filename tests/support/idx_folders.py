@@ -20,11 +20,11 @@ def pictures(rows, size=(4, 6)):
     return np.random.default_rng(rows).integers(0, 256, (rows, *size), np.uint8)
 
 
-def write_pair(folder, split, *, rows, part="", zipped=True):
+def write_pair(folder, split, *, rows, size=(4, 6), part="", zipped=True):
     """Writes the images and labels of a split into a folder, which it returns; row i has the label i % 10."""
     folder.mkdir(parents=True, exist_ok=True)
     labels = np.arange(rows, dtype=np.uint8) % 10
-    for kind, array in (("images", pictures(rows)), ("labels", labels)):
+    for kind, array in (("images", pictures(rows, size)), ("labels", labels)):
         name = f"{part}{split}-{kind}-idx{array.ndim}-ubyte"
         content = idx_bytes(array)
         (folder / (name + ".gz" * zipped)).write_bytes(gzip.compress(content) if zipped else content)
