@@ -21,7 +21,7 @@ DRY = {
     "mnist_mirrored": (),
     "resnet50_imagenet": ("--strategy=one_device", "--global_batch=4"),
     "resnet50_synthetic": ("--strategy=one_device", "--replica_batch=2"),
-    "transfer": ("--strategy=mirrored", "--replicas=2"),
+    "transfer": ("--strategy=one_device",),
     "vit_s16_imagenet": ("--strategy=one_device", "--global_batch=4"),
 }
 ON_TWO_WORKERS = "fashion_mnist"
