@@ -24,8 +24,8 @@ COMMAND = "python tests/full/recipes.py"
 COLUMNS = ("row", "as it should be", "minutes", "seen")
 TITLE = """Recipes on generated data in the format of their own
 
-All rows but "transfer" train 20 steps in float64 and are compared with one undisturbed process on one device: the largest
-difference of a weight in `model.keras`. Fashion-MNIST is the real one. "Killed" rows run under `tfdist.launch
+All rows but "transfer" train 20 steps in float64 and are compared with one undisturbed process on one device: the
+largest difference of a weight in `model.keras`. Fashion-MNIST is the real one. "Killed" rows run under `tfdist.launch
 --workers=2`, with a checkpoint every 5 steps; worker 1 gets a SIGKILL after step 11, and both go on from step 10. Their
 data are prepared by TFDS itself, from generated images: JPEGs of several sizes for ImageNet, of which the recipe is run
 with crops of 64 x 64 pixels.
