@@ -40,6 +40,11 @@ def test_the_label_of_a_token_is_the_next_token():
     assert set(x.ravel()) == set(range(7))
 
 
+def test_a_step_picks_no_rows_of_a_pool_by_their_numbers():
+    # A row's number may lie beyond the pool, which repeats.
+    assert data.make_synthetic(shape=(4, 4, 1), rows=12, pool=3).reader.tensors() is None
+
+
 def test_a_pool_repeats_its_first_rows():
     images, labels = rows_of()
     few_images, few_labels = rows_of(pool=3)

@@ -122,3 +122,7 @@ class PoolReader(MemoryReader):
     def decode(self, items: tf.Tensor) -> Any:
         """Picks the rows with the numbers `items`."""
         return super().decode(items % self._pool)
+
+    def tensors(self) -> None:
+        """Returns None, because the pool is picked from by other numbers than the rows'."""
+        return None
