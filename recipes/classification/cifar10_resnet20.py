@@ -8,12 +8,21 @@ Published: 91.25 % (He et al. 2015, arXiv:1512.03385, table 6), by 64,000 steps 
 Measured: not yet on CIFAR-10 itself; docs/evidence/recipes.md has runs on a folder of its format with generated images.
 """
 
-from tfdist import RunConfig, ScheduleOptions
-from tfdist.data import augment
+from tfdist import RunConfig, ScheduleOptions, data
 
-# Of the channels of CIFAR-10's training images. The paper subtracts a mean for each pixel.
+# Of the channels of CIFAR-10's training images. The paper subtracts a mean of each pixel instead.
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 STEPS_PER_EPOCH = 391
+
+
+def make_preprocessing():
+    """Returns the normalization."""
+    return data.augment.on_images(data.augment.normalise(MEAN, STD))
+
+
+def make_augmentation():
+    """Returns flips, and crops after padding by 4 pixels."""
+    return data.augment.on_images(data.augment.flip(), data.augment.pad_crop(4))
 
 
 def recipe():
@@ -23,8 +32,8 @@ def recipe():
         model="resnet20",
         model_options={"weight_decay": 1e-4},
         dataset="cifar10",
-        preprocessing=lambda: augment.on_images(augment.normalise(MEAN, STD)),
-        augmentation=lambda: augment.on_images(augment.flip(), augment.pad_crop(4)),
+        preprocessing=make_preprocessing,
+        augmentation=make_augmentation,
         global_batch=128,
         steps=64_000,
         optimizer="sgd",

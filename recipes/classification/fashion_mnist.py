@@ -2,33 +2,39 @@
 
 python -m tfdist.train --recipe=recipes/classification/fashion_mnist.py
 
-Data: `apt install dataset-fashion-mnist`, or --download, or --data_dir with the four IDX files.
+Data: `apt install dataset-fashion-mnist`, or --data_dir with the four IDX files, or --download through TFDS.
 """
 
-import keras
-
-from tfdist import RunConfig, ScheduleOptions
-from tfdist.data import augment
-from tfdist.models.dropout import RowDropout
+from tfdist import RunConfig, ScheduleOptions, data
 
 
 def make_model():
     """Returns 151,850 parameters: five convolutions, of which three work on 7 x 7 pixels or fewer."""
+    import keras
+
+    from tfdist.models.dropout import RowDropout
+
     inputs = x = keras.Input((28, 28, 1))
-    x = conv(x, 32, kernel=5, strides=2)
-    x = keras.layers.MaxPooling2D()(conv(x, 32))
-    x = conv(x, 64)
-    x = keras.layers.MaxPooling2D()(conv(x, 64))
-    x = keras.layers.Flatten()(conv(x, 128))
+    x = conv_norm(x, 32, kernel=5, strides=2)
+    x = keras.layers.MaxPooling2D()(conv_norm(x, 32))
+    x = conv_norm(x, 64)
+    x = keras.layers.MaxPooling2D()(conv_norm(x, 64))
+    x = keras.layers.Flatten()(conv_norm(x, 128))
     x = RowDropout(0.3)(x)
     return keras.Model(inputs, keras.layers.Dense(10, "softmax")(x), name="fashion_mnist")
 
 
-def conv(x, filters, kernel=3, strides=1):
+def conv_norm(x, filters, kernel=3, strides=1):
     """Returns a convolution of x, BatchNorm, ReLU."""
-    options = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
-    x = keras.layers.Conv2D(filters, kernel, strides, **options)(x)
-    return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x))
+    from keras import layers
+
+    x = layers.Conv2D(filters, kernel, strides, "same", use_bias=False, kernel_initializer="he_normal")(x)
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x))
+
+
+def make_augmentation():
+    """Returns flips, and shifts of one pixel."""
+    return data.augment.on_images(data.augment.flip(), data.augment.pad_crop(1))
 
 
 def recipe():
@@ -37,9 +43,9 @@ def recipe():
         name="fashion_mnist",
         model=make_model,
         dataset="fashion_mnist",
-        augmentation=lambda: augment.on_images(augment.flip()),
+        augmentation=make_augmentation,
         global_batch=128,
-        epochs=10,
+        epochs=15,
         optimizer="adam",
         learning_rate=3e-3,
         schedule=ScheduleOptions(kind="cosine", warmup_epochs=1),

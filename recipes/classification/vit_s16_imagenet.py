@@ -7,17 +7,27 @@ Different here: no RandAugment (theirs has level 10), so expect less; λ of mixu
 Measured: not yet on ImageNet; the tests run it on a folder of its format with generated images.
 """
 
-from tfdist import RunConfig, ScheduleOptions
-from tfdist.data import augment
-from tfdist.data.transforms import Chain
+from tfdist import RunConfig, ScheduleOptions, data
 
 CLASSES, SIZE = 1000, (224, 224)
 
 
+def make_preprocessing():
+    """Returns one-hot labels, which mixup needs."""
+    return data.augment.one_hot(CLASSES)
+
+
 def make_augmentation():
     """Returns crops of 5 % of the image or more, flips, and mixup of whole rows."""
-    crop = augment.decode_resized_crop(SIZE, area=(0.05, 1.0), flip=True)
-    return Chain((augment.on_images(crop, augment.normalise(0.5, 0.5)), augment.mixup(0.2)))
+    from tfdist.data.transforms import Chain
+
+    crop = data.augment.decode_resized_crop(SIZE, area=(0.05, 1.0), flip=True)
+    return Chain((data.augment.on_images(crop, data.augment.normalise(0.5, 0.5)), data.augment.mixup(0.2)))
+
+
+def make_test_preprocessing():
+    """Returns the centre crop."""
+    return data.augment.on_images(data.augment.decode_centre_crop(SIZE), data.augment.normalise(0.5, 0.5))
 
 
 def recipe():
@@ -29,9 +39,9 @@ def recipe():
         dataset="imagenet2012",
         dataset_options={"encoded": True},
         test_split="validation",
-        preprocessing=lambda: augment.one_hot(CLASSES),
+        preprocessing=make_preprocessing,
         augmentation=make_augmentation,
-        test_preprocessing=lambda: augment.on_images(augment.decode_centre_crop(SIZE), augment.normalise(0.5, 0.5)),
+        test_preprocessing=make_test_preprocessing,
         global_batch=1024,
         epochs=90,
         optimizer="adamw",

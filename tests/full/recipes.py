@@ -78,7 +78,9 @@ def check_imagenet(folder):
         "from tfdist.assembly.recipe_file import import_file\n"
         f"path = pathlib.Path({str(recipe_path('resnet50_imagenet'))!r})\n"
         "def recipe():\n"
-        "    return import_file(path, 'smaller').recipe(size=64)\n"
+        "    module = import_file(path, 'smaller')\n"
+        "    module.SIZE = 64\n"
+        "    return module.recipe()\n"
     )
     return check_killed(folder, smaller, "--global_batch=8")
 
