@@ -239,7 +239,8 @@ def test_a_config_is_written_as_json_with_functions_by_name():
     assert read.keys() == KEYS
     assert read["model"].endswith("test_run:make_something")
     assert read["metrics"] == ["accuracy", "mse"]
-    assert read["expected"] == {"accuracy": 0.98}
+    assert read["expected"] == {}
+    assert RunConfig().to_dict()["expected"] == {"accuracy": 0.98}
     assert read["learning_rate"] == 2e-3
     assert RunConfig(checkpoints=CheckpointOptions(folder=pathlib.Path("a"))).to_dict()["run_dir"] == "a"
 

@@ -280,7 +280,7 @@ class RunConfig:
         lines = self.schedule.without_effect(epochs)
         if self.base_batch is None and self.scaling != SCALINGS[0]:
             lines.append(f"scaling is {self.scaling!r}, but it has no effect without base_batch. Give base_batch too.")
-        if epochs and (self.start.thaw_epoch or 0) >= epochs:
+        if epochs is not None and (self.start.thaw_epoch or 0) >= epochs:
             lines.append(
                 f"thaw_epoch is {self.start.thaw_epoch}, but the run has {epochs} epochs, so the layers stay frozen."
             )

@@ -99,7 +99,7 @@ def train(config, cluster, run, heartbeat):
         # `choose_run` has chosen the folder and checked `resume`, which does not hold for a restart.
         **flatten(dataclasses.replace(config.checkpoints, folder=run.path, resume="auto")),
         validation_data=test_source,
-        callbacks=[*thawing, *averages.make_swaps(model), *callbacks, *pictures],
+        callbacks=[*averages.make_swaps(model), *thawing, *callbacks, *pictures],
         verbose=verbose,
     )
     metrics = assemble.evaluate(model, test_source, heartbeat) if test_source else {}
