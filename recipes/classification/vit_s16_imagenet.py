@@ -19,10 +19,8 @@ def make_preprocessing():
 
 def make_augmentation():
     """Returns crops of 5 % of the image or more, flips, and mixup of whole rows."""
-    from tfdist.data.transforms import Chain
-
     crop = data.augment.decode_resized_crop(SIZE, area=(0.05, 1.0), flip=True)
-    return Chain((data.augment.on_images(crop, data.augment.normalise(0.5, 0.5)), data.augment.mixup(0.2)))
+    return [data.augment.on_images(crop, data.augment.normalise(0.5, 0.5)), data.augment.mixup(0.2)]
 
 
 def make_test_preprocessing():

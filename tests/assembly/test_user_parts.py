@@ -1,5 +1,6 @@
 """A recipe's functions: which rows they see, where they are called, and what a wrong result is told."""
 
+import functools
 import json
 
 import keras
@@ -13,6 +14,7 @@ from tfdist.assembly.recipe_file import load_recipe
 from tfdist.options.run import RunConfig
 from tfdist.train import command
 
+A_TRANSFORM = "Return a function (batch, row_seeds) → batch, or a list of such."
 RECIPE = """
 import keras
 import tensorflow as tf
@@ -35,7 +37,8 @@ def make_preprocessing():
 
 
 def make_augmentation():
-    return tfdist.data.augment.on_images(tfdist.data.augment.pad_crop(1))
+    augment = tfdist.data.augment
+    return [augment.on_images(augment.flip()), augment.on_images(augment.pad_crop(1))]
 
 
 def make_metrics():
@@ -62,7 +65,8 @@ def test_a_recipe_of_functions_trains_on_two_replicas_as_plain_keras_does(tmp_pa
     flags = [f"--recipe={path}", "--strategy=mirrored", "--replicas=2", f"--run_dir={run}"]
     assert command.main(flags) == 0
     config = load_recipe(path)
-    source = data.digits("train", global_batch=64).map(config.preprocessing()).map(config.augmentation())
+    source = data.digits("train", global_batch=64).map(config.preprocessing())
+    source = functools.reduce(data.Source.map, config.augmentation(), source)
     test = data.digits("test", global_batch=64).map(config.preprocessing())
     plain = config.model()
     plain.compile(keras.optimizers.SGD(0.1), config.loss, metrics=config.metrics())
@@ -151,9 +155,9 @@ def test_a_class_of_losses_is_made_with_its_defaults():
 @pytest.mark.parametrize(
     ("field", "returned", "message"),
     [
-        ("preprocessing", None, "preprocessing returned None. Return a function (batch, row_seeds) → batch."),
-        ("augmentation", None, "augmentation returned None. Return a function (batch, row_seeds) → batch."),
-        ("test_preprocessing", 7, "test_preprocessing returned 7. Return a function (batch, row_seeds) → batch."),
+        ("preprocessing", None, f"preprocessing returned None. {A_TRANSFORM}"),
+        ("augmentation", [3], f"augmentation returned [3]. {A_TRANSFORM}"),
+        ("test_preprocessing", 7, f"test_preprocessing returned 7. {A_TRANSFORM}"),
         ("callbacks", None, "callbacks returned None. Return a list of Keras callbacks."),
         ("callbacks", [3], "callbacks returned [3]. Return a list of Keras callbacks."),
         ("loss", None, "loss returned None. Return a name, a function (y_true, y_pred) or a keras.losses.Loss."),

@@ -66,6 +66,17 @@ def test_a_training_with_sheets_ends_with_the_very_weights_of_one_without(make_s
     np.testing.assert_array_equal(with_sheets, train())
 
 
+def test_a_sheet_shows_what_the_averaged_weights_predict_that_are_validated(tmp_path, drawn):
+    test = tfdist.data.digits("test")
+    model = make_model()
+    model.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9), "sparse_categorical_crossentropy")
+    callbacks = [PredictionSheet(tmp_path, test, rows=8), keras.callbacks.SwapEMAWeights()]
+    tfdist.fit(model, tfdist.data.digits("train"), epochs=2, verbose=0, validation_data=test, callbacks=callbacks)
+    assert len(drawn) == 2
+    # At the end of training, Keras writes the averages over the weights.
+    np.testing.assert_allclose(drawn[-1][1], model.predict(test.first_rows(8)[0], verbose=0), atol=1e-5)
+
+
 def test_the_row_with_the_highest_loss_is_drawn_first(tmp_path):
     images = np.stack([np.zeros((4, 4), np.uint8), np.full((4, 4), 255, np.uint8), np.zeros((4, 4), np.uint8)])
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]])

@@ -30,8 +30,8 @@ own code are at least {times} times the tolerance away from those of plain Keras
 with an error, which is named. The rows are in float64, on as many replicas as in the table. The difference is that of
 the weights (tolerance 1e-9), or that of the history (1e-5) where that one has more of its tolerance. Faults are tried
 from what keeps few rows equal to what keeps many, and the first that breaks a row is shown. After an error the row was
-trained again without the fault, and was equal. One row is left out: {left_out}, because a replica without rows works on a
-copy of another's row, so that all replicas compute the same there."""
+trained again without the fault, and was equal. One row is left out, because a replica without rows works on a copy of
+another's row, so that all replicas compute the same there: {left_out}."""
 TIMES = 10
 FAMILIES = ("own loss", "own step", "coupled", "metric", "layer state")
 LEFT_OUT = "layer state: a codebook, batches of one row"

@@ -77,7 +77,7 @@ def refusal(**fields):
         ({"data_dir": ""}, "data_dir is empty. Give a folder, or leave it out."),
         (
             {"augmentation": "flip"},
-            "augmentation is 'flip'. Use a function () → a function (batch, row_seeds) → batch.",
+            "augmentation is 'flip'. Use a function () → a function (batch, row_seeds) → batch, or a list of such.",
         ),
         ({"callbacks": []}, "callbacks is []. Use a function () → a list of callbacks."),
         (

@@ -14,10 +14,15 @@ def make_transforms(config):
         (the list for the training split, the list for the others), in the order in which they are applied.
     """
     every, training, others = (
-        _made(config, name, _is_transform, "a function (batch, row_seeds) → batch")
-        for name in ("preprocessing", "augmentation", "test_preprocessing")
+        _made_transforms(config, name) for name in ("preprocessing", "augmentation", "test_preprocessing")
     )
     return [*every, *training], [*every, *others]
+
+
+def _made_transforms(config, name):
+    use = "a function (batch, row_seeds) → batch, or a list of such"
+    (made,) = _made(config, name, _are_transforms, use) or [()]
+    return made if isinstance(made, list | tuple) else [made]
 
 
 def make_own_callbacks(config):
@@ -63,8 +68,8 @@ def _made(config, name, is_right, use):
     return [made]
 
 
-def _is_transform(made):
-    return callable(made)
+def _are_transforms(made):
+    return all(map(callable, made)) if isinstance(made, list | tuple) else callable(made)
 
 
 def _are_callbacks(made):

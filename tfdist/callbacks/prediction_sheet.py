@@ -26,6 +26,9 @@ class PredictionSheet(Callback):
     The model is one that classifies images: its outputs are probabilities, or logits, which are then normalized. All
     workers compute the outputs; only the chief draws and writes. Matplotlib is needed: `pip install 'tfdist[plots]'`.
 
+    A sheet is drawn at the end of an epoch's validation, or else of the epoch. Given before
+    `keras.callbacks.SwapEMAWeights`, it shows what the averaged weights predict.
+
     Args:
         folder: where to write.
         source: a tfdist `Source` of (images, labels, …), whose first rows are taken. The images are shown as they are
@@ -62,6 +65,8 @@ class PredictionSheet(Callback):
         self._source = source
         self._rows = rows
         self._shown = self._inputs = self._truth = self._outputs = None
+        # Of the epoch that has no sheet yet.
+        self._epoch = None
 
     def on_train_begin(self, logs=None):
         """Reads the rows, and checks that the model's outputs can be drawn."""
@@ -80,8 +85,23 @@ class PredictionSheet(Callback):
             )
         self._probabilities()
 
+    def on_epoch_begin(self, epoch, logs=None):
+        """Notes that the epoch has no sheet yet."""
+        self._epoch = epoch
+
+    def on_test_end(self, logs=None):
+        """Draws the sheet, if this is a validation within `fit`."""
+        if self._epoch is not None:
+            self._draw(self._epoch)
+
     def on_epoch_end(self, epoch, logs=None):
+        """Draws the sheet of an epoch without a validation."""
+        if self._epoch is not None:
+            self._draw(epoch)
+
+    def _draw(self, epoch):
         """Computes the outputs; the chief writes the sheet."""
+        self._epoch = None
         probabilities = self._probabilities()
         if not Workers.of(self.model.distribute_strategy).is_chief:
             return

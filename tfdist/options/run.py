@@ -36,7 +36,7 @@ OPTIMIZERS = (
 
 DEFAULT_EPOCHS = 20
 
-_A_TRANSFORM = "a function () → a function (batch, row_seeds) → batch"
+_A_TRANSFORM = "a function () → a function (batch, row_seeds) → batch, or a list of such"
 # The options of the default model.
 _CNN_OPTIONS: Mapping[str, Any] = {"batch_norm": True}
 # What the default model has reached on the default data set.
@@ -89,7 +89,8 @@ class RunConfig:
             function () → one of these.
         metrics: Names, and functions (y_true, y_pred) → one value a row, as in `keras.Model.compile`; or a function
             () → a list of these and of Keras `Metric`s.
-        preprocessing: A function () → a function (batch, row_seeds int64 (B, 2)) → batch, for the rows of every split.
+        preprocessing: A function () → a function (batch, row_seeds int64 (B, 2)) → batch, or a list of such: for the
+            rows of every split.
         augmentation: The same for the training split alone, after `preprocessing`.
         test_preprocessing: The same for the other splits alone, after `preprocessing`.
         callbacks: A function () → the callbacks that `fit` gets besides those of the command; every worker calls it.

@@ -99,7 +99,8 @@ def train(config, cluster, run, heartbeat):
         # `choose_run` has chosen the folder and checked `resume`, which does not hold for a restart.
         **flatten(dataclasses.replace(config.checkpoints, folder=run.path, resume="auto")),
         validation_data=test_source,
-        callbacks=[*averages.make_swaps(model), *thawing, *callbacks, *pictures],
+        # Pictures come first: they are drawn before the averages of the weights are taken out again.
+        callbacks=[*pictures, *averages.make_swaps(model), *thawing, *callbacks],
         verbose=verbose,
     )
     metrics = assemble.evaluate(model, test_source, heartbeat) if test_source else {}
