@@ -98,7 +98,7 @@ COMMANDS = (
     _train("--model=mpl", "no model is called 'mpl'. Did you mean 'mlp'?"),
     _train("--model=?", "no model is called '?'. Known: mlp, cnn, resnet20"),
     _train("--dataset=digit", "Did you mean 'digits'?"),
-    _train("--dataset=?", "Names that come with tfdist: digits, images, records, synthetic."),
+    _train("--dataset=?", "Names that come with tfdist: digits, idx, images, records, synthetic."),
     _train("--recipe=digits_cnn", "--recipe=digits_cnn: there is no such file. Give the path of a Python file."),
     _train("--recipe=", "there is no such file. Give the path of a Python file."),
     # Flags that do not exist, of neighbours too.
@@ -260,7 +260,10 @@ def _fit():
             "validation_data has no targets, but the loss that the model is compiled with needs them. Give",
         ),
         "no data": (lambda c: c.tfdist.fit(c.model), "x is None. Give arrays, a tf.data.Dataset"),
-        "x and y of other lengths": (lambda c: c.tfdist.fit(c.model, c.x, c.y[:5]), "same number of samples"),
+        "x and y of other lengths": (
+            lambda c: c.tfdist.fit(c.model, c.x, c.y[:5]),
+            "x has 8 rows, y has 5 rows. Give as many rows of each",
+        ),
     }
     return {f"fit: {name}": row for name, row in rows.items()}
 
@@ -343,7 +346,9 @@ def _configs():
         "strategy='mirror'": config("Did you mean 'mirrored'?", strategy="mirror"),
         "precision=16": config("precision is 16. Use one of float32, float64,", precision=16),
         "deterministic='no'": config("deterministic is 'no'. Use True or False.", deterministic="no"),
-        "metrics='accuracy'": config("metrics is 'accuracy'. Use a tuple of names.", metrics="accuracy"),
+        "metrics='accuracy'": config(
+            "metrics is 'accuracy'. Use a tuple of names and functions, or a function", metrics="accuracy"
+        ),
         "profile_steps=5": config("profile_steps is 5. Use two steps,", profile_steps=5),
         "profile_steps beyond the run": config("but the run has 3 steps", profile_steps="5:9", steps=3),
         "loss=3": config("loss is 3. Use a name, or a function.", loss=3),
@@ -364,7 +369,7 @@ def _data():
     return {
         "load: ?": (
             lambda c: c.tfdist.data.load("?"),
-            "Names that come with tfdist: digits, images, records, synthetic.",
+            "Names that come with tfdist: digits, idx, images, records, synthetic.",
         ),
         "load: 3": (lambda c: c.tfdist.data.load(3), "data: the name is 3. Use a name of TFDS, or one of digits"),
         "load: digit": (lambda c: c.tfdist.data.load("digit"), "Did you mean 'digits'?"),
