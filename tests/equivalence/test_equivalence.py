@@ -174,7 +174,7 @@ def test_a_branch_forgotten_would_be_found(strategies, monkeypatch):
         "own step: learning rate from a mean of rows",
         "own loss: mean squared error of each row",
         "own step: sum of the rows' losses",
-        "own step: Keras' loss with reduction=sum",
+        "own step: Keras' loss over the weights",
         "own step: clipped gradients",
         "coupled: a layer with gather_rows",
         "coupled: add_loss",

@@ -49,5 +49,6 @@ def test_a_run_that_ends_otherwise_is_an_error_that_says_how(make_runs, how, mes
 
 
 def test_a_run_that_hangs_is_killed_at_the_time_limit(make_runs):
-    with pytest.raises(RunFailedError, match=r"^undisturbed: tfdist\.train did not end within 1 s$"):
+    said = r"^undisturbed: tfdist\.train did not end within 1 s\. It hangs, or needs more time: raise --timeout_seconds"
+    with pytest.raises(RunFailedError, match=said):
         make_runs("hangs", seconds=1).twice_the_same()
