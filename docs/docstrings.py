@@ -1,8 +1,12 @@
 """Shows the reference pages what tfdist only makes when it runs: the public names, and the help of options."""
 
 import ast
+import dataclasses
+import importlib
 
 import griffe
+
+from tfdist.options.fields import option_of
 
 
 class PublicNames(griffe.Extension):
@@ -38,5 +42,6 @@ def _help(member):
     value = member.value if member.is_attribute else None
     if not isinstance(value, griffe.ExprCall) or str(value.function) != "option":
         return None
-    named = {item.name: str(item.value) for item in value.arguments if isinstance(item, griffe.ExprKeyword)}
-    return ast.literal_eval(f"({named['help']})")
+    # Of the class itself, because a help may be put together when the class is made.
+    kind = getattr(importlib.import_module(member.parent.parent.path), member.parent.name)
+    return next(option_of(field).help for field in dataclasses.fields(kind) if field.name == member.name)
