@@ -5,7 +5,7 @@ python -m tfdist.launch --workers=2 -- -m tfdist.train --recipe=recipes/classifi
     --strategy=multi_worker --data_dir=~/tensorflow_datasets
 
 Published: 91.25 % (He et al. 2015, arXiv:1512.03385, table 6), by 64,000 steps of 128 rows: section 4.2 has the rest.
-Measured: not yet on CIFAR-10 itself; docs/evidence/recipes.md has runs on a folder of its format with generated images.
+Measured: not yet on CIFAR-10 itself; tests/full/recipes.py trains on a folder of its format with generated images.
 """
 
 from tfdist import RunConfig, ScheduleOptions, data

@@ -3,6 +3,7 @@
 python -m tfdist.train --recipe=recipes/classification/fashion_mnist.py
 
 Data: `apt install dataset-fashion-mnist`, or --data_dir with the four IDX files, or --download through TFDS.
+Measured: not yet to its end; 91.4 % of 5,000 rows kept from the training set, after 6 of 15 epochs on the other 55,000.
 """
 
 from tfdist import RunConfig, ScheduleOptions, data

@@ -6,7 +6,7 @@ With another --global_batch the learning rate follows. --precision=mixed_bfloat1
 
 Published: 76.1 % (torchvision's ResNet-50 weights V1: 76.130). Goyal et al. 2017, arXiv:1706.02677, section 5.1, whose
 recipe this is but for Nesterov's momentum and label smoothing, reach 76.3 % (table 1: error 23.74 ± 0.09, batch 8192).
-Measured: not yet on ImageNet; docs/evidence/recipes.md has runs on a folder of its format with generated images.
+Measured: not yet on ImageNet; tests/full/recipes.py trains on a folder of its format with generated images.
 """
 
 from tfdist import RunConfig, ScheduleOptions, data
