@@ -2,6 +2,8 @@
 
 import keras
 
+from tfdist.internals.access.layer_paths import averages_weights
+
 
 def make_swaps(model):
     """Makes the callbacks with which validations see the moving averages of the weights, if the optimizer keeps them.
@@ -12,5 +14,4 @@ def make_swaps(model):
     Args:
         model: a compiled `keras.Model`.
     """
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return [keras.callbacks.SwapEMAWeights()] if getattr(optimizer, "use_ema", False) else []
+    return [keras.callbacks.SwapEMAWeights()] if averages_weights(model) else []

@@ -21,14 +21,13 @@ def make_transforms(config):
 
 def _made_transforms(config, name):
     use = "a function (batch, row_seeds) → batch, or a list of such"
-    (made,) = _made(config, name, _are_transforms, use) or [()]
+    made = _made(config, name, _are_transforms, use)
     return made if isinstance(made, list | tuple) else [made]
 
 
 def make_own_callbacks(config):
     """Makes the callbacks of a config."""
-    (callbacks,) = _made(config, "callbacks", _are_callbacks, "a list of Keras callbacks") or [()]
-    return list(callbacks)
+    return list(_made(config, "callbacks", _are_callbacks, "a list of Keras callbacks"))
 
 
 def make_loss(config):
@@ -37,20 +36,18 @@ def make_loss(config):
     if not _needs_no_argument(loss):
         return loss
     kinds = "a name, a function (y_true, y_pred) or a keras.losses.Loss"
-    (made,) = _made(config, "loss", lambda loss: isinstance(loss, str) or callable(loss), kinds)
-    return made
+    return _made(config, "loss", lambda loss: isinstance(loss, str) or callable(loss), kinds)
 
 
 def make_metrics(config):
     """Returns what `keras.Model.compile` takes as the metrics; must be called in the strategy's scope."""
     if not callable(config.metrics):
         return list(config.metrics)
-    (metrics,) = _made(config, "metrics", lambda metrics: isinstance(metrics, list | tuple), "a list of metrics")
-    return list(metrics)
+    return list(_made(config, "metrics", lambda metrics: isinstance(metrics, list | tuple), "a list of metrics"))
 
 
 def _made(config, name, is_right, use):
-    """Returns a list of what a function of the config returns; an empty one without the function.
+    """Returns what a function of the config returns; an empty tuple without the function.
 
     Args:
         config: the `RunConfig`.
@@ -60,12 +57,12 @@ def _made(config, name, is_right, use):
     """
     function = getattr(config, name)
     if function is None:
-        return []
+        return ()
     with user_code(function):
         made = function()
     if not is_right(made):
         raise UsageError(f"{name} returned {made!r}. Return {use}.")
-    return [made]
+    return made
 
 
 def _are_transforms(made):

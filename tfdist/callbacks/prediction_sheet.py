@@ -91,22 +91,22 @@ class PredictionSheet(Callback):
 
     def on_test_end(self, logs=None):
         """Draws the sheet, if this is a validation within `fit`."""
-        if self._epoch is not None:
-            self._draw(self._epoch)
+        self._draw()
 
     def on_epoch_end(self, epoch, logs=None):
         """Draws the sheet of an epoch without a validation."""
-        if self._epoch is not None:
-            self._draw(epoch)
+        self._draw()
 
-    def _draw(self, epoch):
-        """Computes the outputs; the chief writes the sheet."""
-        self._epoch = None
+    def _draw(self):
+        """Computes the outputs of an epoch that has no sheet yet; the chief writes it."""
+        if self._epoch is None:
+            return
+        epoch, self._epoch = self._epoch, None
         probabilities = self._probabilities()
         if not Workers.of(self.model.distribute_strategy).is_chief:
             return
         right = (probabilities.argmax(1) == self._truth).sum()
-        names = getattr(self._source, "class_names", None) or [str(number) for number in range(probabilities.shape[1])]
+        names = self._source.class_names or [str(number) for number in range(probabilities.shape[1])]
         count = f"{self._source.name}, epoch {epoch + 1}: {right} of {len(self._truth)} right"
         title = f"{count}. True class → predicted class, the highest loss first."
         rundir.make_folder(self._folder)

@@ -80,9 +80,7 @@ def mixup(alpha: float = 0.2, *, probability: float = 1.0) -> Transform:
         train = data.digits(global_batch=64).map(augment.one_hot(10)).map(augment.mixup(0.2))
         ```
     """
-    check_at_least("mixup", "alpha", alpha, above=0)
-    check_probability("mixup", "probability", probability)
-    table = draws.symmetric_beta(alpha)
+    table = _shares("mixup", alpha, probability)
 
     @as_written
     def mix(batch: Any, previous: Any, seeds: tf.Tensor) -> Any:
@@ -117,9 +115,7 @@ def cutmix(alpha: float = 1.0, *, probability: float = 1.0) -> Transform:
         train = data.digits(global_batch=64).map(augment.one_hot(10)).map(augment.cutmix(probability=0.5))
         ```
     """
-    check_at_least("cutmix", "alpha", alpha, above=0)
-    check_probability("cutmix", "probability", probability)
-    table = draws.symmetric_beta(alpha)
+    table = _shares("cutmix", alpha, probability)
 
     @as_written
     def mix(batch: Any, previous: Any, seeds: tf.Tensor) -> Any:
@@ -137,6 +133,13 @@ def cutmix(alpha: float = 1.0, *, probability: float = 1.0) -> Transform:
         return (tf.ensure_shape(pasted, images.shape), _blend(labels, previous[1], 1 - area), *rest)
 
     return WithPrevious(mix)
+
+
+def _shares(name: str, alpha: float, probability: float) -> draws.Table:
+    """Checks the arguments, and returns the table of λ."""
+    check_at_least(name, "alpha", alpha, above=0)
+    check_probability(name, "probability", probability)
+    return draws.symmetric_beta(alpha)
 
 
 def _blend(rows: tf.Tensor, others: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
