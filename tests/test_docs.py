@@ -23,12 +23,8 @@ OTHERS = {"editable", "numprocesses", "dist", "signal"}
 # What ends the words of a command in a shell.
 ENDS = {"|", "&", "&&", "||", ";", ">", "2>&1"}
 # Files that the commands of the pages name, and that readers have or write.
-FILES_OF_READERS = {
-    "mine.py": "import tfdist\nrecipe = tfdist.RunConfig\n",
-    "my_recipe.py": "import tfdist\nrecipe = tfdist.RunConfig\n",
-    "my_module.py": "",
-    "old/bench.json": "{}",
-}
+RECIPE = "import tfdist\nrecipe = tfdist.RunConfig\n"
+FILES_OF_READERS = {"mine.py": RECIPE, "my_recipe.py": RECIPE, "my_module.py": "", "old/bench.json": "{}"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
@@ -44,6 +40,9 @@ def flags(command):
 
 def calls(line):
     """Yields (command, its arguments) for each command of tfdist in a line; the launcher's is followed by another."""
+    # A folder at the beginning: a line of a tree, with what it is about.
+    if not re.match(r"(?!\w+/ ).*-m tfdist\.\w+(\s|$)", line):
+        return
     words = shlex.split(line, comments=True)
     for place, word in enumerate(words[1:], start=1):
         if words[place - 1] == "-m" and word.startswith("tfdist."):
@@ -98,10 +97,28 @@ def test_all_python_is_run(page):
 @every_page
 def test_commands_are_understood(page, folder_of_readers):
     for line in commands(page):
-        # A folder at the beginning: a line of a tree, with what it is about.
-        for command, arguments in calls(line) if re.match(r"(?!\w+/ ).*-m tfdist\.\w+(\s|$)", line) else ():
+        for command, arguments in calls(line):
             assert command in COMMANDS, line
             read_arguments(command, arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("A='{}' python -m tfdist.train --epoch=5  # not so long", "epoch"),
+        ("python -m tfdist.launch --workers=2 -- -m tfdist.train --epochs=0 &", "epochs is 0"),
+        ("srun .venv/bin/python -m tfdist.bench --replicas=none", "replicas"),
+    ],
+)
+def test_a_wrong_command_would_be_found(line, message):
+    with pytest.raises(tfdist.TfdistError, match=message):
+        for command, arguments in calls(line):
+            read_arguments(command, arguments)
+
+
+def test_the_pages_have_commands_that_are_read():
+    found = [command for page in PAGES for line in commands(page) for command, _ in calls(line)]
+    assert set(found) >= {"train", "launch", "doctor", "verify", "bench"}
 
 
 @every_page
