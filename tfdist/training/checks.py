@@ -67,6 +67,8 @@ def check_fit(model):
     _check_metrics(model)
     check_not_alone(model.distribute_strategy)
     check_all_workers_call(model.distribute_strategy, "tfdist.fit")
+    # Where such a model is built, TensorFlow would refuse it in words of its own.
+    _check_scope(model)
 
 
 def check_evaluate(model):
@@ -211,7 +213,7 @@ def _check_devices(strategy):
 
 
 def check_training(model, strategy, options):
-    """Refuses a model whose parts were not made in its strategy's scope, or that XLA cannot compile.
+    """Refuses a model that XLA cannot compile.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -221,8 +223,6 @@ def check_training(model, strategy, options):
     Raises:
         ValueError: the message names the part and the line to move or change.
     """
-    if strategy.num_replicas_in_sync > 1:
-        _check_scope(model)
     synchronized = [layer.name for layer in models.batch_norms(model) if layer.synchronized]
     if options.jit_compile and synchronized and strategy.num_replicas_in_sync > 1:
         raise UsageError(
@@ -273,9 +273,13 @@ def label_errors():
 
 
 def _check_scope(model):
+    """Refuses a model on several replicas that has a variable on one device only; `build` makes the further ones."""
+    if model.distribute_strategy.num_replicas_in_sync == 1:
+        return
+    metrics = [variable for metric in models.all_metrics(model) for variable in metric.variables]
     owners = (
         ("the optimizer", models.optimizer_variables(model), "model.compile and the optimizer"),
-        ("a metric", models.metric_variables(model), "model.compile and the metrics"),
+        ("a metric", metrics, "model.compile and the metrics"),
         ("the model", model.variables, "the model"),
     )
     for owner, variables, line in owners:
