@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import os
-import pathlib
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -12,40 +11,19 @@ import pytest
 
 # Fixtures that start several worker processes.
 STARTING_WORKERS = {"two_workers", "launch", "start"}
-TESTS = pathlib.Path(__file__).parent
-# The files that take a minute or more, the longest first: a process that begins one at the end works while others idle.
-LONGEST = (
-    "equivalence/test_equivalence.py",
-    "feeding/test_inputs.py",
-    "chaos/test_faults_in_training.py",
-    "test_docs.py",
-    "training/test_call_length.py",
-    "training/test_multi_worker.py",
-    "training/test_fit.py",
-    "resume/test_saved_run.py",
-    "verify/test_command.py",
-    "test_recipes.py",
-    "train/test_runs.py",
-    "gradients/test_factors.py",
-    "launch/test_launch.py",
-    "models/test_models.py",
-    "doctor/acceptance/test_kinds.py",
-    "training/test_keras_trainer_tests.py",
-    "test_notebooks.py",
-    "full/test_gpu_kernels.py",
-)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Marks the tests whose fixtures start workers, before `-m` selects; puts the files that take longest first."""
+    from support.order import place_of
+
     for item in items:
         if not STARTING_WORKERS.isdisjoint(item.fixturenames):
             item.add_marker(pytest.mark.multi_worker)
         if item.get_closest_marker("full"):
             item.add_marker(pytest.mark.slow)
-    order = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(str(item.path.relative_to(TESTS)), len(order)))
+    items.sort(key=lambda item: place_of(item.nodeid))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ def parts_of(name):
     return [(family, part) for part in re.split(r", | [+] ", rest)]
 
 
-def in_turns(names, turns):
+def optimizers_in_turns(names, turns):
     """Returns the rows of optimizers in which each optimizer is tried in one of so many ways, another for the next."""
     optimizers = [name for name in names if name in OPTIMIZERS]
     return [name for i, name in enumerate(optimizers) if sum(divmod(i, WAYS)) % turns == 0]
@@ -36,7 +36,7 @@ def tried():
     The other rows have the mark `full`. EQUIVALENCE.md has all, and `tests/full/test_evidence.py` holds it against the
     table.
     """
-    rows, seen = in_turns(ROWS, 6), set()
+    rows, seen = optimizers_in_turns(ROWS, 6), set()
     for name in ROWS:
         if name not in OPTIMIZERS and not seen.issuperset(parts_of(name)):
             rows.append(name)
@@ -47,18 +47,19 @@ def tried():
 def tried_on_workers():
     """Returns the rows that are tried on two workers for each change: of every second kind, the first one."""
     kinds = {parts_of(name)[0]: name for name in reversed(ON_WORKERS) if name not in OPTIMIZERS}
-    return in_turns(ON_WORKERS, 2) + list(kinds.values())[::-2]
+    return optimizers_in_turns(ON_WORKERS, 2) + list(kinds.values())[::-2]
 
 
 TRIED, TRIED_ON_WORKERS = tried(), tried_on_workers()
 # With gradients exchanged by their factors.
-BY_FACTORS, BY_FACTORS_ON_WORKERS = TRIED[::7], TRIED_ON_WORKERS[::7]
+BY_FACTORS, BY_FACTORS_ON_WORKERS = TRIED[::14], TRIED_ON_WORKERS[::7]
 
 
 def parameters(names, some):
     """Returns pytest parameters whose ids say the promise: all rows, of which only some are tried for each change.
 
-    The first of each family is also tried by `make test-fast`, and every fourth row on the oldest versions.
+    The first of each family is also tried by `make test-fast` and on the oldest versions; these try every fourth row in
+    `make test-oldest-all`.
     """
     firsts = {CASES[name].family: name for name in reversed(some)}.values()
     marks = {
