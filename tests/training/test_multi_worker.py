@@ -13,7 +13,7 @@ from support.worker_jobs import training
 
 from tfdist.train import command as train
 
-pytestmark = [pytest.mark.core, pytest.mark.multi_worker]
+pytestmark = [pytest.mark.core, pytest.mark.multi_worker, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
