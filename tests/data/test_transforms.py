@@ -11,6 +11,7 @@ from tfdist import data
 from tfdist.data import augment
 from tfdist.data.delivery.delivery import Places, one_by_one
 from tfdist.data.transforms import Chain, rows_before
+from tfdist.ops.refusals import as_usage_errors
 
 ROWS, BATCH = 61, 25
 STEPS = 3  # of an epoch: 25, 25 and 11 rows
@@ -126,3 +127,40 @@ def test_functions_of_the_users_own_go_through_autograph():
     chain = Chain((double_if_positive, Chain((double_if_positive,))))
     traced = tf.data.Dataset.from_tensors((tf.ones(5), tf.constant(SEEDS))).map(chain)
     assert next(iter(traced)).numpy().tolist() == [4.0] * 5
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda batch, seeds: (batch[0][:2], batch[1][:2]),
+        lambda batch, seeds: (batch[0][1:], batch[1]),
+        lambda batch, seeds: tf.nest.map_structure(lambda part: tf.concat([part, part], 0), batch),
+        augment.on_images(lambda images, seeds: images[::2]),
+    ],
+    ids=["fewer", "fewer images", "twice as many", "every other image"],
+)
+def test_a_transform_that_changes_the_number_of_rows_ends_the_run(transform):
+    with (
+        pytest.raises(ValueError, match=r"transform .*: it returned \d+ rows for 25\. Return one for each row"),
+        as_usage_errors(),
+    ):
+        next(iter(photographs().map(transform).dataset()))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda batch, seeds: None,
+        lambda batch, seeds: list(batch),
+        lambda batch, seeds: (batch[0], tf.reduce_sum(batch[1])),
+    ],
+    ids=["nothing", "a list", "a number"],
+)
+def test_a_transform_that_returns_no_batch_is_refused(transform):
+    with pytest.raises(ValueError, match=r"it returned .* Return tensors \(B, \.\.\.\): x, \(x, y\) or"):
+        photographs().map(transform).dataset()
+
+
+def test_what_is_no_transform_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"arrays: transform is 3\. Use a function \(batch, row_seeds\) → batch"):
+        photographs().map(3)

@@ -13,7 +13,7 @@ from tfdist.data import order
 from tfdist.data.delivery import delivery
 from tfdist.data.delivery.in_memory import RowReading, may_be_on_gpu, open_specs
 from tfdist.data.delivery.share import Form, Share, cut
-from tfdist.data.transforms import Chain, Transform, rows_before
+from tfdist.data.transforms import Chain, Transform, check_transform, rows_before
 from tfdist.internals.access import runtime
 from tfdist.internals.access.tracing import as_written
 from tfdist.options.checks import is_count, is_switch, is_whole
@@ -241,6 +241,7 @@ class Source:
 
         A function that needs other rows too is made with `augment.WithPrevious`.
         """
+        check_transform(self.name, transform)
         chained = transform if self.transform is None else Chain((self.transform, transform))
         return dataclasses.replace(self, transform=chained)
 
@@ -370,8 +371,8 @@ def make_source(
     for argument, value in (("shuffle", shuffle), ("drop_remainder", drop_remainder)):
         if not is_switch(value):
             raise UsageError(f"{name}: {argument} is {value!r}. Use True or False.")
-    if transform is not None and not callable(transform):
-        raise UsageError(f"{name}: transform is {transform!r}. Use a function (batch, row_seeds) → batch.")
+    if transform is not None:
+        check_transform(name, transform)
     if classes is not None and not is_count(classes):
         raise UsageError(f"{name}: classes is {classes!r}. Use a whole number from 1.")
     if not hasattr(reader, "global_batches"):

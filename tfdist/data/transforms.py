@@ -7,6 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfdist.internals.access.tracing import as_written, converted
+from tfdist.ops.refusals import refuse_unless
+from tfdist.ops.rows import rows_of
+from tfdist.process.errors import UsageError
 
 # (batch, row_seeds int64 (B, 2)) → batch.
 Transform = Callable[[Any, tf.Tensor], Any]
@@ -67,10 +70,16 @@ class Chain:
 
     @as_written
     def __call__(self, batch: Any, seeds: tf.Tensor) -> Any:
-        """Applies the transforms; the rows before the batch's own are used up."""
+        """Applies the transforms; the rows before the batch's own are used up.
+
+        Raises:
+            ValueError: a transform returns no batch.
+        """
         for transform in self.transforms:
             own = transform if isinstance(transform, WithPrevious | Chain) else converted(transform)
             batch, seeds = own(batch, seeds), seeds[rows_before(transform) :]
+            if not isinstance(transform, Chain):
+                batch = _with_rows_checked(transform, batch, tf.shape(seeds, out_type=tf.int64)[0])
         return batch
 
 
@@ -78,3 +87,25 @@ def rows_before(transform: Transform | None) -> int:
     """Returns how many rows before its own a share needs for a transform."""
     count: int = getattr(transform, "rows_before", 0)
     return count
+
+
+def check_transform(name: str, transform: object) -> None:
+    """Raises UsageError, which begins with a name, for what cannot be a transform."""
+    if not callable(transform):
+        raise UsageError(f"{name}: transform is {transform!r}. Use a function (batch, row_seeds) → batch.")
+
+
+def _with_rows_checked(transform: Transform, batch: Any, rows: tf.Tensor) -> Any:
+    """Returns the batch; it fails where the transform has not returned one row for each row."""
+    name = f"transform {getattr(transform, '__qualname__', type(transform).__qualname__)}"
+    parts = [part for part in tf.nest.flatten(batch) if part is not None]
+    if isinstance(batch, list) or not parts or not all(tf.is_tensor(part) and part.shape.rank != 0 for part in parts):
+        raise UsageError(f"{name}: it returned {batch!r}. Return tensors (B, ...): x, (x, y) or (x, y, sample_weight).")
+    counts = tf.stack([rows_of(part) for part in parts])
+    wrong = counts != rows
+    message = tf.strings.format(
+        f"{name}: it returned {{}} rows for {{}}. Return one for each row; leave rows out when you make the source.",
+        (counts[tf.argmax(tf.cast(wrong, tf.int32))], rows),
+    )
+    with tf.control_dependencies([refuse_unless(~tf.reduce_any(wrong), message)]):
+        return tf.nest.map_structure(lambda part: None if part is None else tf.identity(part), batch)
