@@ -60,8 +60,8 @@ def test_the_listed_names_are_all_taken():
             {"warmup_epochs": 1},
             3 / 45,
             [
-                "warmup_epochs is 1, but the run has 0.0667 epochs, so the learning rate never reaches its value. Use a "
-                "shorter warm-up, or a longer run.",
+                "warmup_epochs is 1, but the run has 0.0667 epochs, so the learning rate never reaches its value. Use "
+                "a shorter warm-up, or a longer run.",
             ],
         ),
         (

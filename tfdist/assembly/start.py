@@ -52,8 +52,8 @@ def _freeze(model, patterns, thaw_epoch):
         layer.trainable = False
     if not model.trainable_variables:
         raise UsageError(
-            f"freeze is {patterns!r}, which leaves no weight to train. Use patterns that leave out some layers, such as "
-            "the last one."
+            f"freeze is {patterns!r}, which leaves no weight to train. Use patterns that leave out some layers, such "
+            "as the last one."
         )
     _say(model, f"freeze: {len(found)} layers; {_trained(model)}.")
     return [] if thaw_epoch is None else [Thaw(thaw_epoch, before)]

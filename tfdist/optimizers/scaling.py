@@ -138,9 +138,8 @@ def describe(
     derived = warmup_steps(steps=steps, examples=examples, epochs=epochs, rows=rows, global_batch=needed)
     unit, length = _only_length(steps=steps, examples=examples, epochs=epochs)
     text = f"{length:g}" if isinstance(length, float) else length
-    return f"{line}, warm-up over {text} {unit if length != 1 else unit[:-1]}" + (
-        "" if unit == "steps" else f" = {derived} steps"
-    )
+    warmup = f"{line}, warm-up over {text} {unit if length != 1 else unit[:-1]}"
+    return warmup if unit == "steps" else f"{warmup} = {derived} steps"
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -193,10 +193,13 @@ class RunConfig:
         if self.profile_steps is not None:
             read_steps(self.profile_steps)
         check_folder("data_dir", self.data_dir)
+        if own := {"split", "global_batch", "seed", "data_dir", "download"} & self.dataset_options.keys():
+            raise UsageError(f"dataset_options has {sorted(own)}, which the run gives itself. Leave them out.")
         for name in ("preprocessing", "augmentation", "test_preprocessing"):
             check_takes_nothing(name, getattr(self, name), _A_TRANSFORM)
         check_takes_nothing("callbacks", self.callbacks, "a function () → a list of callbacks")
         self._check_metrics()
+        self._check_averages()
         self._check_together()
 
     def _check_metrics(self) -> None:
@@ -206,6 +209,18 @@ class RunConfig:
                     f"metrics holds {metric!r}, whose variables were made before the workers have met. Use a function "
                     "() → a list of metrics: it is called in the strategy's scope."
                 )
+
+    def _check_averages(self) -> None:
+        if self.start.thaw_epoch is not None and (self.ema_momentum or self.optimizer_options.get("use_ema")):
+            raise UsageError(
+                "thaw_epoch and moving averages of the weights (ema_momentum, use_ema): the averages would change the "
+                "frozen weights. Leave out one."
+            )
+        if self.ema_momentum and {"use_ema", "ema_momentum"} & self.optimizer_options.keys():
+            raise UsageError(
+                f"ema_momentum is {self.ema_momentum}, and optimizer_options are {dict(self.optimizer_options)}: both "
+                "say how the weights are averaged. Give one of them."
+            )
 
     def _check_together(self) -> None:
         if self.epochs is not None and self.steps is not None:
@@ -228,16 +243,6 @@ class RunConfig:
                 "learning_rate, base_batch, schedule, warmup_epochs, ema_momentum and optimizer_options are for an "
                 "optimizer given by name, but optimizer is a function. Set them inside it."
             )
-        if self.start.thaw_epoch is not None and (self.ema_momentum or self.optimizer_options.get("use_ema")):
-            raise UsageError(
-                "thaw_epoch and moving averages of the weights (ema_momentum, use_ema): the averages would change the "
-                "frozen weights. Leave out one."
-            )
-        if self.ema_momentum and {"use_ema", "ema_momentum"} & self.optimizer_options.keys():
-            raise UsageError(
-                f"ema_momentum is {self.ema_momentum}, and optimizer_options are {dict(self.optimizer_options)}: both "
-                "say how the weights are averaged. Give one of them."
-            )
         if self.learning_rate is None and changes_rate:
             raise UsageError(
                 "base_batch, schedule and warmup_epochs change a learning_rate, but there is none. Give it too."
@@ -251,8 +256,6 @@ class RunConfig:
             raise UsageError(
                 "model_options are for a model given by name, but model is a function. Set them inside it."
             )
-        if own := {"split", "global_batch", "seed", "data_dir", "download"} & self.dataset_options.keys():
-            raise UsageError(f"dataset_options has {sorted(own)}, which the run gives itself. Leave them out.")
         if callable(self.dataset) and (self.data_dir or self.dataset_options or self.download):
             raise UsageError(
                 "data_dir, dataset_options and download are for a data set given by name, but dataset is a function. "
