@@ -238,7 +238,8 @@ def test_what_cannot_be_cropped_is_refused(make, message):
 
 @pytest.mark.parametrize("crop", [augment.decode_resized_crop((8, 8)), augment.decode_centre_crop((8, 8))])
 def test_encoded_images_that_are_broken_are_counted_with_a_way_to_find_them(crop):
-    broken = tf.constant([jpegs(1)[0], b"", b"no image", jpegs(1)[0], jpegs(1)[0][:100]])
+    whole = jpegs(1)[0].numpy()
+    broken = tf.constant([whole, b"", b"no image", whole, whole[:100]])
     with (
         pytest.raises(ValueError, match=r"an image \(and 2 more of this batch\): cannot .*without encoded=True"),
         as_usage_errors(),

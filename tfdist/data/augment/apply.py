@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from tfdist.data.transforms import rows_before
+from tfdist.data.transforms import fixed, is_fixed, rows_before
 from tfdist.internals.access.tracing import as_written, converted
 from tfdist.process.errors import UsageError
 
@@ -45,7 +45,7 @@ def on_images(*functions: Augmentation) -> Callable[[Any, tf.Tensor], Any]:
             images = function(images, seeds)
         return (images, *rest) if isinstance(batch, tuple) else images
 
-    return transform
+    return fixed(transform) if all(map(is_fixed, functions)) else transform
 
 
 def _check_masks(functions: tuple[Augmentation, ...], images: tf.Tensor, rest: list[Any]) -> None:

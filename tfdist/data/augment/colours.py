@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfdist.data.augment import draws
 from tfdist.data.augment.apply import Augmentation
 from tfdist.data.augment.checks import check_at_least, check_images
+from tfdist.data.transforms import fixed
 from tfdist.internals.access.tracing import as_written
 from tfdist.ops import hashing
 from tfdist.process.errors import UsageError
@@ -21,6 +22,7 @@ def normalise(mean: float | Sequence[float], std: float | Sequence[float]) -> Au
     if not (np.asarray(std) > 0).all():
         raise UsageError(f"normalise: std is {std!r}. Use numbers above 0.")
 
+    @fixed
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         del seeds  # nothing random here

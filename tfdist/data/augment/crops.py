@@ -10,6 +10,7 @@ from tfdist.data.augment import draws
 from tfdist.data.augment.apply import Augmentation, moves_pixels
 from tfdist.data.augment.checks import check_encoded, check_images, check_probability, check_range
 from tfdist.data.augment.rectangles import is_inside
+from tfdist.data.transforms import fixed
 from tfdist.internals.access.tracing import as_written
 from tfdist.ops import hashing
 from tfdist.options.checks import is_count
@@ -154,6 +155,7 @@ def decode_centre_crop(size: tuple[int, int], *, share: float = 0.875) -> Augmen
         part = tf.maximum(tf.cast(tf.round(scale * tf.constant(size, tf.float32)), tf.int32), 1)
         return tf.concat([(shape - part) // 2, part], axis=0)
 
+    @fixed
     @moves_pixels
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdist.data.augment import draws
 from tfdist.data.augment.checks import check_at_least, check_images, check_probability
 from tfdist.data.augment.rectangles import is_inside
-from tfdist.data.transforms import Transform, WithPrevious
+from tfdist.data.transforms import Transform, WithPrevious, fixed
 from tfdist.internals.access.tracing import as_written
 from tfdist.ops import hashing
 from tfdist.ops.refusals import refuse_unless
@@ -46,6 +46,7 @@ def one_hot(classes: int, *, smoothing: float = 0.0) -> Transform:
         raise UsageError(f"one_hot: classes is {classes!r}. Use a whole number from 1.")
     check_probability("one_hot", "smoothing", smoothing)
 
+    @fixed
     @as_written
     def transform(batch: Any, seeds: tf.Tensor) -> Any:
         del seeds  # nothing random here
