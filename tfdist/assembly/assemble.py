@@ -16,7 +16,7 @@ from tfdist.callbacks.writers import EpochLines, MetricsFile
 from tfdist.optimizers import LARS
 from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
-from tfdist.process.log import is_terminal, say, warn
+from tfdist.process.log import is_terminal, say
 from tfdist.run import rundir
 from tfdist.strategy import hardware
 from tfdist.strategy.choose import choose_strategy
@@ -140,16 +140,9 @@ def make_optimizer(config, source):
 
 def _learning_rate(config, source):
     """Returns the learning rate or its schedule, and logs how it was derived."""
-    per_epoch = source.cardinality
-    rate, line, warmup = make_learning_rate(config, rows=source.rows, steps_per_epoch=per_epoch)
+    rate, line = make_learning_rate(config, rows=source.rows, steps_per_epoch=source.cardinality)
     if line:
         say(f"{line}.")
-    steps = config.total_steps(per_epoch)
-    if config.steps is not None and warmup > steps:
-        warn(
-            f"warmup_epochs is {config.schedule.warmup_epochs:g}, which is {warmup} steps, but the run has "
-            f"{steps}, so the learning rate never reaches its value. Use a shorter warm-up, or a longer run."
-        )
     return rate
 
 

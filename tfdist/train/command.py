@@ -80,6 +80,8 @@ def train(config, cluster, run, heartbeat):
     if config.profile_steps is not None:
         check_profile(config.profile_steps, steps)
     if writes:
+        for line in config.likely_mistakes(source.cardinality):
+            warn(line)
         rundir.make_folder(run.path)
     finished = rundir.finished_summary(run, steps)
     if finished:
@@ -137,8 +139,6 @@ def check(config, cluster):
         check_logical_cpus(config.replicas)
     check_names(config)
     check_tensorflow()
-    for line in config.without_effect():
-        warn(line)
 
 
 def agree_on_run(config, cluster, files):

@@ -19,6 +19,7 @@ from tfdist.feeding.feed import open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import data_adapters, models
 from tfdist.internals.patches import keras_calls
+from tfdist.ops.refusals import as_usage_errors
 from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
@@ -164,6 +165,7 @@ def fit(
     return model.history
 
 
+@as_usage_errors()
 def _check_and_fit(model, data, class_weight, loop, options, checkpoints, callbacks):
     """Checks what `fit` was given, reads the data, and trains."""
     checks.check_fit(model)
@@ -352,6 +354,7 @@ def evaluate(
     return logs if return_dict else models.in_order(model, logs)
 
 
+@as_usage_errors()
 def _evaluate(model, feed, callbacks, call_length=None):
     checks.check_loop(model, "test")
     models.build(model, feed.spec)
