@@ -15,7 +15,7 @@ CALLS = python_calls()
 SCRIPT = """
 import contextlib, importlib, io, json, os, sys
 
-MAINS = {name: f"tfdist.{name}.command" for name in ("train", "doctor", "verify", "bench")}
+MAINS = {name: f"tfdist.{name}.command" for name in ("train", "doctor", "verify", "bench", "report")}
 MAINS["launch"] = "tfdist.launch.__main__"
 modules = {name: importlib.import_module(module) for name, module in MAINS.items()}
 before = dict(os.environ)

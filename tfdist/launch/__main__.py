@@ -68,6 +68,8 @@ class Launcher:
             self._screen.say(
                 f"no --run_dir is given, but the workers need the same one: adding {self._folders.command[-1]}"
             )
+        if self._folders.run_dir:
+            self._screen.say(f"watch the run: python -m tfdist.report --live {self._folders.run_dir}")
         while True:
             code, move = self._attempt(slots)
             if not move.slots:
