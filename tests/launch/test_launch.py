@@ -35,6 +35,15 @@ print("bye", file=sys.stderr)
     assert (entry["kind"], entry["exit_codes"], entry["workers"]) == ("done", [0, 0], 2)
 
 
+def test_the_command_that_shows_the_run_is_printed_once_where_the_run_has_a_folder(launch, script):
+    ended = launch("--workers=1", "--", script("pass"), "--run_dir=runs/a")
+    assert ended.code == 0
+    first, second, *_ = ended.err.splitlines()
+    assert first == "tfdist.launch: watch the run: python -m tfdist.report --live runs/a"
+    assert second.startswith("tfdist.launch: 1 worker, attempt 0; logs in ")
+    assert ended.err.count("watch the run") == 1
+
+
 def test_promise_20_the_others_are_stopped_and_the_first_death_is_named(launch, script, attempts):
     worker = script("""
 print("at work", flush=True)

@@ -33,7 +33,7 @@ SCRIPT = """(view, body) => {
   };
   return {
     text: body.innerText, svg: texts.filter((node) => node.tagName === "text").map((node) => node.textContent),
-    overflow: body.scrollWidth - view.innerWidth,
+    overflow: body.parentElement.scrollWidth - body.parentElement.clientWidth,
     small: Math.min(...texts.map((node) => node.getBoundingClientRect().height)),
     contrast: Math.min(...texts.map(contrast)), background: view.getComputedStyle(body).backgroundColor,
     lines: [...body.querySelectorAll("figure")].filter((node) => node.checkVisibility()).length,
