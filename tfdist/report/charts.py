@@ -61,7 +61,7 @@ def make_time_line(runs, width=_NARROW_INCHES):
         if longest > 10 * size or size == 1
     )
     with rc_context(_STYLE):
-        figure = Figure(figsize=(width, 1.1 + 0.45 * len(runs)), layout="constrained")
+        figure = Figure(figsize=(width, 1.0 + 0.4 * len(runs)), layout="constrained")
         axes = figure.subplots(subplot_kw={"frame_on": False})
         shown = set()
         for y, run in enumerate(runs):
@@ -72,7 +72,7 @@ def make_time_line(runs, width=_NARROW_INCHES):
             for place, failure in enumerate(run.account.failures, 1):
                 axes.annotate(f"✕{place}", ((failure.time - first) / size, y + 0.33), ha="center")
         axes.set_yticks(range(len(runs)), [run.name[:_LETTERS] * (len(runs) > 1) for run in runs])
-        axes.set_ylim(-0.5, len(runs) - 0.1)
+        axes.set_ylim(-0.4, len(runs) - 0.3)
         axes.set_xlabel(f"{unit} since the first start (✕: a failure)")
         patches = [Patch(label=kind, **_LOOKS[kind]) for kind in KINDS if kind in shown]
         figure.legend(handles=patches, loc="outside upper left", ncols=3 if width == _NARROW_INCHES else len(KINDS))
@@ -104,6 +104,9 @@ def _draw(title, by, series):
                 axes.plot(*zip(*points, strict=True), linewidth=1.3, ms=3.5, markevery=-(-len(points) // 9), **look)
                 ends.append((points[-1][1], f"{name[:_LETTERS]} {label}" if len(names) > 1 else label))
         axes.grid()
+        if "training" not in (label for _, label, _ in series):
+            # Otherwise a small change would look large.
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         axes.set_xlabel(by)
         axes.xaxis.get_major_locator().set_params(integer=True)
         for height, text in _spread(ends, *axes.get_ylim()):

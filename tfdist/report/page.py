@@ -49,14 +49,15 @@ def make_page(runs, refresh_seconds=None):
 
 
 def _table(table, runs):
+    """Returns a table: the figures of one run as a list, those of several in columns, or else rows."""
+    look = "rows" if table.columns[0] else "list" if runs == 1 else "beside"
     head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in table.columns)
-    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
-    look = "list" if runs == 1 and len(table.columns) == 2 else "beside"
+    rows = "".join(f"<tr>{''.join(map(_cell, table.columns, row))}</tr>" for row in table.rows)
     return f'<h2>{table.title}</h2><div class="scroll"><table class="{look}"><tr>{head}</tr>{rows}</table></div>'
 
 
-def _cell(text):
-    return f"<td{' class=long' if len(text) > 24 else ''}>{html.escape(text)}</td>"
+def _cell(head, text):
+    return f'<td data-head="{html.escape(head)}"{" class=long" if len(text) > 24 else ""}>{html.escape(text)}</td>'
 
 
 def _grid(title, figures):

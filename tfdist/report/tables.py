@@ -31,7 +31,7 @@ def make_tables(runs):
     """Returns the `Table`s about `RunRecord`s; one without rows is left out."""
     timed = [run for run in runs if run.account.pieces]
     shares = [{kind: _share(run.account, kind) for kind in run.account.seconds} for run in timed]
-    lost = ("failed at", "cause", "step reached", "went on from", "repeated", "restart", "lost")
+    lost = ("failed at", "cause", "step logged", "went on from", "repeated", "restart", "lost")
     tables = [
         _beside("What differs in the configs", runs, _differences(runs)),
         _beside("Result", runs, [_figures(run) for run in runs]),
