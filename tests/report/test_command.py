@@ -52,7 +52,8 @@ def test_without_matplotlib_the_message_says_what_to_install(folder, monkeypatch
 def test_a_place_that_cannot_be_written_is_one_line(folder, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert command.main([str(folder), "--out=file/page.html"]) == 2
-    assert capsys.readouterr().err.startswith("tfdist.report: [Errno ")
+    message = "--out: file/page.html cannot be written (Not a directory). Give a file that you may write."
+    assert capsys.readouterr().err == f"tfdist.report: {message}\n"
 
 
 def test_an_empty_value_is_refused(folder, capsys):

@@ -74,7 +74,7 @@ def test_the_time_between_an_end_and_a_start_by_hand_is_not_lost(reason, pauses)
     run.steps(5)
     account = Account(run.lines)
     assert account.seconds["repeated steps"] == 0
-    assert sum(piece.kind == PAUSE for piece in account.pieces) == pauses
+    assert sum(piece.kind == PAUSE and piece.seconds > 0 for piece in account.pieces) == pauses
     assert account.wall == pytest.approx(19.25 if pauses else 1019.25)
     assert [failure.cause for failure in account.failures] == ([] if pauses else ["SIGTERM"])
 
@@ -98,6 +98,26 @@ def test_a_kill_that_no_launcher_saw_ends_with_the_last_line():
     (failure,) = Account(run.lines).failures
     assert failure.cause == "unknown: the process wrote no last line"
     assert (failure.time, failure.restart, failure.repeated) == (last, 54.0, 1.0)
+
+
+def test_a_failure_before_the_first_training_is_a_restart_too():
+    start = {"event": "start", "began": 106.0, "time": 110.0, "step": 0, "attempt": 1}
+    account = Account([start | {"cause": "worker 1 was lost", "failed": 100.0}, {"event": "end", "time": 120.0}])
+    (failure,) = account.failures
+    assert (failure.time, failure.cause, failure.restart, failure.repeated) == (100.0, "worker 1 was lost", 10.0, 0.0)
+    assert (account.seconds[STEPS], account.wall) == (10.0, 20.0)
+
+
+def test_an_attempt_that_never_trained_is_counted_and_its_time_is_that_of_a_restart():
+    run = MadeRun()
+    run.start()
+    run.steps(5)
+    last = run.lines[-1]["time"]
+    about = {"attempt": 2, "cause": "worker 0 was lost", "failed": last + 40}
+    run.lines.append({"event": "start", "began": last + 50, "time": last + 54, "step": 5, **about})
+    (failure,) = Account(run.lines).failures
+    assert failure.cause == "worker 0 was lost (the last of 2 failures)"
+    assert (failure.time, failure.restart, failure.repeated) == (last, 54.0, 0.0)
 
 
 def test_lines_without_a_time_and_clocks_that_go_back_do_no_harm():

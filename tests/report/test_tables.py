@@ -109,6 +109,13 @@ def test_values_of_another_type_than_tfdist_writes_are_left_out(write):
     assert [label for label, _ in rows] == ["rows per second", "exchange"]
 
 
+def test_numbers_that_no_run_has_are_shown_all_the_same(write):
+    run = MadeRun()
+    run.lines = [{"event": "start", "time": 1e30}, {"epoch": 1, "time": 1e30, "loss": 1e30, "accuracy": -0.5}]
+    rows = dict(by_title(write("run", run, summary={"metrics": {}}))["Result"].rows)
+    assert (rows["loss"], rows["accuracy"], rows["last line"]) == ("1e+30", "-0.5", "–")
+
+
 def test_the_text_for_a_terminal_says_what_is_missing_and_has_every_table(write, tmp_path):
     (tmp_path / "logs").mkdir()
     (bare,) = read_runs([tmp_path])

@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 
-from tfdist.process.errors import MissingPackageError, TfdistError
+from tfdist.process.errors import MissingPackageError, TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE
 from tfdist.process.log import show
 from tfdist.report.config import read_config
@@ -21,7 +21,7 @@ def main(arguments=None):
             show(to_text(runs))
         else:
             _show_page(config, runs)
-    except (TfdistError, OSError) as error:
+    except TfdistError as error:
         print(f"tfdist.report: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
@@ -37,6 +37,12 @@ def _show_page(config, runs):
 
     if config.live:
         live.serve(config.run_dir, config.port)
-    with written_aside(config.page) as aside:
-        aside.write_text(page.make_page(runs))
+    text = page.make_page(runs)
+    try:
+        with written_aside(config.page) as aside:
+            aside.write_text(text)
+    except OSError as error:
+        raise UsageError(
+            f"--out: {config.page} cannot be written ({error.strerror}). Give a file that you may write."
+        ) from None
     show(f"{config.page}, {config.page.stat().st_size / 1e3:.0f} kB. Open it in a browser.")

@@ -75,7 +75,7 @@ class Account:
         self._marks = []
         # Number of an epoch → its seconds by kind, as its line has them.
         self._parts = {}
-        self._epoch, self._end = 0, None
+        self._epoch, self._attempt, self._end = 0, 0, None
         for line in lines:
             if number(line, "time") is not None and (self.pieces or line.get("event") == "start"):
                 self._add(line, line["time"], number(line, "step") or 0)
@@ -122,23 +122,26 @@ class Account:
         self._marks.append((step, len(self.pieces), event == "checkpoint"))
 
     def _start(self, line, time, step):
-        began = min(number(line, "began") or time, time)
+        began, failed = (min(number(line, key) or time, time) for key in ("began", "failed"))
+        # Attempts of the launcher that ended before they trained left no line.
+        lost = (number(line, "attempt") or 0) - self._attempt - 1 if self.pieces else 0
         if not self.pieces:
-            self.pieces.append(Piece(START, began, time, self._epoch))
+            first = failed if "cause" in line else began
+            self.pieces.append(Piece(START, first, first, self._epoch))
+        elif self._end is None and lost <= 0 and "failed" in line:
+            self._book(STEPS, failed)
+        repeated, stopped = self._repeat(step), self.pieces[-1].end
+        if "cause" in line or (self._marks and (self._end or {}).get("reason") not in ("finished", "stopped")):
+            self._book(RESTART, time)
+            cause = line.get("cause") or (self._end or {}).get("cause") or "unknown: the process wrote no last line"
+            cause = f"{cause}" + f" (the last of {lost + 1:.0f} failures)" * (lost > 0)
+            reached = max((mark[0] for mark in self._marks), default=0)
+            self.failures.append(Failure(stopped, cause, reached, step, repeated, self.pieces[-1].seconds))
         else:
-            if self._end is None:
-                self._book(STEPS, number(line, "failed") or self.pieces[-1].end)
-            repeated, failed = self._repeat(step), self.pieces[-1].end
-            if self._end and self._end.get("reason") in ("finished", "stopped") and "cause" not in line:
-                # Started by hand: the run was not meant to run in between.
-                self._book(PAUSE, began)
-                self._book(START, time)
-            else:
-                self._book(RESTART, time)
-                cause = line.get("cause") or (self._end or {}).get("cause") or "unknown: the process wrote no last line"
-                reached = max(mark[0] for mark in self._marks)
-                self.failures.append(Failure(failed, str(cause), reached, step, repeated, self.pieces[-1].seconds))
-        self._epoch, self._end = self._epoch + 1, None
+            # Started by hand: the run was not meant to run in between.
+            self._book(PAUSE, began)
+            self._book(START, time)
+        self._epoch, self._attempt, self._end = self._epoch + 1, number(line, "attempt") or 0, None
 
     def _repeat(self, step):
         """Books what was done after the checkpoint of a step as repeated; returns those seconds."""

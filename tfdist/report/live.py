@@ -1,5 +1,6 @@
 """Serves the page on this machine while a run goes on."""
 
+import contextlib
 import http.server
 import threading
 
@@ -24,16 +25,20 @@ class PageHandler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         """Sends the page, or why there is none."""
-        try:
-            with self._lock:
-                code, text = 200, make_page(read_runs(self.folders), _REFRESH_SECONDS)
-        except TfdistError as error:
-            code, text = 503, str(error)
-        self.send_response(code if self.path == "/" else 404)
-        self.send_header("Content-Type", f"text/{'html' if code == 200 else 'plain'}; charset=utf-8")
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        self.wfile.write(text.encode())
+        kind, code, text = "plain", 404, "The page is at /."
+        if self.path == "/":
+            try:
+                with self._lock:
+                    kind, code, text = "html", 200, make_page(read_runs(self.folders), _REFRESH_SECONDS)
+            except TfdistError as error:
+                code, text = 503, str(error)
+        # The reader may be gone.
+        with contextlib.suppress(ConnectionError):
+            self.send_response(code)
+            self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(text.encode())
 
     def log_message(self, *arguments):
         """Writes no line for a request."""

@@ -151,7 +151,8 @@ def _duration(seconds):
 def _plain(value, times=1):
     if value is None:
         return None
-    return f"{value * times:,.0f}" if value * times >= 1e3 or value == round(value) else f"{value * times:.4g}"
+    value *= times
+    return f"{value:,.0f}" if abs(value) < 1e15 and (value >= 1e3 or value == round(value)) else f"{value:.4g}"
 
 
 def _percent(share):
@@ -159,4 +160,5 @@ def _percent(share):
 
 
 def _clock(time):
-    return f"{datetime.datetime.fromtimestamp(time).astimezone():%Y-%m-%d %H:%M:%S}"
+    # Beyond this a damaged number has no date.
+    return f"{datetime.datetime.fromtimestamp(time).astimezone():%Y-%m-%d %H:%M:%S}" if 0 < time < 1e11 else "–"
