@@ -1,5 +1,7 @@
 """The command `python -m tfdist.report`: what it writes and prints, where, and its exit codes."""
 
+import datetime
+import json
 import sys
 
 import pytest
@@ -7,6 +9,7 @@ from support.made_runs import killed_run, write_run
 from support.processes import run_python
 
 from tfdist.report import command
+from tfdist.report.read import read_runs
 
 
 @pytest.fixture
@@ -59,3 +62,40 @@ def test_a_place_that_cannot_be_written_is_one_line(folder, tmp_path, capsys):
 def test_an_empty_value_is_refused(folder, capsys):
     assert command.main(["run", ""]) == 2
     assert capsys.readouterr().err == "tfdist.report: there is no run. Write the folder of one, as runs/digits_cnn-1.\n"
+
+
+@pytest.mark.multi_worker
+def test_the_report_of_a_real_run_with_two_kills_has_both_and_their_lost_time_as_the_logs_have_it(tmp_path):
+    chaos = "--chaos=kill:worker=1,step=30;kill:worker=0,step=70,attempt=1"
+    run = (
+        "-m",
+        "tfdist.train",
+        "--strategy=multi_worker",
+        "--epochs=2",
+        "--checkpoint_every_steps=20",
+        "--run_dir=run",
+    )
+    launch = ("-m", "tfdist.launch", "--workers=2", "--max_restarts=2", "--backoff_seconds=0", chaos, "--", *run)
+    ended = run_python(*launch, folder=tmp_path, deadline_seconds=300)
+    assert ended.code == 0, ended.err[-3000:]
+    (record,) = read_runs([tmp_path / "run"])
+    lines, failures = record.lines, record.account.failures
+    attempts = json.loads((tmp_path / "run" / "logs" / "launch.json").read_text())
+    assert [failure.cause for failure in failures] == [attempt["cause"] for attempt in attempts[:2]]
+    assert ["was killed by SIGKILL" in failure.cause for failure in failures] == [True, True]
+    assert [failure.resumed for failure in failures] == [20, 60]
+    went_on = [line["time"] for line in lines if line.get("event") == "start"][1:]
+    for failure, attempt, again in zip(failures, attempts, went_on, strict=False):
+        saved = [
+            line["time"] for line in lines if line.get("event") == "checkpoint" and line["step"] == failure.resumed
+        ]
+        assert failure.repeated == pytest.approx(attempt["failed"] - saved[0], abs=1)
+        assert failure.restart == pytest.approx(again - attempt["failed"], abs=1)
+        # The launcher's own clock of the attempt ends a little later, when all its workers have ended.
+        began = datetime.datetime.fromisoformat(attempt["began"]).timestamp()
+        assert began <= failure.time <= began + attempt["seconds"] + 1
+    account = record.account
+    assert account.wall == pytest.approx(lines[-1]["time"] - lines[0]["began"], abs=1)
+    assert 0 < account.goodput < 1
+    text = run_python("-m", "tfdist.report", "run", "--text", folder=tmp_path, deadline_seconds=60).out
+    assert all(failure.cause in text for failure in failures)
