@@ -32,6 +32,7 @@ def read(address):
         return answer.read().decode()
 
 
+@pytest.mark.slow
 def test_each_request_has_the_page_of_now_and_ctrl_c_ends_it(served):
     folder, process, address = served
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)

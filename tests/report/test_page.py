@@ -103,6 +103,7 @@ def test_a_folder_with_nothing_in_it_yet_is_a_page_that_says_so(tmp_path):
     assert "<svg" not in page
 
 
+@pytest.mark.slow
 def test_a_browser_shows_both_kills_and_the_flag_that_differs_narrow_and_wide_light_and_dark(runs, tmp_path):
     page = make_page(runs)
     for dark in (False, True):

@@ -58,7 +58,14 @@ def look(page, script, folder, *, widths, dark=False):
     harness = folder / "frames.html"
     harness.write_text(_FRAMES % (json.dumps(list(widths)), text, script))
     command = [
-        *(find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"),
+        *(
+            find_chromium(),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={folder / 'profile'}",
+        ),
         *(f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--virtual-time-budget=5000", "--dump-dom"),
         f"file://{harness}",
     ]

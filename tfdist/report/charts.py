@@ -55,11 +55,7 @@ def make_time_line(runs, width=_NARROW_INCHES):
     if not runs:
         return ""
     longest = max(run.account.pieces[-1].end - run.account.pieces[0].begin for run in runs)
-    unit, size = next(
-        (unit, size)
-        for unit, size in (("hours", 3600), ("minutes", 60), ("seconds", 1))
-        if longest > 10 * size or size == 1
-    )
+    size, unit = (3600, "hours") if longest > 36_000 else (60, "minutes") if longest > 600 else (1, "seconds")
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, 1.0 + 0.4 * len(runs)), layout="constrained")
         axes = figure.subplots(subplot_kw={"frame_on": False})
