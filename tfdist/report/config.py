@@ -24,7 +24,9 @@ Flags:
 class ReportConfig:
     """What is reported, and where; each field is a flag."""
 
-    run_dir: tuple[str, ...] = option((), help="Folders of runs, with commas between; also without --run_dir=.")
+    run_dir: tuple[str, ...] = option(
+        (), help="Folders of runs, with commas between; also without --run_dir=.", shown="none"
+    )
     out: str = option("", help="The HTML file.", shown="report.html, of one run in its folder, else here")
     text: bool = option(False, help="Print the tables in the terminal, and write no page.")
     live: bool = option(False, help="Serve the page on 127.0.0.1, always of what the folder holds now.")
