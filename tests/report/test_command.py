@@ -69,7 +69,7 @@ def test_the_report_of_a_real_run_with_two_kills_has_both_and_their_lost_time_as
     chaos = "--chaos=kill:worker=0,step=30;kill:worker=0,step=70,attempt=1"
     run = ("-m", "tfdist.train", "--model=mlp", "--epochs=2", "--checkpoint_every_steps=20", "--run_dir=run")
     launch = ("-m", "tfdist.launch", "--workers=1", "--max_restarts=2", "--backoff_seconds=0", chaos, "--", *run)
-    ended = run_python(*launch, folder=tmp_path, deadline_seconds=300)
+    ended = run_python(*launch, folder=tmp_path, deadline_seconds=600)
     assert ended.code == 0, ended.err[-3000:]
     (record,) = read_runs([tmp_path / "run"])
     lines, failures = record.lines, record.account.failures
