@@ -26,6 +26,7 @@ class Report(Callback):
     Args:
         strategy: the `tf.distribute.Strategy`.
         global_batch: rows of a step over all replicas, for messages.
+        advises: whether the chief warns of a problem.
         clock: a function that returns the time in seconds; for tests.
 
     Example:
@@ -38,11 +39,12 @@ class Report(Callback):
         ```
     """
 
-    def __init__(self, strategy, global_batch=None, clock=time.perf_counter):
+    def __init__(self, strategy, global_batch=None, *, advises=True, clock=time.perf_counter):
         super().__init__()
         self._workers = Workers.of(strategy)
         self._replicas = strategy.num_replicas_in_sync
         self._global_batch = global_batch
+        self._advises = advises and self._workers.is_chief
         self._clock = clock
         self._begin = 0.0
         self._traced = False
@@ -105,7 +107,7 @@ class Report(Callback):
             logs.update(table.scalars(timings))
             if "examples_per_second" in logs:
                 logs["examples_per_second_per_replica"] = round(logs["examples_per_second"] / self._replicas, 1)
-        if self._workers.is_chief:
+        if self._advises:
             self._warn(timings)
 
     def _warn(self, timings):

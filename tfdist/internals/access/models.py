@@ -369,6 +369,21 @@ def settable_learning_rate(model):
     return float(np.asarray(optimizer._learning_rate))
 
 
+def current_learning_rate(optimizer):
+    """Returns the learning rate of an optimizer's next update as a number; None where it has none."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    rate = getattr(optimizer, "learning_rate", None)
+    # As it was given, and not as float32 holds it.
+    return None if rate is None else float(f"{float(np.asarray(rate)):.7g}")
+
+
+def rows_counted(model):
+    """Returns the rows of this process's replicas since the metrics were reset, which the loss's mean counts."""
+    count = loss_tracker(model).count.value
+    parts = getattr(count, "values", None) or [count]
+    return round(sum(float(np.asarray(part)) for part in parts))
+
+
 def should_validate(model, epoch, frequency):
     """Returns whether a validation is due after an epoch, as Keras reads `validation_freq`."""
     return model._should_eval(epoch, frequency)
