@@ -3,7 +3,7 @@
 import time
 
 from tfdist.callbacks.base import Callback
-from tfdist.callbacks.writers import plain
+from tfdist.callbacks.writers import ChiefWriter, plain
 from tfdist.process.log import show
 
 
@@ -26,10 +26,8 @@ class EpochLines(Callback):
         show(format_logs([f"epoch {epoch + 1}/{self.params['epochs']}"], logs or {}))
 
 
-class ProgressLines(Callback):
-    """Prints a line within a long epoch, when a call ends: after so many seconds, and each `every_steps` steps.
-
-    It ends no call by itself.
+class ProgressLines(ChiefWriter):
+    """Prints a line within a long epoch: when a call ends after so many seconds, and each `every_steps` steps.
 
     Args:
         every_seconds: the seconds from one line to the next; None for none.
@@ -46,39 +44,35 @@ class ProgressLines(Callback):
         ```
     """
 
-    every_worker = False
-
     def __init__(self, every_seconds=10.0, *, every_steps=None, more=dict, clock=time.monotonic):
         super().__init__()
         self._every_seconds = every_seconds
-        self._every_steps = every_steps
+        self.every_steps = every_steps
         self._more = more
         self._clock = clock
-        self._epoch = self._step = 0
+        self._epoch = 0
         self._last = None
 
     def on_epoch_begin(self, epoch, logs=None):
         """Begins to wait for the first line of the epoch."""
         self._epoch, self._last = epoch, self._clock()
-        self._step = max(self._step, self.steps_before)
 
     def on_step_end(self, step, logs=None):
         """Prints the line, if it is time."""
-        before, self._step = self._step, step
-        in_epoch, steps = step - self.steps_before, self.params.get("steps")
-        if in_epoch == steps or not self._is_due(before, step):
-            # The epoch's own line follows its last step.
+        in_epoch, steps, now = step - self.steps_before, self.params.get("steps"), self._clock()
+        is_late = self._every_seconds is not None and now - self._last >= self._every_seconds
+        # The epoch's own line follows its last step.
+        if in_epoch == steps or not self.writes or not (is_late or self.is_due(step)):
             return
-        self._last = self._clock()
+        self._last = now
         place = f"step {in_epoch}/{steps}" if steps else f"step {in_epoch}"
         numbers = {name: value for name, value in plain(logs).items() if isinstance(value, int | float)}
         show(format_logs([f"epoch {self._epoch + 1}/{self.params['epochs']}", place], {**numbers, **self._more()}))
 
-    def _is_due(self, before, step):
-        every = self._every_steps
-        if every and step // every > before // every:
-            return True
-        return self._every_seconds is not None and self._clock() - self._last >= self._every_seconds
+
+def progress_lines(every_steps):
+    """Returns the callbacks that print a line each `every_steps` steps: a list of one, or of none for None."""
+    return [] if every_steps is None else [ProgressLines(None, every_steps=every_steps)]
 
 
 def format_logs(parts, logs):

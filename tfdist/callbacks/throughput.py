@@ -61,8 +61,8 @@ class Throughput(Callback):
         for value in (logs or {}).values():
             np.asarray(value)
         seconds = self._clock() - self._begin
+        rows = self._rows(self._step, batch + 1 - self._step)
         if self._traced:
-            rows = self._rows(self._step, batch + 1 - self._step)
             for count in (self._epoch, self._total):
                 count[0] += rows
                 count[1] += seconds

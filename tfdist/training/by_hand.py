@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.callbacks.desync import DesyncCheck
+from tfdist.callbacks.screen import progress_lines
 from tfdist.callbacks.throughput import Throughput
 from tfdist.data.delivery import delivery
 from tfdist.feeding.feed import Feed, open_feed
@@ -29,7 +30,6 @@ from tfdist.resume.saved_run import FreshStart, open_saved_run
 from tfdist.strategy.workers import Workers
 from tfdist.training import arguments, checks
 from tfdist.training.callback_list import make_callback_list
-from tfdist.training.fit_files import progress_lines
 from tfdist.training.states_by_hand import OneReplica, open_states
 
 _END = object()
@@ -229,7 +229,7 @@ class OpenRun:
             is_measured=False,
         )
         shown = {"epochs": 1, "steps": feed.steps_per_epoch}
-        lines = progress_lines(checkpoints.log_every_steps, self._strategy)
+        lines = progress_lines(checkpoints.log_every_steps)
         recording = self.files.callbacks or [self._throughput]
         more = [*lines, *recording, DesyncCheck(self._strategy, trained.parts), *saved.callbacks]
         self._callbacks = make_callback_list(model, callbacks, 0, **shown, more=more)

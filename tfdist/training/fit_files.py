@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from tfdist.callbacks.screen import ProgressLines
 from tfdist.callbacks.throughput import Throughput
 from tfdist.internals.access import models
 from tfdist.records.configuration import describe_run
@@ -33,13 +32,6 @@ def files_of_fit(model, feed, loop, options, checkpoints):
         log_every_steps=checkpoints.log_every_steps,
         advises=loop.verbose != 0,
     )
-
-
-def progress_lines(every_steps, strategy):
-    """Returns the callbacks that print a line each `every_steps` steps: a list of one on the chief, else of none."""
-    if every_steps is None or not Workers.of(strategy).is_chief:
-        return []
-    return [ProgressLines(None, every_steps=every_steps)]
 
 
 def throughput_of(model, feed):

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.callbacks.desync import DesyncCheck
+from tfdist.callbacks.screen import progress_lines
 from tfdist.callbacks.xla_programs import kept_programs
 from tfdist.feeding import plan
 from tfdist.feeding.checks import check_lengths, limit
@@ -33,7 +34,7 @@ from tfdist.synchronous.step.programs import Programs
 from tfdist.training import arguments, checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callback_list import make_callback_list
-from tfdist.training.fit_files import files_of_fit, finish, progress_lines
+from tfdist.training.fit_files import files_of_fit, finish
 from tfdist.training.loss_watch import ends_on_nan
 from tfdist.training.training_program import TrainingProgram
 
@@ -200,7 +201,7 @@ def fit_with(model, data, loop, options, checkpoints, callbacks, class_weight=No
         files = files or files_of_fit(model, feed, loop, options, checkpoints)
         # A progress bar shows the same, and with `verbose=0` nothing is to be shown.
         every_steps = checkpoints.log_every_steps if loop.verbose == 2 else None
-        shown = (callbacks, loop.verbose, progress_lines(every_steps, model.distribute_strategy))
+        shown = (callbacks, loop.verbose, progress_lines(every_steps))
         _fit(model, feed, options, checkpoints, length, shown, validate, told, files)
     if is_own:
         finish(model, files)
