@@ -184,7 +184,7 @@ class RunFiles(Callback, NoFiles):
 class _Names(Callback):
     """Notes which names the logs of an epoch have before the measurements are added."""
 
-    names = frozenset()
+    names: frozenset[str] = frozenset()
 
     def on_epoch_end(self, epoch, logs=None):
         self.names = frozenset(logs or {})

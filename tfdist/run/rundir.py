@@ -217,7 +217,7 @@ def finished_summary(run_dir: RunDir, steps: int) -> dict[str, Any] | None:
     if not run_dir.summary.is_file():
         return None
     summary: dict[str, Any] = read_json(run_dir.summary)
-    return summary if summary["steps"] >= steps else None
+    return summary if summary.get("steps", -1) >= steps else None
 
 
 class Restart(TypedDict):

@@ -289,13 +289,13 @@ class OpenRun:
             raise StateError("tfdist.open_run: the batches of this run were taken before. Open the run again for more.")
         self._is_begun = True
         model.stop_training = False
-        callbacks.on_train_begin()
         per_epoch = self._feed.steps_per_epoch
-        if steps:
-            epochs = -(-steps // per_epoch) if per_epoch else None
-        callbacks.set_params({"verbose": 0, "epochs": epochs, "steps": per_epoch})
-        saved.begin(callbacks.callbacks, steps or (per_epoch and epochs * per_epoch))
-        self.files.begin(callbacks.callbacks, step=saved.step, epochs=epochs, steps_per_epoch=per_epoch)
+        total = steps or (per_epoch and epochs * per_epoch)
+        known = epochs if steps is None else per_epoch and -(-steps // per_epoch)
+        callbacks.set_params({"verbose": 0, "epochs": known, "steps": per_epoch})
+        callbacks.on_train_begin()
+        saved.begin(callbacks.callbacks, total)
+        self.files.begin(callbacks.callbacks, step=saved.step, epochs=known, steps_per_epoch=per_epoch)
         self.steps_done = saved.step
         for span in saved.spans(self._feed.spans(saved.steps_done, epochs=epochs, steps=steps)):
             self.epoch, self._last = span.epoch, None

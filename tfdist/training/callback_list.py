@@ -23,7 +23,7 @@ _CHIEF_ONLY = (
     keras.callbacks.ProgbarLogger,
 )
 # Trackers of experiments write too. Their classes are known by their packages, which are no dependency.
-_TRACKERS = {"aim", "clearml", "comet_ml", "dvclive", "mlflow", "neptune", "neptune_tensorflow_keras", "wandb"}
+_TRACKERS = {"aim", "comet_ml", "dvclive", "mlflow", "neptune", "neptune_tensorflow_keras", "wandb"}
 
 
 def for_this_worker(callbacks, workers):

@@ -19,7 +19,6 @@ from tfdist.feeding.checks import check_lengths, limit
 from tfdist.feeding.feed import open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import data_adapters, models
-from tfdist.internals.patches import keras_calls
 from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
@@ -223,7 +222,7 @@ def _fit(model, feed, options, checkpoints, length, callbacks, validate, told, f
         open_saved_run(model, feed, checkpoints, on_nan=options.on_nan) as run,
         contextlib.closing(feed),
         checks.label_errors(),
-        _chief_calls_checked(strategy),
+        checks.chief_calls_checked(strategy),
         files.ended(),
     ):
         if length["steps"] and feed.steps_per_epoch:
@@ -242,13 +241,6 @@ def _with_check(callbacks, check):
     return [*callbacks[:place], check, *callbacks[place:]]
 
 
-def _chief_calls_checked(strategy):
-    """Returns a context in which a callback of the chief alone cannot make the others wait for it, and it for them."""
-    if Workers.of(strategy).count == 1:
-        return contextlib.nullcontext()
-    return keras_calls.checked(functools.partial(checks.check_all_workers_call, strategy))
-
-
 def _train(model, feed, options, length, callbacks, validate, run, call_length, files):
     call_length.register_callbacks(callbacks.callbacks)
     training = TrainingProgram(model, feed, options, run, callbacks.callbacks, call_length)
@@ -257,7 +249,8 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length, 
     callbacks.on_train_begin()
     epochs, per_epoch = length["epochs"], feed.steps_per_epoch
     run.begin(callbacks.callbacks, length["steps"] or (per_epoch and epochs * per_epoch))
-    files.begin(callbacks.callbacks, step=run.step, epochs=epochs, steps_per_epoch=per_epoch)
+    known = None if length["steps"] and not per_epoch else epochs
+    files.begin(callbacks.callbacks, step=run.step, epochs=known, steps_per_epoch=per_epoch)
     # Read only now, because `keras.callbacks.BackupAndRestore` has just set the first epoch.
     length["first_epoch"] = models.first_epoch(model, length["first_epoch"])
     for span in run.spans(feed.spans(run.steps_done, **length)):
