@@ -1,10 +1,8 @@
 """Where the seconds of an epoch went, with a clock that the test sets."""
 
-import types
-
 import pytest
 
-from tfdist.callbacks.epoch_seconds import EpochSeconds, MeasuredSeconds
+from tfdist.callbacks.epoch_seconds import EpochSeconds
 
 
 @pytest.fixture
@@ -33,12 +31,3 @@ def test_each_second_has_a_kind_and_the_next_epoch_begins_at_zero(now):
     assert seconds.epoch() == {"training": 4.0, "checkpoint": 0.5, "validation": 3.0}
     seconds.on_epoch_begin(1)
     assert seconds.epoch() == {"training": 0.0}
-
-
-@pytest.mark.parametrize(("waited", "found"), [(0.25, {"input": 0.75}), (float("nan"), {})])
-def test_the_time_of_waiting_is_there_where_the_step_measures_it(now, waited, found):
-    seconds = MeasuredSeconds(clock=lambda: now[0])
-    play(seconds, now)
-    for share in (1, 2):
-        seconds.on_train_measured(1, types.SimpleNamespace(sums=[share * waited, 0.0, 0.0]))
-    assert {kind: value for kind, value in seconds.epoch().items() if kind == "input"} == found

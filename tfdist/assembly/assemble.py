@@ -12,7 +12,7 @@ from tfdist.callbacks.profile import Profile
 from tfdist.callbacks.screen import EpochLines, ProgressLines
 from tfdist.callbacks.throughput import Throughput
 from tfdist.callbacks.watch import HeartbeatCallback
-from tfdist.internals.access.models import current_learning_rate
+from tfdist.internals.access.rates import current_learning_rate
 from tfdist.optimizers import LARS
 from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code

@@ -1,9 +1,6 @@
-"""Where the seconds of an epoch went: training, waiting for input, checkpoints, validation."""
+"""Where the seconds of an epoch went: training, checkpoints, validation."""
 
-import math
 import time
-
-import numpy as np
 
 from tfdist.callbacks.base import Callback
 
@@ -22,11 +19,11 @@ class EpochSeconds(Callback):
         self._seconds = {"training": 0.0}
 
     def epoch(self):
-        """Returns kind → seconds since the epoch began: "input" is a part of "training"; what is unknown is absent.
+        """Returns kind → seconds since the epoch began.
 
         A checkpoint at the end of an epoch is saved after that epoch's numbers are written, and is in none.
         """
-        return {kind: round(seconds, 4) for kind, seconds in self._seconds.items() if not math.isnan(seconds)}
+        return {kind: round(seconds, 4) for kind, seconds in self._seconds.items()}
 
     def on_epoch_begin(self, epoch, logs=None):
         """Begins at zero."""
@@ -54,11 +51,3 @@ class EpochSeconds(Callback):
 
     def _add(self, kind, seconds):
         self._seconds[kind] = self._seconds.get(kind, 0.0) + seconds
-
-
-class MeasuredSeconds(EpochSeconds):
-    """Knows also how long the training has waited for its input, which the compiled step measures."""
-
-    def on_train_measured(self, steps, measured):
-        """Adds the time for which a call has waited."""
-        self._add("input", float(np.asarray(measured.sums)[0]))

@@ -1,6 +1,7 @@
 """The report of stragglers and input: each worker measures itself, and all exchange their numbers after an epoch."""
 
 import dataclasses
+import math
 import time
 
 import numpy as np
@@ -63,6 +64,11 @@ class Report(Callback):
         """Returns the results of the last epoch that are not single numbers, for a file."""
         known = self._epochs and table.scalars(self._epochs[-1])
         return {"workers": table.per_worker(self._epochs[-1])} if known else {}
+
+    def input_seconds(self):
+        """Returns the last epoch's seconds of waiting for input as an entry "input"; nothing where they are unknown."""
+        waited = sum(waiting for _, _, waiting, _, _ in self._calls)
+        return {} if math.isnan(waited) else {"input": round(waited, 4)}
 
     def summary(self):
         """Returns the numbers of the run, for its summary."""

@@ -2,7 +2,8 @@
 
 import math
 
-from tfdist.internals.access import models, runtime
+from tfdist.internals.access import runtime
+from tfdist.internals.access.rates import current_learning_rate
 from tfdist.options.fields import flatten
 from tfdist.resume import identity
 from tfdist.resume.description import describe
@@ -28,7 +29,7 @@ def describe_run(made_by, model, feed, options, *, optimizer=None, loss=None, ep
         A dict of JSON types.
     """
     strategy = model.distribute_strategy
-    rate = models.current_learning_rate(optimizer)
+    rate = current_learning_rate(optimizer)
     return {
         "made_by": made_by,
         "model": {"name": model.name, "class": type(model).__name__, **count_parameters(model)},

@@ -5,7 +5,7 @@ import os
 import pathlib
 
 from tfdist.callbacks.base import Callback
-from tfdist.callbacks.epoch_seconds import EpochSeconds, MeasuredSeconds
+from tfdist.callbacks.epoch_seconds import EpochSeconds
 from tfdist.callbacks.report import Report
 from tfdist.callbacks.writers import MetricsFile, TensorBoardScalars
 from tfdist.process.beginning import run_began
@@ -78,7 +78,7 @@ class RunFiles(Callback, NoFiles):
         self._start, self._step, self._all = None, 0, ()
         self._is_finished = self._has_begun = False
         strategy = model.distribute_strategy
-        self._seconds = MeasuredSeconds() if is_measured else EpochSeconds()
+        self._seconds = EpochSeconds()
         self.throughput = throughput
         self.report = Report(strategy, global_batch, advises=advises) if is_measured else None
         steps = {"every_steps": log_every_steps}
@@ -95,7 +95,9 @@ class RunFiles(Callback, NoFiles):
         return max(self.metrics.step, self._step)
 
     def _epoch(self):
-        return {**(self.report.epoch() if self.report else {}), "seconds": self._seconds.epoch()}
+        if self.report is None:
+            return {"seconds": self._seconds.epoch()}
+        return {**self.report.epoch(), "seconds": self._seconds.epoch() | self.report.input_seconds()}
 
     def begin(self, callbacks, *, step, epochs, steps_per_epoch):
         """Keeps what the line of the start has, which is written before the first epoch if one is left."""

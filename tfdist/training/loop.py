@@ -151,12 +151,11 @@ def fit(
     saving: dict[str, Any] = {"folder": run_dir, "every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
     saving |= {"resume": resume, "resume_with_changes": resume_with_changes, "log_every_steps": log_every_steps}
     checkpoints = CheckpointOptions(**saving)
+    length: dict[str, Any] = {"epochs": epochs, "steps": steps, "steps_per_epoch": steps_per_epoch}
     loop = LoopOptions(
+        **length,
         batch_size=batch_size,
-        epochs=epochs,
-        steps=steps,
         initial_epoch=initial_epoch,
-        steps_per_epoch=steps_per_epoch,
         validation_split=validation_split,
         validation_steps=validation_steps,
         validation_batch_size=validation_batch_size,
@@ -166,8 +165,8 @@ def fit(
     )
     arguments.check_call(model, "fit", callbacks, class_weight)
     checks.move(model, strategy, "fit")
-    fit_with(model, (x, y, sample_weight, validation_data), loop, options, checkpoints, callbacks, class_weight)
-    return model.history
+    data = x, y, sample_weight, validation_data
+    return fit_with(model, data, loop, options, checkpoints, callbacks, class_weight)
 
 
 def fit_with(model, data, loop, options, checkpoints, callbacks, class_weight=None, files=None):
@@ -178,6 +177,9 @@ def fit_with(model, data, loop, options, checkpoints, callbacks, class_weight=No
         data: (x, y, sample_weight, validation_data), as for `fit`.
         loop, options, checkpoints: the `LoopOptions`, `StepOptions` and `CheckpointOptions`.
         files: the `RunFiles` of a caller that writes the results itself; None to make them and to write the results.
+
+    Returns:
+        A `keras.callbacks.History`.
     """
     checks.check_fit(model)
     *rows, validation_data = data
@@ -204,6 +206,7 @@ def fit_with(model, data, loop, options, checkpoints, callbacks, class_weight=No
         _fit(model, feed, options, checkpoints, length, shown, validate, told, files)
     if is_own:
         finish(model, files)
+    return model.history
 
 
 def _fit(model, feed, options, checkpoints, length, callbacks, validate, told, files):

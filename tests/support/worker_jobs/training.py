@@ -56,7 +56,7 @@ def uneven_shards(strategy):
 
 
 class Tracker(keras.callbacks.Callback):
-    """Stands in for the callback of a tracker of experiments: it writes a line per epoch, on the worker that it runs on."""
+    """Stands in for the callback of a tracker of experiments: it writes a line per epoch where it runs."""
 
     __module__ = "mlflow.keras.callback"
 

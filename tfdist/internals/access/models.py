@@ -369,14 +369,6 @@ def settable_learning_rate(model):
     return float(np.asarray(optimizer._learning_rate))
 
 
-def current_learning_rate(optimizer):
-    """Returns the learning rate of an optimizer's next update as a number; None where it has none."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    rate = getattr(optimizer, "learning_rate", None)
-    # As it was given, and not as float32 holds it.
-    return None if rate is None else float(f"{float(np.asarray(rate)):.7g}")
-
-
 def rows_counted(model):
     """Returns the rows of this process's replicas since the metrics were reset, which the loss's mean counts."""
     count = loss_tracker(model).count.value
