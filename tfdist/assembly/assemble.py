@@ -237,11 +237,15 @@ def last_lines(run, summary, report="", seconds=None):
         seconds: the time since the command began; None to leave it out.
     """
     metrics = "  ".join(f"test {name} {value:.4g}" for name, value in summary["metrics"].items())
-    took = "" if seconds is None else f", {seconds:.0f} s in all"
-    result = (
-        f"{metrics}  ({summary['steps']} steps, {summary['examples_seen']} examples, "
-        f"{summary['examples_per_second']:.0f}/s, {_replicas(summary['replicas'])}{took})"
-    )
+    # The folder may be that of another loop, which knows less.
+    known = [
+        f"{summary['steps']} steps",
+        *([f"{summary['examples_seen']} examples"] if "examples_seen" in summary else []),
+        *([f"{summary['examples_per_second']:.0f}/s"] if "examples_per_second" in summary else []),
+        _replicas(summary["replicas"]),
+        *([] if seconds is None else [f"{seconds:.0f} s in all"]),
+    ]
+    result = f"{metrics}  ({', '.join(known)})"
     return "\n".join([*([report] if report else []), result.lstrip(), str(run.path)])
 
 

@@ -134,7 +134,9 @@ class RunFiles(Callback, NoFiles):
         try:
             yield
         except BaseException as error:
-            self._end(*_reason(error))
+            # A full disk must not hide the error.
+            with contextlib.suppress(OSError):
+                self._end(*_reason(error))
             raise
         stopping = next((type(item).__name__ for item in self._all if has_stopped(item)), None)
         is_stopped = self._trained.stop_training

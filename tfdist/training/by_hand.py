@@ -196,6 +196,7 @@ class OpenRun:
     Attributes:
         epoch: the epoch that is running, from 0.
         steps_done: the steps done since the run began, also by earlier starts.
+        files: what writes the run's folder.
     """
 
     def __init__(
