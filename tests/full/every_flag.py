@@ -62,6 +62,7 @@ TRAIN = (
     ("--nosync_batchnorm",),
     ("--checkpoint_every_steps=2",),
     ("--keep_checkpoints=1",),
+    ("--log_every_steps=2",),
     ("--resume=auto",),
     ("--resume=never",),
     ("--resume_with_changes", "--run_dir=again"),

@@ -1,5 +1,6 @@
 """Real workers, started on this machine: logs, exit codes, root causes and restarts."""
 
+import datetime
 import os
 import re
 
@@ -123,6 +124,11 @@ print("no end of line", end="")
         "restart 2 of 2 in 0.1 s, with 2 workers",
         "end: all workers have ended with exit code 0",
     ]
+    began = [datetime.datetime.fromisoformat(entry["began"]).timestamp() for entry in attempts()]
+    failed = [entry["failed"] for entry in attempts()]
+    # The beginnings are of whole seconds.
+    assert began[0] <= failed[0] < began[1] + 1 <= failed[1] + 1 < began[2] + 2
+    assert failed[2] is None
     causes = ["worker 0 ended with exit code 3", "worker 1 ended with exit code 4"]
     assert log(1).count("==== worker 1, attempt ") == 3
     assert "attempt 0 after []\n\n==== worker 1, attempt 1" in log(1)

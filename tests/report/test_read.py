@@ -49,7 +49,7 @@ def test_damaged_and_half_written_files_are_told_and_the_rest_is_read(folder):
     assert run.missing == (
         f"metrics.jsonl: 3 of {count + 3} lines are damaged and left out: 1, {count + 2}, {count + 3}.",
         "summary.json is damaged or half written, and is left out.",
-        "config.json is not there (No such file or directory). python -m tfdist.train writes it.",
+        "config.json is not there (No such file or directory). A run writes it when it starts.",
         "exchange.json is damaged or half written, and is left out.",
     )
 

@@ -26,6 +26,12 @@ def test_of_two_runs_the_one_flag_that_differs_is_named(write):
     assert (found.columns, found.rows) == (("", "a", "b"), [("seed", "1", "2")])
 
 
+def test_of_mappings_within_a_config_only_what_differs_is_named(write):
+    options = [{"optimizer": {"name": "sgd", "clipnorm": norm, "more": {}}} for norm in (1.0, None)]
+    found = by_title(*(write(name, config=config) for name, config in zip("ab", options, strict=True)))
+    assert found["What differs in the configs"].rows == [("optimizer.clipnorm", "1.0", "null")]
+
+
 def test_an_option_that_one_config_lacks_differs_and_a_lost_config_does_not(write, tmp_path):
     without = write("without")
     (tmp_path / "lost" / "logs").mkdir(parents=True)

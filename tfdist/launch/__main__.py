@@ -96,7 +96,9 @@ class Launcher:
         move = restarts.next_move(self._config, slots, self._past, attempt.asked)
         self._report(verdict, attempt, move)
         time_of_start = began.isoformat(timespec="seconds")
-        entry = summary.record(number, workers, verdict, attempt.exits, time_of_start, seconds, move.reason)
+        entry = summary.record(
+            number, workers, verdict, attempt.exits, time_of_start, seconds, attempt.failed, move.reason
+        )
         self._records.append(entry)
         try:
             rundir.write_json(self._folders.attempts, self._records)

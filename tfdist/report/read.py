@@ -70,7 +70,7 @@ def read_run(run, name):
     missing = []
     lines = _read_lines(run.metrics, missing)
     summary = _read_object(run.summary, missing, "It is written when a run ends.")
-    config = _read_object(run.config, missing, "python -m tfdist.train writes it.")
+    config = _read_object(run.config, missing, "A run writes it when it starts.")
     # It is written only where there is something to choose.
     exchange = _read_object(run.exchange, missing, "") if run.exchange.exists() else {}
     if lines and not any(line.get("event") == "start" and number(line, "time") for line in lines):
@@ -97,7 +97,7 @@ def _read_object(path, missing, why):
 
 
 def _read_lines(path, missing):
-    text = _read_text(path, missing, "A run writes it from its first epoch on.")
+    text = _read_text(path, missing, "A run writes it from its start on.")
     parsed = [_parse(line) for line in (text or "").splitlines()]
     if bad := [str(place) for place, line in enumerate(parsed, 1) if line is None]:
         shown = ", ".join(bad[:5]) + ", …" * (len(bad) > 5)

@@ -115,8 +115,8 @@ def _part(record, key, kind):
 def _exchange(run):
     kinds = _part(run.exchange, "found", list)
     factors = sum(isinstance(kind, dict) and kind.get("by_factors") is True for kind in kinds)
-    chosen = f": factors for {factors} of {len(kinds)} kinds of weights, {run.exchange.get('how')}" if kinds else ""
-    return f"{run.config.get('exchange', '')}{chosen}"
+    found = f"factors for {factors} of {len(kinds)} kinds of weights, {run.exchange.get('how')}" if kinds else None
+    return ": ".join(str(part) for part in (run.config.get("exchange"), found) if part)
 
 
 def _share(account, kind):
@@ -136,11 +136,20 @@ def _restarts(run):
 
 def _differences(runs):
     """Returns of each run the options that are not the same in all configs; the folder of a run is its own."""
-    texts = [{name: json.dumps(value) for name, value in run.config.items() if name != "run_dir"} for run in runs]
+    texts = [dict(_flatten(run.config)) for run in runs]
     known = [each for each in texts if each]
     return [
         {name: text for name, text in each.items() if any(other.get(name) != text for other in known)} for each in texts
     ]
+
+
+def _flatten(config, prefix=""):
+    """Yields (name, text) of each value, also of the mappings within."""
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        elif name != "run_dir":
+            yield prefix + name, json.dumps(value)
 
 
 def _duration(seconds):
