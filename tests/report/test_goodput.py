@@ -123,6 +123,8 @@ def test_an_attempt_that_never_trained_is_counted_and_its_time_is_that_of_a_rest
 def test_lines_without_a_time_and_clocks_that_go_back_do_no_harm():
     assert Account([{"epoch": 1, "loss": 0.5}, {"event": "start"}, {"step": 3, "time": 10.0}]).goodput is None
     run = killed_run()
+    greedy = [line | {"seconds": {"input": 1e9, "validation": -5}} if "epoch" in line else line for line in run.lines]
+    assert {kind: seconds < 0 for kind, seconds in Account(greedy).seconds.items()} == dict.fromkeys(KINDS, False)
     late = [{**line, "time": line["time"] - 3} if "epoch" in line else line for line in run.lines]
     account = Account(late)
     assert all(seconds >= 0 for seconds in account.seconds.values())

@@ -91,7 +91,9 @@ class Account:
         for epoch, parts in self._parts.items():
             for kind in (INPUT, VALIDATION):
                 # Of an epoch that was repeated in part, the same part.
-                part = min(number(parts, kind) or 0.0, whole[epoch]) * left[epoch] / (whole[epoch] or 1.0)
+                part = (number(parts, kind) or 0.0) * left[epoch] / (whole[epoch] or 1.0)
+                # A damaged line may claim more than there is.
+                part = max(0.0, min(part, spent[STEPS]))
                 spent[kind] += part
                 spent[STEPS] -= part
         return {kind: spent[kind] for kind in KINDS}
