@@ -4,7 +4,7 @@ VENV ?= .venv
 OLDEST ?= .venv-oldest
 FLAGS ?=
 
-.PHONY: train test test-fast test-oldest test-oldest-all lint docs ci full chaos equivalence bench clean
+.PHONY: train test test-fast test-oldest test-oldest-all lint docs ci chromium full chaos equivalence bench clean
 
 train: $(VENV)/ready
 	$(VENV)/bin/python -m tfdist.train --strategy=mirrored $(FLAGS)
@@ -35,7 +35,12 @@ docs: $(VENV)/ready
 	$(VENV)/bin/python -m mkdocs build --strict --quiet
 	@echo build/docs/index.html
 
-ci: lint docs test test-oldest
+# Where there is no Chromium, `make test` leaves out what a browser must show, and `make ci` installs one.
+ci: export NEEDS_CHROMIUM = 1
+ci: chromium lint docs test test-oldest
+
+chromium:
+	command -v chromium >/dev/null || (apt-get update --quiet && apt-get install --quiet --yes chromium)
 
 $(VENV)/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

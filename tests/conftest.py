@@ -41,7 +41,7 @@ def _devices(request):
         request.getfixturevalue("cpus")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_strategy(cpus):
     """Returns a function (replicas) → a strategy over that many logical CPU devices."""
     import tensorflow as tf

@@ -21,7 +21,7 @@ KEYS = {
     *("schedule", "warmup_epochs", "step_epochs", "step_factor", "final_rate"),
     *("ema_momentum", "optimizer_options", "loss", "metrics", "precision", "strategy", "replicas", "seed"),
     *("steps_per_execution", "compression", "exchange", "jit_compile", "sync_batchnorm", "deterministic", "run_dir"),
-    *("checkpoint_every_steps", "keep_checkpoints", "resume", "profile_steps", "start_seconds"),
+    *("checkpoint_every_steps", "keep_checkpoints", "log_every_steps", "resume", "profile_steps", "start_seconds"),
     *("preemption_notice", "expected", "on_nan", "resume_with_changes", "alone"),
     *("preprocessing", "augmentation", "test_preprocessing", "callbacks"),
     *("init_from", "freeze", "thaw_epoch", "lora_rank", "lora_layers"),

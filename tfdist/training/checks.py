@@ -1,6 +1,7 @@
 """Refuses, before a run starts, what would make it wrong or puzzling."""
 
 import contextlib
+import functools
 import os
 import types
 
@@ -11,6 +12,7 @@ from tfdist.cluster.alone import check_sole
 from tfdist.cluster.tf_config import read_cluster
 from tfdist.internals.access import callbacks, models, moving, runtime
 from tfdist.internals.access.coupling import coupling_of
+from tfdist.internals.patches import keras_calls
 from tfdist.process.errors import UsageError
 from tfdist.strategy import chosen
 from tfdist.strategy.workers import Workers
@@ -120,6 +122,13 @@ def check_loop(model, method):
             f"the model has a make_{method}_function of its own, which tfdist does not call because it runs its own "
             f"loop. Write what yours does as {method}_step."
         )
+
+
+def chief_calls_checked(strategy):
+    """Returns a context in which a callback of the chief alone cannot make the others wait for it, and it for them."""
+    if Workers.of(strategy).count == 1:
+        return contextlib.nullcontext()
+    return keras_calls.checked(functools.partial(check_all_workers_call, strategy))
 
 
 def check_all_workers_call(strategy, method):
