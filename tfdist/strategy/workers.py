@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -96,7 +96,7 @@ class SeveralWorkers(Workers):
         self._strategy = strategy
         # One for each pair of lengths, because collectives need known shapes; concrete, because TensorFlow warns of a
         # function that it traces for many.
-        self._sum_of_votes = {}
+        self._sum_of_votes: dict[tuple[int, int], Callable[..., tf.Tensor]] = {}
         self._sum_of_rows = compiled(self._on_replicas(self._replica_rows), reduce_retracing=True)
 
     def _on_replicas(self, replica_part):
