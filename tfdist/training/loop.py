@@ -165,8 +165,7 @@ def fit(
     )
     arguments.check_call(model, "fit", callbacks, class_weight)
     checks.move(model, strategy, "fit")
-    data = x, y, sample_weight, validation_data
-    return fit_with(model, data, loop, options, checkpoints, callbacks, class_weight)
+    return fit_with(model, (x, y, sample_weight, validation_data), loop, options, checkpoints, callbacks, class_weight)
 
 
 def fit_with(model, data, loop, options, checkpoints, callbacks, class_weight=None, files=None):
