@@ -206,6 +206,21 @@ def test_a_run_that_ends_early_says_why_and_a_resumed_one_where_it_goes_on(make_
     assert read(tmp_path, "summary.json")["finished"] is True
 
 
+def test_a_run_that_is_stopped_after_its_last_step_is_finished(make_strategy, tmp_path):
+    fit(make_strategy(1), tmp_path, epochs=1, callbacks=[Ends("stop_training")])
+    events, _, _ = lines_of(tmp_path)
+    assert (events[-1]["reason"], "cause" in events[-1]) == ("finished", False)
+    assert read(tmp_path, "summary.json")["finished"] is True
+
+
+def test_a_loop_that_takes_no_batch_leaves_nothing(make_strategy, tmp_path):
+    with make_strategy(1).scope():
+        model, optimizer = jobs.make_mlp(), keras.optimizers.SGD(0.2)
+    with tfdist.open_run(tmp_path, model, optimizer, jobs.small_source()):
+        pass
+    assert names_in(tmp_path) == set()
+
+
 def test_a_run_that_early_stopping_ended_is_finished(make_strategy, tmp_path):
     patient = keras.callbacks.EarlyStopping("loss", mode="max", patience=1)
     fit(make_strategy(1), tmp_path, epochs=9, callbacks=[patient])

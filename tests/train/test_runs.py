@@ -48,7 +48,8 @@ def test_the_default_run_reaches_98_percent_on_two_replicas(tmp_path, monkeypatc
     assert json.loads((run / "config.json").read_text())["strategy"] == "mirrored"
     assert len(list(run.glob("tensorboard/**/events.out.tfevents.*"))) >= 1
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("epoch 1/20  loss ")
+    # A machine that is slow enough has lines within epochs too.
+    assert next(line[:17] for line in out if line.startswith("epoch ") and "  step " not in line) == "epoch 1/20  loss "
     assert out[-2].startswith("test loss ")
     assert re.search(r", 2 replicas, \d+ s in all\)$", out[-2])
     assert out[-1] == "runs/digits_cnn-1"

@@ -23,8 +23,8 @@ class NoFiles:
 
     callbacks = ()
 
-    def begin(self, callbacks, *, step, epochs, steps_per_epoch):
-        """Receives the callbacks, the length and the first step of the run, before its first epoch."""
+    def begin(self, callbacks, *, step, total, epochs, steps_per_epoch):
+        """Receives the callbacks, the first step and the length of the run, before its first epoch; None if unknown."""
 
     def ended(self):
         """Returns a context in which the run is trained, to record how that ends."""
@@ -75,7 +75,7 @@ class RunFiles(Callback, NoFiles):
         super().__init__()
         self._run, self._trained, self._name, self._config = run, model, name, config
         self.began = run_began()
-        self._start, self._step, self._all = None, 0, ()
+        self._start, self._step, self._total, self._all = None, 0, None, ()
         self._is_finished = self._has_begun = False
         strategy = model.distribute_strategy
         self._seconds = EpochSeconds()
@@ -99,10 +99,10 @@ class RunFiles(Callback, NoFiles):
             return {"seconds": self._seconds.epoch()}
         return {**self.report.epoch(), "seconds": self._seconds.epoch() | self.report.input_seconds()}
 
-    def begin(self, callbacks, *, step, epochs, steps_per_epoch):
+    def begin(self, callbacks, *, step, total, epochs, steps_per_epoch):
         """Keeps what the line of the start has, which is written before the first epoch if one is left."""
         workers = Workers.of(self._trained.distribute_strategy)
-        self._all, self._step = callbacks, step
+        self._all, self._step, self._total = callbacks, step, total
         attempt = int(os.environ.get(ATTEMPT, "0"))
         self._start = {
             "began": round(self.began, 3),
@@ -139,7 +139,8 @@ class RunFiles(Callback, NoFiles):
                 self._end(*_reason(error))
             raise
         stopping = next((type(item).__name__ for item in self._all if has_stopped(item)), None)
-        is_stopped = self._trained.stop_training
+        is_over = self._total is not None and self.steps >= self._total
+        is_stopped = getattr(self._trained, "stop_training", False) and not is_over
         self._is_finished = bool(stopping) or not is_stopped
         self._end(*(("stopped", stopping or "stop_training") if is_stopped else ("finished", None)))
 

@@ -296,7 +296,7 @@ class OpenRun:
         callbacks.set_params({"verbose": 0, "epochs": known, "steps": per_epoch})
         callbacks.on_train_begin()
         saved.begin(callbacks.callbacks, total)
-        self.files.begin(callbacks.callbacks, step=saved.step, epochs=known, steps_per_epoch=per_epoch)
+        self.files.begin(callbacks.callbacks, step=saved.step, total=total, epochs=known, steps_per_epoch=per_epoch)
         self.steps_done = saved.step
         for span in saved.spans(self._feed.spans(saved.steps_done, epochs=epochs, steps=steps)):
             self.epoch, self._last = span.epoch, None

@@ -166,8 +166,7 @@ def fit(
     )
     arguments.check_call(model, "fit", callbacks, class_weight)
     checks.move(model, strategy, "fit")
-    data = x, y, sample_weight, validation_data
-    return fit_with(model, data, loop, options, checkpoints, callbacks, class_weight)
+    return fit_with(model, (x, y, sample_weight, validation_data), loop, options, checkpoints, callbacks, class_weight)
 
 
 @as_usage_errors()
@@ -253,9 +252,10 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length, 
     model.stop_training = False
     callbacks.on_train_begin()
     epochs, per_epoch = length["epochs"], feed.steps_per_epoch
-    run.begin(callbacks.callbacks, length["steps"] or (per_epoch and epochs * per_epoch))
+    total = length["steps"] or (per_epoch and epochs * per_epoch)
+    run.begin(callbacks.callbacks, total)
     known = None if length["steps"] and not per_epoch else epochs
-    files.begin(callbacks.callbacks, step=run.step, epochs=known, steps_per_epoch=per_epoch)
+    files.begin(callbacks.callbacks, step=run.step, total=total, epochs=known, steps_per_epoch=per_epoch)
     # Read only now, because `keras.callbacks.BackupAndRestore` has just set the first epoch.
     length["first_epoch"] = models.first_epoch(model, length["first_epoch"])
     for span in run.spans(feed.spans(run.steps_done, **length)):
