@@ -37,6 +37,12 @@ def test_the_programs_own_logging_decides(setup, heard):
     assert (ended.code, ended.err) == (0, heard)
 
 
+def test_lines_come_once_where_logging_is_configured_after_the_first():
+    configure = "import logging; logging.basicConfig(format='%(levelname)s %(message)s')"
+    ended = run_python("-c", f"{SPEAK}; {configure}; {SPEAK}", deadline_seconds=30)
+    assert ended.err == "tfdist: one\ntfdist: two\ntfdist: three\nINFO one\nWARNING two\nINFO three\n"
+
+
 def test_importing_sets_nothing_up():
     script = "import logging, tfdist.process.log as log; print(log.logger.handlers, log.logger.level)"
     ended = run_python("-c", script, deadline_seconds=30)

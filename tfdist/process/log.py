@@ -115,6 +115,8 @@ def _ensure_handler() -> None:
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("tfdist: %(message)s"))
+    # A program, or absl within TensorFlow, may configure logging later: then its handlers show the line.
+    handler.addFilter(lambda record: not logging.getLogger().handlers)
     logger.addHandler(handler)
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
