@@ -131,6 +131,13 @@ def test_without_a_share_all_visible_gpus_stay(monkeypatch):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "of-before"
 
 
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_tf_config_is_none(monkeypatch, value):
+    monkeypatch.setenv("TF_CONFIG", value)
+    assert choose_strategy("mirrored", replicas=2).num_replicas_in_sync == 2
+    assert "TF_CONFIG" not in os.environ
+
+
 def test_a_wrong_cluster_in_the_environment_is_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
     with pytest.raises(ValueError, match="TF_CONFIG: not JSON at line 1, column 2"):

@@ -93,6 +93,9 @@ def choose_strategy(
     if tpu is not None:
         name = _check_tpu(name, tpu)
     replicas = int(replicas) if replicas is not None and is_count(replicas) else replicas
+    if not os.environ.get("TF_CONFIG", "{}").strip():
+        # tfdist takes an empty one for none; TensorFlow would read JSON from it.
+        del os.environ["TF_CONFIG"]
     cluster = None if alone else cluster or read_cluster(os.environ)
     if cluster is None and not alone:
         check_sole(os.environ)
