@@ -138,7 +138,7 @@ def build():
 """
 WORKER = """import os
 from tfdist.process.faults import make_faults
-from tfdist.cluster.tf_config import read_cluster
+from tfdist.cluster.environments.readers import read_cluster
 make_faults(os.environ)(read_cluster(os.environ).rank).inject("step", 5)
 print("done")
 """

@@ -10,10 +10,9 @@ import threading
 
 from tfdist.assembly.names import check_names
 from tfdist.cluster import preemption, rendezvous
-from tfdist.cluster.alone import check_sole
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.gpus import check_logical_cpus, count_gpus
-from tfdist.cluster.tf_config import read_cluster
+from tfdist.cluster.joining import join_cluster
 from tfdist.options.fields import flatten
 from tfdist.options.run import check_profile, identity
 from tfdist.process import faults
@@ -33,9 +32,7 @@ def main(arguments=None):
     run = None
     try:
         config = flags.read_config(arguments)
-        cluster = None if config.alone else read_cluster(os.environ)
-        if cluster is None and not config.alone:
-            check_sole(os.environ)
+        cluster = None if config.alone else join_cluster(os.environ, timeout_seconds=config.start_seconds)
         check(config, cluster)
         heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
         run = agree_on_run(config, cluster, flags.read_files(arguments))
@@ -126,7 +123,7 @@ def check(config, cluster):
     if config.strategy == "multi_worker" and cluster is None:
         raise UsageError(
             "--strategy=multi_worker needs a cluster, and there is none in the environment. Set TF_CONFIG on each host "
-            "(README, 'Several workers'), or start the job with srun or tfdist.launch."
+            "(README, 'Several workers'), or start the job with srun, mpirun or tfdist.launch."
         )
     if config.strategy in ("one_device", "mirrored") and cluster is not None and cluster.size > 1:
         raise UsageError(
