@@ -106,6 +106,7 @@ DOCTOR = (
     ("--global_batch=32",),
     ("--timeout_seconds=60",),
     ("--json",),
+    ("--environment",),
     ("--acceptance", "--only=mlp,gather_rows"),
 )
 VERIFY = (("--replicas=3",), ("--steps=2",), ("--seed=1",), ("--nosync_batchnorm",))

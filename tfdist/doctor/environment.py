@@ -5,7 +5,7 @@ from tfdist.cluster.environments.readers import find, read_cluster
 from tfdist.cluster.group import Group
 from tfdist.doctor.lines import OK, Line, fail_with
 
-ALONE = "none: no variable tells of other processes, so this process trains alone"
+ALONE = "none: this process trains alone (no variable tells of other processes)"
 
 
 def describe(environ):
@@ -13,9 +13,7 @@ def describe(environ):
     try:
         variable, members = find(environ)
         if members is None:
-            return [
-                Line(OK, "environment", f"{variable}: it says that this process trains alone" if variable else ALONE)
-            ]
+            return [Line(OK, "environment", f"{variable}: this process trains alone" if variable else ALONE)]
         if isinstance(members, Group) and not members.is_local:
             return _describe_group(variable, members)
         cluster = read_cluster(environ)
@@ -24,7 +22,7 @@ def describe(environ):
     role = "the chief" if cluster.is_chief else "not the chief"
     place = f"worker {cluster.rank} of {cluster.size} at {cluster.address}, {role}"
     return [
-        Line(OK, "environment", f"{variable}: {cluster.source}: {place}"),
+        Line(OK, "environment", f"{_name(variable, cluster.source)}: {place}"),
         *(Line(OK, name, value) for name, value in cluster.environment().items()),
     ]
 
@@ -32,4 +30,8 @@ def describe(environ):
 def _describe_group(variable, group):
     place = f"process {group.rank} of {group.size}; process 0 will listen at {group.meeting_point}"
     follows = "follows when the processes start: they tell each other their addresses there"
-    return [Line(OK, "environment", f"{variable}: {group.source}: {place}"), Line(OK, "TF_CONFIG", follows)]
+    return [Line(OK, "environment", f"{_name(variable, group.source)}: {place}"), Line(OK, "TF_CONFIG", follows)]
+
+
+def _name(variable, source):
+    return variable if source == variable else f"{source}, by {variable}"

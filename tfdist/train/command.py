@@ -36,7 +36,8 @@ def main(arguments=None):
         check(config, cluster)
         heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
         run = agree_on_run(config, cluster, flags.read_files(arguments))
-        with sigterm_exits(), preemption.watched(preemption.NOTICES.get(config.preemption_notice)):
+        notice = preemption.NOTICES.get(config.preemption_notice)
+        with sigterm_exits(), preemption.watched(notice), preemption.stopped_before_end(os.environ):
             return train(config, cluster, run, heartbeat)
     except TfdistError as error:
         print(f"tfdist.train: {error}", file=sys.stderr)
@@ -123,7 +124,7 @@ def check(config, cluster):
     if config.strategy == "multi_worker" and cluster is None:
         raise UsageError(
             "--strategy=multi_worker needs a cluster, and there is none in the environment. Set TF_CONFIG on each host "
-            "(README, 'Several workers'), or start the job with srun, mpirun or tfdist.launch."
+            "(README, 'Several workers'), or start the job with srun or tfdist.launch."
         )
     if config.strategy in ("one_device", "mirrored") and cluster is not None and cluster.size > 1:
         raise UsageError(
