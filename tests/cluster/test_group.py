@@ -4,7 +4,7 @@ import pytest
 
 from tfdist.cluster import group as module
 from tfdist.cluster.addresses import ClusterError
-from tfdist.cluster.group import Group, read_group
+from tfdist.cluster.group import ProcessGroup, read_group
 
 NAMES = {"rank": "R", "size": "S", "host_size": "H", "job": "7"}
 
@@ -50,11 +50,20 @@ def test_the_coordinator_of_the_user_wins_over_the_launchers():
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        ({"S": "2"}, "Launcher: R is not set. Let the launcher pass on its variables."),
+        (
+            {"S": "2"},
+            "Launcher: R is not set. Let the launcher pass on its variables. If this process is to",
+        ),
         ({"S": "x"}, 'Launcher: S is "x", not a number. Let the launcher set it.'),
         ({"S": "2", "R": "2"}, "Launcher: R is 2, but S is 2. Number the processes from 0"),
-        ({"S": "2", "R": "0"}, "Launcher: 2 processes are started on several hosts, and no variable tells where"),
-        ({"S": "2", "R": "0", "H": "1"}, "Set TFDIST_COORDINATOR to the host of process 0 in each process. If"),
+        (
+            {"S": "2", "R": "0"},
+            "Launcher: S is 2, but no variable tells on which host process 0 is. Set TFDIST_",
+        ),
+        (
+            {"S": "2", "R": "0", "H": "1"},
+            "to that host in each process. If this process is to train alone, use --alone",
+        ),
         ({"S": "2", "R": "0", "TFDIST_COORDINATOR": "a:0"}, 'TFDIST_COORDINATOR is "a:0", whose port is "0".'),
         ({"S": "2", "R": "0", "TFDIST_COORDINATOR": "fe80::1"}, "Put an IPv6 address in brackets"),
         ({"S": "9", "R": "0", "TFDIST_COORDINATOR": "a:65530"}, "its port is 65530, and 9 workers use the ports after"),
@@ -73,7 +82,9 @@ def test_a_coordinator_that_is_no_host_is_refused():
 
 
 def test_workers_of_a_host_have_ports_in_a_row_after_that_of_the_exchange():
-    clusters = [Group("Launcher", rank, 4, "a", 500).make_cluster(["a", "b", "a", "::1"], {}) for rank in range(4)]
+    clusters = [
+        ProcessGroup("Launcher", rank, 4, "a", 500).make_cluster(["a", "b", "a", "::1"], {}) for rank in range(4)
+    ]
     assert {cluster.workers for cluster in clusters} == {("a:501", "b:501", "a:502", "[::1]:501")}
     assert [cluster.rank for cluster in clusters] == [0, 1, 2, 3]
     assert [cluster.gpus for cluster in clusters] == [None] * 4
@@ -90,11 +101,11 @@ def test_workers_of_a_host_have_ports_in_a_row_after_that_of_the_exchange():
 )
 def test_processes_of_a_host_divide_the_gpus_that_all_of_them_see(visible, shares, gpus):
     gpus(4)
-    clusters = [Group("Launcher", rank, 3, "a", 500).make_cluster(["a", "b", "a"], visible) for rank in range(3)]
+    clusters = [ProcessGroup("Launcher", rank, 3, "a", 500).make_cluster(["a", "b", "a"], visible) for rank in range(3)]
     assert [cluster.gpus for cluster in clusters] == shares
 
 
 def test_gpus_that_the_processes_cannot_divide_are_refused(gpus):
     gpus(3)
     with pytest.raises(ClusterError, match="3 GPUs, which do not divide evenly among its 2 tasks"):
-        Group("Launcher", 0, 2, "a", 500).make_cluster(["a", "a"], {})
+        ProcessGroup("Launcher", 0, 2, "a", 500).make_cluster(["a", "a"], {})

@@ -9,6 +9,8 @@ import sys
 import pytest
 from support.processes import REPOSITORY, run_workers
 
+from benchmarks import networks
+
 SCRIPT = """
 import keras
 import numpy as np
@@ -28,6 +30,17 @@ STARTS = {
     "open_mpi": (("mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "2"), TRAIN),
     "mpich": (("mpiexec.hydra", "-n", "2"), ("mine.py",)),
 }
+
+JOIN = """
+import json, os
+
+from tfdist.cluster.joining import join_cluster
+from tfdist.cluster.rendezvous import meet
+
+cluster = join_cluster(os.environ, timeout_seconds=60)
+announced = meet(cluster, {"a": 1}, announcement={"by": cluster.rank}, timeout_seconds=60)
+print(json.dumps([cluster.rank, cluster.workers, announced]))
+"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.multi_worker]
 
@@ -60,3 +73,25 @@ def test_promise_50_two_processes_of_a_launcher_train_as_two_workers_by_tf_confi
     for ended in run_workers(*command, environ=environ, deadline_seconds=240, folder=folders[1]):
         assert ended.code == 0, ended.err[-3000:]
     assert digest(folders[0]) == digest(folders[1])
+
+
+@pytest.mark.skipif(networks.missing() is not None, reason=f"{networks.missing()}")
+def test_processes_of_open_mpi_on_two_hosts_tell_each_other_where_they_are():
+    # What `mpirun --map-by node` of three processes on two hosts sets; the namespaces stand for the hosts.
+    hosts = (0, 1, 0)
+    shared = {"OMPI_COMM_WORLD_SIZE": "3", "PYTHONPATH": str(REPOSITORY), "TFDIST_PORT": "15000"}
+    with networks.make(2, "1gbit") as places:
+        shared["OMPI_MCA_orte_hnp_uri"] = f"1.0;tcp://{places[0].host}:4444"
+        processes = [
+            subprocess.Popen(
+                ["timeout", "--signal=KILL", "100", *places[host].prefix, sys.executable, "-c", JOIN],
+                env=os.environ | shared | {"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_LOCAL_SIZE": "2"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank, host in enumerate(hosts)
+        ]
+        told = [json.loads(process.communicate()[0]) for process in processes]
+    first, second = (place.host for place in places)
+    workers = [f"{first}:15001", f"{second}:15001", f"{first}:15002"]
+    assert told == [[rank, workers, {"by": 0}] for rank in range(3)]

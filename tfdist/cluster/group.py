@@ -14,11 +14,12 @@ from tfdist.process.errors import UsageError
 
 COORDINATOR = "TFDIST_COORDINATOR"
 LOOPBACK = "127.0.0.1"
+ALONE_ADVICE = "If this process is to train alone, use --alone, or choose_strategy(alone=True)."
 _MOST_ON_A_HOST = 4096
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """The processes of a launcher, and the place where they can exchange their addresses.
 
     Args:
@@ -72,7 +73,7 @@ def read_group(
     job: str,
     host_size: str = "",
     coordinator: str | None = None,
-) -> Group | None:
+) -> ProcessGroup | None:
     """Reads a group from the launcher's variables.
 
     Args:
@@ -102,21 +103,20 @@ def read_group(
     if given := environ.get(COORDINATOR):
         coordinator, port = _read_coordinator(given, port, count)
     elif host_size and environ.get(host_size) == str(count):
-        return Group(source, number, count, LOOPBACK, port, is_local=True)
+        return ProcessGroup(source, number, count, LOOPBACK, port, is_local=True)
     if not coordinator:
         raise ClusterError(
-            f"{source}: {count} processes are started on several hosts, and no variable tells where process 0 is. Set "
-            f"{COORDINATOR} to the host of process 0 in each process. If this process is to train alone, use --alone, "
-            "or choose_strategy(alone=True)."
+            f"{source}: {size} is {count}, but no variable tells on which host process 0 is. Set {COORDINATOR} to that "
+            f"host in each process. {ALONE_ADVICE}"
         )
     host, _ = split_address(join_address(coordinator.strip("[]"), port), f"{source}: the address of process 0")
-    return Group(source, number, count, host, port)
+    return ProcessGroup(source, number, count, host, port)
 
 
 def _read_number(environ: Mapping[str, str], name: str, source: str) -> int:
     text = environ.get(name, "").strip()
     if not text:
-        raise ClusterError(f"{source}: {name} is not set. Let the launcher pass on its variables.")
+        raise ClusterError(f"{source}: {name} is not set. Let the launcher pass on its variables. {ALONE_ADVICE}")
     if not re.fullmatch("[0-9]{1,5}", text):
         raise ClusterError(f"{source}: {name} is {show(text)}, not a number. Let the launcher set it.")
     return int(text)

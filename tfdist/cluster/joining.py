@@ -3,7 +3,7 @@
 from collections.abc import MutableMapping
 
 from tfdist.cluster.environments.readers import find, read_cluster
-from tfdist.cluster.group import Group
+from tfdist.cluster.group import ProcessGroup
 from tfdist.cluster.members import Cluster
 from tfdist.cluster.rendezvous.exchange import exchange_addresses
 
@@ -23,6 +23,6 @@ def join_cluster(environ: MutableMapping[str, str], *, timeout_seconds: float) -
         RendezvousError: another process is absent, or a port is in use.
     """
     members = find(environ).members
-    if isinstance(members, Group) and not members.is_local:
+    if isinstance(members, ProcessGroup) and not members.is_local:
         return exchange_addresses(members, timeout_seconds=timeout_seconds, environ=environ)
     return read_cluster(environ)

@@ -2,7 +2,7 @@
 
 from tfdist.cluster.addresses import ClusterError
 from tfdist.cluster.environments.readers import find, read_cluster
-from tfdist.cluster.group import Group
+from tfdist.cluster.group import ProcessGroup
 from tfdist.doctor.lines import OK, Line, fail_with
 
 ALONE = "none: this process trains alone (no variable tells of other processes)"
@@ -14,7 +14,7 @@ def describe(environ):
         variable, members = find(environ)
         if members is None:
             return [Line(OK, "environment", f"{variable}: this process trains alone" if variable else ALONE)]
-        if isinstance(members, Group) and not members.is_local:
+        if isinstance(members, ProcessGroup) and not members.is_local:
             return _describe_group(variable, members)
         cluster = read_cluster(environ)
     except ClusterError as error:

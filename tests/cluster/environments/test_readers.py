@@ -9,7 +9,7 @@ import pytest
 from tfdist.cluster.addresses import ClusterError
 from tfdist.cluster.environments import azure_batch, sagemaker
 from tfdist.cluster.environments.readers import READERS, find, read_cluster
-from tfdist.cluster.group import Group
+from tfdist.cluster.group import ProcessGroup
 
 FIRST, SECOND = {"type": "worker", "index": 0}, {"type": "worker", "index": 1}
 TWO = {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": SECOND}
@@ -134,8 +134,8 @@ REFUSED = {
         {"CLUSTER_SPEC": json.dumps(SPEC | {"task": {"type": "workerpool3", "index": 0}})},
         *('CLUSTER_SPEC: task.type is "evaluator"', "evaluate in a process without TF_CONFIG"),
     ),
-    "PRRTE": (PRRTE, "Open MPI: 4 processes", "Set TFDIST_COORDINATOR"),
-    "Hydra": (HYDRA, "MPI (Hydra): 4 processes", "Set TFDIST_COORDINATOR"),
+    "PRRTE": (PRRTE, "Open MPI: OMPI_COMM_WORLD_SIZE is 4", "Set TFDIST_COORDINATOR"),
+    "Hydra": (HYDRA, "MPI (Hydra): PMI_SIZE is 4", "Set TFDIST_COORDINATOR"),
     "MVAPICH2": ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}, "MV2_", "TFDIST_RANK=$MV2_COMM_WORLD_RANK"),
     "LSF, jsrun": (
         {"LSB_JOBID": "1", "JSM_NAMESPACE_RANK": "0", "JSM_NAMESPACE_SIZE": "2"},
@@ -189,7 +189,7 @@ def test_promise_50_an_environment_with_all_addresses_gives_its_cluster(name):
 def test_promise_50_processes_on_several_hosts_know_where_to_exchange_their_addresses(name):
     environ, source, meeting_point, rank, size = GROUPS[name]
     group = find(environ).members
-    assert isinstance(group, Group) and not group.is_local
+    assert isinstance(group, ProcessGroup) and not group.is_local
     assert (group.source, group.meeting_point, group.rank, group.size) == (source, meeting_point, rank, size)
     with pytest.raises(ClusterError, match=r"4 processes are started on several hosts, whose addresses are not known"):
         read_cluster(environ)
@@ -248,7 +248,7 @@ def test_promise_50_a_damaged_environment_is_read_or_refused_and_never_another_e
         damaged = damage(dice, environ)
         try:
             members = find(damaged).members
-            cluster = None if isinstance(members, Group) else read_cluster(damaged)
+            cluster = None if isinstance(members, ProcessGroup) else read_cluster(damaged)
         except ClusterError as error:
             assert ". " in str(error), damaged
             str(error).encode("ascii")

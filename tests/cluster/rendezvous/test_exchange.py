@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tfdist.cluster.addresses import ClusterError
-from tfdist.cluster.group import Group
+from tfdist.cluster.group import ProcessGroup
 from tfdist.cluster.joining import join_cluster
 from tfdist.cluster.ports import free_ports
 from tfdist.cluster.rendezvous import RendezvousError, door, exchange, guest, host, meet
@@ -48,7 +48,7 @@ def test_an_absent_process_is_named_to_all():
     (port,) = free_ports(1)
 
     def start(rank):
-        return exchange_addresses(Group("Launcher", rank, 3, "127.0.0.1", port), timeout_seconds=1, environ={})
+        return exchange_addresses(ProcessGroup("Launcher", rank, 3, "127.0.0.1", port), timeout_seconds=1, environ={})
 
     for error in at_once(start, [0, 2]):
         assert isinstance(error, RendezvousError)
@@ -58,7 +58,7 @@ def test_an_absent_process_is_named_to_all():
 def test_a_coordinator_on_another_host_is_refused_by_process_0_at_once():
     # An address reserved for documentation: no machine has it.
     with pytest.raises(ClusterError, match=r"would look for it at 192.0.2.1, which is another host. Set TFDIST_COORD"):
-        exchange_addresses(Group("Launcher", 0, 2, "192.0.2.1", 500), timeout_seconds=60, environ={})
+        exchange_addresses(ProcessGroup("Launcher", 0, 2, "192.0.2.1", 500), timeout_seconds=60, environ={})
 
 
 def test_a_coordinator_without_an_address_is_refused(monkeypatch):
@@ -67,7 +67,7 @@ def test_a_coordinator_without_an_address_is_refused(monkeypatch):
 
     monkeypatch.setattr(exchange, "look_up", look_up)
     with pytest.raises(ClusterError, match=r"Launcher: the name h0 is unknown here .* Set TFDIST_COORDINATOR"):
-        exchange_addresses(Group("Launcher", 0, 2, "h0", 500), timeout_seconds=60, environ={})
+        exchange_addresses(ProcessGroup("Launcher", 0, 2, "h0", 500), timeout_seconds=60, environ={})
 
 
 def test_neighbours_of_process_0_are_listed_by_a_name_that_others_know():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tfdist.cluster.environments.slurm import in_step
-from tfdist.cluster.group import Group, read_group
+from tfdist.cluster.group import ProcessGroup, read_group
 
 
 def detect(environ: Mapping[str, str]) -> str | None:
@@ -14,7 +14,7 @@ def detect(environ: Mapping[str, str]) -> str | None:
     return "PMI_SIZE" if environ.get("PMI_SIZE") else None
 
 
-def read(environ: Mapping[str, str]) -> Group | None:
+def read(environ: Mapping[str, str]) -> ProcessGroup | None:
     """Reads the group; on several hosts of Azure Batch, process 0 is taken to be on the master node.
 
     Raises:

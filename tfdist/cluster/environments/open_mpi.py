@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from tfdist.cluster.environments.slurm import in_step
-from tfdist.cluster.group import Group, read_group
+from tfdist.cluster.group import ProcessGroup, read_group
 
 _LAUNCHER = "OMPI_MCA_orte_hnp_uri"
 
@@ -17,7 +17,7 @@ def detect(environ: Mapping[str, str]) -> str | None:
     return "OMPI_COMM_WORLD_SIZE" if environ.get("OMPI_COMM_WORLD_SIZE") else None
 
 
-def read(environ: Mapping[str, str]) -> Group | None:
+def read(environ: Mapping[str, str]) -> ProcessGroup | None:
     """Reads the group; on several hosts, process 0 is taken to be on the host of mpirun.
 
     Raises:

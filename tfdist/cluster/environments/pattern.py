@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from tfdist.cluster.addresses import ClusterError, show
-from tfdist.cluster.group import Group, read_group
+from tfdist.cluster.group import ProcessGroup, read_group
 from tfdist.cluster.members import Cluster, Task
 
 # An Indexed Job, a JobSet and a TrainJob of Kubernetes number their pods with the second one.
@@ -18,7 +18,7 @@ def detect(environ: Mapping[str, str]) -> str | None:
     return next((name for name in ("TFDIST_WORKERS", "TFDIST_SIZE") if environ.get(name, "").strip()), None)
 
 
-def read(environ: Mapping[str, str]) -> Cluster | Group | None:
+def read(environ: Mapping[str, str]) -> Cluster | ProcessGroup | None:
     """Reads the cluster from a pattern and an index, or the group from TFDIST_RANK, _SIZE and _COORDINATOR.
 
     Raises:

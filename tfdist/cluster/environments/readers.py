@@ -18,18 +18,18 @@ from tfdist.cluster.environments import (
     vertex,
     volcano,
 )
-from tfdist.cluster.group import LOOPBACK, Group
+from tfdist.cluster.group import LOOPBACK, ProcessGroup
 from tfdist.cluster.members import Cluster
 
 
-class Reader(Protocol):
+class EnvironmentReader(Protocol):
     """One environment: a module with these two functions."""
 
     def detect(self, environ: Mapping[str, str], /) -> str | None:
         """Returns the variable, or the file, by which the environment is recognized; None elsewhere."""
         ...
 
-    def read(self, environ: Mapping[str, str], /) -> Cluster | Group | None:
+    def read(self, environ: Mapping[str, str], /) -> Cluster | ProcessGroup | None:
         """Reads the cluster or the group; None where this process is the only one."""
         ...
 
@@ -43,12 +43,12 @@ class Found(NamedTuple):
     """
 
     variable: str | None
-    members: Cluster | Group | None
+    members: Cluster | ProcessGroup | None
 
 
 # What a user sets comes first. A launcher comes before the scheduler within which it runs, whose variables describe the
 # launcher's own processes; the lists of hosts come last, because one process on each host is only a guess.
-READERS: tuple[Reader, ...] = (
+READERS: tuple[EnvironmentReader, ...] = (
     *(tf_config, pattern),
     *(open_mpi, torchrun, hydra),
     slurm,
@@ -96,7 +96,7 @@ def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
         ```
     """
     members = find(environ).members
-    if not isinstance(members, Group):
+    if not isinstance(members, ProcessGroup):
         return members
     if members.is_local:
         return members.make_cluster([LOOPBACK] * members.size, environ)

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
 from tfdist.cluster.addresses import ClusterError
-
-_ALONE = "If this process is to train alone, use --alone, or choose_strategy(alone=True)."
+from tfdist.cluster.group import ALONE_ADVICE
 
 
 class Sign(NamedTuple):
@@ -41,7 +40,7 @@ def read(environ: Mapping[str, str]) -> NoReturn:
     cure = next((cure for prefix, cure in _CURES if name.startswith(prefix)), _by_numbers("its number", "N", "HOST"))
     raise ClusterError(
         f"{name} is {shown}: a launcher has {started}, but no variable that tfdist reads has their addresses, so each "
-        f"would train a model of its own. {cure} {_ALONE}"
+        f"would train a model of its own. {cure} {ALONE_ADVICE}"
     )
 
 

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import MutableMapping
 
 from tfdist.cluster.addresses import ClusterError, is_own
-from tfdist.cluster.group import COORDINATOR, Group
+from tfdist.cluster.group import COORDINATOR, ProcessGroup
 from tfdist.cluster.members import Cluster
 from tfdist.cluster.rendezvous.door import open_port
 from tfdist.cluster.rendezvous.guest import meet_worker_0
@@ -16,13 +16,13 @@ from tfdist.cluster.rendezvous.proxies import bypass
 _LOOK_UP_SECONDS = 10.0
 
 
-def exchange_addresses(group: Group, *, timeout_seconds: float, environ: MutableMapping[str, str]) -> Cluster:
+def exchange_addresses(group: ProcessGroup, *, timeout_seconds: float, environ: MutableMapping[str, str]) -> Cluster:
     """Exchanges the addresses of all processes of a group; called by all of them, before `meet`.
 
     Process 0 listens, sees from where each of the others connects, and sends all of them the list.
 
     Args:
-        group: the `Group`.
+        group: the `ProcessGroup`.
         timeout_seconds: how long to wait for the others.
         environ: the environment variables; they are changed so that process 0 is reached without a proxy.
 
@@ -59,7 +59,7 @@ def _is_loopback(origin: str) -> bool:
     return ipaddress.ip_address(origin.partition("%")[0]).is_loopback
 
 
-def _check_coordinator(group: Group) -> None:
+def _check_coordinator(group: ProcessGroup) -> None:
     """Refuses a coordinator on another host: the others would wait there for ever."""
     try:
         places = [str(target[0]) for *_, target in look_up(group.coordinator, group.port, _LOOK_UP_SECONDS)]
