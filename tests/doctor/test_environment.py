@@ -47,5 +47,5 @@ def test_what_is_wrong_is_red(monkeypatch, capsys):
     monkeypatch.setenv("MV2_COMM_WORLD_SIZE", "2")
     assert doctor.main(["--environment", "--json"]) == 1
     (line,) = json.loads(capsys.readouterr().out)["lines"]
-    assert line["text"].startswith("MV2_COMM_WORLD_SIZE is '2': a launcher has started 2 processes")
+    assert line["text"].startswith("MV2_COMM_WORLD_SIZE is '2', which tells of 2 processes")
     assert line["cure"].startswith("In each process set TFDIST_RANK=$MV2_COMM_WORLD_RANK")

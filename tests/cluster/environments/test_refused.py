@@ -50,7 +50,7 @@ def test_promise_50_several_processes_without_a_cluster_are_refused_with_what_to
         read_cluster(environ)
     message = str(error.value)
     name = next(iter(environ))
-    assert message.startswith(f"{name} is '{environ[name]}': a launcher has ")
+    assert message.startswith(f"{name} is '{environ[name]}', which tells of ")
     assert cure in message and message.endswith("use --alone, or choose_strategy(alone=True).")
 
 
@@ -77,4 +77,4 @@ def test_a_long_value_is_shortened():
     with pytest.raises(ClusterError) as error:
         read_cluster({"LSB_HOSTS": " ".join(f"host{index}" for index in range(1000))})
     assert str(error.value).startswith("LSB_HOSTS is 'host0 host1 ")
-    assert "'...: a launcher has started 1000 processes" in str(error.value) and len(str(error.value)) < 500
+    assert "'..., which tells of 1000 processes, but" in str(error.value) and len(str(error.value)) < 500

@@ -36,11 +36,10 @@ def read(environ: Mapping[str, str]) -> NoReturn:
     """
     name, value, processes = find_sign(environ) or Sign("", "", None)
     shown = ascii(value) if len(value) <= 60 else f"{value[:60]!a}..."
-    started = f"started {processes} processes" if processes else "numbered its processes"
     cure = next((cure for prefix, cure in _CURES if name.startswith(prefix)), _by_numbers("its number", "N", "HOST"))
     raise ClusterError(
-        f"{name} is {shown}: a launcher has {started}, but no variable that tfdist reads has their addresses, so each "
-        f"would train a model of its own. {cure} {ALONE_ADVICE}"
+        f"{name} is {shown}, which tells of {processes or 'other'} processes, but no variable that tfdist reads has "
+        f"their addresses, so each would train a model of its own. {cure} {ALONE_ADVICE}"
     )
 
 

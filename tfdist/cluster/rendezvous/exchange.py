@@ -1,6 +1,5 @@
 """The processes of a launcher tell each other where they are, before there is a cluster."""
 
-import ipaddress
 from collections.abc import MutableMapping
 
 from tfdist.cluster.addresses import ClusterError, is_own
@@ -49,14 +48,10 @@ def list_hosts(coordinator: str, origins: list[str]) -> list[str]:
 
     Args:
         coordinator: the host of process 0.
-        origins: the IP addresses from which the others have connected. Those on the host of process 0 may come over
-            the loopback device, which is of no use to the others.
+        origins: the IP addresses from which the others have connected. Those of this host stand for its one name,
+            because workers of one host have different ports, and the loopback address is of no use to the others.
     """
-    return [coordinator, *(coordinator if _is_loopback(origin) else origin for origin in origins)]
-
-
-def _is_loopback(origin: str) -> bool:
-    return ipaddress.ip_address(origin.partition("%")[0]).is_loopback
+    return [coordinator, *(coordinator if is_own([origin]) else origin for origin in origins)]
 
 
 def _check_coordinator(group: ProcessGroup) -> None:
