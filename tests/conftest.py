@@ -15,10 +15,15 @@ STARTING_WORKERS = {"two_workers", "launch", "start"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks the tests whose fixtures start workers; first, so that `-m` knows it."""
+    """Marks the tests whose fixtures start workers, before `-m` selects; puts the files that take longest first."""
+    from support.order import place_of
+
     for item in items:
         if not STARTING_WORKERS.isdisjoint(item.fixturenames):
             item.add_marker(pytest.mark.multi_worker)
+        if item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: place_of(item.nodeid))
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +41,7 @@ def _devices(request):
         request.getfixturevalue("cpus")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_strategy(cpus):
     """Returns a function (replicas) → a strategy over that many logical CPU devices."""
     import tensorflow as tf

@@ -4,9 +4,9 @@ import importlib
 import inspect
 import re
 import textwrap
-import types
 
 import pytest
+from support.pages import execute
 
 PACKAGES = ("tfdist", "tfdist.callbacks", "tfdist.data", "tfdist.models", "tfdist.optimizers")
 WITHOUT = {
@@ -37,10 +37,5 @@ def test_each_public_name_has_an_example():
 
 @pytest.mark.parametrize("name", sorted(set(public_names()) - WITHOUT))
 def test_the_example_runs(name, cpus, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    # A file, because AutoGraph reads the source of the functions that it converts.
-    path = tmp_path / "example.py"
-    path.write_text(example_of(name))
-    module = types.ModuleType("example")
-    exec(compile(path.read_text(), path, "exec"), module.__dict__)
+    execute(example_of(name), tmp_path)

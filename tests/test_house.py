@@ -20,7 +20,7 @@ LIGHT = (
         "tfdist.data",
         "tfdist.data.by_name",
     ),
-    *("tfdist.doctor.config", "tfdist.verify.config", "tfdist.bench.config"),
+    *("tfdist.doctor.config", "tfdist.verify.config", "tfdist.bench.config", "tfdist.report.command"),
     *("tfdist.data.sources.tfds_catalog", "tfdist.models", "tfdist.models.listing"),
 )
 GROUND = ("process", "options", "cluster", "run", "launch")

@@ -1,6 +1,7 @@
 """The tree of tests mirrors the package: the tests of `tfdist/room/x.py` are in `tests/room/test_x.py`."""
 
 import pytest
+from support.order import LONGEST
 from support.processes import REPOSITORY
 
 TESTS, HOUSE = REPOSITORY / "tests", REPOSITORY / "tfdist"
@@ -37,3 +38,7 @@ def test_each_folder_of_tests_is_one_of_the_package_and_each_file_is_about_a_mod
 
 def test_the_folders_with_files_about_all_of_them_are_there():
     assert set(WHOLE) <= set(FOLDERS)
+
+
+def test_the_files_that_start_first_are_there():
+    assert [name for name in LONGEST if not (REPOSITORY / name).is_file()] == []

@@ -1,4 +1,7 @@
-"""Each recipe trains two steps, on generated data in the format of its own, on one strategy after the other."""
+"""Each recipe trains two steps, on generated data in the format of its own, on one strategy after the other.
+
+Models have one block a stage: the blocks that repeat would be traced for a minute, and are the same code.
+"""
 
 import json
 
@@ -8,6 +11,7 @@ from support import drawings, idx_folders, tfds_folders
 from support.processes import REPOSITORY
 from support.worker_jobs.recipes import train_recipe
 
+from tfdist.models.classification import resnet, transformer
 from tfdist.train import command
 
 pytestmark = pytest.mark.slow
@@ -44,10 +48,20 @@ def folders(tmp_path_factory):
     return prepared | {"fashion_mnist": fashion, "transfer": folder / "drawings"}
 
 
+@pytest.fixture
+def _shallow(monkeypatch):
+    """Makes the models of the recipes shallow; their images, widths and options stay."""
+    for name, (family, block, blocks) in resnet._NETWORKS.items():
+        monkeypatch.setitem(resnet._NETWORKS, name, (family, block, (1,) * len(blocks)))
+    for name, (_, width, heads) in transformer._SIZES.items():
+        monkeypatch.setitem(transformer._SIZES, name, (1, width, heads))
+
+
 def test_each_recipe_has_a_dry_run():
     assert sorted([*DRY, ON_TWO_WORKERS]) == list(RECIPES)
 
 
+@pytest.mark.usefixtures("_shallow")
 @pytest.mark.parametrize("name", DRY)
 def test_the_recipe_trains_two_steps_and_saves_its_model(name, folders, tmp_path, cpus):
     data = [f"--data_dir={folders[name]}"] if name in folders else []

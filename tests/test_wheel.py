@@ -24,13 +24,16 @@ def installed(tmp_path_factory):
     return {"PYTHONPATH": os.fspath(folder / "site")}
 
 
-def test_both_commands_run_from_a_wheel(installed, tmp_path):
+def test_commands_run_from_a_wheel(installed, tmp_path):
     where = "import tfdist, sys; print(tfdist.__file__)"
     assert run_python("-c", where, environ=installed, folder=tmp_path).out.startswith(installed["PYTHONPATH"])
     launch = ("-m", "tfdist.launch", "--workers=1", "--", "-m", "tfdist.train", "--steps=2", "--run_dir=run")
     ended = run_python(*launch, environ=installed, folder=tmp_path)
     assert ended.code == 0, ended.err
     assert (tmp_path / "run" / "model.keras").is_file()
+    # With its style sheet, which is no Python file.
+    assert run_python("-m", "tfdist.report", "run", environ=installed, folder=tmp_path).code == 0
+    assert "prefers-color-scheme" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_recipe_by_name_is_told_where_recipes_are(installed, tmp_path):

@@ -15,7 +15,7 @@ CALLS = python_calls()
 SCRIPT = """
 import contextlib, importlib, io, json, os, sys
 
-MAINS = {name: f"tfdist.{name}.command" for name in ("train", "doctor", "verify", "bench")}
+MAINS = {name: f"tfdist.{name}.command" for name in ("train", "doctor", "verify", "bench", "report")}
 MAINS["launch"] = "tfdist.launch.__main__"
 modules = {name: importlib.import_module(module) for name, module in MAINS.items()}
 before = dict(os.environ)
@@ -134,6 +134,7 @@ def test_numpys_whole_numbers_are_whole_numbers(parts):
     ("arguments", "line"),
     [
         ({"keep_checkpoints": 5}, "keep_checkpoints is 5, but it has no effect without run_dir."),
+        ({"log_every_steps": 5}, "log_every_steps is 5, but it has no effect without run_dir or verbose=2."),
         (
             {"steps_per_execution": 100_000},
             "steps_per_execution is 100000, but an epoch has 2 steps: a call has at most 2.",

@@ -117,6 +117,11 @@ def test_what_froze_and_what_was_read_is_logged(make_strategy, tmp_path, caplog)
         assert start.prepare(model, options, SPEC, is_fresh=True) == []
     assert f"init_from {tmp_path / 'trained.keras'}: 8 of 8 weights match (100.0% of the numbers)." in caplog.text
     assert "freeze: 2 layers; 2 of 8 weights are trained." in caplog.text
+    with make_strategy(2).scope():
+        model = make_model()
+    with caplog.at_level("INFO", "tfdist"):
+        start.prepare(model, StartOptions(lora_rank=2, lora_layers=("head",)), SPEC, is_fresh=True)
+    assert f"lora_rank 2: 1 layers; 7 of {len(model.weights)} weights are trained." in caplog.text
 
 
 def test_a_run_that_resumes_does_not_read_what_it_started_from(tmp_path):
@@ -128,7 +133,11 @@ def test_a_run_that_resumes_does_not_read_what_it_started_from(tmp_path):
     [
         ({"freeze": ("backbon/first",)}, "freeze: 'backbon/first' is in the path of no layer. Did you mean 'backbone/"),
         ({"freeze": ("xyz",)}, "freeze: 'xyz' is in the path of no layer. There are: input_layer"),
-        ({"lora_rank": 2, "lora_layers": ("norm",)}, "lora_layers: 'norm' is in the path of no layer. There are: "),
+        (
+            {"lora_rank": 2, "lora_layers": ("norm",)},
+            "lora_layers: 'norm' is in the path of no layer that can have LoRA. ",
+        ),
+        ({"freeze": (".",)}, "freeze is ('.',), which leaves no weight to train. Use patterns that leave out some"),
     ],
 )
 def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_names(options, message):

@@ -1,6 +1,7 @@
 """Transforms in turn, and those that need the row before: the same on any number of replicas."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tfdist import data
 from tfdist.data import augment
 from tfdist.data.delivery.delivery import Places, one_by_one
 from tfdist.data.transforms import Chain, rows_before
+from tfdist.ops.refusals import as_usage_errors
 
 ROWS, BATCH = 61, 25
 STEPS = 3  # of an epoch: 25, 25 and 11 rows
@@ -126,3 +128,74 @@ def test_functions_of_the_users_own_go_through_autograph():
     chain = Chain((double_if_positive, Chain((double_if_positive,))))
     traced = tf.data.Dataset.from_tensors((tf.ones(5), tf.constant(SEEDS))).map(chain)
     assert next(iter(traced)).numpy().tolist() == [4.0] * 5
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda batch, seeds: (batch[0][:2], batch[1][:2]),
+        lambda batch, seeds: (batch[0][1:], batch[1]),
+        lambda batch, seeds: tf.nest.map_structure(lambda part: tf.concat([part, part], 0), batch),
+        augment.on_images(lambda images, seeds: images[::2]),
+    ],
+    ids=["fewer", "fewer images", "twice as many", "every other image"],
+)
+def test_a_transform_that_changes_the_number_of_rows_ends_the_run(transform):
+    with (
+        pytest.raises(ValueError, match=r"transform .*: it returned \d+ rows for 25\. Return one for each row"),
+        as_usage_errors(),
+    ):
+        next(iter(photographs().map(transform).dataset()))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda batch, seeds: None,
+        lambda batch, seeds: list(batch),
+        lambda batch, seeds: (batch[0], tf.reduce_sum(batch[1])),
+    ],
+    ids=["nothing", "a list", "a number"],
+)
+def test_a_transform_that_returns_no_batch_is_refused(transform):
+    with pytest.raises(ValueError, match=r"it returned .* Return tensors \(B, \.\.\.\): x, \(x, y\) or"):
+        photographs().map(transform).dataset()
+
+
+def test_what_is_no_transform_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"arrays: transform is 3\. Use a function \(batch, row_seeds\) → batch"):
+        photographs().map(3)
+
+
+def test_rows_in_memory_go_through_fixed_transforms_once_with_the_very_result_of_the_pipeline():
+    calls = []
+
+    @augment.fixed
+    def noted(batch, seeds):
+        calls.append(batch)
+        return batch
+
+    prepared = augment.on_images(augment.normalise((0.4, 0.5, 0.6), 0.3)), augment.one_hot(7, smoothing=0.1), noted
+    source = functools.reduce(data.Source.map, prepared, photographs())
+    images, labels = source.rows_in_memory()
+    assert source.rows_in_memory()[0] is images
+    assert len(calls) == 1
+    for batch, order in zip(source.dataset(epoch=1), np.split(source.plan.order(1), [25, 50]), strict=True):
+        np.testing.assert_array_equal(batch[0], images.numpy()[order])
+        np.testing.assert_array_equal(batch[1], labels.numpy()[order])
+
+
+def test_what_draws_or_grows_too_large_stays_in_the_pipeline(monkeypatch):
+    fixed, draws = (
+        augment.on_images(augment.normalise(0, 1)),
+        augment.on_images(augment.normalise(0, 1), augment.flip()),
+    )
+    assert photographs().map(draws).rows_in_memory() is None
+    assert photographs().map(fixed).map(draws).rows_in_memory() is None
+    with pytest.raises(ValueError, match=r"one_hot: there are labels from 0 to 6\. Use labels in 0\.\.2"):
+        photographs().map(augment.one_hot(3)).rows_in_memory()
+    size = ROWS * (12 * 10 * 3 * 4 + 8)
+    monkeypatch.setattr("tfdist.data.transforms._MOST_BYTES_KEPT", size)
+    assert photographs().map(fixed).rows_in_memory() is not None
+    monkeypatch.setattr("tfdist.data.transforms._MOST_BYTES_KEPT", size - 1)
+    assert photographs().map(fixed).rows_in_memory() is None

@@ -1,7 +1,7 @@
 """N replicas give what one device gives: the table of cases.py, row by row, against plain Keras on one device."""
 
 import logging
-import os
+import re
 
 import numpy as np
 import pytest
@@ -11,44 +11,69 @@ from equivalence.runner import CASES, distance, moved, run_on_workers, run_plain
 from tfdist.internals.access import replica
 from tfdist.internals.patches import optimizers, tapes
 
-# EQUIVALENCE=all in the environment runs every row, also where a part of them is enough for each change.
-ALL = os.environ.get("EQUIVALENCE") == "all"
 ROWS = list(CASES)
 ON_WORKERS = [name for name, case in CASES.items() if case.workers]
-# With gradients exchanged by their factors, a part of the rows.
-STEP = 1 if ALL else 6
-BY_FACTORS, BY_FACTORS_ON_WORKERS = ROWS[::STEP], ON_WORKERS[::STEP]
 OPTIMIZERS = [name for name in ROWS if CASES[name].family == "optimizer"]
 # The ways to clip and to accumulate of each optimizer, in the order of OPTIMIZERS.
 WAYS = 8
 
 
-def is_tried(name):
-    """Returns whether a row is tried: of optimizers times ways, a third, with each optimizer and each way among them.
+def parts_of(name):
+    """Returns the kind of a row and then its variants, each with the family: "loss: sum, mask" has one variant."""
+    family, _, rest = name.rpartition(": ")
+    return [(family, part) for part in re.split(r", | [+] ", rest)]
 
-    EQUIVALENCE.md has all of them, and `tests/full/test_evidence.py` holds it against the table.
+
+def optimizers_in_turns(names, turns):
+    """Returns the rows of optimizers in which each optimizer is tried in one of so many ways, another for the next."""
+    optimizers = [name for name in names if name in OPTIMIZERS]
+    return [name for i, name in enumerate(optimizers) if sum(divmod(i, WAYS)) % turns == 0]
+
+
+def tried():
+    """Returns the rows that are tried for each change: each kind and each variant of a family is in one of them.
+
+    The other rows have the mark `full`. EQUIVALENCE.md has all, and `tests/full/test_evidence.py` holds it against the
+    table.
     """
-    if ALL or name not in OPTIMIZERS:
-        return True
-    optimizer, way = divmod(OPTIMIZERS.index(name), WAYS)
-    return (optimizer + way) % 3 == 0
+    rows, seen = optimizers_in_turns(ROWS, 6), set()
+    for name in ROWS:
+        if name not in OPTIMIZERS and not seen.issuperset(parts_of(name)):
+            rows.append(name)
+            seen.update(parts_of(name))
+    return rows
 
 
-TRIED = list(filter(is_tried, ROWS))
+def tried_on_workers():
+    """Returns the rows that are tried on two workers for each change: of every second kind, the first one."""
+    kinds = {parts_of(name)[0]: name for name in reversed(ON_WORKERS) if name not in OPTIMIZERS}
+    return optimizers_in_turns(ON_WORKERS, 2) + list(kinds.values())[::-2]
 
 
-def parameters(names):
-    """Returns pytest parameters whose ids say the promise.
+TRIED, TRIED_ON_WORKERS = tried(), tried_on_workers()
+# With gradients exchanged by their factors.
+BY_FACTORS, BY_FACTORS_ON_WORKERS = TRIED[::14], TRIED_ON_WORKERS[::7]
 
-    Every fourth one also runs on the oldest versions, and every 24th one is left to `make test-fast`.
+
+def parameters(names, some):
+    """Returns pytest parameters whose ids say the promise: all rows, of which only some are tried for each change.
+
+    The first of each family is also tried by `make test-fast` and on the oldest versions; these try every fourth row in
+    `make test-oldest-all`.
     """
+    firsts = {CASES[name].family: name for name in reversed(some)}.values()
+    marks = {
+        "full": set(names).difference(some),
+        "slow": set(names).difference(firsts),
+        "core": {*names[::4], *firsts},
+    }
     return [
         pytest.param(
             name,
             id=" ".join(filter(None, [CASES[name].promise, name])),
-            marks=[*([pytest.mark.core] if number % 4 == 0 else []), *([pytest.mark.slow] if number % 24 else [])],
+            marks=[getattr(pytest.mark, mark) for mark, marked in marks.items() if name in marked],
         )
-        for number, name in enumerate(names)
+        for name in names
     ]
 
 
@@ -74,18 +99,18 @@ def test_the_table_is_long_enough():
     assert len(ON_WORKERS) >= 50
 
 
-def test_each_optimizer_and_each_way_to_clip_and_accumulate_is_tried():
-    def first_and_rest(names):
-        parts = [name.removeprefix("optimizer: ").partition(" + ") for name in names if name in OPTIMIZERS]
-        return {optimizer for optimizer, _, _ in parts}, {way for _, _, way in parts}
+def test_each_kind_is_tried_and_each_variant_and_each_optimizer_and_each_way_to_clip_and_accumulate():
+    assert {part for name in TRIED for part in parts_of(name)} == {part for name in ROWS for part in parts_of(name)}
+    assert {CASES[name].family for name in TRIED_ON_WORKERS} == {CASES[name].family for name in ON_WORKERS}
+    ways = {tuple(parts_of(name)[1:]) for name in OPTIMIZERS}
+    assert len(OPTIMIZERS) == len({parts_of(name)[0] for name in OPTIMIZERS}) * len(ways)
+    assert len(ways) == WAYS
+    for some in (TRIED, TRIED_ON_WORKERS):
+        assert {tuple(parts_of(name)[1:]) for name in some if name in OPTIMIZERS} == ways
+        assert {CASES[name].replicas for name in some if name in OPTIMIZERS} == {2, 3, 4}
 
-    tried, whole = first_and_rest(TRIED), first_and_rest(OPTIMIZERS)
-    assert tried == whole
-    assert len(OPTIMIZERS) == len(whole[0]) * len(whole[1]) == len(whole[0]) * WAYS
-    assert {CASES[name].replicas for name in TRIED if name in OPTIMIZERS} == {2, 3, 4}
 
-
-@pytest.mark.parametrize("name", parameters(TRIED))
+@pytest.mark.parametrize("name", parameters(ROWS, TRIED))
 def test_replicas_give_what_one_device_gives(strategies, name, caplog):
     case = CASES[name]
     caplog.set_level(logging.INFO)
@@ -95,19 +120,20 @@ def test_replicas_give_what_one_device_gives(strategies, name, caplog):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BY_FACTORS)
+@pytest.mark.parametrize("name", parameters(ROWS, BY_FACTORS))
 def test_factors_give_what_one_device_gives(strategies, name):
     case = CASES[name]
     assert distance(name, run_tfdist(name, strategies[case.replicas], exchange="factors")) < case.tolerance
 
 
-@pytest.mark.parametrize("name", ON_WORKERS)
+@pytest.mark.parametrize("name", parameters(ON_WORKERS, TRIED_ON_WORKERS))
 def test_two_workers_give_what_one_device_gives(two_workers, name):
     for done in two_workers(run_on_workers, name, "auto"):
         assert distance(name, done.value) < CASES[name].tolerance
 
 
-@pytest.mark.parametrize("name", BY_FACTORS_ON_WORKERS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", parameters(ON_WORKERS, BY_FACTORS_ON_WORKERS))
 def test_two_workers_that_exchange_factors_give_what_one_device_gives(two_workers, name):
     for done in two_workers(run_on_workers, name, "factors"):
         assert distance(name, done.value) < CASES[name].tolerance

@@ -23,6 +23,7 @@ from support.small_files import write_images  # noqa: E402
 from tfdist.options.run import OPTIMIZERS, PRECISIONS, PREEMPTION_NOTICES  # noqa: E402
 from tfdist.options.schedule import SCHEDULES  # noqa: E402
 from tfdist.options.step import COMPRESSIONS, EXCHANGES, ON_NAN  # noqa: E402
+from tfdist.process.exits import INTERRUPTED  # noqa: E402
 
 COMMAND = "python tests/full/every_flag.py"
 COLUMNS = ("row", "exit code", "seconds", "as it should be", "last line")
@@ -61,6 +62,7 @@ TRAIN = (
     ("--nosync_batchnorm",),
     ("--checkpoint_every_steps=2",),
     ("--keep_checkpoints=1",),
+    ("--log_every_steps=2",),
     ("--resume=auto",),
     ("--resume=never",),
     ("--resume_with_changes", "--run_dir=again"),
@@ -130,6 +132,13 @@ BENCH = (
     ("--profile_steps=2:4",),
     ("--timeout_seconds=60",),
 )
+# Of the run that is there before all rows.
+REPORT = (("start",), ("--run_dir=start",), ("start", "--out=page.html"), ("start", "--text"), ("start", "./start"))
+LIVE = """import _thread, sys, threading
+from tfdist.report.command import main
+threading.Timer(2, _thread.interrupt_main).start()
+sys.exit(main(sys.argv[1:]))
+"""
 VERIFIED = """import keras, numpy as np
 def build():
     norm = keras.layers.BatchNormalization(synchronized=True)
@@ -238,6 +247,8 @@ def _launch_rows():
 
 def _other_rows():
     yield from (Row(("-m", "tfdist.doctor"), flags) for flags in DOCTOR)
+    yield from (Row(("-m", "tfdist.report"), flags) for flags in REPORT)
+    yield Row(("live.py",), ("start", "--live", "--port=0"), (INTERRUPTED,))
     for flags in VERIFY:
         # Statistics of each replica's rows are not those of one device, and verify says so.
         yield Row(("-m", "tfdist.verify", "verified:build"), flags, (1,) if flags == ("--nosync_batchnorm",) else (0,))
@@ -262,6 +273,7 @@ def main(arguments):
         )
         (folder / "verified.py").write_text(VERIFIED)
         (folder / "worker.py").write_text(WORKER)
+        (folder / "live.py").write_text(LIVE)
         return evidence.measure(
             rows(), lambda row: row.run(folder), arguments, **page, command=COMMAND, columns=COLUMNS
         )

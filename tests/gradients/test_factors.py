@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import jobs
+from support.turns import in_turns
 
 import tfdist
 from tfdist.gradients import cost
@@ -142,8 +143,7 @@ def train_plainly(name, **options):
     return jobs.weights_of(model)
 
 
-@pytest.mark.parametrize("replicas", [2, 3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "replicas"), in_turns(MODELS, [2, 3]))
 def test_factors_give_one_devices_weights(make_strategy, float64, name, replicas):
     weights, lines = train(make_strategy(replicas), name)
     np.testing.assert_allclose(weights, train_plainly(name), rtol=0, atol=1e-9)

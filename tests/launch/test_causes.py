@@ -195,11 +195,12 @@ def test_promise_21_the_summary_of_an_early_leaver_names_the_consequences():
 
 def test_an_attempt_is_recorded_by_rank():
     exits = [ended(1, -9), ended(0, 76)]
-    entry = record(2, [item.worker for item in reversed(exits)], judge(exits), exits, "2026-01-01", 1.23, "end")
+    entry = record(2, [item.worker for item in reversed(exits)], judge(exits), exits, "2026-01-01", 1.23, 99.5, "end")
     assert entry == {
         "attempt": 2,
         "began": "2026-01-01",
         "seconds": 1.2,
+        "failed": 99.5,
         "workers": 2,
         "slots": ["slot 0", "slot 1"],
         "kind": "failure",

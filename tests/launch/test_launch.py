@@ -1,5 +1,6 @@
 """Real workers, started on this machine: logs, exit codes, root causes and restarts."""
 
+import datetime
 import os
 import re
 
@@ -33,6 +34,15 @@ print("bye", file=sys.stderr)
     assert re.fullmatch(header + "hello from 0 of 2 an argument\nbye\n", log(0))
     (entry,) = attempts()
     assert (entry["kind"], entry["exit_codes"], entry["workers"]) == ("done", [0, 0], 2)
+
+
+def test_the_command_that_shows_the_run_is_printed_once_where_the_run_has_a_folder(launch, script):
+    ended = launch("--workers=1", "--", script("pass"), "--run_dir=runs/a")
+    assert ended.code == 0
+    first, second, *_ = ended.err.splitlines()
+    assert first == "tfdist.launch: watch the run: python -m tfdist.report --live runs/a"
+    assert second.startswith("tfdist.launch: 1 worker, attempt 0; logs in ")
+    assert ended.err.count("watch the run") == 1
 
 
 def test_promise_20_the_others_are_stopped_and_the_first_death_is_named(launch, script, attempts):
@@ -114,6 +124,11 @@ print("no end of line", end="")
         "restart 2 of 2 in 0.1 s, with 2 workers",
         "end: all workers have ended with exit code 0",
     ]
+    began = [datetime.datetime.fromisoformat(entry["began"]).timestamp() for entry in attempts()]
+    failed = [entry["failed"] for entry in attempts()]
+    # The beginnings are of whole seconds.
+    assert began[0] <= failed[0] < began[1] + 1 <= failed[1] + 1 < began[2] + 2
+    assert failed[2] is None
     causes = ["worker 0 ended with exit code 3", "worker 1 ended with exit code 4"]
     assert log(1).count("==== worker 1, attempt ") == 3
     assert "attempt 0 after []\n\n==== worker 1, attempt 1" in log(1)

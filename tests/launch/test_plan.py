@@ -85,22 +85,23 @@ def test_the_ssh_command_is_one_string_for_the_other_shell_with_spaces_quoted():
 
 
 @pytest.mark.parametrize(
-    ("command", "log_dir", "logs", "added"),
+    ("command", "log_dir", "logs", "added", "run_dir"),
     [
-        (("x.py",), None, "runs/launch-1", ()),
-        (("x.py", "--run_dir=r"), None, "r/logs", ()),
-        (("x.py", "--run_dir", "r"), None, "r/logs", ()),
-        (("x.py", "--run_dir=r"), "l", "l", ()),
-        (("-m", "tfdist.train"), None, "runs/launch-1/logs", ("--run_dir=runs/launch-1",)),
-        (("-m", "tfdist.train"), "l", "l", ("--run_dir=runs/launch-1",)),
-        (("-m", "tfdist.train", "--run_dir=r"), None, "r/logs", ()),
+        (("x.py",), None, "runs/launch-1", (), None),
+        (("x.py", "--run_dir=r"), None, "r/logs", (), "r"),
+        (("x.py", "--run_dir", "r"), None, "r/logs", (), "r"),
+        (("x.py", "--run_dir=r"), "l", "l", (), "r"),
+        (("-m", "tfdist.train"), None, "runs/launch-1/logs", ("--run_dir=runs/launch-1",), "runs/launch-1"),
+        (("-m", "tfdist.train"), "l", "l", ("--run_dir=runs/launch-1",), "runs/launch-1"),
+        (("-m", "tfdist.train", "--run_dir=r"), None, "r/logs", (), "r"),
     ],
 )
-def test_logs_lie_in_the_run_and_training_always_has_one(command, log_dir, logs, added, tmp_path, monkeypatch):
+def test_logs_lie_in_the_run_and_training_always_has_one(command, log_dir, logs, added, run_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = find_folders(LaunchConfig(command, workers=2, log_dir=log_dir))
     assert folders.logs == tmp_path / logs
     assert folders.command == (*command, *added)
+    assert folders.run_dir == (run_dir and pathlib.Path(run_dir))
     assert list(tmp_path.iterdir()) == []
 
 

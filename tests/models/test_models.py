@@ -105,6 +105,7 @@ class TestTheRegistry:
 
 
 class TestSizes:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", [name for name in MODELS if name not in CIFAR])
     def test_parameters_are_those_that_are_listed(self, name):
         # The multiply-adds take minutes: tests/full/model_sizes.py.

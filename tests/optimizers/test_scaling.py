@@ -76,7 +76,7 @@ def test_promise_38_rate_and_warmup_are_derived_again_for_another_number_of_repl
         ),
         (
             {"global_batch": 256, "steps": 9},
-            "learning rate 0.1 for 256 rows -> 0.1 for 256 rows (linear), warm-up over 9 steps",
+            "learning rate 0.1 for 256 rows, warm-up over 9 steps",
         ),
     ],
 )

@@ -19,6 +19,7 @@ from tfdist.options.checkpoints import RESUMES, CheckpointOptions
         ),
         ({"every_steps": 2.0}, "checkpoint_every_steps is 2.0. Use a whole number from 1."),
         ({"every_steps": 0}, "checkpoint_every_steps is 0. Use a whole number from 1."),
+        ({"log_every_steps": 0}, "log_every_steps is 0. Use a whole number from 1."),
         ({"keep": None}, "keep_checkpoints is None. Use a whole number from 1."),
         ({"keep": 0}, "keep_checkpoints is 0. Use a whole number from 1."),
         (

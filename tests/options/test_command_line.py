@@ -11,6 +11,7 @@ from tfdist.doctor.config import DoctorConfig
 from tfdist.launch.config import LaunchConfig
 from tfdist.options.command_line import make_flags, read_given
 from tfdist.options.fields import option
+from tfdist.report.config import ReportConfig
 from tfdist.train.flags import OPTIONS
 from tfdist.verify.config import VerifyConfig
 
@@ -20,6 +21,7 @@ CLASSES = {
     "bench": (BenchConfig,),
     "verify": (VerifyConfig,),
     "doctor": (DoctorConfig,),
+    "report": (ReportConfig,),
 }
 # Its arguments are names.
 WITHOUT_FLAGS = {"models"}
@@ -104,6 +106,13 @@ def test_the_value_of_one_flag_may_stand_alone_before_and_after_others():
     for arguments in (("a", "b"), ("--text=a", "b")):
         with pytest.raises(ValueError, match="'b' is not a flag"):
             read(*arguments, first="text")
+
+
+def test_the_values_of_a_flag_for_several_may_all_stand_alone():
+    assert read("a", "--count=2", "b,c", first="names") == {"names": ("a", "b,c"), "count": 2}
+    assert read("--names=a,b", first="names") == {"names": ("a", "b")}
+    with pytest.raises(ValueError, match="'c' is not a flag"):
+        read("--names=a,b", "c", first="names")
 
 
 def test_the_help_shows_usage_then_flags_with_choices_and_defaults(capsys):

@@ -9,6 +9,7 @@ from tfdist.launch.config import LaunchConfig
 from tfdist.options import neighbours
 from tfdist.options.fields import flags_of
 from tfdist.options.run import STRATEGIES
+from tfdist.report.config import ReportConfig
 from tfdist.train.flags import OPTIONS
 from tfdist.verify.config import VerifyConfig
 
@@ -23,6 +24,7 @@ KINDS = {
     "tfdist.doctor": (DoctorConfig,),
     "tfdist.verify": (VerifyConfig,),
     "tfdist.bench": (BenchConfig,),
+    "tfdist.report": (ReportConfig,),
 }
 
 

@@ -11,6 +11,7 @@ from tfdist.options import run as config
 from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.run import RunConfig
 from tfdist.options.schedule import ScheduleOptions
+from tfdist.options.start import StartOptions
 from tfdist.options.step import StepOptions
 
 # What config.json holds, so that the folders of earlier runs can be compared.
@@ -20,7 +21,7 @@ KEYS = {
     *("schedule", "warmup_epochs", "step_epochs", "step_factor", "final_rate"),
     *("ema_momentum", "optimizer_options", "loss", "metrics", "precision", "strategy", "replicas", "seed"),
     *("steps_per_execution", "compression", "exchange", "jit_compile", "sync_batchnorm", "deterministic", "run_dir"),
-    *("checkpoint_every_steps", "keep_checkpoints", "resume", "profile_steps", "start_seconds"),
+    *("checkpoint_every_steps", "keep_checkpoints", "log_every_steps", "resume", "profile_steps", "start_seconds"),
     *("preemption_notice", "expected", "on_nan", "resume_with_changes", "alone"),
     *("preprocessing", "augmentation", "test_preprocessing", "callbacks"),
     *("init_from", "freeze", "thaw_epoch", "lora_rank", "lora_layers"),
@@ -79,6 +80,11 @@ def refusal(**fields):
             {"augmentation": "flip"},
             "augmentation is 'flip'. Use a function () → a function (batch, row_seeds) → batch, or a list of such.",
         ),
+        (
+            {"augmentation": lambda batch, seeds: batch},
+            "augmentation is a function of (batch, seeds). Use a function () → a function (batch, row_seeds) → batch",
+        ),
+        ({"callbacks": lambda run: []}, "callbacks is a function of (run). Use a function () → a list of callbacks."),
         ({"callbacks": []}, "callbacks is []. Use a function () → a list of callbacks."),
         (
             {"metrics": "mse"},
@@ -113,6 +119,18 @@ def test_a_wrong_value_is_refused_by_field_and_value(fields, message):
         (
             {"ema_momentum": 0.9, "optimizer_options": {"use_ema": True}},
             "ema_momentum is 0.9, and optimizer_options are {'use_ema': True}: both say how the weights are averaged.",
+        ),
+        (
+            {"ema_momentum": 0.9, "start": StartOptions(freeze=("a",), thaw_epoch=1)},
+            "thaw_epoch and moving averages of the weights (ema_momentum, use_ema): the averages would change the",
+        ),
+        (
+            {"optimizer_options": {"use_ema": True}, "start": StartOptions(freeze=("a",), thaw_epoch=1)},
+            "thaw_epoch and moving averages of the weights (ema_momentum, use_ema): the averages would change the",
+        ),
+        (
+            {"dataset_options": {"split": "train", "seed": 3}},
+            "dataset_options has ['seed', 'split'], which the run gives itself. Leave them out.",
         ),
         (
             {"global_batch": 64, "replica_batch": 16},

@@ -56,7 +56,22 @@ def test_the_listed_names_are_all_taken():
                 "step_epochs within the run, or a longer run.",
             ],
         ),
-        ({"kind": "step", "warmup_epochs": 30}, None, []),
+        (
+            {"warmup_epochs": 1},
+            3 / 45,
+            [
+                "warmup_epochs is 1, but the run has 0.0667 epochs, so the learning rate never reaches its value. Use "
+                "a shorter warm-up, or a longer run.",
+            ],
+        ),
+        (
+            {"kind": "step", "step_epochs": (2,)},
+            1,
+            [
+                "schedule is 'step', but the run has 1 epoch, and the learning rate falls first at epoch 2. Give "
+                "step_epochs within the run, or a longer run.",
+            ],
+        ),
     ],
 )
 def test_what_changes_nothing_is_told(fields, epochs, lines):

@@ -26,6 +26,18 @@ def test_a_wrong_start_is_refused_by_field_and_value(fields, message):
 
 
 def test_a_thawing_after_the_last_epoch_is_named():
-    late = RunConfig(epochs=3, start=StartOptions(freeze=("a",), thaw_epoch=3))
-    assert late.without_effect() == ["thaw_epoch is 3, but the run has 3 epochs, so the layers stay frozen."]
-    assert late.replace(thaw_epoch=2).without_effect() == []
+    late = RunConfig(epochs=3, start=StartOptions(init_from="a.keras", freeze=("a",), thaw_epoch=3))
+    assert late.likely_mistakes(10) == ["thaw_epoch is 3, but the run has 3 epochs, so the layers stay frozen."]
+    assert late.replace(thaw_epoch=2).likely_mistakes(10) == []
+    assert late.replace(steps=15, thaw_epoch=2).likely_mistakes(10) == [
+        "thaw_epoch is 2, but the run has 1.5 epochs, so the layers stay frozen."
+    ]
+    assert late.replace(steps=21, thaw_epoch=2).likely_mistakes(10) == []
+
+
+def test_random_weights_that_are_kept_are_named():
+    (line,) = RunConfig(start=StartOptions(freeze=("conv",))).likely_mistakes(10)
+    assert line.startswith("freeze is ('conv',), but without init_from the weights that it keeps are random.")
+    (line,) = RunConfig(start=StartOptions(lora_rank=2)).likely_mistakes(10)
+    assert line.startswith("lora_rank is 2, but without init_from")
+    assert RunConfig(model=lambda: None, start=StartOptions(lora_rank=2)).likely_mistakes(10) == []

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfdist.cluster.members import Cluster, Task
-from tfdist.strategy.workers import Workers
+from tfdist.strategy.workers import SeveralWorkers, Workers
 
 
 def strategy_of(jobs, task, **attributes):
@@ -63,6 +63,17 @@ def test_the_chief_is_the_listed_one_or_else_worker_0(jobs, task, rank):
     if jobs:
         cluster = Cluster({job: tuple(hosts) for job, hosts in jobs.items()}, Task(*task))
         assert cluster.is_chief is workers.is_chief
+
+
+def test_votes_of_many_lengths_raise_no_warning_about_tracing(make_strategy, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(tf.get_logger(), "warning", lambda text, *arguments: warnings.append(text))
+    workers = SeveralWorkers(make_strategy(2), count=2, rank=0, is_chief=True)
+    for length in range(8):
+        numbers, flags = list(range(length)), [False, True][: length % 3]
+        # Both replicas are of this process, so each flag counts twice, which changes no answer.
+        assert workers.vote(numbers, flags) == (numbers, flags)
+    assert not warnings
 
 
 @pytest.fixture

@@ -1,13 +1,19 @@
 """The pages that users read: README, CONTRIBUTING, CHANGELOG, docs/; their blocks, commands, links and headings."""
 
+import contextlib
 import dataclasses
 import re
+import types
 
 from support.processes import REPOSITORY
 
 _AT_THE_ROOT = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "EQUIVALENCE.md")
 PAGES = [*(REPOSITORY / name for name in _AT_THE_ROOT), *sorted((REPOSITORY / "docs").rglob("*.md"))]
-_FENCED = re.compile(r"(?:<!-- test: (?P<mark>[^>]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.M | re.S)
+_FENCED = re.compile(
+    r"(?:<!-- test: (?P<mark>[^>\n]+?)(?: -->|\n(?P<before>[^`]*?)^-->)\n)?"
+    r"^```(?P<language>\w*)\n(?P<text>.*?)^```",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +23,14 @@ class Block:
     Attributes:
         page: the page's path, relative to the repository.
         mark: None, or what `<!-- test: … -->` above the block says: a name, and perhaps `; ` and what follows `python`.
+        before: None, or the other lines of that comment: Python that an excerpt needs, and that a reader does not see.
         language: the word after the fence, or "".
         text: the lines between the fences.
     """
 
     page: str
     mark: str | None
+    before: str | None
     language: str
     text: str
 
@@ -43,8 +51,20 @@ def name_of(page):
 
 def blocks(page, language=None):
     """Returns the `Block`s of a page, in one language or in all."""
-    found = (Block(name_of(page), *match.group("mark", "language", "text")) for match in _FENCED.finditer(read(page)))
+    parts = (match.group("mark", "before", "language", "text") for match in _FENCED.finditer(read(page)))
+    found = (Block(name_of(page), *part) for part in parts)
     return [block for block in found if language in (None, block.language)]
+
+
+def execute(text, folder):
+    """Executes Python of a page or of a docstring as a module in this process, in a folder.
+
+    It lies in a file, because AutoGraph reads the source of the functions that it converts.
+    """
+    path = folder / "example.py"
+    path.write_text(text)
+    with contextlib.chdir(folder):
+        exec(compile(text, path, "exec"), types.ModuleType("example").__dict__)
 
 
 def read(page):

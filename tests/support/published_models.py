@@ -2,9 +2,10 @@
 
 import dataclasses
 
-HE = "He et al. 2015, table 6"
-TORCHVISION = "torchvision 0.20, documentation of its weights"
-TIMM = "timm 1.0, model cards of deit_tiny and deit_small"
+HE = "He et al. 2015, arXiv:1512.03385, table 6"
+# Each weight's own page below this one; `_ops` in torchvision's sources has a third decimal.
+TORCHVISION = "pytorch.org/vision/stable/models.html, num_params and GFLOPS"
+TIMM = "huggingface.co/timm: deit_tiny_patch16_224.fb_in1k, deit_small_patch16_224.fb_in1k"
 
 
 @dataclasses.dataclass(frozen=True)

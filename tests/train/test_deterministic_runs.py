@@ -33,6 +33,14 @@ def test_promise_30_of_two_runs_on_two_workers_one_killed_and_resumed_the_bits_a
     flags = ["--strategy=multi_worker"]
     undisturbed = digest_of(tmp_path / "undisturbed", *launch, "--", flags=flags)
     killed = digest_of(tmp_path / "killed", *launch, "--chaos=kill:worker=1,step=25", "--", flags=flags)
-    kinds = [entry["kind"] for entry in json.loads((tmp_path / "killed" / "logs" / "launch.json").read_text())]
-    assert kinds == ["failure", "done"]
+    attempts = json.loads((tmp_path / "killed" / "logs" / "launch.json").read_text())
+    assert [attempt["kind"] for attempt in attempts] == ["failure", "done"]
     assert killed == undisturbed
+    lines = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    first, again = (line for line in lines if line.get("event") == "start")
+    assert (first["step"], first["attempt"], "cause" in first) == (0, 0, False)
+    assert (again["step"], again["attempt"], again["workers"]) == (20, 1, 2)
+    assert {name: again[name] for name in ("kind", "cause", "failed")} == {
+        name: attempts[0][name] for name in ("kind", "cause", "failed")
+    }
+    assert first["began"] < first["time"] < again["failed"] < again["began"] < again["time"]

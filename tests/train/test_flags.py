@@ -44,6 +44,7 @@ CHANGES = {
     "lora_layers": ("a,b --lora_rank=4", {"lora_layers": ["a", "b"], "lora_rank": 4}),
     "prediction_rows": ("16", {"prediction_rows": 16}),
     "keep_checkpoints": ("2", {"keep_checkpoints": 2}),
+    "log_every_steps": ("50", {"log_every_steps": 50}),
     "learning_rate": ("0.5", {"learning_rate": 0.5}),
     "model": ("mlp", {"model": "mlp", "model_options": {}, "expected": {}}),
     "optimizer": ("sgd", {"optimizer": "sgd", "learning_rate": None}),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import jobs
 
 import tfdist
-from tfdist.assembly.assemble import make_callbacks
+from tfdist.assembly.assemble import make_files
 from tfdist.options.run import RunConfig
 from tfdist.run.rundir import RunDir
 from tfdist.training import call_length
@@ -357,6 +357,7 @@ def test_a_callback_that_looks_within_an_epoch_is_found(name):
 
 
 def test_tfdists_own_callbacks_keep_no_call_short(make_strategy, tmp_path):
-    source = jobs.small_source()
-    callbacks, *_ = make_callbacks(RunDir(tmp_path), RunConfig(name="a"), source, make_strategy(1))
-    assert find_listeners(callbacks) == []
+    with make_strategy(1).scope():
+        model = jobs.make_mlp()
+    files = make_files(RunDir(tmp_path), RunConfig(name="a"), jobs.small_source(), model)
+    assert find_listeners(files.callbacks) == []

@@ -8,7 +8,7 @@ import tensorflow as tf
 from support import jobs
 
 import tfdist
-from tfdist.assembly.assemble import make_callbacks
+from tfdist.assembly.assemble import make_files
 from tfdist.callbacks.base import Callback
 from tfdist.options.run import RunConfig
 from tfdist.run.rundir import RunDir
@@ -77,13 +77,32 @@ def test_a_callback_that_says_where_it_runs_is_not_told(caplog, chief):
         assert caplog.text.count("runs only on the chief") == chief
 
 
+class Tracker(keras.callbacks.Callback):
+    """A stand-in for the callback of a tracker of experiments."""
+
+    __module__ = "wandb.integration.keras.callbacks"
+
+
+class OwnTracker(Tracker):
+    """A user's own subclass of it."""
+
+
+@pytest.mark.parametrize("kind", [Tracker, OwnTracker])
+def test_a_tracker_of_experiments_runs_on_the_chief_and_is_not_told(caplog, kind):
+    tracker = kind()
+    with caplog.at_level("INFO", "tfdist"):
+        for chief in (True, False):
+            workers = types.SimpleNamespace(count=2, is_chief=chief)
+            assert for_this_worker([tracker], workers) == [tracker] * chief
+    assert caplog.text == ""
+
+
 def test_tfdists_own_callbacks_all_say_where_they_run(make_strategy, tmp_path):
-    source = jobs.small_source()
-    callbacks, *_ = make_callbacks(RunDir(tmp_path), RunConfig(name="a"), source, make_strategy(1))
-    known = (keras.callbacks.TensorBoard, keras.callbacks.ProgbarLogger)
-    own = [callback for callback in callbacks if not isinstance(callback, known)]
-    assert len(own) == 5
-    assert all(isinstance(callback.every_worker, bool) for callback in own)
+    with make_strategy(1).scope():
+        model = jobs.make_mlp()
+    callbacks = make_files(RunDir(tmp_path), RunConfig(name="a"), jobs.small_source(), model).callbacks
+    assert len(callbacks) == 10
+    assert all(isinstance(callback.every_worker, bool) for callback in callbacks)
 
 
 def test_a_callback_list_of_the_users_own_is_used_and_left_as_it_is(make_strategy):

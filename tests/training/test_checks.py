@@ -22,10 +22,17 @@ def fit(model, **arguments):
     return tfdist.fit(model, x, y, verbose=0, **arguments)
 
 
-def test_promise_13_a_model_compiled_outside_the_scope_is_told_which_line_to_move(make_strategy):
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("trained_before", [False, True])
+def test_promise_13_a_model_compiled_outside_the_scope_is_told_which_line_to_move(
+    make_strategy, optimizer, trained_before
+):
     with make_strategy(2).scope():
         model = make_net()
-    model.compile("sgd", loss="sparse_categorical_crossentropy")
+        model.compile("sgd", loss="sparse_categorical_crossentropy")
+    if trained_before:
+        fit(model)
+    model.compile(optimizer, loss="sparse_categorical_crossentropy")
     with pytest.raises(ValueError, match=r"the optimizer was made outside strategy.scope\(\)") as error:
         fit(model)
     assert "Move the lines that make model.compile and the optimizer into `with strategy.scope():`" in str(error.value)

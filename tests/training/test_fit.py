@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import jobs
+from support.turns import in_turns
 
 import tfdist
 from tfdist.data.delivery.delivery import elements
@@ -18,11 +19,10 @@ from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.fields import flatten
 from tfdist.options.step import StepOptions
 
-pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64"), pytest.mark.slow]
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("float64"), pytest.mark.slow, pytest.mark.oldest]
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 3, 4])
-@pytest.mark.parametrize("global_batch", [3, 20, 51, 103])
+@pytest.mark.parametrize(("global_batch", "replicas"), in_turns([3, 20, 51, 103], [4, 3, 2, 1]))
 def test_replicas_end_with_the_weights_of_one_device(make_strategy, replicas, global_batch):
     source = jobs.small_source(global_batch)
     plain, plain_history = jobs.train_plainly(source)

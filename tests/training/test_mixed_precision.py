@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from support import jobs
+from support.turns import in_turns
 
 from tfdist.process.errors import NotFiniteError
 
@@ -16,8 +17,7 @@ def _policy():
     keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("replicas", [1, 2, 3])
+@pytest.mark.parametrize(("replicas", "policy"), in_turns([1, 2, 3], ["mixed_bfloat16", "mixed_float16"]))
 def test_half_precision_trains_on_any_number_of_replicas(make_strategy, policy, replicas):
     keras.config.set_dtype_policy(policy)
     model, history = jobs.train(make_strategy(replicas), jobs.small_source(20), epochs=4)

@@ -13,7 +13,7 @@ from support.worker_jobs import training
 
 from tfdist.train import command as train
 
-pytestmark = [pytest.mark.core, pytest.mark.multi_worker]
+pytestmark = [pytest.mark.core, pytest.mark.multi_worker, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,26 @@ def test_promise_28_callbacks_that_write_do_so_once(both, folder):
     assert len(lines) == 1 + len(losses)
     assert (folder / "callbacks" / "best.keras").is_file()
     assert len(list((folder / "callbacks" / "tensorboard").glob("train/events.*"))) == 1
+
+
+def test_promise_28_a_tracker_and_the_files_of_the_run_are_written_once(both, folder):
+    (weights, said), (other, _) = both(training.recorded, folder)
+    plain, _ = both(training.fit, 20)[0]
+    np.testing.assert_array_equal(weights, plain)
+    np.testing.assert_array_equal(other, plain)
+    assert (folder / "tracker-0").read_text() == "0 ['accuracy', 'loss']\n1 ['accuracy', 'loss']\n"
+    assert not (folder / "tracker-1").exists()
+    assert not any("runs only on the chief" in line for line in said)
+    lines = [json.loads(line) for line in (folder / "recorded" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "epoch" not in line and "event" not in line] == [4, 8, 12]
+    epochs = [line for line in lines if "epoch" in line and "event" not in line]
+    assert [[each["worker"] for each in line["workers"]] for line in epochs] == [[0, 1], [0, 1]]
+    events = [line for line in lines if "event" in line]
+    assert [line["event"] for line in events] == ["start", "checkpoint", "checkpoint", "end"]
+    assert (events[0]["workers"], events[0]["replicas"]) == (2, 2)
+    assert len(list((folder / "recorded").glob("tensorboard/train/events.*"))) == 1
+    summary = json.loads((folder / "recorded" / "summary.json").read_text())
+    assert (summary["steps"], summary["finished"], summary["replicas"]) == (12, True, 2)
 
 
 def test_promise_31_keras_backup_and_restore_goes_on_on_every_worker(both, folder, float64, tmp_path):

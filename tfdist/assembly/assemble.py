@@ -9,19 +9,19 @@ from tfdist.assembly import user_parts
 from tfdist.assembly.learning_rate import make_learning_rate
 from tfdist.callbacks.prediction_sheet import PredictionSheet
 from tfdist.callbacks.profile import Profile
-from tfdist.callbacks.report import Report
+from tfdist.callbacks.screen import EpochLines, ProgressLines
 from tfdist.callbacks.throughput import Throughput
 from tfdist.callbacks.watch import HeartbeatCallback
-from tfdist.callbacks.writers import EpochLines, MetricsFile
+from tfdist.internals.access.rates import current_learning_rate
 from tfdist.optimizers import LARS
 from tfdist.options.run import read_steps
 from tfdist.process.errors import UsageError, user_code
-from tfdist.process.log import is_terminal, say, warn
-from tfdist.run import rundir
+from tfdist.process.log import is_terminal, say
+from tfdist.records.configuration import count_parameters
+from tfdist.records.files import RunFiles
 from tfdist.strategy import hardware
 from tfdist.strategy.choose import choose_strategy
 from tfdist.strategy.workers import Workers
-from tfdist.training.summary import summarize
 
 # A table of its own, because Keras' look-up by name does not know Lamb.
 _OPTIMIZERS = {
@@ -140,53 +140,72 @@ def make_optimizer(config, source):
 
 def _learning_rate(config, source):
     """Returns the learning rate or its schedule, and logs how it was derived."""
-    per_epoch = source.cardinality
-    rate, line, warmup = make_learning_rate(config, rows=source.rows, steps_per_epoch=per_epoch)
+    rate, line = make_learning_rate(config, rows=source.rows, steps_per_epoch=source.cardinality)
     if line:
         say(f"{line}.")
-    steps = config.total_steps(per_epoch)
-    if config.steps is not None and warmup > steps:
-        warn(
-            f"warmup_epochs is {config.schedule.warmup_epochs:g}, which is {warmup} steps, but the run has "
-            f"{steps}, so the learning rate never reaches its value. Use a shorter warm-up, or a longer run."
-        )
     return rate
 
 
-def make_callbacks(run, config, source, strategy):
-    """Makes the callbacks: the config's own, and those that report.
+def make_callbacks(run, config, strategy):
+    """Makes the config's own callbacks, and its profile.
 
-    All workers measure; the chief also writes a progress bar or lines, and files.
+    Args:
+        run: a `RunDir`.
+        config: the `RunConfig`.
+        strategy: the `tf.distribute.Strategy`.
+    """
+    with strategy.scope():
+        # They come first, because they may add to the logs.
+        callbacks = list(user_parts.make_own_callbacks(config))
+    if config.profile_steps:
+        writes = Workers.of(strategy).is_chief
+        callbacks.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))
+    return callbacks
+
+
+def make_files(run, config, source, model):
+    """Makes the `RunFiles` of a run; on the chief they also show progress: a bar on a terminal, else lines.
 
     Args:
         run: a `RunDir`.
         config: the `RunConfig`.
         source: the training source.
-        strategy: the `tf.distribute.Strategy`.
-
-    Returns:
-        (callbacks, the `Throughput` among them, the `Report` among them, `verbose` for `fit`).
+        model: the compiled `keras.Model`.
     """
-
+    every_steps = config.checkpoints.log_every_steps
     throughput = Throughput(source.plan.rows_of_steps)
-    report = Report(strategy, source.global_batch)
-    writes = Workers.of(strategy).is_chief
-    with strategy.scope():
-        # They come first, because they may add to the logs.
-        measuring = [*user_parts.make_own_callbacks(config), throughput]
-    if config.profile_steps:
-        measuring.append(Profile(run.tensorboard if writes else None, read_steps(config.profile_steps)))
-    if not writes:
-        return [*measuring, report], throughput, report, 0
-    on_terminal = is_terminal()
-    # These come before the report, because they have no room for its numbers, which the run's last lines show.
-    screen = keras.callbacks.ProgbarLogger() if on_terminal else EpochLines()
-    files = [
-        _at_the_beginning(lambda: rundir.write_json(run.config, config.to_dict())),
-        MetricsFile(run.metrics, report.epoch),
-        keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
+    screen = ()
+    if Workers.of(model.distribute_strategy).is_chief:
+        lines = (ProgressLines(every_steps=every_steps, more=throughput.of_epoch), EpochLines())
+        screen = (keras.callbacks.ProgbarLogger(),) if is_terminal() else lines
+    return RunFiles(
+        run,
+        model,
+        name=config.name,
+        config=config.to_dict(),
+        throughput=throughput,
+        global_batch=source.global_batch,
+        log_every_steps=every_steps,
+        screen=screen,
+    )
+
+
+def describe_start(run, model):
+    """Returns what is about to be trained, in one line: the folder, the model, the optimizer and its rate, the devices.
+
+    Args:
+        run: a `RunDir`.
+        model: the compiled `keras.Model`.
+    """
+    strategy, optimizer = model.distribute_strategy, model.optimizer
+    numbers = count_parameters(model)
+    rate = f"{current_learning_rate(optimizer):g}{_schedule(optimizer)}"
+    parts = [
+        f"model {model.name}, {numbers['parameters']:,} parameters, {numbers['trained_parameters']:,} of them trained",
+        f"{type(optimizer).__name__} with a learning rate of {rate}",
+        f"{_replicas(strategy.num_replicas_in_sync)} of {type(strategy).__name__}",
     ]
-    return [*measuring, screen, report, *files], throughput, report, int(on_terminal)
+    return f"run_dir {run.path}: {'; '.join(parts)}."
 
 
 def make_pictures(run, config, test_source):
@@ -196,48 +215,38 @@ def make_pictures(run, config, test_source):
     return [PredictionSheet(run.predictions, test_source, config.prediction_rows)]
 
 
-def _at_the_beginning(write):
-    """Returns a callback that calls `write` when training begins: a checkpoint that does not fit changes no file."""
-    callback = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: write())
-    callback.every_worker = False
-    return callback
-
-
 def evaluate(model, source, heartbeat):
     """Evaluates a trained model, and returns the metrics by name."""
     return training.evaluate(model, source, verbose=0, return_dict=True, callbacks=[HeartbeatCallback(heartbeat)])
 
 
-def write_results(run, model, config, *, steps, source, metrics, throughput, report):
-    """Writes the model and the summary at the end of a run; only the chief calls it.
-
-    Returns:
-        The summary as a dict.
-    """
-    with rundir.written_aside(run.model) as aside:
-        model.save(aside)
-    measured = {
-        "examples_seen": source.plan.rows_in(steps),
-        "examples_per_second": round(throughput.examples_per_second, 1),
-        **report.summary(),
-    }
-    summary = {"name": config.name, **summarize(model, metrics=metrics, steps=steps, **measured)}
-    rundir.write_json(run.summary, summary)
-    return summary
-
-
-def last_lines(run, summary, report=""):
+def last_lines(run, summary, report="", seconds=None):
     """Returns the last lines of a run on the screen.
 
     Args:
         run: a `RunDir`.
-        summary: the dict that `write_results` returned.
+        summary: the summary as a dict.
         report: the measurements of the workers in one line, or "".
+        seconds: the time since the command began; None to leave it out.
     """
     metrics = "  ".join(f"test {name} {value:.4g}" for name, value in summary["metrics"].items())
-    replicas = summary["replicas"]
-    result = (
-        f"{metrics}  ({summary['steps']} steps, {summary['examples_seen']} examples, "
-        f"{summary['examples_per_second']:.0f}/s, {replicas} replica{'s' if replicas > 1 else ''})"
-    )
+    # The folder may be that of another loop, which knows less.
+    known = [
+        f"{summary['steps']} steps",
+        *([f"{summary['examples_seen']} examples"] if "examples_seen" in summary else []),
+        *([f"{summary['examples_per_second']:.0f}/s"] if "examples_per_second" in summary else []),
+        _replicas(summary["replicas"]),
+        *([] if seconds is None else [f"{seconds:.0f} s in all"]),
+    ]
+    result = f"{metrics}  ({', '.join(known)})"
     return "\n".join([*([report] if report else []), result.lstrip(), str(run.path)])
+
+
+def _schedule(optimizer):
+    """Returns what follows the first learning rate in words."""
+    given = getattr(optimizer, "inner_optimizer", optimizer).get_config()["learning_rate"]
+    return f" at first, then by {given['class_name']}" if isinstance(given, dict) else ""
+
+
+def _replicas(count):
+    return f"{count} replica{'s' if count > 1 else ''}"

@@ -16,7 +16,7 @@ def make_learning_rate(config, *, rows, steps_per_epoch):
         steps_per_epoch: steps of an epoch.
 
     Returns:
-        (a float or a Keras schedule; a line, or "" for a rate that is used as it is given; the steps of the warm-up).
+        (a float or a Keras schedule; a line, or "" for a rate that is used as it is given).
     """
     schedule, batch = config.schedule, config.global_batch
     base = {"base_batch": config.base_batch or batch, "rule": config.scaling}
@@ -28,7 +28,7 @@ def make_learning_rate(config, *, rows, steps_per_epoch):
         after = WarmUp(after, global_batch=batch, **warmup)
     said = config.base_batch or warmup or phrase
     line = describe(config.learning_rate, global_batch=batch, **base, **warmup) + phrase if said else ""
-    return after, line, steps
+    return after, line
 
 
 def _constant(config, rate, warmup, steps_per_epoch):

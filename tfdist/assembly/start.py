@@ -50,8 +50,12 @@ def _freeze(model, patterns, thaw_epoch):
         layer_paths.build_optimizer(model)
     for _, layer in found:
         layer.trainable = False
-    count = f"{len(model.trainable_variables)} of {len(model.weights)} weights are trained"
-    _say(model, f"freeze: {len(found)} layers; {count}.")
+    if not model.trainable_variables:
+        raise UsageError(
+            f"freeze is {patterns!r}, which leaves no weight to train. Use patterns that leave out some layers, such "
+            "as the last one."
+        )
+    _say(model, f"freeze: {len(found)} layers; {_trained(model)}.")
     return [] if thaw_epoch is None else [Thaw(thaw_epoch, before)]
 
 
@@ -61,13 +65,19 @@ def _add_lora(model, rank, patterns):
         raise UsageError(
             f"lora_rank is {rank}, but the model has no Dense, EinsumDense or Embedding layer. Leave it out."
         )
-    for path, layer in _matching("lora_layers", patterns, layers) if patterns else layers:
+    chosen = _matching("lora_layers", patterns, layers, " that can have LoRA") if patterns else layers
+    for path, layer in chosen:
         try:
             layer.enable_lora(rank)
         except (ValueError, NotImplementedError) as error:
             raise UsageError(
                 f"lora_rank: layer {path!r} cannot have LoRA: {error} Leave it out of lora_layers."
             ) from None
+    _say(model, f"lora_rank {rank}: {len(chosen)} layers; {_trained(model)}.")
+
+
+def _trained(model):
+    return f"{len(model.trainable_variables)} of {len(model.weights)} weights are trained"
 
 
 def _say(model, line):
@@ -75,13 +85,13 @@ def _say(model, line):
         say(line)
 
 
-def _matching(name, patterns, layers):
-    """Returns the (path, layer) whose path has one of the patterns in it."""
+def _matching(name, patterns, layers, kind=""):
+    """Returns the (path, layer) whose path has one of the patterns in it; the kind of layers is for the message."""
     for pattern in patterns:
         if not any(re.search(pattern, path) for path, _ in layers):
             paths = [path for path, _ in layers]
             hint = (
                 did_you_mean(pattern, paths) or f" There are: {', '.join(paths[:_MOST])}{', …' * (len(paths) > _MOST)}."
             )
-            raise UsageError(f"{name}: {pattern!r} is in the path of no layer.{hint}")
+            raise UsageError(f"{name}: {pattern!r} is in the path of no layer{kind}.{hint}")
     return [(path, layer) for path, layer in layers if any(re.search(pattern, path) for pattern in patterns)]

@@ -5,7 +5,19 @@ from tfdist.callbacks.desync import DesyncCheck
 from tfdist.callbacks.prediction_sheet import PredictionSheet
 from tfdist.callbacks.profile import Profile
 from tfdist.callbacks.report import Report
+from tfdist.callbacks.screen import EpochLines, ProgressLines
 from tfdist.callbacks.throughput import Throughput
-from tfdist.callbacks.writers import EpochLines, MetricsFile
+from tfdist.callbacks.writers import MetricsFile, TensorBoardScalars
 
-__all__ = ["Callback", "DesyncCheck", "EpochLines", "MetricsFile", "PredictionSheet", "Profile", "Report", "Throughput"]
+__all__ = [
+    "Callback",
+    "DesyncCheck",
+    "EpochLines",
+    "MetricsFile",
+    "PredictionSheet",
+    "Profile",
+    "ProgressLines",
+    "Report",
+    "TensorBoardScalars",
+    "Throughput",
+]

@@ -56,6 +56,14 @@ class Callback(keras.callbacks.Callback):
             measured: where the time of the call went, with `sums` and `sparse`.
         """
 
+    def on_checkpoint(self, step: int, seconds: float) -> None:
+        """Is called on the chief when a checkpoint is complete.
+
+        Args:
+            step: the steps done since the run began.
+            seconds: how long the training waited for it.
+        """
+
     def get_state(self) -> Mapping[str, Any] | None:
         """Returns what a checkpoint is to keep: numbers, strings, lists, dicts and NumPy arrays; None for nothing."""
         return None

@@ -1,6 +1,7 @@
 """The report of stragglers and input: each worker measures itself, and all exchange their numbers after an epoch."""
 
 import dataclasses
+import math
 import time
 
 import numpy as np
@@ -26,6 +27,7 @@ class Report(Callback):
     Args:
         strategy: the `tf.distribute.Strategy`.
         global_batch: rows of a step over all replicas, for messages.
+        advises: whether the chief warns of a problem.
         clock: a function that returns the time in seconds; for tests.
 
     Example:
@@ -38,11 +40,12 @@ class Report(Callback):
         ```
     """
 
-    def __init__(self, strategy, global_batch=None, clock=time.perf_counter):
+    def __init__(self, strategy, global_batch=None, *, advises=True, clock=time.perf_counter):
         super().__init__()
         self._workers = Workers.of(strategy)
         self._replicas = strategy.num_replicas_in_sync
         self._global_batch = global_batch
+        self._advises = advises and self._workers.is_chief
         self._clock = clock
         self._begin = 0.0
         self._traced = False
@@ -61,6 +64,11 @@ class Report(Callback):
         """Returns the results of the last epoch that are not single numbers, for a file."""
         known = self._epochs and table.scalars(self._epochs[-1])
         return {"workers": table.per_worker(self._epochs[-1])} if known else {}
+
+    def input_seconds(self):
+        """Returns the last epoch's seconds of waiting for input as an entry "input"; nothing where they are unknown."""
+        waited = sum(waiting for _, _, waiting, _, _ in self._calls)
+        return {} if math.isnan(waited) else {"input": round(waited, 4)}
 
     def summary(self):
         """Returns the numbers of the run, for its summary."""
@@ -105,7 +113,7 @@ class Report(Callback):
             logs.update(table.scalars(timings))
             if "examples_per_second" in logs:
                 logs["examples_per_second_per_replica"] = round(logs["examples_per_second"] / self._replicas, 1)
-        if self._workers.is_chief:
+        if self._advises:
             self._warn(timings)
 
     def _warn(self, timings):

@@ -43,6 +43,10 @@ class Throughput(Callback):
         """The throughput over the whole run; 0 before the second call has ended."""
         return _rate(*self._total)
 
+    def of_epoch(self):
+        """Returns the throughput of the running epoch as an entry of its logs; nothing before it is known."""
+        return {"examples_per_second": round(_rate(*self._epoch), 1)} if self._epoch[1] else {}
+
     def on_epoch_begin(self, epoch, logs=None):
         """Resets the epoch's count."""
         self._epoch = [0, 0.0]
@@ -57,8 +61,8 @@ class Throughput(Callback):
         for value in (logs or {}).values():
             np.asarray(value)
         seconds = self._clock() - self._begin
+        rows = self._rows(self._step, batch + 1 - self._step)
         if self._traced:
-            rows = self._rows(self._step, batch + 1 - self._step)
             for count in (self._epoch, self._total):
                 count[0] += rows
                 count[1] += seconds

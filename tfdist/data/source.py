@@ -13,7 +13,7 @@ from tfdist.data import order
 from tfdist.data.delivery import delivery
 from tfdist.data.delivery.in_memory import RowReading, may_be_on_gpu, open_specs
 from tfdist.data.delivery.share import Form, Share, cut
-from tfdist.data.transforms import Chain, Transform, rows_before
+from tfdist.data.transforms import Chain, Transform, apply_once, check_transform, is_fixed, rows_before
 from tfdist.internals.access import runtime
 from tfdist.internals.access.tracing import as_written
 from tfdist.options.checks import is_count, is_switch, is_whole
@@ -224,16 +224,14 @@ class Source:
         """Returns the `Form` of the batches on a number of replicas."""
         start, stop = order.batch_bounds(self.rows, self.global_batch, self.cardinality - 1)
         uneven = stop - start < self.global_batch or self.global_batch % replicas > 0
-        return Form(
-            may_be_empty=min(self.global_batch, stop - start) < replicas,
-            padded=self.static_shapes and uneven,
-        )
+        may_be_empty = min(self.global_batch, stop - start) < replicas
+        return Form(may_be_empty=may_be_empty, padded=self.static_shapes and uneven)
 
     @property
     def element_spec(self) -> Any:
         """Nested `tf.TensorSpec`s of a batch, the first dimension None; None for what is absent."""
         rows = self.rows_in_memory()
-        # Making a pipeline takes longer than training for a short epoch.
+        # A pipeline takes longer to make than a short epoch.
         return self.dataset().element_spec if rows is None else open_specs(rows)
 
     def map(self, transform: Transform) -> "Source":
@@ -241,6 +239,7 @@ class Source:
 
         A function that needs other rows too is made with `augment.WithPrevious`.
         """
+        check_transform(self.name, transform)
         chained = transform if self.transform is None else Chain((self.transform, transform))
         return dataclasses.replace(self, transform=chained)
 
@@ -298,8 +297,14 @@ class Source:
 
     def rows_in_memory(self) -> Any:
         """Returns nested tensors (rows, ...) if each batch only picks some of these rows, else None."""
-        tensors = getattr(self.reader, "tensors", None)
-        return tensors() if tensors and self.transform is None else None
+        return self._rows_in_memory
+
+    @functools.cached_property
+    def _rows_in_memory(self) -> Any:
+        tensors = getattr(self.reader, "tensors", lambda: None)
+        if self.transform is None:
+            return tensors()
+        return apply_once(self.transform, tensors()) if is_fixed(self.transform) else None
 
     def local_batches(self, places: delivery.Places, *, epoch: int, step: int) -> tf.data.Dataset:
         """Returns the endless `tf.data.Dataset` of one worker: in each element a `Share` for each of its replicas.
@@ -370,8 +375,8 @@ def make_source(
     for argument, value in (("shuffle", shuffle), ("drop_remainder", drop_remainder)):
         if not is_switch(value):
             raise UsageError(f"{name}: {argument} is {value!r}. Use True or False.")
-    if transform is not None and not callable(transform):
-        raise UsageError(f"{name}: transform is {transform!r}. Use a function (batch, row_seeds) → batch.")
+    if transform is not None:
+        check_transform(name, transform)
     if classes is not None and not is_count(classes):
         raise UsageError(f"{name}: classes is {classes!r}. Use a whole number from 1.")
     if not hasattr(reader, "global_batches"):

@@ -110,6 +110,12 @@ class Feed:
         """The plan of a `Source`, whose rows are known in advance; None for other data."""
         return getattr(self.data.source, "plan", None)
 
+    @property
+    def rows_of_steps(self):
+        """A function (first step, steps) → rows of those steps of an epoch; None where it is not known in advance."""
+        is_whole = self.data.steps in (None, self.data.source.cardinality)
+        return self._source_plan.rows_of_steps if self._source_plan and is_whole else None
+
     # Kept, because a source makes a pipeline to find it out.
     @functools.cached_property
     def spec(self):

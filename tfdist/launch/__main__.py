@@ -68,6 +68,8 @@ class Launcher:
             self._screen.say(
                 f"no --run_dir is given, but the workers need the same one: adding {self._folders.command[-1]}"
             )
+        if self._folders.run_dir:
+            self._screen.say(f"watch the run: python -m tfdist.report --live {self._folders.run_dir}")
         while True:
             code, move = self._attempt(slots)
             if not move.slots:
@@ -94,7 +96,9 @@ class Launcher:
         move = restarts.next_move(self._config, slots, self._past, attempt.asked)
         self._report(verdict, attempt, move)
         time_of_start = began.isoformat(timespec="seconds")
-        entry = summary.record(number, workers, verdict, attempt.exits, time_of_start, seconds, move.reason)
+        entry = summary.record(
+            number, workers, verdict, attempt.exits, time_of_start, seconds, attempt.failed, move.reason
+        )
         self._records.append(entry)
         try:
             rundir.write_json(self._folders.attempts, self._records)

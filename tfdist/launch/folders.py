@@ -13,11 +13,13 @@ class Folders:
     Attributes:
         logs: the folder with one log for each worker, and launch.json.
         command: the words after `python`, including a run_dir that the launcher chose.
+        run_dir: the run's folder, as the command has it; None if it has none.
         chose_run_dir: whether the launcher chose the run_dir.
     """
 
     logs: pathlib.Path
     command: tuple[str, ...]
+    run_dir: pathlib.Path | None = None
     chose_run_dir: bool = False
 
     @property
@@ -48,7 +50,7 @@ def find_folders(config):
         logs = pathlib.Path(config.log_dir).expanduser()
     command = (*config.command, f"--run_dir={path}") if chooses else config.command
     # Absolute, for agents on other hosts and workers that change their working folder.
-    return Folders(logs.absolute(), command, chooses)
+    return Folders(logs.absolute(), command, path if given or chooses else None, chooses)
 
 
 def _read_run_dir(command):

@@ -39,7 +39,7 @@ def summarize(verdict, exits, reports=None, shown=False):
     return lines
 
 
-def record(attempt, workers, verdict, exits, began, seconds, then):
+def record(attempt, workers, verdict, exits, began, seconds, failed, then):
     """Returns an attempt's entry of launch.json.
 
     Args:
@@ -49,6 +49,7 @@ def record(attempt, workers, verdict, exits, began, seconds, then):
         exits: its `Exit`s.
         began: the time of its start as ISO 8601.
         seconds: its duration.
+        failed: when its first failure was seen, in Unix seconds; None without one.
         then: what the launcher does next, in words.
     """
     codes = {item.worker.rank: item.code for item in exits}
@@ -56,6 +57,7 @@ def record(attempt, workers, verdict, exits, began, seconds, then):
         "attempt": attempt,
         "began": began,
         "seconds": round(seconds, 1),
+        "failed": failed,
         "workers": len(workers),
         "slots": [str(worker.slot) for worker in workers],
         "kind": verdict.kind,

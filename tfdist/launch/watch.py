@@ -40,12 +40,14 @@ class Attempt:
         asked: the signal that asked the launcher to end, or None.
         stuck: the `StuckWorker` of a hang, or None.
         reports: rank → the last state that its agent has reported.
+        failed: when the first failure was seen, in Unix seconds; None without one.
     """
 
     exits: tuple[Exit, ...]
     asked: int | None
     stuck: StuckWorker | None
     reports: dict[int, WorkerState]
+    failed: float | None = None
 
 
 class AttemptWatch:
@@ -65,7 +67,7 @@ class AttemptWatch:
         # Here, or where ssh fails, nothing has been started yet.
         self._running = dict(self._workers)
         self._pids, self._reports, self._exits = {}, {}, []
-        self._asked = self._stuck = None
+        self._asked = self._stuck = self._failed = None
         self._started = self._ending = False
         self._began = self._pinged = time.monotonic()
         self._stop_at = self._kill_at = self._give_up_at = _NEVER
@@ -80,7 +82,10 @@ class AttemptWatch:
                 self._act(time.monotonic())
         finally:
             self._group.close()
-        return Attempt(tuple(self._exits), self._asked, self._stuck, self._reports)
+        return Attempt(tuple(self._exits), self._asked, self._stuck, self._reports, self._failed)
+
+    def _note_failure(self):
+        self._failed = self._failed or round(time.time(), 3)
 
     def _handle(self, agent, event):
         if agent is not None and agent not in self._group.agents:
@@ -140,6 +145,7 @@ class AttemptWatch:
         if code == 0 and self._running and not self._ending:
             self._screen.say(f"{worker} has ended with exit code 0; {len(self._running)} still running")
         elif code:
+            self._note_failure()
             settle = {STOPPED: self._config.grace, PEER_LOST: _SETTLE_LOST_SECONDS}.get(ended.meaning, _SETTLE_SECONDS)
             self._stop_at = min(self._stop_at, time.monotonic() + settle)
 
@@ -155,6 +161,7 @@ class AttemptWatch:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._pids[worker.rank], signal.SIGKILL)
         if lost and self._started:
+            self._note_failure()
             self._stop_at = min(self._stop_at, time.monotonic() + _SETTLE_SECONDS)
         agent.greeted = None
 
@@ -200,6 +207,7 @@ class AttemptWatch:
         return stopped and set(failed) == {PEER_LOST}
 
     def _end_hang(self, now, why):
+        self._note_failure()
         self._ending = True
         self._reports = {rank: report for rank, report in self._reports.items() if rank in self._running}
         self._stuck = find_stuck(self._reports)

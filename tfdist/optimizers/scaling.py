@@ -129,13 +129,17 @@ def describe(
         ```
     """
     scaled = scale_learning_rate(learning_rate, global_batch=global_batch, base_batch=base_batch, rule=rule)
-    line = f"learning rate {learning_rate:g} for {base_batch} rows -> {scaled:g} for {global_batch} rows ({rule})"
+    line = f"learning rate {learning_rate:g} for {base_batch} rows"
+    if base_batch != global_batch:
+        line += f" -> {scaled:g} for {global_batch} rows ({rule})"
     if rows is None and steps is None and examples is None and epochs is None:
         return line
     needed = global_batch if steps is None else None
     derived = warmup_steps(steps=steps, examples=examples, epochs=epochs, rows=rows, global_batch=needed)
     unit, length = _only_length(steps=steps, examples=examples, epochs=epochs)
-    return f"{line}, warm-up over {length} {unit}" + ("" if unit == "steps" else f" = {derived} steps")
+    text = f"{length:g}" if isinstance(length, float) else length
+    warmup = f"{line}, warm-up over {text} {unit if length != 1 else unit[:-1]}"
+    return warmup if unit == "steps" else f"{warmup} = {derived} steps"
 
 
 def is_number(value: object) -> TypeGuard[float]:

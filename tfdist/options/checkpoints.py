@@ -1,4 +1,4 @@
-"""When and where a run saves, and whether it resumes."""
+"""When and where a run saves and logs, and whether it resumes."""
 
 import dataclasses
 import os
@@ -43,6 +43,12 @@ class CheckpointOptions:
     )
     keep: int = option(
         3, flag="keep_checkpoints", help="How many of the newest checkpoints to keep, beside the best.", least=1
+    )
+    log_every_steps: int | None = option(
+        None,
+        help="Steps between the lines in metrics.jsonl and on the screen within an epoch.",
+        shown="lines at the end of each epoch alone",
+        least=1,
     )
     resume_with_changes: bool = option(
         False,

@@ -3,12 +3,13 @@
 import collections.abc
 import dataclasses
 import functools
+import inspect
 import math
 import operator
 import os
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -144,6 +145,23 @@ def check_folder(name: str, folder: Any) -> None:
         raise UsageError(f"{name} is empty. Give a folder, or leave it out.")
     if "://" in str(folder):
         raise UsageError(f"{name} is {folder}. Only folders of mounted file systems can be used: mount it, or copy it.")
+
+
+def check_takes_nothing(name: str, function: Callable[..., Any] | None, use: str) -> None:
+    """Checks that a function can be called without arguments; the message ends with what may be used.
+
+    Raises:
+        ValueError: it needs arguments, such as a transform in place of a function that makes one.
+    """
+    try:
+        needed = inspect.signature(function) if function else None
+        if needed:
+            needed.bind()
+    except TypeError:
+        raise UsageError(f"{name} is a function of {needed}. Use {use}.") from None
+    except ValueError:
+        # Some functions of C have no signature.
+        return
 
 
 # Type → whether a value is of it, where `isinstance` does not say so.

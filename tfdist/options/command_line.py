@@ -47,7 +47,8 @@ def read_given(
         arguments: what follows `python -m <command>`.
         command: its name, such as "tfdist.train".
         usage: the text of the help before the flags.
-        first: the name of a flag whose value may also stand alone, without the name; None for no such flag.
+        first: the name of a flag whose value may also stand alone, without the name, or all of its values if it has
+            several; None for no such flag.
         cure: a function (words that are not flags) → what to do about them; None for the usual advice.
 
     Returns:
@@ -75,7 +76,8 @@ def read_given(
         raise UsageError(f"{error}{stop}{suggest_value(str(error))} See python -m {command} --help.") from None
     given = {name: _plain(values[name].value) for name in values if values[name].present}
     if rest and first and first not in given:
-        given[first], *rest = rest
+        several = any(flag.name == first and flag.several for kind in kinds for flag in flags_of(kind))
+        given[first], rest = (tuple(rest), []) if several else (rest[0], rest[1:])
     if rest:
         advice = cure(rest) if cure else f"Write --name=value; see python -m {command} --help."
         raise UsageError(f"{rest[0]!r} is not a flag. {advice}")

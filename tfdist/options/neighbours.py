@@ -96,6 +96,7 @@ FLAGS = {
         *("scale", "replicas", "steps_per_execution", "jit_compile", "sync_batchnorm", "rounds", "seconds"),
         *("least_steps", "seed", "against", "out_dir", "profile_steps", "timeout_seconds"),
     ),
+    "tfdist.report": ("run_dir", "out", "text", "live", "port"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.options.checkpoints import CheckpointOptions
-from tfdist.options.checks import check_fields, check_folder
+from tfdist.options.checks import check_fields, check_folder, check_takes_nothing
 from tfdist.options.fields import documented, flatten, option, replace_flat
 from tfdist.options.schedule import ScheduleOptions
 from tfdist.options.start import StartOptions
@@ -193,7 +193,13 @@ class RunConfig:
         if self.profile_steps is not None:
             read_steps(self.profile_steps)
         check_folder("data_dir", self.data_dir)
+        if own := {"split", "global_batch", "seed", "data_dir", "download"} & self.dataset_options.keys():
+            raise UsageError(f"dataset_options has {sorted(own)}, which the run gives itself. Leave them out.")
+        for name in ("preprocessing", "augmentation", "test_preprocessing"):
+            check_takes_nothing(name, getattr(self, name), _A_TRANSFORM)
+        check_takes_nothing("callbacks", self.callbacks, "a function () → a list of callbacks")
         self._check_metrics()
+        self._check_averages()
         self._check_together()
 
     def _check_metrics(self) -> None:
@@ -203,6 +209,18 @@ class RunConfig:
                     f"metrics holds {metric!r}, whose variables were made before the workers have met. Use a function "
                     "() → a list of metrics: it is called in the strategy's scope."
                 )
+
+    def _check_averages(self) -> None:
+        if self.start.thaw_epoch is not None and (self.ema_momentum or self.optimizer_options.get("use_ema")):
+            raise UsageError(
+                "thaw_epoch and moving averages of the weights (ema_momentum, use_ema): the averages would change the "
+                "frozen weights. Leave out one."
+            )
+        if self.ema_momentum and {"use_ema", "ema_momentum"} & self.optimizer_options.keys():
+            raise UsageError(
+                f"ema_momentum is {self.ema_momentum}, and optimizer_options are {dict(self.optimizer_options)}: both "
+                "say how the weights are averaged. Give one of them."
+            )
 
     def _check_together(self) -> None:
         if self.epochs is not None and self.steps is not None:
@@ -224,11 +242,6 @@ class RunConfig:
             raise UsageError(
                 "learning_rate, base_batch, schedule, warmup_epochs, ema_momentum and optimizer_options are for an "
                 "optimizer given by name, but optimizer is a function. Set them inside it."
-            )
-        if self.ema_momentum and {"use_ema", "ema_momentum"} & self.optimizer_options.keys():
-            raise UsageError(
-                f"ema_momentum is {self.ema_momentum}, and optimizer_options are {dict(self.optimizer_options)}: both "
-                "say how the weights are averaged. Give one of them."
             )
         if self.learning_rate is None and changes_rate:
             raise UsageError(
@@ -275,17 +288,13 @@ class RunConfig:
             return self
         return dataclasses.replace(self, global_batch=self.replica_batch * replicas, replica_batch=None)
 
-    def without_effect(self) -> list[str]:
-        """Returns a line for each option that changes nothing in this run."""
-        epochs = None if self.steps else self.epochs or DEFAULT_EPOCHS
+    def likely_mistakes(self, steps_per_epoch: int) -> list[str]:
+        """Returns a line for each option that changes nothing in this run, or lacks another one."""
+        epochs = self.total_steps(steps_per_epoch) / steps_per_epoch
         lines = self.schedule.without_effect(epochs)
         if self.base_batch is None and self.scaling != SCALINGS[0]:
             lines.append(f"scaling is {self.scaling!r}, but it has no effect without base_batch. Give base_batch too.")
-        if epochs is not None and (self.start.thaw_epoch or 0) >= epochs:
-            lines.append(
-                f"thaw_epoch is {self.start.thaw_epoch}, but the run has {epochs} epochs, so the layers stay frozen."
-            )
-        return lines
+        return lines + self.start.without_effect(epochs, has_own_model=callable(self.model))
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Returns the number of steps of the whole run."""

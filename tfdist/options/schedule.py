@@ -55,11 +55,11 @@ class ScheduleOptions:
             if value < 0:
                 raise UsageError(f"{name} is {value!r}. Use a number from 0.")
 
-    def without_effect(self, epochs: float | None) -> list[str]:
+    def without_effect(self, epochs: float) -> list[str]:
         """Returns a line for each option that changes nothing.
 
         Args:
-            epochs: the length of the run; None if it is not given in epochs.
+            epochs: the length of the run.
         """
         lines, default = [], ScheduleOptions()
         for name, kind in (("step_epochs", "step"), ("step_factor", "step"), ("final_rate", "cosine")):
@@ -68,14 +68,19 @@ class ScheduleOptions:
                     f"{name} is {getattr(self, name)!r}, but it has no effect with schedule {self.kind!r}. Use "
                     f"schedule {kind!r}, or leave it out."
                 )
-        if epochs is not None and self.warmup_epochs > epochs:
+        if self.warmup_epochs > epochs:
             lines.append(
-                f"warmup_epochs is {self.warmup_epochs:g}, but the run has {epochs:g} epochs, so the learning rate "
+                f"warmup_epochs is {self.warmup_epochs:g}, but the run has {text_of(epochs)}, so the learning rate "
                 "never reaches its value. Use a shorter warm-up, or a longer run."
             )
-        if epochs is not None and self.kind == "step" and self.step_epochs[0] >= epochs:
+        if self.kind == "step" and self.step_epochs[0] >= epochs:
             lines.append(
-                f"schedule is 'step', but the run has {epochs:g} epochs, and the learning rate falls first at epoch "
+                f"schedule is 'step', but the run has {text_of(epochs)}, and the learning rate falls first at epoch "
                 f"{self.step_epochs[0]:g}. Give step_epochs within the run, or a longer run."
             )
         return lines
+
+
+def text_of(epochs: float) -> str:
+    """Returns a number of epochs as text: "1 epoch", "0.0667 epochs"."""
+    return f"{epochs:.3g} epoch{'s' * (epochs != 1)}"

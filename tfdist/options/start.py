@@ -6,6 +6,7 @@ import re
 
 from tfdist.options.checks import check_fields
 from tfdist.options.fields import documented, option
+from tfdist.options.schedule import text_of
 from tfdist.process.errors import UsageError
 
 
@@ -60,6 +61,26 @@ class StartOptions:
             raise UsageError(f"thaw_epoch is {self.thaw_epoch}, but nothing is frozen. Give freeze too.")
         if self.lora_layers and self.lora_rank is None:
             raise UsageError("lora_layers chooses the layers of lora_rank, which is not given. Give it too.")
+
+    def without_effect(self, epochs: float, *, has_own_model: bool) -> list[str]:
+        """Returns a line for each option that changes nothing, or that keeps weights that nothing has trained.
+
+        Args:
+            epochs: the length of the run.
+            has_own_model: whether the model is made by a function, which may read weights itself.
+        """
+        lines = []
+        if (self.thaw_epoch or 0) >= epochs:
+            lines.append(
+                f"thaw_epoch is {self.thaw_epoch}, but the run has {text_of(epochs)}, so the layers stay frozen."
+            )
+        if (kept := self.freeze or self.lora_rank) and self.init_from is None and not has_own_model:
+            name = "freeze" if self.freeze else "lora_rank"
+            lines.append(
+                f"{name} is {kept!r}, but without init_from the weights that it keeps are random. Give init_from, or "
+                f"leave out {name}."
+            )
+        return lines
 
 
 def _check_pattern(name: str, pattern: str) -> None:

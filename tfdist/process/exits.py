@@ -23,6 +23,19 @@ HUNG = 124
 # Ctrl-C, with the code of shells; a run with checkpoints has saved one.
 INTERRUPTED = 130
 
+
+class StopRequest(SystemExit):
+    """The exit after a signal asked a run to stop, and the run has saved.
+
+    Attributes:
+        signal: the name of the signal.
+    """
+
+    def __init__(self, signal: str) -> None:
+        super().__init__(STOPPED)
+        self.signal = signal
+
+
 # What `open` returns where something is written; exact types, because a process with TensorFlow has 300,000 objects.
 _BUFFERED = frozenset((io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom))
 

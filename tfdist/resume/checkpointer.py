@@ -4,7 +4,7 @@ import dataclasses
 import signal
 
 from tfdist.callbacks.base import Callback
-from tfdist.process.exits import STOPPED
+from tfdist.process.exits import StopRequest
 from tfdist.process.log import say
 
 
@@ -86,4 +86,4 @@ class Checkpointer(Callback):
             raise KeyboardInterrupt(f"stopped after step {self._step}")
         if stop:
             say(f"{signal.Signals(stop).name}: stopped after step {self._step}, which is saved. Start again to resume.")
-            raise SystemExit(STOPPED)
+            raise StopRequest(signal.Signals(stop).name)

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import math
 import os
+import time
 
+from tfdist.callbacks.base import Callback
 from tfdist.checkpoints import checkpoint
 from tfdist.checkpoints.checkpoint import ON_PURPOSE, CheckpointError, Saved
 from tfdist.checkpoints.contents import contents_of
@@ -200,6 +202,7 @@ class RunCheckpoints:
         """
         if not self.weights.check(place.step):
             return
+        begin = time.perf_counter()
         self._watch.heartbeat.beat("save")
         has_metrics = place.step_in_epoch or not self.metrics_by_epoch
         kinds = [GRADIENTS, OTHER_METRICS, OWN, *([METRICS] if has_metrics else [])]
@@ -218,6 +221,8 @@ class RunCheckpoints:
         checkpoint.save(self._run_dir, self._trained, place.step, saved, faults=self._watch.faults)
         self._note_best(place.step, logs or {})
         self._remove_old(place.step)
+        for callback in (item for item in self.callbacks if isinstance(item, Callback)):
+            callback.on_checkpoint(place.step, time.perf_counter() - begin)
 
     def _note_best(self, step, logs):
         name = "val_loss" if "val_loss" in logs else "loss"

@@ -217,15 +217,19 @@ def finished_summary(run_dir: RunDir, steps: int) -> dict[str, Any] | None:
     if not run_dir.summary.is_file():
         return None
     summary: dict[str, Any] = read_json(run_dir.summary)
-    return summary if summary["steps"] >= steps else None
+    return summary if summary.get("steps", -1) >= steps else None
 
 
 class Restart(TypedDict):
-    """The reason of a restart: the kind of the attempt's end, its cause in words, and the number of its workers."""
+    """The reason of a restart: the kind of the attempt's end, its cause in words, the number of its workers.
+
+    `failed` is the time in Unix seconds at which the launcher saw the failure; None where it recorded none.
+    """
 
     kind: str
     cause: str
     workers: int
+    failed: float | None
 
 
 def read_restarts(environ: Mapping[str, str]) -> list[Restart]:
@@ -238,7 +242,10 @@ def read_restarts(environ: Mapping[str, str]) -> list[Restart]:
     if not record or not os.path.isfile(record):
         return []
     attempts = json.loads(pathlib.Path(record).read_text())
-    return [Restart(kind=attempt["kind"], cause=attempt["cause"], workers=attempt["workers"]) for attempt in attempts]
+    return [
+        Restart(kind=attempt["kind"], cause=attempt["cause"], workers=attempt["workers"], failed=attempt.get("failed"))
+        for attempt in attempts
+    ]
 
 
 @contextlib.contextmanager

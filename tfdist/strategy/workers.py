@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -94,8 +94,9 @@ class SeveralWorkers(Workers):
     def __init__(self, strategy: tf.distribute.Strategy, count: int, rank: int, is_chief: bool) -> None:
         self.count, self.rank, self.is_chief = count, rank, is_chief
         self._strategy = strategy
-        # Traced for each pair of lengths, because collectives need known shapes.
-        self._sum_of_votes = compiled(self._on_replicas(_replica_vote))
+        # One for each pair of lengths, because collectives need known shapes; concrete, because TensorFlow warns of a
+        # function that it traces for many.
+        self._sum_of_votes: dict[tuple[int, int], Callable[..., tf.Tensor]] = {}
         self._sum_of_rows = compiled(self._on_replicas(self._replica_rows), reduce_retracing=True)
 
     def _on_replicas(self, replica_part):
@@ -106,7 +107,11 @@ class SeveralWorkers(Workers):
         return on_replicas
 
     def vote(self, numbers: Sequence[float], flags: Sequence[bool]) -> tuple[list[float], list[bool]]:
-        totals = self._sum_of_votes(tf.constant(numbers, tf.float64), tf.constant(flags, tf.float64))
+        lengths = len(numbers), len(flags)
+        if lengths not in self._sum_of_votes:
+            specs = [tf.TensorSpec([length], tf.float64) for length in lengths]
+            self._sum_of_votes[lengths] = compiled(self._on_replicas(_replica_vote)).get_concrete_function(*specs)
+        totals = self._sum_of_votes[lengths](tf.constant(numbers, tf.float64), tf.constant(flags, tf.float64))
         answers = np.asarray(totals).tolist()
         return answers[: len(numbers)], [total > 0 for total in answers[len(numbers) :]]
 

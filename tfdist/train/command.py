@@ -7,19 +7,20 @@ import pathlib
 import signal
 import sys
 import threading
+import time
 
 from tfdist.assembly.names import check_names
 from tfdist.cluster import preemption, rendezvous
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.gpus import check_logical_cpus, count_gpus
 from tfdist.cluster.joining import join_cluster
-from tfdist.options.fields import flatten
+from tfdist.options.loop import LoopOptions
 from tfdist.options.run import check_profile, identity
 from tfdist.process import faults
 from tfdist.process.errors import TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE, STOPPED
 from tfdist.process.heartbeat import make_heartbeat
-from tfdist.process.log import quiet_loading, say, show, warn
+from tfdist.process.log import is_terminal, quiet_loading, say, show, warn
 from tfdist.process.same_run import changes
 from tfdist.process.versions import check_tensorflow
 from tfdist.run import rundir, xla_cache
@@ -65,8 +66,8 @@ def train(config, cluster, run, heartbeat):
         os.environ.update(xla_cache.variables(run.logs / "xla", os.environ))
     # Errors of TensorFlow's C++ code reach Python as exceptions.
     with quiet_loading():
-        from tfdist import training
         from tfdist.assembly import assemble, averages, start
+        from tfdist.training.loop import fit_with
 
     chosen, workers = assemble.make_strategy(config, cluster)
     writes = workers.is_chief
@@ -78,6 +79,8 @@ def train(config, cluster, run, heartbeat):
     if config.profile_steps is not None:
         check_profile(config.profile_steps, steps)
     if writes:
+        for line in config.likely_mistakes(source.cardinality):
+            warn(line)
         rundir.make_folder(run.path)
     finished = rundir.finished_summary(run, steps)
     if finished:
@@ -88,32 +91,24 @@ def train(config, cluster, run, heartbeat):
         say(assemble.describe_source(source, chosen))
     pictures = assemble.make_pictures(run, config, test_source)
     thawing = start.prepare(model, config.start, source.element_spec, is_fresh=not run.checkpoint_steps())
-    callbacks, throughput, report, verbose = assemble.make_callbacks(run, config, source, chosen)
-    training.fit(
+    if writes:
+        say(assemble.describe_start(run, model))
+    files = assemble.make_files(run, config, source, model)
+    fit_with(
         model,
-        source,
-        steps=steps,
-        **flatten(config.step),
+        (source, None, None, test_source),
+        LoopOptions(steps=steps, verbose=int(is_terminal())),
+        config.step,
         # `choose_run` has chosen the folder and checked `resume`, which does not hold for a restart.
-        **flatten(dataclasses.replace(config.checkpoints, folder=run.path, resume="auto")),
-        validation_data=test_source,
+        dataclasses.replace(config.checkpoints, folder=run.path, resume="auto"),
         # Pictures come first: they are drawn before the averages of the weights are taken out again.
-        callbacks=[*pictures, *averages.make_swaps(model), *thawing, *callbacks],
-        verbose=verbose,
+        [*pictures, *averages.make_swaps(model), *thawing, *assemble.make_callbacks(run, config, chosen)],
+        files=files,
     )
     metrics = assemble.evaluate(model, test_source, heartbeat) if test_source else {}
     if writes:
-        summary = assemble.write_results(
-            run,
-            model,
-            config,
-            steps=steps,
-            source=source,
-            metrics=metrics,
-            throughput=throughput,
-            report=report,
-        )
-        show(assemble.last_lines(run, summary, report.line()))
+        summary = files.finish(metrics, examples_seen=source.plan.rows_in(files.steps))
+        show(assemble.last_lines(run, summary, files.report.line(), time.time() - files.began))
     workers.wait()
     heartbeat.beat("end")
     return 0
@@ -135,8 +130,6 @@ def check(config, cluster):
         check_logical_cpus(config.replicas)
     check_names(config)
     check_tensorflow()
-    for line in config.without_effect():
-        warn(line)
 
 
 def agree_on_run(config, cluster, files):
@@ -164,7 +157,9 @@ def choose_run(config):
     # An earlier start of the same launch may have written to the folder, so a restart always goes on from it.
     again = int(os.environ.get(faults.ATTEMPT, "0")) > 0
     rundir.find_resume_step(run, "auto" if again else config.checkpoints.resume)
-    if run.config.is_file() and (run.checkpoint_steps() or run.summary.is_file()):
+    # A run of `fit` is compared with its checkpoint alone.
+    is_of_command = run.config.is_file() and "made_by" not in rundir.read_json(run.config)
+    if is_of_command and (run.checkpoint_steps() or run.summary.is_file()):
         # The rows that `replica_batch` makes are unknown until the strategy exists.
         here = identity(config.to_dict())
         names = [name for name in here if not (name == "global_batch" and config.replica_batch)]

@@ -105,6 +105,11 @@ def tell_what_has_no_effect(model, loop, checkpoints, feed):
     """
     if checkpoints.folder is None and checkpoints.keep != CheckpointOptions().keep:
         say(f"keep_checkpoints is {checkpoints.keep}, but it has no effect without run_dir. Give the run's folder too.")
+    if checkpoints.folder is None and checkpoints.log_every_steps and loop.verbose != 2:
+        say(
+            f"log_every_steps is {checkpoints.log_every_steps}, but it has no effect without run_dir or verbose=2. "
+            "Give one of them."
+        )
     if loop.steps is None and loop.initial_epoch >= loop.epochs:
         say(f"initial_epoch is {loop.initial_epoch}, but epochs is {loop.epochs}: no epoch is left to train.")
     steps, epoch = model.steps_per_execution, feed.steps_per_epoch

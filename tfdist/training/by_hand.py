@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.callbacks.desync import DesyncCheck
+from tfdist.callbacks.screen import progress_lines
 from tfdist.callbacks.throughput import Throughput
 from tfdist.data.delivery import delivery
 from tfdist.feeding.feed import Feed, open_feed
@@ -23,13 +24,13 @@ from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
 from tfdist.process.errors import StateError, UsageError
 from tfdist.process.nearest import with_known_arguments
+from tfdist.records.configuration import describe_run
+from tfdist.records.files import open_files
 from tfdist.resume.saved_run import FreshStart, open_saved_run
-from tfdist.run import rundir
 from tfdist.strategy.workers import Workers
 from tfdist.training import arguments, checks
 from tfdist.training.callback_list import make_callback_list
 from tfdist.training.states_by_hand import OneReplica, open_states
-from tfdist.training.summary import summarize
 
 _END = object()
 
@@ -68,6 +69,7 @@ def open_run(
     resume: str = "auto",
     checkpoint_every_steps: int | None = None,
     keep_checkpoints: int = 3,
+    log_every_steps: int | None = None,
     resume_with_changes: bool = False,
     on_nan: str = "stop",
 ) -> Iterator["OpenRun"]:
@@ -76,11 +78,11 @@ def open_run(
     Enter it where `fit` would be called, outside `strategy.scope()`. It creates the variables of the model and of the
     optimizer, if they have none yet, and restores the newest whole checkpoint. Between the batches it saves, sends
     heartbeats to `tfdist.launch`, and lets all workers stop at the same step if one of them receives a signal. At the
-    end it writes `summary.json`, and waits for the other workers.
+    end it writes the model and `summary.json`, and waits for the other workers.
 
     Args:
-        run_dir: a folder for checkpoints and the summary; None to save nothing. Several workers need a folder that
-            they share.
+        run_dir: a folder for all that the run leaves, as in `fit`; None to write nothing. Several workers need a folder
+            that they share.
         model: a `keras.Model` made in the strategy's scope; it need not be compiled.
         optimizer: a Keras optimizer made in the strategy's scope.
         train: a tfdist `Source`, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator of batches.
@@ -91,6 +93,8 @@ def open_run(
         resume: "auto" to resume if there is a checkpoint; "must" to require one; "never" to require an empty folder.
         checkpoint_every_steps: the steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
+        log_every_steps: steps between lines in `metrics.jsonl` and on the screen within an epoch, with what the loop
+            has given to `OpenRun.log`; None for lines at the end of each epoch alone.
         resume_with_changes: whether to go on from a checkpoint of other data or other settings, with the new ones.
         on_nan: "stop" to raise `NotFiniteError` if a weight is NaN or infinite; "warn" to log it and not to save.
 
@@ -147,18 +151,22 @@ def open_run(
         resume=resume,
         every_steps=checkpoint_every_steps,
         keep=keep_checkpoints,
+        log_every_steps=log_every_steps,
         resume_with_changes=resume_with_changes,
     )
-    on_nan = StepOptions(on_nan=on_nan).on_nan
+    step = StepOptions(on_nan=on_nan)
+    recorded = (loop, step, checkpoints)
     with (
         workers.exit_on_peer_loss(),
-        open_saved_run(trained, feed, checkpoints, metrics_by_epoch=False, on_nan=on_nan) as saved,
+        open_saved_run(trained, feed, checkpoints, metrics_by_epoch=False, on_nan=step.on_nan) as saved,
         contextlib.closing(feed),
         open_states(model, trained.parts) as states,
     ):
-        run = OpenRun(model, feed, saved, callbacks, states, trained.parts)
-        yield run
-        run.end()
+        run = OpenRun(trained, feed, saved, callbacks, states, recorded)
+        with run.files.ended():
+            yield run
+            run.end()
+        run.files.finish(run.results())
         workers.wait()
 
 
@@ -188,20 +196,21 @@ class OpenRun:
     Attributes:
         epoch: the epoch that is running, from 0.
         steps_done: the steps done since the run began, also by earlier starts.
+        files: what writes the run's folder.
     """
 
     def __init__(
         self,
-        model: keras.Model,
+        trained: TrainedByHand,
         feed: Feed,
         saved: FreshStart,
         callbacks: Sequence[Any],
         states: OneReplica,
-        parts: dict[str, Any],
+        options: tuple[LoopOptions, StepOptions, CheckpointOptions],
     ) -> None:
         self.epoch = 0
         self.steps_done = 0
-        self._model = model
+        self._model = model = trained.parts["model"]
         self._feed = feed
         self._saved = saved
         self._states = states
@@ -209,8 +218,21 @@ class OpenRun:
         self._workers = Workers.of(self._strategy)
         self._rows = 0
         self._throughput = Throughput(lambda first, count: int(self._rows))
+        _, _, checkpoints = options
+        self.files = open_files(
+            checkpoints.folder,
+            model,
+            name=model.name,
+            config=describe_run("tfdist.open_run", model, feed, options, optimizer=trained.optimizer),
+            optimizer=trained.optimizer,
+            throughput=self._throughput,
+            log_every_steps=checkpoints.log_every_steps,
+            is_measured=False,
+        )
         shown = {"epochs": 1, "steps": feed.steps_per_epoch}
-        more = [self._throughput, DesyncCheck(self._strategy, parts), *saved.callbacks]
+        lines = progress_lines(checkpoints.log_every_steps)
+        recording = self.files.callbacks or [self._throughput]
+        more = [*lines, *recording, DesyncCheck(self._strategy, trained.parts), *saved.callbacks]
         self._callbacks = make_callback_list(model, callbacks, 0, **shown, more=more)
         self._logs: dict[str, Any] = {}
         self._last = None
@@ -268,8 +290,13 @@ class OpenRun:
             raise StateError("tfdist.open_run: the batches of this run were taken before. Open the run again for more.")
         self._is_begun = True
         model.stop_training = False
+        per_epoch = self._feed.steps_per_epoch
+        total = steps or (per_epoch and epochs * per_epoch)
+        known = epochs if steps is None else per_epoch and -(-steps // per_epoch)
+        callbacks.set_params({"verbose": 0, "epochs": known, "steps": per_epoch})
         callbacks.on_train_begin()
-        saved.begin(callbacks.callbacks, steps)
+        saved.begin(callbacks.callbacks, total)
+        self.files.begin(callbacks.callbacks, step=saved.step, total=total, epochs=known, steps_per_epoch=per_epoch)
         self.steps_done = saved.step
         for span in saved.spans(self._feed.spans(saved.steps_done, epochs=epochs, steps=steps)):
             self.epoch, self._last = span.epoch, None
@@ -319,7 +346,7 @@ class OpenRun:
         self._last = span.first + done
 
     def end(self) -> None:
-        """Writes `summary.json`; `open_run` calls it when the loop has ended.
+        """Checks that the loop has come to its end; `open_run` calls it.
 
         Raises:
             RuntimeError: the loop has left the run's batches without a call of `stop`.
@@ -329,10 +356,7 @@ class OpenRun:
                 f"tfdist.open_run: the loop was left in epoch {self.epoch}, and what it did since the last checkpoint "
                 "is not saved. To end it early call run.stop(), and go on until no batch comes."
             )
-        folder = self._saved.folder
-        nothing_done = self.steps_done == self._saved.step
-        if folder is None or not Workers.of(self._strategy).is_chief or (nothing_done and folder.summary.is_file()):
-            return
-        metrics = {name: float(value) for name, value in self._logs.items()}
-        measured = {"steps": self.steps_done, "examples_per_second": round(self.examples_per_second, 1)}
-        rundir.write_json(folder.summary, summarize(self._model, metrics=metrics, **measured))
+
+    def results(self) -> dict[str, float]:
+        """Returns what the loop has last given to `log`, as numbers."""
+        return {name: float(value) for name, value in self._logs.items()}

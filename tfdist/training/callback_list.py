@@ -22,6 +22,8 @@ _CHIEF_ONLY = (
     keras.callbacks.RemoteMonitor,
     keras.callbacks.ProgbarLogger,
 )
+# Trackers of experiments write too. Their classes are known by their packages, which are no dependency.
+_TRACKERS = {"aim", "comet_ml", "dvclive", "mlflow", "neptune", "neptune_tensorflow_keras", "wandb"}
 
 
 def for_this_worker(callbacks, workers):
@@ -46,7 +48,7 @@ def for_this_worker(callbacks, workers):
         elif workers.is_chief:
             chosen.append(callback)
             known = isinstance(callback, (*_CHIEF_ONLY, keras.callbacks.BackupAndRestore))
-            if not known and not hasattr(callback, "every_worker"):
+            if not known and not _is_tracker(callback) and not hasattr(callback, "every_worker"):
                 say(
                     f"callback {type(callback).__name__} runs only on the chief. To run it on every worker, "
                     "give it an attribute every_worker = True."
@@ -59,6 +61,11 @@ def for_this_worker(callbacks, workers):
 def runs_on_every_worker(callback):
     """Returns whether a callback runs on every worker; the others run on the chief alone."""
     return isinstance(callback, (*_EVERY_WORKER, _RestoreOnly)) or getattr(callback, "every_worker", False)
+
+
+def _is_tracker(callback):
+    """Returns whether a callback, or a class that it inherits from, belongs to a tracker of experiments."""
+    return any(kind.__module__.partition(".")[0] in _TRACKERS for kind in type(callback).__mro__)
 
 
 def make_callback_list(model, callbacks, verbose, *, epochs, steps, more=(), history=False):

@@ -1,6 +1,7 @@
 """Refuses, before a run starts, what would make it wrong or puzzling."""
 
 import contextlib
+import functools
 import os
 import types
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 from tfdist.cluster.environments.readers import read_cluster
 from tfdist.internals.access import callbacks, models, moving, runtime
 from tfdist.internals.access.coupling import coupling_of
+from tfdist.internals.patches import keras_calls
 from tfdist.process.errors import UsageError
 from tfdist.strategy import chosen
 from tfdist.strategy.workers import Workers
@@ -66,6 +68,8 @@ def check_fit(model):
     _check_metrics(model)
     check_not_alone(model.distribute_strategy)
     check_all_workers_call(model.distribute_strategy, "tfdist.fit")
+    # Where such a model is built, TensorFlow would refuse it in words of its own.
+    _check_scope(model)
 
 
 def check_evaluate(model):
@@ -117,6 +121,13 @@ def check_loop(model, method):
             f"the model has a make_{method}_function of its own, which tfdist does not call because it runs its own "
             f"loop. Write what yours does as {method}_step."
         )
+
+
+def chief_calls_checked(strategy):
+    """Returns a context in which a callback of the chief alone cannot make the others wait for it, and it for them."""
+    if Workers.of(strategy).count == 1:
+        return contextlib.nullcontext()
+    return keras_calls.checked(functools.partial(check_all_workers_call, strategy))
 
 
 def check_all_workers_call(strategy, method):
@@ -208,7 +219,7 @@ def _check_devices(strategy):
 
 
 def check_training(model, strategy, options):
-    """Refuses a model whose parts were not made in its strategy's scope, or that XLA cannot compile.
+    """Refuses a model that XLA cannot compile.
 
     Args:
         model: a compiled, built `keras.Model`.
@@ -218,8 +229,6 @@ def check_training(model, strategy, options):
     Raises:
         ValueError: the message names the part and the line to move or change.
     """
-    if strategy.num_replicas_in_sync > 1:
-        _check_scope(model)
     synchronized = [layer.name for layer in models.batch_norms(model) if layer.synchronized]
     if options.jit_compile and synchronized and strategy.num_replicas_in_sync > 1:
         raise UsageError(
@@ -270,9 +279,13 @@ def label_errors():
 
 
 def _check_scope(model):
+    """Refuses a model on several replicas that has a variable on one device only; `build` makes the further ones."""
+    if model.distribute_strategy.num_replicas_in_sync == 1:
+        return
+    metrics = [variable for metric in models.all_metrics(model) for variable in metric.variables]
     owners = (
         ("the optimizer", models.optimizer_variables(model), "model.compile and the optimizer"),
-        ("a metric", models.metric_variables(model), "model.compile and the metrics"),
+        ("a metric", metrics, "model.compile and the metrics"),
         ("the model", model.variables, "the model"),
     )
     for owner, variables, line in owners:

@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.callbacks.desync import DesyncCheck
+from tfdist.callbacks.screen import progress_lines
 from tfdist.callbacks.xla_programs import kept_programs
 from tfdist.feeding import plan
 from tfdist.feeding.checks import check_lengths, limit
 from tfdist.feeding.feed import open_feed
 from tfdist.feeding.same_data import warn_where_workers_differ
 from tfdist.internals.access import data_adapters, models
-from tfdist.internals.patches import keras_calls
+from tfdist.ops.refusals import as_usage_errors
 from tfdist.options.checkpoints import CheckpointOptions
 from tfdist.options.loop import LoopOptions
 from tfdist.options.step import StepOptions
@@ -33,6 +34,7 @@ from tfdist.synchronous.step.programs import Programs
 from tfdist.training import arguments, checks
 from tfdist.training.call_length import set_call_length, set_test_call_length
 from tfdist.training.callback_list import make_callback_list
+from tfdist.training.fit_files import files_of_fit, finish
 from tfdist.training.loss_watch import ends_on_nan
 from tfdist.training.training_program import TrainingProgram
 
@@ -62,6 +64,7 @@ def fit(
     resume: str = "auto",
     checkpoint_every_steps: int | None = None,
     keep_checkpoints: int = 3,
+    log_every_steps: int | None = None,
     resume_with_changes: bool = False,
     sync_batchnorm: bool = True,
     jit_compile: bool | str | None = None,
@@ -83,11 +86,14 @@ def fit(
         epochs, verbose, callbacks, shuffle, class_weight, initial_epoch, steps_per_epoch: as in Keras.
         validation_split, validation_data, validation_steps, validation_batch_size, validation_freq: as in Keras.
         steps: the total number of steps, in place of `epochs`.
-        run_dir: a folder for checkpoints; None to save none. Several workers need a folder that they share.
+        run_dir: a folder for all that the run leaves: checkpoints, metrics, TensorBoard's events, the model, a summary.
+            None to write nothing. Several workers need a folder that they share.
         resume: "auto" resumes from the newest whole checkpoint in `run_dir`, if there is one; "must" requires one;
             "never" requires an empty folder.
         checkpoint_every_steps: steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
+        log_every_steps: steps between lines in `metrics.jsonl`, and with `verbose=2` on the screen, within an epoch;
+            None for lines at the end of each epoch alone.
         resume_with_changes: whether to go on from a checkpoint even if the data, the loss, or a setting of the model or
             the optimizer is not the one that wrote it; the new one counts.
         sync_batchnorm: whether BatchNormalization takes its statistics over the rows of all replicas, or on each
@@ -144,13 +150,13 @@ def fit(
         on_nan=on_nan,
     )
     saving: dict[str, Any] = {"folder": run_dir, "every_steps": checkpoint_every_steps, "keep": keep_checkpoints}
-    checkpoints = CheckpointOptions(resume=resume, resume_with_changes=resume_with_changes, **saving)
+    saving |= {"resume": resume, "resume_with_changes": resume_with_changes, "log_every_steps": log_every_steps}
+    checkpoints = CheckpointOptions(**saving)
+    length: dict[str, Any] = {"epochs": epochs, "steps": steps, "steps_per_epoch": steps_per_epoch}
     loop = LoopOptions(
+        **length,
         batch_size=batch_size,
-        epochs=epochs,
-        steps=steps,
         initial_epoch=initial_epoch,
-        steps_per_epoch=steps_per_epoch,
         validation_split=validation_split,
         validation_steps=validation_steps,
         validation_batch_size=validation_batch_size,
@@ -160,12 +166,22 @@ def fit(
     )
     arguments.check_call(model, "fit", callbacks, class_weight)
     checks.move(model, strategy, "fit")
-    _check_and_fit(model, (x, y, sample_weight, validation_data), class_weight, loop, options, checkpoints, callbacks)
-    return model.history
+    return fit_with(model, (x, y, sample_weight, validation_data), loop, options, checkpoints, callbacks, class_weight)
 
 
-def _check_and_fit(model, data, class_weight, loop, options, checkpoints, callbacks):
-    """Checks what `fit` was given, reads the data, and trains."""
+@as_usage_errors()
+def fit_with(model, data, loop, options, checkpoints, callbacks, class_weight=None, files=None):
+    """Checks what `fit` was given, reads the data, and trains.
+
+    Args:
+        model, callbacks, class_weight: as for `fit`.
+        data: (x, y, sample_weight, validation_data), as for `fit`.
+        loop, options, checkpoints: the `LoopOptions`, `StepOptions` and `CheckpointOptions`.
+        files: the `RunFiles` of a caller that writes the results itself; None to make them and to write the results.
+
+    Returns:
+        A `keras.callbacks.History`.
+    """
     checks.check_fit(model)
     *rows, validation_data = data
     length = {"epochs": limit(loop.epochs, keras.config.max_epochs(), "epochs"), "steps": loop.steps}
@@ -183,17 +199,25 @@ def _check_and_fit(model, data, class_weight, loop, options, checkpoints, callba
         validate = _validator(model, validation_data, loop.validation_freq, **validating)
         length["first_epoch"] = loop.initial_epoch
         told = functools.partial(arguments.tell_what_has_no_effect, model, loop, checkpoints, feed)
-        _fit(model, feed, options, checkpoints, length, (callbacks, loop.verbose), validate, told)
+        is_own = files is None
+        files = files or files_of_fit(model, feed, loop, options, checkpoints)
+        # A progress bar shows the same, and with `verbose=0` nothing is to be shown.
+        every_steps = checkpoints.log_every_steps if loop.verbose == 2 else None
+        shown = (callbacks, loop.verbose, progress_lines(every_steps))
+        _fit(model, feed, options, checkpoints, length, shown, validate, told, files)
+    if is_own:
+        finish(model, files)
+    return model.history
 
 
-def _fit(model, feed, options, checkpoints, length, callbacks, validate, told):
+def _fit(model, feed, options, checkpoints, length, callbacks, validate, told, files):
     """Opens the run and trains; the length is the arguments of `Feed.spans`, `told` logs what has no effect."""
     strategy = model.distribute_strategy
     find_coupling(model, feed)
     options = dataclasses.replace(options, jit_compile=xla.resolve(model, options.jit_compile, feed))
     checks.check_training(model, strategy, options)
     checks.check_labels(model, feed, options)
-    own, verbose = callbacks
+    own, verbose, lines = callbacks
     options = dataclasses.replace(options, on_nan="warn") if ends_on_nan(own) else options
     warn_where_workers_differ(feed.data, strategy)
     with (
@@ -202,16 +226,17 @@ def _fit(model, feed, options, checkpoints, length, callbacks, validate, told):
         open_saved_run(model, feed, checkpoints, on_nan=options.on_nan) as run,
         contextlib.closing(feed),
         checks.label_errors(),
-        _chief_calls_checked(strategy),
+        checks.chief_calls_checked(strategy),
+        files.ended(),
     ):
         if length["steps"] and feed.steps_per_epoch:
             length["epochs"] = -(-length["steps"] // feed.steps_per_epoch)
-        more = [call_length, *_with_check(run.callbacks, DesyncCheck(strategy))]
+        more = [call_length, *lines, *files.callbacks, *_with_check(run.callbacks, DesyncCheck(strategy))]
         more += kept_programs() if options.jit_compile else []
         shown = {"epochs": length["epochs"], "steps": feed.steps_per_epoch}
         callbacks = make_callback_list(model, own, verbose, **shown, more=more, history=True)
         told()
-        _train(model, feed, options, length, callbacks, validate, run, call_length)
+        _train(model, feed, options, length, callbacks, validate, run, call_length, files)
 
 
 def _with_check(callbacks, check):
@@ -220,20 +245,17 @@ def _with_check(callbacks, check):
     return [*callbacks[:place], check, *callbacks[place:]]
 
 
-def _chief_calls_checked(strategy):
-    """Returns a context in which a callback of the chief alone cannot make the others wait for it, and it for them."""
-    if Workers.of(strategy).count == 1:
-        return contextlib.nullcontext()
-    return keras_calls.checked(functools.partial(checks.check_all_workers_call, strategy))
-
-
-def _train(model, feed, options, length, callbacks, validate, run, call_length):
+def _train(model, feed, options, length, callbacks, validate, run, call_length, files):
     call_length.register_callbacks(callbacks.callbacks)
     training = TrainingProgram(model, feed, options, run, callbacks.callbacks, call_length)
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
-    run.begin(callbacks.callbacks, length["steps"])
+    epochs, per_epoch = length["epochs"], feed.steps_per_epoch
+    total = length["steps"] or (per_epoch and epochs * per_epoch)
+    run.begin(callbacks.callbacks, total)
+    known = None if length["steps"] and not per_epoch else epochs
+    files.begin(callbacks.callbacks, step=run.step, total=total, epochs=known, steps_per_epoch=per_epoch)
     # Read only now, because `keras.callbacks.BackupAndRestore` has just set the first epoch.
     length["first_epoch"] = models.first_epoch(model, length["first_epoch"])
     for span in run.spans(feed.spans(run.steps_done, **length)):
@@ -352,6 +374,7 @@ def evaluate(
     return logs if return_dict else models.in_order(model, logs)
 
 
+@as_usage_errors()
 def _evaluate(model, feed, callbacks, call_length=None):
     checks.check_loop(model, "test")
     models.build(model, feed.spec)

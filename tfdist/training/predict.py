@@ -11,6 +11,8 @@ import tensorflow as tf
 from tfdist.feeding import plan
 from tfdist.feeding.feed import open_feed
 from tfdist.internals.access import models
+from tfdist.internals.access.callbacks import weights_swapped_back
+from tfdist.ops.refusals import as_usage_errors
 from tfdist.options.loop import LoopOptions
 from tfdist.process.nearest import with_known_arguments
 from tfdist.strategy.workers import Workers
@@ -85,8 +87,9 @@ def _calls(model, feed, callbacks, *, own_rows):
     every = [1] if exchanges and one_step_per_call(model, feed) else []
     (span,) = feed.spans(0, epochs=1)
     model.stop_predicting = False
-    callbacks.on_predict_begin()
-    with contextlib.closing(feed), Workers.of(model.distribute_strategy).exit_on_peer_loss():
+    losses_exit = Workers.of(model.distribute_strategy).exit_on_peer_loss()
+    with contextlib.closing(feed), losses_exit, as_usage_errors(), weights_swapped_back(callbacks.callbacks):
+        callbacks.on_predict_begin()
         reading = feed.begin(span)
         done = rows_before = 0
         ended = False
@@ -105,7 +108,7 @@ def _calls(model, feed, callbacks, *, own_rows):
             if ended or model.stop_predicting:
                 break
         feed.end(span, done, ended=ended)
-    callbacks.on_predict_end()
+        callbacks.on_predict_end()
 
 
 def _plain(output):

@@ -64,3 +64,28 @@ def test_numbers_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError) as error:
         augment.colour_jitter(*arguments)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: augment.normalise(0, (1, 0)), "normalise: std is (1, 0). Use numbers above 0."),
+        (
+            lambda: augment.normalise((0.5, 0.5), 1)(tf.constant(images()), None),
+            "normalise: mean is (0.5, 0.5) and std is 1, but the images have 3 channels. Give one number of each, or "
+            "one per channel.",
+        ),
+        (
+            lambda: augment.normalise(0, 1)(tf.zeros([2, 4, 4, 3], tf.uint8), None),
+            "normalise: the images are uint8 (2, 4, 4, 3). Use floats (B, H, W, C).",
+        ),
+        (
+            lambda: augment.colour_jitter(0.1)(tf.zeros([2, 4, 4, 3], tf.uint8), None),
+            "colour_jitter: the images are uint8 (2, 4, 4, 3). Use floats (B, H, W, C).",
+        ),
+    ],
+)
+def test_what_cannot_be_coloured_is_refused(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value) == message

@@ -6,6 +6,7 @@ import tensorflow as tf
 from support.splitmix import SEEDS, numpy_uniforms
 
 from tfdist.data import augment
+from tfdist.ops.refusals import as_usage_errors
 
 
 def images(rows=5, height=6, width=8):
@@ -191,3 +192,56 @@ def test_a_decoded_crop_of_one_row_is_the_one_that_it_has_among_others():
     together = crop(jpegs(), SEEDS)
     for row in range(5):
         np.testing.assert_array_equal(crop(jpegs()[row : row + 1], SEEDS[row : row + 1])[0], together[row])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: augment.pad_crop(-1), "pad_crop: padding is -1. Use a whole number from 1."),
+        (lambda: augment.pad_crop(1.5), "pad_crop: padding is 1.5. Use a whole number from 1."),
+        (
+            lambda: augment.resized_crop(8),
+            "resized_crop: size is 8. Use two whole numbers from 1: (height, width).",
+        ),
+        (
+            lambda: augment.resized_crop((8, 8), area=(1, 2)),
+            "resized_crop: area is (1, 2). Use two numbers above 0 to 1, the smaller one first.",
+        ),
+        (
+            lambda: augment.decode_resized_crop((8, 8), ratio=(4 / 3, 0.5)),
+            "decode_resized_crop: ratio is (1.3333333333333333, 0.5). Use two numbers above 0, the smaller one first.",
+        ),
+        (
+            lambda: augment.decode_centre_crop((8, 0)),
+            "decode_centre_crop: size is (8, 0). Use two whole numbers from 1: (height, width).",
+        ),
+        (
+            lambda: augment.decode_centre_crop((8, 8))(tf.constant(images()), SEEDS),
+            "decode_centre_crop: the images are float32 (5, 6, 8, 3), which are decoded. Load the data with "
+            "encoded=True.",
+        ),
+        (
+            lambda: augment.pad_crop(1)(tf.zeros([5, 6, 8]), SEEDS),
+            "pad_crop: the images are float32 (5, 6, 8). Use (B, H, W, C).",
+        ),
+        (
+            lambda: augment.random_erasing()(tf.zeros([5, 6, 8, 3], tf.uint8), SEEDS),
+            "random_erasing: the images are uint8 (5, 6, 8, 3). Use floats (B, H, W, C).",
+        ),
+    ],
+)
+def test_what_cannot_be_cropped_is_refused(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("crop", [augment.decode_resized_crop((8, 8)), augment.decode_centre_crop((8, 8))])
+def test_encoded_images_that_are_broken_are_counted_with_a_way_to_find_them(crop):
+    whole = jpegs(1)[0].numpy()
+    broken = tf.constant([whole, b"", b"no image", whole, whole[:100]])
+    with (
+        pytest.raises(ValueError, match=r"an image \(and 2 more of this batch\): cannot .*without encoded=True"),
+        as_usage_errors(),
+    ):
+        tf.function(crop)(broken, SEEDS)

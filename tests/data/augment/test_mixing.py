@@ -101,8 +101,15 @@ def test_labels_are_smoothed_as_keras_does_it():
 @pytest.mark.parametrize("labels", [[0, 1, 4, 2, 1], [0, 1, -1, 2, 1]])
 def test_a_label_that_is_no_class_ends_the_run_by_name(labels):
     data = tf.data.Dataset.from_tensors(((images(), tf.constant(labels)), SEEDS)).map(augment.one_hot(CLASSES))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"one_hot: the labels are not all in 0\.\.3"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"one_hot: there are labels from .*Use labels in 0\.\.3"):
         next(iter(data))
+
+
+@pytest.mark.parametrize("last", [(), (1,)])
+def test_masks_get_one_dimension_of_classes(last):
+    masks = np.random.default_rng(2).integers(0, CLASSES, (5, 20, 30, *last))
+    _, hot = augment.one_hot(CLASSES)((tf.constant(images()), tf.constant(masks)), SEEDS)
+    np.testing.assert_array_equal(hot, np.eye(CLASSES)[masks.reshape(5, 20, 30)])
 
 
 @pytest.mark.parametrize("transform", [augment.mixup(), augment.cutmix()])

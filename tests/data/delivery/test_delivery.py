@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import jobs
+from support.turns import in_turns
 
 import tfdist
 from tfdist.data.delivery import delivery
@@ -32,8 +33,7 @@ DATA = {
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("replicas", [1, 2, 3])
-@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize(("data", "replicas"), in_turns(DATA, [2, 1, 3]))
 def test_both_ways_of_delivery_give_the_same_weights(data, replicas, make_strategy, monkeypatch):
     model, history = jobs.train(make_strategy(replicas), DATA[data]())
     monkeypatch.setattr(runtime, "is_on_cpus", lambda strategy: False)

@@ -10,6 +10,7 @@ from support.small_files import write_image
 
 from tfdist import data
 from tfdist.data import pixels
+from tfdist.ops.refusals import as_usage_errors
 
 
 def load(folder, **options):
@@ -144,3 +145,37 @@ def test_encoded_images_are_the_bytes_of_their_files(image_folder):
     np.testing.assert_array_equal(labels, [0] * 9 + [1] * 14)
     with pytest.raises(ValueError, match="with encoded, image_size, channels and keep_aspect have no effect"):
         load(image_folder, encoded=True)
+
+
+def test_all_broken_files_of_a_batch_are_counted(image_folder, tmp_path):
+    folder = shutil.copytree(image_folder, tmp_path / "copy")
+    for number in (2, 7):
+        (folder / "train" / "ant" / f"{number:02d}.png").write_bytes(b"no image")
+    with (
+        pytest.raises(ValueError, match=r"02\.png \(and 1 more of this batch\): cannot be decoded as an image\."),
+        as_usage_errors(),
+    ):
+        read(folder)
+
+
+def test_a_file_that_is_gone_is_not_called_broken(image_folder, tmp_path):
+    folder = shutil.copytree(image_folder, tmp_path / "copy")
+    source = load(folder)
+    (folder / "train" / "ant" / "02.png").unlink()
+    with pytest.raises(tf.errors.NotFoundError, match=r"02\.png; No such file"):
+        next(iter(source.dataset()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 16}, "image_size is 16. Use two whole numbers from 1: (height, width)."),
+        ({"image_size": (0, 16)}, "image_size is (0, 16). Use two whole numbers from 1: (height, width)."),
+        ({"image_size": "16"}, "image_size is '16'. Use two whole numbers from 1: (height, width)."),
+        ({"keep_aspect": "no"}, "keep_aspect is 'no'. Use True or False."),
+    ],
+)
+def test_options_of_another_kind_are_refused(options, message, image_folder):
+    with pytest.raises(ValueError) as error:
+        load(image_folder, **options)
+    assert str(error.value) == f"images: {message}"

@@ -217,3 +217,22 @@ def test_encoded_is_refused_where_it_has_no_effect(photographs):
         load(photographs, name="imagenet2012", encoded=True, image_size=(4, 4))
     with pytest.raises(ValueError, match="imagenet2012: encoded is True, but label has no image"):
         load(photographs, name="imagenet2012", encoded=True, keys="label")
+
+
+@pytest.mark.parametrize("in_memory_bytes", [0, 2**30])
+def test_masks_keep_the_numbers_of_their_classes(in_memory_bytes, photographs):
+    options = {"name": "oxford_iiit_pet", "keys": ("image", "segmentation_mask"), "in_memory_bytes": in_memory_bytes}
+    images, masks = read(load(photographs, image_size=(16, 20), **options))
+    assert (images.dtype, images.max() <= 1, masks.dtype) == (np.float32, True, np.int32)
+    for mask, example in zip(masks, stored(photographs, "oxford_iiit_pet", "train"), strict=True):
+        whole = example["segmentation_mask"]
+        rows, columns = ((np.arange(n) * size) // n for n, size in zip((16, 20), whole.shape[:2], strict=True))
+        np.testing.assert_array_equal(mask, whole[rows][:, columns])
+
+
+def test_a_feature_is_named_as_a_mask_where_tfds_does_not_mark_it(tfds_folder):
+    pair = load(tfds_folder, keys=("image", "sketch"), image_size=(2, 2), masks=("sketch",))
+    _, masks = read(pair)
+    assert sorted(masks[:, 0, 0, 0]) == [10 * row for row in range(23)]
+    with pytest.raises(ValueError, match=r"tiny_set: masks has \['label'\]\. Use names of images in keys"):
+        load(tfds_folder, masks=("label",))

@@ -9,7 +9,7 @@ from tensorflow.python.autograph.impl import api
 import tfdist
 from tfdist.data import augment
 
-pytestmark = [pytest.mark.core, pytest.mark.slow]
+pytestmark = [pytest.mark.core, pytest.mark.slow, pytest.mark.oldest]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import tfdist
 from tfdist.data.sources.arrays import from_arrays
 from tfdist.models.dropout import RowDropout
 
-pytestmark = [pytest.mark.core, pytest.mark.slow]
+pytestmark = [pytest.mark.core, pytest.mark.slow, pytest.mark.oldest]
 
 
 def train_noisy(strategy, layer):

@@ -28,7 +28,7 @@ from tfdist.data.augment.crops import (
     resized_crop,
 )
 from tfdist.data.augment.mixing import cutmix, mixup, one_hot
-from tfdist.data.transforms import WithPrevious
+from tfdist.data.transforms import WithPrevious, fixed
 
 __all__ = [
     "WithPrevious",
@@ -36,6 +36,7 @@ __all__ = [
     "cutmix",
     "decode_centre_crop",
     "decode_resized_crop",
+    "fixed",
     "flip",
     "mixup",
     "normalise",

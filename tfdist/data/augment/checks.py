@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import tensorflow as tf
+
 from tfdist.options.checks import is_number
 from tfdist.process.errors import UsageError
 
@@ -27,4 +29,21 @@ def check_range(place: str, name: str, value: Sequence[float], *, above: float, 
         bound = "" if most is None else f" to {most:g}"
         raise UsageError(
             f"{place}: {name} is {value!r}. Use two numbers above {above:g}{bound}, the smaller one first."
+        )
+
+
+def check_images(place: str, images: tf.Tensor, *, floats: bool = True) -> None:
+    """Raises ValueError for what are no images (B, H, W, C), or no floats where these are needed."""
+    shape, kind = tf.TensorShape(images.shape), tf.as_dtype(images.dtype)
+    if shape.rank != 4 or (floats and not kind.is_floating):
+        kinds = "floats (B, H, W, C)" if floats else "(B, H, W, C)"
+        raise UsageError(f"{place}: the images are {kind.name} {shape}. Use {kinds}.")
+
+
+def check_encoded(place: str, images: tf.Tensor) -> None:
+    """Raises ValueError for images that are decoded already."""
+    if images.dtype != tf.string:
+        raise UsageError(
+            f"{place}: the images are {images.dtype.name} {images.shape}, which are decoded. Load the data with "
+            "encoded=True."
         )

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tfdist.data.augment import draws
 from tfdist.data.augment.apply import Augmentation
-from tfdist.data.augment.checks import check_at_least
+from tfdist.data.augment.checks import check_at_least, check_images
+from tfdist.data.transforms import fixed
 from tfdist.internals.access.tracing import as_written
 from tfdist.ops import hashing
 from tfdist.process.errors import UsageError
@@ -17,10 +19,20 @@ _GREY = (0.299, 0.587, 0.114)
 
 def normalise(mean: float | Sequence[float], std: float | Sequence[float]) -> Augmentation:
     """Subtracts a mean and divides by a standard deviation, one of each per channel."""
+    if not (np.asarray(std) > 0).all():
+        raise UsageError(f"normalise: std is {std!r}. Use numbers above 0.")
 
+    @fixed
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         del seeds  # nothing random here
+        check_images("normalise", images)
+        given = {np.size(mean), np.size(std)} - {1}
+        if images.shape[-1] is not None and given - {images.shape[-1]}:
+            raise UsageError(
+                f"normalise: mean is {mean!r} and std is {std!r}, but the images have {images.shape[-1]} channels. "
+                "Give one number of each, or one per channel."
+            )
         _, _, width, channels = tf.unstack(tf.shape(images))
 
         # A whole line of pixels, because TensorFlow broadcasts slowly over a dimension as short as the channels.
@@ -66,6 +78,7 @@ def colour_jitter(brightness: float = 0.0, contrast: float = 0.0, saturation: fl
 
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        check_images("colour_jitter", images)
         channels = images.shape[-1]
         if channels != 3 and (saturation or channels != 1):
             raise UsageError(f"colour_jitter: the images are {images.shape}. Use 3 channels, or 1 without saturation.")

@@ -1,24 +1,29 @@
 """Flips, crops and erasing: which part of an image is seen, and which way round."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from tfdist.data import pixels
 from tfdist.data.augment import draws
-from tfdist.data.augment.apply import Augmentation
-from tfdist.data.augment.checks import check_probability, check_range
+from tfdist.data.augment.apply import Augmentation, moves_pixels
+from tfdist.data.augment.checks import check_encoded, check_images, check_probability, check_range
 from tfdist.data.augment.rectangles import is_inside
+from tfdist.data.transforms import fixed
 from tfdist.internals.access.tracing import as_written
 from tfdist.ops import hashing
+from tfdist.options.checks import is_count
 from tfdist.process.errors import UsageError
 
 
 def flip() -> Augmentation:
     """Mirrors images left to right, each with probability 1/2."""
 
+    @moves_pixels
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        check_images("flip", images, floats=False)
         coin = draws.coins(seeds, 0.5, stream=draws.FLIP)
         # Three dimensions, and a choice of whole rows: TensorFlow has fast kernels only for these two.
         lines = tf.reshape(images, tf.concat([[-1], tf.shape(images)[2:]], axis=0))
@@ -33,9 +38,13 @@ def pad_crop(padding: int) -> Augmentation:
 
     He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2, for CIFAR-10.
     """
+    if not is_count(padding):
+        raise UsageError(f"pad_crop: padding is {padding!r}. Use a whole number from 1.")
 
+    @moves_pixels
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        check_images("pad_crop", images, floats=False)
         height, width = tf.shape(images)[1], tf.shape(images)[2]
         places = hashing.uniforms(seeds, 2, stream=draws.CROP) * (2 * padding + 1)
         top, left = tf.split(tf.cast(places, tf.int32), 2, axis=1)
@@ -60,10 +69,13 @@ def resized_crop(
         area: least and greatest share of the image.
         ratio: least and greatest width / height.
     """
+    size = _checked("resized_crop", size, area, ratio)
     proportions = draws.log_uniform(*ratio)
 
+    @moves_pixels
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        check_images("resized_crop", images)
         numbers = tf.transpose(hashing.uniforms(seeds, 4, stream=draws.RESIZED_CROP))
         boxes = _boxes(numbers, images, area, proportions)
         return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), size)
@@ -81,7 +93,7 @@ def decode_resized_crop(
     """Decodes a part of random area and proportion, and resizes it bilinearly: `resized_crop` of encoded images.
 
     Of a JPEG, only the blocks of that part are decoded. The part has whole pixels. An image that cannot be decoded ends
-    the run with TensorFlow's message, which does not name the file; a source loaded without `encoded` names it.
+    the run with a message that does not name the file; a source loaded without `encoded` names it.
 
     Args:
         size: (height, width) of the result.
@@ -92,10 +104,13 @@ def decode_resized_crop(
     Returns:
         A function (images string (B,), seeds) → float32 (B, *size, 3) in 0..1.
     """
+    size = _checked("decode_resized_crop", size, area, ratio)
     proportions = draws.log_uniform(*ratio)
 
+    @moves_pixels
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        check_encoded("decode_resized_crop", images)
         numbers = hashing.uniforms(seeds, 4, stream=draws.RESIZED_CROP)
         share = area[0] + numbers[:, 0] * (area[1] - area[0])
         proportion = draws.pick(proportions, numbers[:, 1])
@@ -110,8 +125,7 @@ def decode_resized_crop(
                 part = tf.cond(mirrored, lambda: tf.reverse(part, [1]), lambda: part)
             return tf.image.resize(part, size)
 
-        rows = (images, coin, sides, numbers[:, 2:])
-        return tf.map_fn(one, rows, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32)) / 255
+        return _decoded("decode_resized_crop", one, (images, coin, sides, numbers[:, 2:]), size)
 
     return apply
 
@@ -131,6 +145,7 @@ def decode_centre_crop(size: tuple[int, int], *, share: float = 0.875) -> Augmen
     Returns:
         A function (images string (B,), seeds) → float32 (B, *size, 3) in 0..1.
     """
+    size = pixels.check_size("decode_centre_crop", "size", size)
     if not 0 < share <= 1:
         raise UsageError(f"decode_centre_crop: share is {share!r}. Use a number above 0 and up to 1.")
 
@@ -140,16 +155,33 @@ def decode_centre_crop(size: tuple[int, int], *, share: float = 0.875) -> Augmen
         part = tf.maximum(tf.cast(tf.round(scale * tf.constant(size, tf.float32)), tf.int32), 1)
         return tf.concat([(shape - part) // 2, part], axis=0)
 
+    @fixed
+    @moves_pixels
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         del seeds  # nothing random here
+        check_encoded("decode_centre_crop", images)
 
         def one(data: tf.Tensor) -> tf.Tensor:
             return tf.image.resize(pixels.decode_part(data, window), size)
 
-        return tf.map_fn(one, images, fn_output_signature=tf.TensorSpec((*size, 3), tf.float32)) / 255
+        return _decoded("decode_centre_crop", one, images, size)
 
     return apply
+
+
+def _checked(place: str, size: tuple[int, int], area: Sequence[float], ratio: Sequence[float]) -> tuple[int, int]:
+    """Checks the arguments of a crop, and returns the size."""
+    check_range(place, "area", area, above=0, most=1)
+    check_range(place, "ratio", ratio, above=0)
+    return pixels.check_size(place, "size", size)
+
+
+def _decoded(place: str, one: Callable[[Any], tf.Tensor], rows: Any, size: tuple[int, int]) -> tf.Tensor:
+    """Applies a function from a row to an image of 0..255 to all rows: float32 (B, *size, 3) in 0..1."""
+    cure = "Load the data without encoded=True, which names the file; then repair it or remove it."
+    spec = tf.TensorSpec((*size, 3), tf.float32)
+    return pixels.map_images(one, rows, spec, where=f"{place}: an image", cure=cure) / 255
 
 
 def _window(sides: tf.Tensor, place: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
@@ -218,6 +250,7 @@ def random_erasing(
 
     @as_written
     def apply(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        check_images("random_erasing", images)
         happens, level, shape, *place = tf.unstack(hashing.uniforms(seeds, 5, stream=draws.ERASING), axis=1)
         lengths = tf.shape(images)[1:3]
         pixels_of_part = (area[0] + level * (area[1] - area[0])) * tf.cast(tf.reduce_prod(lengths), tf.float32)

@@ -9,17 +9,20 @@ from typing import Any
 import tensorflow as tf
 
 from tfdist.data.augment import draws
-from tfdist.data.augment.checks import check_at_least, check_probability
+from tfdist.data.augment.checks import check_at_least, check_images, check_probability
 from tfdist.data.augment.rectangles import is_inside
-from tfdist.data.transforms import Transform, WithPrevious
+from tfdist.data.transforms import Transform, WithPrevious, fixed
 from tfdist.internals.access.tracing import as_written
 from tfdist.ops import hashing
+from tfdist.ops.refusals import refuse_unless
 from tfdist.options.checks import is_count
 from tfdist.process.errors import UsageError
 
 
 def one_hot(classes: int, *, smoothing: float = 0.0) -> Transform:
     """Makes a transform of labels 0..classes-1 into float32 (B, classes), for losses such as categorical crossentropy.
+
+    Labels may have a last dimension of 1, and masks (B, H, W) or (B, H, W, 1) become (B, H, W, classes).
 
     Label smoothing is that of Szegedy et al. 2016 (arXiv:1512.00567), section 7. Give it here for the training split,
     or to the loss, which then smooths the labels of the validation too.
@@ -43,16 +46,19 @@ def one_hot(classes: int, *, smoothing: float = 0.0) -> Transform:
         raise UsageError(f"one_hot: classes is {classes!r}. Use a whole number from 1.")
     check_probability("one_hot", "smoothing", smoothing)
 
+    @fixed
     @as_written
     def transform(batch: Any, seeds: tf.Tensor) -> Any:
         del seeds  # nothing random here
         images, labels, *rest = _parts("one_hot", batch)
         if not labels.dtype.is_integer:
             raise UsageError(f"one_hot: the labels are {labels.dtype.name} {labels.shape}. Use whole numbers, once.")
-        labels = tf.reshape(labels, [-1])
+        if labels.shape.rank is not None and labels.shape.rank > 1 and labels.shape[-1] == 1:
+            labels = labels[..., 0]
+        limits = tf.stack([tf.reduce_min(labels), tf.reduce_max(labels)])
         is_known = tf.reduce_all((labels >= 0) & (labels < tf.cast(classes, labels.dtype)))
-        message = f"one_hot: the labels are not all in 0..{classes - 1}:"
-        with tf.control_dependencies([tf.debugging.Assert(is_known, [message, labels])]):
+        message = f"one_hot: there are labels from {{}} to {{}}. Use labels in 0..{classes - 1}, or more classes."
+        with tf.control_dependencies([refuse_unless(is_known, tf.strings.format(message, tf.unstack(limits)))]):
             hot = tf.one_hot(labels, classes)
         return (images, hot * (1 - smoothing) + smoothing / classes if smoothing else hot, *rest)
 
@@ -158,8 +164,7 @@ def _mixable(name: str, batch: Any) -> Any:
             f"{name}: the labels are {labels.dtype.name} {labels.shape}, which cannot be mixed. Map "
             "augment.one_hot(classes) before it, and use a loss such as categorical_crossentropy."
         )
-    if images.shape.rank != 4 or not images.dtype.is_floating:
-        raise UsageError(f"{name}: the images are {images.dtype.name} {images.shape}. Use floats (B, H, W, C).")
+    check_images(name, images)
     return images, labels, *rest
 
 

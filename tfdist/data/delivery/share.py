@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfdist.data import order
+from tfdist.ops.rows import rows_of
 
 
 class Share(NamedTuple):
@@ -72,12 +73,7 @@ def rows_that_count(share):
 
 def count_rows(batch):
     """Returns the number of rows of a batch: int64 scalar."""
-    part = next(part for part in tf.nest.flatten(batch) if not _is_absent(part))
-    if isinstance(part, tf.SparseTensor):
-        return part.dense_shape[0]
-    if isinstance(part, tf.RaggedTensor):
-        return part.nrows(out_type=tf.int64)
-    return tf.shape(part, out_type=tf.int64)[0]
+    return rows_of(next(part for part in tf.nest.flatten(batch) if not _is_absent(part)))
 
 
 def slice_rows(part, low, high):

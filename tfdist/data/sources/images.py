@@ -1,6 +1,5 @@
 """A folder of images with one sub-folder per class."""
 
-import functools
 import os
 from collections.abc import Sequence
 from typing import Unpack
@@ -12,6 +11,7 @@ from tfdist.data import pixels
 from tfdist.data.source import SeededOrdering, Source, make_source
 from tfdist.data.sources.arrays import MemoryReader
 from tfdist.options import DEFAULT_GLOBAL_BATCH
+from tfdist.options.checks import is_switch
 from tfdist.process.errors import MissingFileError, UsageError
 from tfdist.process.log import warn
 
@@ -66,6 +66,9 @@ def from_images(
         images, labels = train.first_rows()
         ```
     """
+    for option, value in (("keep_aspect", keep_aspect), ("encoded", encoded)):
+        if not is_switch(value):
+            raise UsageError(f"images: {option} is {value!r}. Use True or False.")
     if channels not in (1, 3):
         raise UsageError(f"images: channels is {channels}. Use 3 for RGB or 1 for grey.")
     if encoded and (image_size is not None or channels != 3 or keep_aspect):
@@ -74,8 +77,7 @@ def from_images(
     train = os.path.join(data_dir, "train")
     names = class_names(train if os.path.isdir(train) else folder)
     paths, labels = list_images(folder, names)
-    height, width = image_size or (224, 224)
-    size = None if encoded else (height, width)
+    size = None if encoded else pixels.check_size("images", "image_size", image_size or (224, 224))
     reader = ImageReader(paths, labels, size, channels, keep_aspect)
     options: SeededOrdering = {"shuffle": split == "train", **order}
     return make_source(folder, reader, global_batch=global_batch, class_names=names, **options)
@@ -162,12 +164,8 @@ class ImageReader(MemoryReader):
 
     def _load_rows(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         paths, labels = batch
+        encoded = tf.map_fn(tf.io.read_file, paths)
         if self._size is None:
-            return tf.map_fn(tf.io.read_file, paths), labels
-        load = functools.partial(self._load, size=self._size)
-        spec = tf.TensorSpec((*self._size, self._channels), tf.float32)
-        return tf.map_fn(load, paths, fn_output_signature=spec), labels
-
-    def _load(self, path: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-        data = tf.io.read_file(path)
-        return pixels.decode(data, size, where=path, channels=self._channels, keep_aspect=self._keep_aspect)
+            return encoded, labels
+        images = pixels.decode(encoded, self._size, where=paths, channels=self._channels, keep_aspect=self._keep_aspect)
+        return images, labels

@@ -15,6 +15,7 @@ from tfdist.data.sources.record_files import Part
 from tfdist.data.sources.record_rows import RecordRows
 from tfdist.internals.access.tracing import as_written, compiled, converted
 from tfdist.ops import hashing
+from tfdist.ops.refusals import refuse_unless
 from tfdist.options import DEFAULT_GLOBAL_BATCH
 from tfdist.process.errors import UsageError
 
@@ -122,8 +123,8 @@ def _decoder(
     if features is None:
         if parse is not None:
             raise UsageError(f"{name}: parse needs features, the specification of its argument. Give features.")
-        height, width = image_size or (224, 224)
-        return lambda records: decode_images(name, records, (height, width))
+        size = pixels.check_size(name, "image_size", image_size or (224, 224))
+        return lambda records: decode_images(name, records, size)
     if image_size is not None:
         raise UsageError(f"{name}: image_size is for records without features. Resize in parse.")
     if parse is None:
@@ -147,7 +148,7 @@ def parse_images(name: str, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     label = tf.reduce_max([example[key] for key in labels], axis=0)
     message = f"{name}: a record lacks {' or '.join(images)}, or {' or '.join(labels)}. Give features."
     complete = tf.logical_and(tf.strings.length(data) > 0, label >= 0)
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(complete), [message])]):
+    with tf.control_dependencies([refuse_unless(tf.reduce_all(complete), message)]):
         return tf.identity(data), tf.identity(label)
 
 
@@ -158,9 +159,7 @@ def _none(strings: tf.Tensor) -> tf.Tensor:
 def decode_images(name: str, records: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes records (B,) of the image layout: images float32 (B, *size, 3) in 0..1, labels int64 (B,)."""
     data, labels = parse_images(name, records)
-    where = tf.constant(f"{name}: a record")
-    spec = tf.TensorSpec((*size, 3), tf.float32)
-    return tf.map_fn(lambda image: pixels.decode(image, size, where=where), data, fn_output_signature=spec), labels
+    return pixels.decode(data, size, where=f"{name}: a record"), labels
 
 
 def by_row(name: str, function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:
@@ -265,7 +264,7 @@ class RecordReader:
         )
 
         def fail(record: tf.Tensor) -> tf.Tensor:
-            with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
+            with tf.control_dependencies([refuse_unless(tf.constant(False), message)]):
                 return tf.identity(record)
 
         return records.concatenate(tf.data.Dataset.from_tensors("").map(as_written(fail))).take(self.rows)

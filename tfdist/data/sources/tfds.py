@@ -1,6 +1,7 @@
 """TFDS data sets: small ones are kept in memory, large ones are streamed from their record files."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -29,6 +30,7 @@ def from_tfds(
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
     keys: Any = None,
+    masks: Sequence[str] = (),
     image_size: tuple[int, int] | None = None,
     encoded: bool = False,
     in_memory_bytes: int = 2**30,
@@ -44,6 +46,8 @@ def from_tfds(
         split: "train", "train[:80%]", "train+test", ...
         keys: nested names of the features that make a row, such as ("image", "label"); None for the
             data set's own pair.
+        masks: names of features that are images of class numbers, besides those that TFDS marks: those of type
+            `LabeledImage`, or with `use_colormap`.
         image_size: (height, width) to resize images to; required where their sizes differ and `encoded` is False.
         encoded: return images as they are stored, string (B,), for `augment.decode_resized_crop`.
         in_memory_bytes: a split up to this size is kept in memory; a larger one is streamed.
@@ -52,7 +56,8 @@ def from_tfds(
         **order: `seed`, `shuffle`, `drop_remainder`, `transform` of `make_source`.
 
     Returns:
-        A `Source` whose batches are nested as `keys`; images are float32 in 0..1, unless `encoded`.
+        A `Source` whose batches are nested as `keys`; images are float32 in 0..1, unless `encoded`. Masks are int32
+        with the stored numbers; where they are resized, each pixel is the nearest one.
 
     Example:
         ```python
@@ -66,7 +71,7 @@ def from_tfds(
     """
     builder = tfds_catalog.find_builder(name, data_dir=data_dir, download=download)
     info = tfds_catalog.find_split(builder, split)
-    rows = TfdsRows(builder, keys, image_size, encoded=encoded)
+    rows = TfdsRows(builder, keys, image_size, encoded=encoded, masks=masks)
     full_name = f"{builder.name}/{split}"
     reader: Reader
     if rows.bytes_of(info) <= in_memory_bytes:
@@ -108,6 +113,7 @@ class TfdsRows:
         image_size: tuple[int, int] | None,
         *,
         encoded: bool = False,
+        masks: Sequence[str] = (),
     ) -> None:
         keys = keys if keys is not None else builder.info.supervised_keys
         features = builder.info.features
@@ -118,10 +124,12 @@ class TfdsRows:
         self._names = tf.nest.flatten(self._keys)
         if unknown := [name for name in self._names if name not in features]:
             raise UsageError(f"{builder.name}: keys has {unknown}. Use {sorted(features)}.")
+        if wrong := [name for name in masks if name not in self._names or not _is_image(features[name])]:
+            raise UsageError(f"{builder.name}: masks has {wrong}. Use names of images in keys: {self._names}.")
         self.builder = builder
+        self._masks = {name for name in self._names if name in masks or _is_mask(features[name])}
         self._features = [features[name] for name in self._names]
-        # A list where the options come from JSON.
-        self._size = None if image_size is None else (image_size[0], image_size[1])
+        self._size = None if image_size is None else pixels.check_size(builder.name, "image_size", image_size)
         self._encoded = encoded
         self._check()
 
@@ -162,16 +170,20 @@ class TfdsRows:
         return {name: tfds.decode.SkipDecoding() for name, f in both if _is_image(f) and self._encoded}
 
     def finish(self, batch: Any) -> Any:
-        """Turns images into float32 in 0..1, unless they stay encoded."""
-        parts = zip(self._features, tf.nest.flatten(batch), strict=True)
-        values = [pixels.to_floats(value) if self._is_decoded(f) else value for f, value in parts]
+        """Turns images into float32 in 0..1 and masks into int32, unless they stay encoded."""
+        parts = zip(self._names, self._features, tf.nest.flatten(batch), strict=True)
+        values = [self._finished(name, value) if self._is_decoded(f) else value for name, f, value in parts]
         return tf.nest.pack_sequence_as(self._keys, values)
+
+    def _finished(self, name: str, value: Any) -> tf.Tensor:
+        return tf.cast(value, tf.int32) if name in self._masks else pixels.to_floats(value)
 
     def _row(self, example: dict[str, Any]) -> Any:
         parts = []
         for name, feature in zip(self._names, self._features, strict=True):
             size = self._new_size(feature)
-            parts.append(example[name] if size is None else pixels.resize(example[name], size))
+            resize = pixels.resize_mask if name in self._masks else pixels.resize
+            parts.append(example[name] if size is None else resize(example[name], size))
         return tf.nest.pack_sequence_as(self._keys, parts)
 
     def _new_size(self, feature: "tfds.features.FeatureConnector") -> tuple[int, int] | None:
@@ -211,3 +223,10 @@ def _is_image(feature: "tfds.features.FeatureConnector") -> bool:
     import tensorflow_datasets as tfds
 
     return isinstance(feature, tfds.features.Image)
+
+
+def _is_mask(feature: "tfds.features.FeatureConnector") -> bool:
+    """Returns whether TFDS says that an image's values are numbers of classes, such as by the colours it draws."""
+    import tensorflow_datasets as tfds
+
+    return isinstance(feature, tfds.features.LabeledImage) or bool(getattr(feature, "use_colormap", False))

@@ -1,5 +1,6 @@
 """Reads the private state of Keras' callbacks: what they remember between epochs, and which batches they use."""
 
+import contextlib
 import sys
 
 import keras
@@ -45,3 +46,22 @@ def running():
             return frame.f_locals["callback"]
         frame = frame.f_back
     return None
+
+
+@contextlib.contextmanager
+def weights_swapped_back(callbacks):
+    """Makes `keras.callbacks.SwapEMAWeights` leave the weights themselves behind at the end of a prediction.
+
+    Keras' own hook for that end tests the wrong way round, and leaves the averages in the model; the next prediction
+    then swaps again.
+
+    Args:
+        callbacks: the callbacks of the prediction.
+    """
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.SwapEMAWeights):
+                # The same as the end of an evaluation; it does nothing where the weights are in the model.
+                callback.on_test_end()

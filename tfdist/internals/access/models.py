@@ -369,6 +369,13 @@ def settable_learning_rate(model):
     return float(np.asarray(optimizer._learning_rate))
 
 
+def rows_counted(model):
+    """Returns the rows of this process's replicas since the metrics were reset, which the loss's mean counts."""
+    count = loss_tracker(model).count.value
+    parts = getattr(count, "values", None) or [count]
+    return round(sum(float(np.asarray(part)) for part in parts))
+
+
 def should_validate(model, epoch, frequency):
     """Returns whether a validation is due after an epoch, as Keras reads `validation_freq`."""
     return model._should_eval(epoch, frequency)

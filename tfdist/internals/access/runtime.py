@@ -21,6 +21,11 @@ def is_deterministic():
     return bool(config.is_op_determinism_enabled())
 
 
+def seed():
+    """Returns the seed that `keras.utils.set_random_seed` or `tf.random.set_seed` has set; None without one."""
+    return context.global_seed()
+
+
 def has_kernel(op):
     """Returns whether this build of TensorFlow has a kernel for an operation, on any device."""
     return bool(kernels.get_registered_kernels_for_op(op).kernel)

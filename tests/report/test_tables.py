@@ -1,0 +1,139 @@
+"""What the tables of a report say of made runs."""
+
+import pytest
+from support.made_runs import MadeRun, killed_run, write_run
+
+from tfdist.report import tables
+from tfdist.report.read import read_runs
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Returns a function (name, run) → the `RunRecord` of a folder that it writes."""
+
+    def written(name, run=None, **more):
+        return read_runs([write_run(tmp_path / name, run or killed_run(), **more)])[0]
+
+    return written
+
+
+def by_title(*runs):
+    return {table.title: table for table in tables.make_tables(runs)}
+
+
+def test_of_two_runs_the_one_flag_that_differs_is_named(write):
+    found = by_title(write("a", config={"seed": 1}), write("b", config={"seed": 2}))["What differs in the configs"]
+    assert (found.columns, found.rows) == (("", "a", "b"), [("seed", "1", "2")])
+
+
+def test_of_mappings_within_a_config_only_what_differs_is_named(write):
+    options = [{"optimizer": {"name": "sgd", "clipnorm": norm, "more": {}}} for norm in (1.0, None)]
+    found = by_title(*(write(name, config=config) for name, config in zip("ab", options, strict=True)))
+    assert found["What differs in the configs"].rows == [("optimizer.clipnorm", "1.0", "null")]
+
+
+def test_an_option_that_one_config_lacks_differs_and_a_lost_config_does_not(write, tmp_path):
+    without = write("without")
+    (tmp_path / "lost" / "logs").mkdir(parents=True)
+    (lost,) = read_runs([tmp_path / "lost"])
+    found = by_title(without, write("with", config={"ema_momentum": None}), lost)
+    assert found["What differs in the configs"].rows == [("ema_momentum", "–", "null", "–")]
+    assert "What differs in the configs" not in by_title(without, lost)
+
+
+def test_both_kills_are_in_the_table_with_their_lost_time(write):
+    run = write("run")
+    first, second = by_title(run)["Restarts"].rows
+    assert first[:2] + first[3:] == (
+        *("run", "1", "worker 1 was killed by signal 9 (SIGKILL)", "10", "10", "3.5 s", "10.0 s", "13.5 s"),
+    )
+    assert second[3:] == ("worker 0 was killed by signal 9 (SIGKILL)", "25", "25", "2.5 s", "10.0 s", "12.5 s")
+    result = dict(by_title(run)["Result"].rows)
+    assert result["restarts"] == "2, 26.0 s lost"
+    assert result["goodput"] == f"{100 * run.account.goodput:.1f} %"
+
+
+def test_the_table_of_the_time_has_every_kind_with_its_share(write):
+    run = write("run")
+    table = by_title(run, write("other"))["Where the time went"]
+    assert table.columns == ("", "run", "other")
+    wall = run.account.wall
+    assert table.rows[0] == ("steps that count", *[f"28.5 s, {2850 / wall:.1f} %"] * 2)
+    assert [row[0] for row in table.rows] == list(run.account.seconds)
+
+
+def test_restarts_that_only_the_summary_knows_have_no_times(write):
+    known = [{"kind": "failure", "cause": "worker 1 was lost", "workers": 2}]
+    run = MadeRun()
+    run.lines = [{"epoch": 1, "loss": 0.5}]
+    rows = by_title(write("run", run, summary={"restarts": known}))["Restarts"].rows
+    assert rows == [("run", "1", "–", "worker 1 was lost", *["–"] * 5)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "summary", "state"),
+    [
+        ([], True, "finished"),
+        ([], False, "unknown"),
+        ([{"event": "start"}], False, "going on, or killed: no line says that it ended"),
+        ([{"event": "end", "reason": "stopped", "cause": "SIGTERM"}], True, "stopped: SIGTERM"),
+        (
+            [{"event": "end", "reason": "finished"}, {"event": "start"}],
+            True,
+            "going on, or killed: no line says that it ended",
+        ),
+    ],
+)
+def test_the_state_of_a_run_is_that_of_its_last_line(write, tmp_path, lines, summary, state):
+    run = MadeRun()
+    run.lines = lines
+    write("run", run)
+    if not summary:
+        (tmp_path / "run" / "summary.json").unlink()
+    (read,) = read_runs([tmp_path / "run"])
+    assert tables.state(read) == state
+
+
+def test_the_exchange_says_how_many_kinds_of_weights_go_as_factors(write, tmp_path):
+    run = write("run")
+    assert dict(by_title(run)["Result"].rows)["exchange"] == "auto"
+    found = '{"how": "measured", "found": [{"by_factors": true}, {"by_factors": false}]}'
+    (tmp_path / "run" / "exchange.json").write_text(found)
+    rows = by_title(*read_runs([tmp_path / "run"]))["Result"].rows
+    assert dict(rows)["exchange"] == "auto: factors for 1 of 2 kinds of weights, measured"
+
+
+def test_values_of_another_type_than_tfdist_writes_are_left_out(write):
+    wrong = {"metrics": 3, "workers": "two", "versions": None, "restarts": {}, "steps": "many", "replicas": [2]}
+    run = MadeRun()
+    run.lines = [
+        {"epoch": "one", "loss": [1], "step": True, "time": "now"},
+        {"event": 3},
+        {"event": "start", "step": None},
+    ]
+    rows = by_title(write("run", run, summary=wrong))["Result"].rows
+    assert [label for label, _ in rows] == ["rows per second", "exchange"]
+
+
+def test_numbers_that_no_run_has_are_shown_all_the_same(write):
+    run = MadeRun()
+    run.lines = [{"event": "start", "time": 1e30}, {"epoch": 1, "time": 1e30, "loss": 1e30, "accuracy": -0.5}]
+    rows = dict(by_title(write("run", run, summary={"metrics": {}}))["Result"].rows)
+    assert (rows["loss"], rows["accuracy"], rows["last line"]) == ("1e+30", "-0.5", "–")
+
+
+def test_the_text_for_a_terminal_says_what_is_missing_and_has_every_table(write, tmp_path):
+    (tmp_path / "logs").mkdir()
+    (bare,) = read_runs([tmp_path])
+    text = tables.to_text([write("run"), bare])
+    assert text.startswith(f"{tmp_path.name}: metrics.jsonl is not there")
+    assert [title for title in by_title(write("again")) if f"\n{title}\n" not in text] == []
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (63.21, "63.2 s"), (599.9, "599.9 s"), (3599.6, "1:00:00 h"), (93784.0, "26:03:04 h")],
+)
+def test_long_durations_are_hours_minutes_and_seconds(seconds, text):
+    assert tables._duration(seconds) == text
