@@ -54,7 +54,7 @@ def digest(folder):
     return json.loads((folder / "run" / "summary.json").read_text())["weights_sha256"]
 
 
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("name", ["open_mpi", pytest.param("mpich", marks=pytest.mark.full)])
 def test_promise_50_two_processes_of_a_launcher_train_as_two_workers_by_tf_config(name, tmp_path):
     launcher, command = STARTS[name]
     if shutil.which(launcher[0]) is None:
