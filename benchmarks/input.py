@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfdist import data
 from tfdist.bench import script
-from tfdist.cluster.tf_config import processors
+from tfdist.cluster.cores import processors
 from tfdist.data import augment
 from tfdist.data.delivery import delivery
 

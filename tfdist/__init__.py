@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. Loaded on first use (PEP 562), so that `import tfdist`,
 # `--help` and the launcher stay instant: TensorFlow takes seconds to import.
 _HOMES = {
-    "Cluster": "tfdist.cluster.tf_config",
-    "read_cluster": "tfdist.cluster.tf_config",
+    "Cluster": "tfdist.cluster.members",
+    "read_cluster": "tfdist.cluster.environments.readers",
     "RunConfig": "tfdist.options.run",
     "ScheduleOptions": "tfdist.options.schedule",
     "StartOptions": "tfdist.options.start",
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from tfdist import models as models
     from tfdist import optimizers as optimizers
     from tfdist.checkpoints.warm_start import load_matching_weights as load_matching_weights
-    from tfdist.cluster.tf_config import Cluster as Cluster
-    from tfdist.cluster.tf_config import read_cluster as read_cluster
+    from tfdist.cluster.environments.readers import read_cluster as read_cluster
+    from tfdist.cluster.members import Cluster as Cluster
     from tfdist.gradients import apply_gradients as apply_gradients
     from tfdist.gradients import gather_rows as gather_rows
     from tfdist.gradients import global_loss as global_loss

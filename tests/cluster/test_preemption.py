@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tfdist.cluster.preemption import NOTICES, Notice, watched
+from tfdist.cluster.preemption import NOTICES, Notice, stopped_before_end, watched
 
 
 @contextlib.contextmanager
@@ -82,3 +82,20 @@ def test_a_service_that_does_not_answer_is_logged_once(caplog, sigterms):
         watch([None], NOTICES["gce"].is_given, lambda asked: len(asked) >= 3)
     assert caplog.text.count("gives no answer") == 1
     assert sigterms == []
+
+
+def test_promise_22_a_run_stops_before_slurm_ends_its_job(sigterms, caplog):
+    with caplog.at_level("INFO", "tfdist"), stopped_before_end({"SLURM_JOB_END_TIME": str(int(time.time()) + 2)}):
+        deadline = time.monotonic() + 10
+        while not sigterms and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert sigterms == [signal.SIGTERM]
+    assert caplog.messages == ["Slurm will end this job soon: sending SIGTERM to this process."]
+
+
+@pytest.mark.parametrize("end", [None, "", "0", "x", "1000000000", "4294967295", "9" * 30])
+def test_an_end_that_is_unknown_past_or_far_stops_nothing(sigterms, end):
+    before = threading.active_count()
+    with stopped_before_end({} if end is None else {"SLURM_JOB_END_TIME": end}):
+        assert threading.active_count() == before + (end == "4294967295")
+        assert sigterms == []

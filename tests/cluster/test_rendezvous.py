@@ -10,12 +10,12 @@ import time
 import pytest
 from support.processes import REPOSITORY, run_python, run_workers
 
+from tfdist.cluster.members import Cluster, Task
 from tfdist.cluster.ports import free_ports
 from tfdist.cluster.rendezvous import RendezvousError, door, guest, host, meet
 from tfdist.cluster.rendezvous.door import open_port
 from tfdist.cluster.rendezvous.messages import LIMIT_BYTES, encode, take_line
 from tfdist.cluster.rendezvous.proxies import bypass, plan_bypass
-from tfdist.cluster.tf_config import Cluster, Task
 
 HELLO = {"versions": {"keras": "3.13.0"}, "code": {"tfdist": "ab"}, "config": {"global_batch": 64}, "devices": 1}
 
@@ -450,7 +450,7 @@ def test_promise_18_the_rendezvous_bypasses_the_proxies(workers):
 
 SCRIPT = """
 import os, sys
-from tfdist.cluster.tf_config import read_cluster
+from tfdist.cluster.environments.readers import read_cluster
 from tfdist.cluster.rendezvous import meet
 cluster = read_cluster(os.environ)
 print(meet(cluster, {"a": 1}, announcement={"run_dir": "runs/a-1"}, timeout_seconds=20))

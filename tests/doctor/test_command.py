@@ -128,6 +128,8 @@ def test_promise_17_a_worker_alone_in_its_cluster_is_red_and_no_traceback(tmp_pa
         (["--acceptance", "--dataset=digits"], "--acceptance does not go with --dataset. Leave one of them out."),
         (["--acceptance", "runs/a"], "--acceptance does not go with --run_dir. Leave one of them out."),
         (["--acceptance", "--json"], "--acceptance does not go with --json. Leave one of them out."),
+        (["--environment", "--dataset=digits"], "--environment does not go with --dataset. Leave one of them out."),
+        (["--acceptance", "--environment"], "--acceptance does not go with --environment. Leave one of them out."),
         (["--acceptance", "--only=mlp,predicts"], "--only: 'predicts' is no check. Use some of mlp, cnn_batchnorm,"),
         (["--acceptance", "--only="], "--only is empty. Use some of mlp, cnn_batchnorm,"),
         (

@@ -108,6 +108,7 @@ DOCTOR = (
     ("--global_batch=32",),
     ("--timeout_seconds=60",),
     ("--json",),
+    ("--environment",),
     ("--acceptance", "--only=mlp,gather_rows"),
 )
 VERIFY = (("--replicas=3",), ("--steps=2",), ("--seed=1",), ("--nosync_batchnorm",))
@@ -147,7 +148,7 @@ def build():
 """
 WORKER = """import os
 from tfdist.process.faults import make_faults
-from tfdist.cluster.tf_config import read_cluster
+from tfdist.cluster.environments.readers import read_cluster
 make_faults(os.environ)(read_cluster(os.environ).rank).inject("step", 5)
 print("done")
 """

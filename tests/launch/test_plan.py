@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
+from tfdist.cluster.environments.readers import read_cluster
 from tfdist.cluster.ports import free_ports
-from tfdist.cluster.tf_config import read_cluster
 from tfdist.launch import plan
 from tfdist.launch.config import LaunchConfig
 from tfdist.launch.folders import Folders, find_folders

@@ -7,8 +7,7 @@ from support.processes import run_python
 
 from tfdist.checkpoints import checkpoint
 from tfdist.cluster import rendezvous
-from tfdist.cluster import tf_config as cluster
-from tfdist.cluster.environments import slurm
+from tfdist.cluster.addresses import ClusterError
 from tfdist.cluster.rendezvous.messages import MismatchError
 from tfdist.process import errors
 from tfdist.process.errors import TfdistError, UsageError, user_code
@@ -46,8 +45,7 @@ def recipe(tmp_path):
         (errors.UserCodeError, ValueError),
         (checkpoint.CheckpointError, ValueError),
         (checkpoint.SaveError, OSError),
-        (cluster.ClusterError, ValueError),
-        (slurm.SlurmError, ValueError),
+        (ClusterError, ValueError),
         (manifest.DamagedError, ValueError),
         (manifest.FormatError, ValueError),
         (rundir.FolderNotEmptyError, FileExistsError),

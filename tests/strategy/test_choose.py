@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from support.processes import run_python, run_together, run_workers
 
+from tfdist.cluster.members import Cluster, Task
 from tfdist.cluster.ports import free_ports
-from tfdist.cluster.tf_config import Cluster, Task
 from tfdist.strategy import hardware
 from tfdist.strategy.choose import choose_strategy
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from tfdist.cluster.tf_config import read_cluster
+from tfdist.cluster.environments.readers import read_cluster
 from tfdist.process.errors import TfdistError
 from tfdist.strategy import chosen, hardware
 from tfdist.strategy.choose import choose_strategy

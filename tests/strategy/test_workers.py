@@ -5,7 +5,7 @@ import types
 import pytest
 import tensorflow as tf
 
-from tfdist.cluster.tf_config import Cluster, Task
+from tfdist.cluster.members import Cluster, Task
 from tfdist.strategy.workers import SeveralWorkers, Workers
 
 

@@ -6,9 +6,10 @@ import shutil
 import signal
 import sys
 
+from tfdist.cluster.cores import core_shares
+from tfdist.cluster.members import Cluster, Task
 from tfdist.cluster.ports import free_ports
 from tfdist.cluster.rendezvous.proxies import plan_bypass
-from tfdist.cluster.tf_config import Cluster, Task, core_shares
 from tfdist.process.child import ChildGroup, Start
 
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 
 from tfdist.bench import table
-from tfdist.cluster.tf_config import processors
+from tfdist.cluster.cores import processors
 from tfdist.measure.summary import summarize
 from tfdist.process.versions import read_versions
 

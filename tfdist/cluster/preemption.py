@@ -1,16 +1,21 @@
-"""Converts a cloud's notice that it will take this machine away to a SIGTERM, on which a run saves and stops."""
+"""Sends this process a SIGTERM, on which a run saves and stops, before a cloud or Slurm takes the machine away."""
 
 import contextlib
 import json
 import os
+import re
 import signal
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tfdist.process.log import say, warn
+
+# Enough to end a call and to save. Of a short job it is a tenth.
+_SECONDS_BEFORE_END = 60
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,32 @@ def watched(notice: Notice | None, *, every_seconds: float = 5.0) -> Iterator[No
         thread.join(timeout=every_seconds)
 
 
+@contextlib.contextmanager
+def stopped_before_end(environ: Mapping[str, str]) -> Iterator[None]:
+    """Sends this process a SIGTERM before Slurm ends its job, unless the `with` block is left earlier.
+
+    Args:
+        environ: the environment variables, of which SLURM_JOB_END_TIME is read, in seconds since 1970.
+    """
+    text = environ.get("SLURM_JOB_END_TIME", "")
+    left = int(text) - time.time() if re.fullmatch("[0-9]{1,10}", text) else 0
+    if left <= 0:
+        yield
+        return
+    timer = threading.Timer(left - min(_SECONDS_BEFORE_END, left / 10), _stop, ["Slurm will end this job soon"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _stop(reason: str) -> None:
+    say(f"{reason}: sending SIGTERM to this process.")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _poll(notice: Notice, every_seconds: float, over: threading.Event) -> None:
     warned = False
     while not over.wait(every_seconds):
@@ -82,8 +113,7 @@ def _poll(notice: Notice, every_seconds: float, over: threading.Event) -> None:
             warned = True
             continue
         if given:
-            say("the cloud will take this machine away: sending SIGTERM to this process.")
-            os.kill(os.getpid(), signal.SIGTERM)
+            _stop("the cloud will take this machine away")
             return
 
 

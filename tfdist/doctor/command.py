@@ -6,12 +6,13 @@ import platform
 import sys
 
 from tfdist import data
+from tfdist.cluster.addresses import is_own, split_address
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.gpus import VARIABLE, count_gpus
+from tfdist.cluster.joining import join_cluster
 from tfdist.cluster.rendezvous import RendezvousError, meet
 from tfdist.cluster.rendezvous.proxies import plan_bypass
-from tfdist.cluster.tf_config import ClusterError, read_cluster, split_address
-from tfdist.doctor import facts, machine, network, trials
+from tfdist.doctor import environment, facts, machine, network, trials
 from tfdist.doctor.acceptance import examine as acceptance
 from tfdist.doctor.config import read_config
 from tfdist.doctor.lines import FAIL, OK, Line, fail_with, is_well, render, to_json
@@ -48,12 +49,15 @@ def main(arguments=None):
 
 def examine(options):
     """Yields the `Line`s one by one; those that need no TensorFlow come first."""
+    if options.environment:
+        yield from environment.describe(os.environ)
+        return
     versions = read_versions() | {"python": platform.python_version()}
     yield from _check_machine(versions, options.run_dir)
     environ = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     try:
-        cluster = read_cluster(os.environ)
-    except ClusterError as error:
+        cluster = join_cluster(os.environ, timeout_seconds=options.timeout_seconds)
+    except TfdistError as error:
         yield fail_with("cluster", error)
         # The checks that need no cluster still run.
         cluster, environ["TF_CONFIG"] = None, "{}"
@@ -83,7 +87,7 @@ def _check_machine(versions, run_dir):
 def _check_network(cluster):
     hosts = network.read_hosts(cluster.workers)
     own_host, _ = split_address(cluster.address)
-    own = not isinstance(hosts[own_host], str) and network.is_own(hosts[own_host])
+    own = not isinstance(hosts[own_host], str) and is_own(hosts[own_host])
     yield network.check_hosts(hosts, own_host, own)
     yield network.check_port(cluster)
 

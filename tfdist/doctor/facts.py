@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 
-from tfdist.cluster.tf_config import processors
+from tfdist.cluster.cores import processors
 
 CGROUPS = "/sys/fs/cgroup"
 OWN_CGROUP = "/proc/self/cgroup"

@@ -1,13 +1,13 @@
 """The cluster and the network between its workers: facts, and facts → lines."""
 
 import ipaddress
-import socket
 
+from tfdist.cluster.addresses import split_address
 from tfdist.cluster.rendezvous import RendezvousError
 from tfdist.cluster.rendezvous.door import open_port
 from tfdist.cluster.rendezvous.names import look_up
 from tfdist.cluster.rendezvous.proxies import plan_bypass, proxies_in_use
-from tfdist.cluster.tf_config import split_address
+from tfdist.doctor.environment import ALONE
 from tfdist.doctor.lines import FAIL, OK, WARN, Line, fail_with
 
 
@@ -25,23 +25,10 @@ def read_hosts(workers, timeout_seconds=5.0):
     return hosts
 
 
-def is_own(addresses):
-    """Returns whether one of the addresses belongs to this machine."""
-    for address in addresses:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as connection:
-                connection.bind((address, 0))
-            return True
-        except OSError:
-            continue
-    return False
-
-
 def check_cluster(cluster):
     """Returns the line about the cluster and this worker's place in it."""
     if cluster is None:
-        return Line(OK, "cluster", "none: this process trains alone (TF_CONFIG is not set, and this is no Slurm step)")
+        return Line(OK, "cluster", ALONE)
     role = "the chief" if cluster.is_chief else "not the chief"
     text = f"{cluster.source}: worker {cluster.rank} of {cluster.size} at {cluster.address}, {role}"
     return Line(OK, "cluster", text)

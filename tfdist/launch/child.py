@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from tfdist.cluster.tf_config import core_shares
+from tfdist.cluster.cores import core_shares
 from tfdist.launch.devices import gpu_share
 from tfdist.launch.lines import LineSplitter
 from tfdist.run import xla_cache

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tfdist.cluster.tf_config import ClusterError, split_address
+from tfdist.cluster.addresses import ClusterError, split_address
 from tfdist.options.fields import option
 from tfdist.process import errors, faults, heartbeat
 from tfdist.process.errors import UsageError

@@ -4,7 +4,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 
-from tfdist.cluster.tf_config import Cluster, Task
+from tfdist.cluster.members import Cluster, Task
 from tfdist.process import faults
 from tfdist.run.rundir import RESTARTS
 

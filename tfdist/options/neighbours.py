@@ -88,7 +88,7 @@ FLAGS = {
     ),
     "tfdist.doctor": (
         *("run_dir", "dataset", "split", "data_dir", "global_batch", "timeout_seconds", "json"),
-        *("acceptance", "only"),
+        *("environment", "acceptance", "only"),
     ),
     "tfdist.verify": ("target", "replicas", "steps", "seed", "sync_batchnorm"),
     "tfdist.bench": (

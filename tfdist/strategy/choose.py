@@ -8,12 +8,13 @@ import threading
 
 import tensorflow as tf
 
-from tfdist.cluster.alone import check_sole
+from tfdist.cluster.addresses import hosts_of
 from tfdist.cluster.environments import tpu as tpu_environment
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.gpus import workers_per_gpu
+from tfdist.cluster.joining import join_cluster
+from tfdist.cluster.members import Cluster
 from tfdist.cluster.rendezvous import meet
-from tfdist.cluster.tf_config import Cluster, hosts_of, read_cluster
 from tfdist.internals.access import runtime, tpu
 from tfdist.options.checks import is_count, is_number
 from tfdist.process.errors import StateError, UsageError
@@ -36,6 +37,8 @@ _COMMUNICATION = {
 # Small enough that the C library does not ask the system for new memory each time. Two workers of one machine summed
 # 94 MB in 102 ms with strings of this size, in 142 ms with TensorFlow's 4 KiB.
 _BYTES_PER_STRING = 2**16
+# How long processes that do not wait for each other at the start still have to tell their addresses.
+_EXCHANGE_SECONDS = 120.0
 
 
 @with_known_arguments
@@ -54,7 +57,8 @@ def choose_strategy(
     Args:
         name: "auto", "one_device", "mirrored", "multi_worker" or "tpu". "auto" takes multi_worker for a cluster of
             several workers, else a TPU, else several GPUs, else one device.
-        cluster: a `Cluster`; by default the one that the environment describes (TF_CONFIG, a Slurm step).
+        cluster: a `Cluster`; by default the one that the environment describes (TF_CONFIG, a scheduler, a launcher such
+            as mpirun).
         replicas: for mirrored: the number of GPUs or, without a GPU, of logical CPU devices (by default 2).
         communication: None for the default on this hardware; for mirrored "nccl", "hierarchical_copy" or "one_device";
             for multi_worker "ring", "nccl" or "auto".
@@ -69,7 +73,7 @@ def choose_strategy(
 
     Raises:
         ValueError: the name is unknown, the arguments contradict each other, the cluster's description is wrong, or a
-            launcher has started several processes without a description of their cluster.
+            launcher has started several processes that tfdist cannot bring together.
         RuntimeError: a requested device is missing, TensorFlow's runtime has started too early, a worker is absent or
             differs, or a port is taken.
 
@@ -96,9 +100,8 @@ def choose_strategy(
     if not os.environ.get("TF_CONFIG", "{}").strip():
         # tfdist takes an empty one for none; TensorFlow would read JSON from it.
         del os.environ["TF_CONFIG"]
-    cluster = None if alone else cluster or read_cluster(os.environ)
     if cluster is None and not alone:
-        check_sole(os.environ)
+        cluster = join_cluster(os.environ, timeout_seconds=start_seconds or _EXCHANGE_SECONDS)
     if cluster:
         # Before GPUs are counted, because CUDA reads this variable once and ignores later changes.
         os.environ.update(cluster.gpu_environment())

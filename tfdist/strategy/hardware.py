@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 import tfdist
-from tfdist.cluster.tf_config import processors
+from tfdist.cluster.cores import processors
 from tfdist.internals.access import runtime
 from tfdist.process.errors import StateError
 

@@ -11,10 +11,9 @@ import time
 
 from tfdist.assembly.names import check_names
 from tfdist.cluster import preemption, rendezvous
-from tfdist.cluster.alone import check_sole
 from tfdist.cluster.fingerprint import fingerprint
 from tfdist.cluster.gpus import check_logical_cpus, count_gpus
-from tfdist.cluster.tf_config import read_cluster
+from tfdist.cluster.joining import join_cluster
 from tfdist.options.loop import LoopOptions
 from tfdist.options.run import check_profile, identity
 from tfdist.process import faults
@@ -34,13 +33,12 @@ def main(arguments=None):
     run = None
     try:
         config = flags.read_config(arguments)
-        cluster = None if config.alone else read_cluster(os.environ)
-        if cluster is None and not config.alone:
-            check_sole(os.environ)
+        cluster = None if config.alone else join_cluster(os.environ, timeout_seconds=config.start_seconds)
         check(config, cluster)
         heartbeat = make_heartbeat(os.environ, cluster.rank if cluster else 0)
         run = agree_on_run(config, cluster, flags.read_files(arguments))
-        with sigterm_exits(), preemption.watched(preemption.NOTICES.get(config.preemption_notice)):
+        notice = preemption.NOTICES.get(config.preemption_notice)
+        with sigterm_exits(), preemption.watched(notice), preemption.stopped_before_end(os.environ):
             return train(config, cluster, run, heartbeat)
     except TfdistError as error:
         print(f"tfdist.train: {error}", file=sys.stderr)

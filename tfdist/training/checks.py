@@ -8,8 +8,7 @@ import types
 import keras
 import tensorflow as tf
 
-from tfdist.cluster.alone import check_sole
-from tfdist.cluster.tf_config import read_cluster
+from tfdist.cluster.environments.readers import read_cluster
 from tfdist.internals.access import callbacks, models, moving, runtime
 from tfdist.internals.access.coupling import coupling_of
 from tfdist.internals.patches import keras_calls
@@ -204,8 +203,6 @@ def check_not_alone(strategy, environ=os.environ):
             f"strategy, so each worker would train a model of its own. Make it in `with strategy.scope():` of "
             "tfdist.choose_strategy(), or start the process without the cluster to train alone."
         )
-    if cluster is None:
-        check_sole(environ)
 
 
 def _check_devices(strategy):

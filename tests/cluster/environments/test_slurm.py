@@ -1,4 +1,4 @@
-"""A step's variables become addresses, ranks and GPUs; nothing but SlurmError escapes."""
+"""A step's variables become addresses, ranks and GPUs; nothing but ClusterError escapes."""
 
 import itertools
 import logging
@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfdist.cluster.environments.slurm import SlurmError, expand_counts, expand_hosts, place_tasks, read_step
+from tfdist.cluster.addresses import ClusterError
+from tfdist.cluster.environments.readers import read_cluster
+from tfdist.cluster.environments.slurm import expand_counts, expand_hosts, place_tasks, read_step
+from tfdist.cluster.members import Cluster, Task
 
 STEP = {
     "SLURM_JOB_ID": "12",
@@ -60,7 +63,7 @@ def test_a_host_list_expands_in_slurms_order(text, hosts):
     ],
 )
 def test_a_bad_host_list_is_refused_with_the_position(text, position, problem):
-    with pytest.raises(SlurmError) as error:
+    with pytest.raises(ClusterError) as error:
         expand_hosts(text)
     assert f"not understood at character {position}: {problem}" in str(error.value)
 
@@ -89,12 +92,12 @@ def test_tasks_per_node_expand_to_one_number_a_node():
 
 @pytest.mark.parametrize("text", ["", "0", "2(x3", "2x3", "a", "2,,1", "-1", "2(x1.5)", "²"])
 def test_malformed_tasks_per_node_are_refused(text):
-    with pytest.raises(SlurmError, match=r'write.* "2\(x3\),1"'):
+    with pytest.raises(ClusterError, match=r'write.* "2\(x3\),1"'):
         expand_counts(text)
 
 
 def test_absurdly_many_tasks_are_refused_before_they_are_listed():
-    with pytest.raises(SlurmError, match=r'"2\(x999999999\)", over 65536 tasks in all'):
+    with pytest.raises(ClusterError, match=r'"2\(x999999999\)", over 65536 tasks in all'):
         expand_counts("2(x999999999)")
 
 
@@ -179,9 +182,9 @@ def test_a_step_of_one_task_is_no_cluster():
 
 @pytest.mark.parametrize("step_id", [None, "", "4294967290", "4294967291", "-5"])
 def test_an_allocation_without_a_step_is_no_cluster_and_says_so(step_id, caplog):
-    environ = STEP | {"SLURM_STEP_ID": step_id, "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
+    environ = STEP | {"SLURM_STEP_ID": step_id, "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": None}
     with caplog.at_level(logging.INFO, logger="tfdist"):
-        assert read_step({name: text for name, text in environ.items() if text is not None}) is None
+        assert read_cluster({name: text for name, text in environ.items() if text is not None}) is None
     assert caplog.messages == [
         "Slurm: job 12 has an allocation for several tasks, but this process is not in a step: "
         "it trains alone. Start the program with srun to use them all."
@@ -190,7 +193,7 @@ def test_an_allocation_without_a_step_is_no_cluster_and_says_so(step_id, caplog)
 
 def test_an_allocation_for_one_task_is_silent(caplog):
     environ = {"SLURM_JOB_ID": "12", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}
-    assert read_step(environ) is None
+    assert read_cluster(environ) is None
     assert caplog.messages == []
 
 
@@ -222,7 +225,7 @@ def test_an_allocation_for_one_task_is_silent(caplog):
     ],
 )
 def test_a_wrong_variable_is_refused_by_name_and_value(change, message):
-    with pytest.raises(SlurmError) as error:
+    with pytest.raises(ClusterError) as error:
         read_step(STEP | change)
     assert message in str(error.value)
 
@@ -260,7 +263,7 @@ def test_a_task_alone_on_its_host_divides_no_gpus():
 def test_any_host_list_expands_or_is_refused(text):
     try:
         hosts = expand_hosts(text)
-    except SlurmError as error:
+    except ClusterError as error:
         str(error).encode()
     else:
         assert 0 < len(hosts) <= 65536
@@ -290,7 +293,75 @@ def test_any_slurm_variables_give_a_step_or_a_slurm_error(changes):
     environ = {name: text for name, text in (STEP | changes).items() if text is not None}
     try:
         step = read_step(environ)
-    except SlurmError as error:
+    except ClusterError as error:
         str(error).encode()
     else:
         assert step is None or step.rank < len(step.addresses)
+
+
+FOUR = {
+    "SLURM_JOB_ID": "12",
+    "SLURM_STEP_ID": "3",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_NODELIST": "n[08-09]",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+    "SLURM_PROCID": "3",
+    "TFDIST_PORT": "9000",
+}
+
+
+def test_a_cluster_is_read_from_a_slurm_step():
+    cluster = read_cluster(FOUR)
+    workers = ("n08:9000", "n08:9001", "n09:9000", "n09:9001")
+    assert cluster == Cluster({"worker": workers}, Task("worker", 3), "Slurm")
+    assert cluster.environment() == {"TF_CONFIG": cluster.to_tf_config()}
+
+
+def test_tf_config_wins_over_slurm():
+    assert read_cluster(FOUR | {"TF_CONFIG": "{}"}) is None
+
+
+def test_the_tasks_of_a_slurm_host_divide_its_gpus():
+    cluster = read_cluster(FOUR | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"})
+    assert cluster.gpus == ("2", "3")
+    assert cluster.environment()["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_gpus_that_the_tasks_of_a_slurm_host_cannot_divide_are_refused():
+    with pytest.raises(ClusterError, match="3 GPUs, which do not divide evenly among its 2 tasks"):
+        read_cluster(FOUR | {"CUDA_VISIBLE_DEVICES": "0,1,2"})
+
+
+def test_slurms_mistakes_are_cluster_errors_with_the_same_message():
+    with pytest.raises(ClusterError, match=r'^Slurm: the host list "n\[1" is not understood at'):
+        read_cluster(FOUR | {"SLURM_STEP_NODELIST": "n[1"})
+
+
+def test_a_host_listed_twice_by_slurm_is_refused():
+    with pytest.raises(ClusterError, match=r"^Slurm: .* are both"):
+        read_cluster(FOUR | {"SLURM_STEP_NODELIST": "n1,n1"})
+
+
+def test_65536_tasks_are_the_most_that_slurm_can_start():
+    hosts = {"SLURM_STEP_NODELIST": "n[0-65535]", "SLURM_STEP_TASKS_PER_NODE": "1(x65536)"}
+    cluster = read_cluster(FOUR | hosts | {"SLURM_STEP_NUM_TASKS": "65536"})
+    assert cluster.address == "n3:9000"
+
+
+HET = {"SLURM_HET_SIZE": "2"}
+
+
+def test_a_step_on_one_component_of_a_heterogeneous_job_is_read_with_a_warning(caplog):
+    assert read_cluster(FOUR | HET | {"SLURM_PROCID": "0"}).size == 4
+    assert read_cluster(FOUR | HET | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
+    assert [message[:61] for message in caplog.messages] == [
+        "Slurm: of the components of this heterogeneous job, 4 task(s)",
+        "Slurm: of the components of this heterogeneous job, 1 task(s)",
+    ]
+
+
+@pytest.mark.parametrize("place", [{"SLURM_PROCID": "4"}, {"SLURM_PROCID": "3", "SLURM_NODEID": "2"}])
+def test_a_step_over_several_components_is_refused_by_name(place):
+    # Slurm adds the tasks and the nodes of the earlier components to these two numbers.
+    with pytest.raises(ClusterError, match='SLURM_HET_SIZE is "2": a step over several components'):
+        read_cluster(FOUR | HET | place)

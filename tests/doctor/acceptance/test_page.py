@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tfdist.cluster.tf_config import Cluster, Task
+from tfdist.cluster.members import Cluster, Task
 from tfdist.doctor.acceptance import page
 from tfdist.doctor.acceptance.checks import CHECKS, NAMES, TOLERANCES
 from tfdist.doctor.acceptance.page import Outcome

@@ -1,12 +1,14 @@
 """Slurm steps, as `srun` describes them in the environment of each task."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tfdist.cluster.gpus import parse_ids, read_visible
-from tfdist.process.errors import TfdistError
+from tfdist.cluster.addresses import ClusterError, show
+from tfdist.cluster.gpus import divide_gpus, parse_ids, read_visible
+from tfdist.cluster.members import Cluster, Task
+from tfdist.cluster.ports import first_port
+from tfdist.process.errors import UsageError
 from tfdist.process.log import warn
 
 _MAX_TASKS = 65536  # No synchronous training has more; checked before a list is expanded.
@@ -16,10 +18,6 @@ _BINDINGS = ("SLURM_GPUS_PER_TASK", "SLURM_NTASKS_PER_GPU", "SLURM_GPU_BIND", "S
 _HOST_PIECE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)|\[(?P<ranges>[0-9,-]+)\]|(?P<comma>,)")
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _TASKS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?")
-
-
-class SlurmError(TfdistError, ValueError):
-    """Slurm's variables contradict each other, or describe a step that tfdist cannot run."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,32 @@ class SlurmStep:
     shared_gpus: tuple[str, ...]
 
 
+def detect(environ: Mapping[str, str]) -> str | None:
+    """Returns SLURM_JOB_ID within a step; None elsewhere, also in an allocation that is used without srun."""
+    return "SLURM_JOB_ID" if environ.get("SLURM_JOB_ID", "").strip() and in_step(environ) else None
+
+
+def read(environ: Mapping[str, str]) -> Cluster | None:
+    """Reads the cluster of a step, whose tasks divide the GPUs of their host; None for a step of one task.
+
+    Raises:
+        ClusterError: a variable is missing or wrong, or the GPUs cannot be divided.
+    """
+    step = read_step(environ)
+    if environ.get("SLURM_HET_SIZE", "1") != "1" and environ.get("SLURM_PROCID") == "0":
+        warn(
+            f"Slurm: of the components of this heterogeneous job, {len(step.addresses) if step else 1} task(s) of one "
+            "train. Start them on one component (srun --het-group=0), or set TF_CONFIG to train on several."
+        )
+    if step is None:
+        return None
+    try:
+        gpus = divide_gpus(step.shared_gpus, step.host_tasks, step.host_index) if step.shared_gpus else None
+    except UsageError as error:
+        raise ClusterError(str(error)) from None
+    return Cluster({"worker": step.addresses}, Task("worker", step.rank), "Slurm", gpus)
+
+
 def read_step(environ: Mapping[str, str]) -> SlurmStep | None:
     """Reads the step of which this process is a task.
 
@@ -49,38 +73,56 @@ def read_step(environ: Mapping[str, str]) -> SlurmStep | None:
       environ: the environment variables; TFDIST_PORT sets the port of each host's first task.
 
     Returns:
-      The step, or None outside a step and for a step of one task.
+      The step, or None for a step of one task.
 
     Raises:
-      SlurmError: a variable is missing, malformed, or contradicts another.
+      ClusterError: a variable is missing, malformed, or contradicts another.
     """
-    if not _in_step(environ):
-        _log_allocation(environ)
-        return None
     size = _read_int(environ, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
     if size == 1:
         return None
     rank = _read_int(environ, "SLURM_PROCID")
     if rank >= size:
-        raise SlurmError(
+        raise ClusterError(
             f"Slurm: SLURM_PROCID is {rank}, but the step has {size} tasks. "
-            "Start the program with srun, without changing SLURM_ variables."
+            f"{_advise(environ, 'Start the program with srun, without changing SLURM_ variables.')}"
         )
     hosts, counts = _read_hosts(environ, size)
     tasks = place_tasks(counts, _read_plane(environ))
     _check_place(environ, rank, *tasks[rank])
     node, index = tasks[rank]
-    port = _read_port(environ, max(counts))
+    job = _read_int(environ, "SLURM_JOB_ID")
+    number = _read_int(environ, "SLURM_STEP_ID" if environ.get("SLURM_STEP_ID") else "SLURM_STEPID")
+    port = first_port(environ, 7 * job + number, max(counts))
     addresses = tuple(f"{hosts[node]}:{port + index}" for node, index in tasks)
     gpus = _read_shared_gpus(environ) if counts[node] > 1 else ()
     return SlurmStep(addresses, rank, counts[node], index, gpus)
+
+
+def in_step(environ: Mapping[str, str]) -> bool:
+    """Returns whether this process is a task of a step, or a descendant of one."""
+    # Not SLURM_PROCID, because batch and interactive shells have it too.
+    step = environ.get("SLURM_STEP_ID") or environ.get("SLURM_STEPID") or ""
+    return bool(re.fullmatch("[0-9]{1,10}", step)) and int(step) < _FIRST_SPECIAL_STEP
+
+
+def warn_of_allocation(environ: Mapping[str, str]) -> None:
+    """Warns where a job has several tasks, but this process is not in a step, and so trains alone."""
+    names = ("SLURM_NTASKS", "SLURM_NNODES", "SLURM_JOB_NUM_NODES")
+    if not environ.get("SLURM_JOB_ID") or in_step(environ) or all(environ.get(name, "1") == "1" for name in names):
+        return
+    job = show(environ["SLURM_JOB_ID"]).strip('"')
+    warn(
+        f"Slurm: job {job} has an allocation for several tasks, but this process is not in a step: it trains alone. "
+        "Start the program with srun to use them all."
+    )
 
 
 def expand_hosts(text: str) -> tuple[str, ...]:
     """Expands a host list such as "n[08-10,12]-ib,login" in Slurm's order.
 
     Raises:
-      SlurmError: the list is malformed (the message has the position), or too long.
+      ClusterError: the list is malformed (the message has the position), or too long.
     """
     hosts: list[str] = []
     names = [""]  # the expansion so far of the entry that is being read
@@ -106,22 +148,22 @@ def expand_counts(text: str) -> tuple[int, ...]:
     """Expands the tasks per node, such as "2(x3),1", to one number for each node.
 
     Raises:
-      SlurmError: the text is malformed, or has too many tasks.
+      ClusterError: the text is malformed, or has too many tasks.
     """
     counts: list[int] = []
     total = 0
     for part in text.split(","):
         match = _TASKS.fullmatch(part)
         if match is None or int(match[1]) == 0:
-            raise SlurmError(
-                f"Slurm: the tasks per node are {_show(text)}, not understood at {_show(part)}. "
+            raise ClusterError(
+                f"Slurm: the tasks per node are {show(text)}, not understood at {show(part)}. "
                 'Start the program with srun, which writes them like "2(x3),1".'
             )
         count, repeats = int(match[1]), int(match[2] or 1)
         total += count * repeats
         if total > _MAX_TASKS:
-            raise SlurmError(
-                f"Slurm: the tasks per node are {_show(text)}, over {_MAX_TASKS} tasks in all. Start fewer tasks."
+            raise ClusterError(
+                f"Slurm: the tasks per node are {show(text)}, over {_MAX_TASKS} tasks in all. Start fewer tasks."
             )
         counts += [count] * repeats
     return tuple(counts)
@@ -141,29 +183,12 @@ def place_tasks(counts: tuple[int, ...], plane: int) -> list[tuple[int, int]]:
     return sorted(places, key=lambda place: (place[1] // plane, *place))
 
 
-def _in_step(environ: Mapping[str, str]) -> bool:
-    # Not SLURM_PROCID, because batch and interactive shells have it too.
-    step = environ.get("SLURM_STEP_ID") or environ.get("SLURM_STEPID") or ""
-    return bool(re.fullmatch("[0-9]{1,10}", step)) and int(step) < _FIRST_SPECIAL_STEP
-
-
-def _log_allocation(environ: Mapping[str, str]) -> None:
-    names = ("SLURM_NTASKS", "SLURM_NNODES", "SLURM_JOB_NUM_NODES")
-    if all(environ.get(name, "1") == "1" for name in names):
-        return
-    job = _show(environ.get("SLURM_JOB_ID", "?")).strip('"')
-    warn(
-        f"Slurm: job {job} has an allocation for several tasks, but this process is not in a step: it trains alone. "
-        "Start the program with srun to use them all."
-    )
-
-
 def _read(environ: Mapping[str, str], *names: str) -> str:
     # The first name is the step's own; later ones are what older versions of Slurm set.
     for name in names:
         if environ.get(name):
             return environ[name]
-    raise SlurmError(
+    raise ClusterError(
         f"Slurm: {names[0]} is not set, though SLURM_JOB_ID is. "
         "Start the program with srun, and let it pass on its SLURM_ variables."
     )
@@ -172,7 +197,7 @@ def _read(environ: Mapping[str, str], *names: str) -> str:
 def _read_int(environ: Mapping[str, str], *names: str) -> int:
     text = _read(environ, *names)
     if not re.fullmatch("[0-9]{1,10}", text):
-        raise SlurmError(f"Slurm: {names[0]} is {_show(text)}, not a number. Start with srun.")
+        raise ClusterError(f"Slurm: {names[0]} is {show(text)}, not a number. Start with srun.")
     return int(text)
 
 
@@ -180,7 +205,7 @@ def _read_hosts(environ: Mapping[str, str], size: int) -> tuple[tuple[str, ...],
     hosts = expand_hosts(_read(environ, "SLURM_STEP_NODELIST", "SLURM_NODELIST"))
     counts = expand_counts(_read(environ, "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"))
     if len(hosts) != len(counts) or sum(counts) != size:
-        raise SlurmError(
+        raise ClusterError(
             f"Slurm: the step has {size} tasks, but its variables name {len(hosts)} hosts, and "
             f"{sum(counts)} tasks on {len(counts)} nodes. "
             "Start the program with srun, without changing SLURM_ variables."
@@ -198,9 +223,20 @@ def _read_plane(environ: Mapping[str, str]) -> int:
         return 1
     if word == "plane":
         return max(1, _read_int(environ, "SLURM_DIST_PLANESIZE"))
-    raise SlurmError(
-        f"Slurm: SLURM_DISTRIBUTION is {_show(text)}, which does not determine the rank of each task. "
+    raise ClusterError(
+        f"Slurm: SLURM_DISTRIBUTION is {show(text)}, which does not determine the rank of each task. "
         "Start with srun --distribution=block."
+    )
+
+
+def _advise(environ: Mapping[str, str], usual: str) -> str:
+    """Returns what to do about a number of a task that its step does not have."""
+    if environ.get("SLURM_HET_SIZE", "1") == "1":
+        return usual
+    # There Slurm numbers the tasks of all components, while the other variables describe one component.
+    return (
+        f"SLURM_HET_SIZE is {show(environ['SLURM_HET_SIZE'])}: a step over several components of a heterogeneous job "
+        "cannot be read. Start on one component (srun --het-group=0), or set TF_CONFIG."
     )
 
 
@@ -208,27 +244,10 @@ def _check_place(environ: Mapping[str, str], rank: int, node: int, index: int) -
     for name, expected in (("SLURM_NODEID", node), ("SLURM_LOCALID", index)):
         found = environ.get(name, str(expected))
         if found != str(expected):
-            raise SlurmError(
-                f"Slurm: {name} is {_show(found)}, but by SLURM_DISTRIBUTION task {rank} "
-                f"should have {expected}. Start with srun --distribution=block."
+            raise ClusterError(
+                f"Slurm: {name} is {show(found)}, but by SLURM_DISTRIBUTION task {rank} "
+                f"should have {expected}. {_advise(environ, 'Start with srun --distribution=block.')}"
             )
-
-
-def _read_port(environ: Mapping[str, str], host_tasks: int) -> int:
-    last = 65536 - host_tasks
-    text = environ.get("TFDIST_PORT")
-    if text:
-        if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) <= last:
-            raise SlurmError(
-                f"TFDIST_PORT: it is {_show(text)}, and {host_tasks} tasks on a host need as many "
-                f"ports in a row. Use a number in 1..{last}."
-            )
-        return int(text)
-    job = _read_int(environ, "SLURM_JOB_ID")
-    step = _read_int(environ, "SLURM_STEP_ID" if environ.get("SLURM_STEP_ID") else "SLURM_STEPID")
-    # Jobs that share a host should not share ports: 16 for each, and all of them below 32768,
-    # from where Linux takes ports for outgoing connections.
-    return min(10000 + (7 * job + step) % 1250 * 16, last)
 
 
 def _read_shared_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -265,12 +284,8 @@ def _expand_ranges(text: str, piece: re.Match[str]) -> list[str]:
     return numbers
 
 
-def _bad_hosts(text: str, position: int, problem: str) -> SlurmError:
-    return SlurmError(
-        f"Slurm: the host list {_show(text)} is not understood at character {position + 1}: "
+def _bad_hosts(text: str, position: int, problem: str) -> ClusterError:
+    return ClusterError(
+        f"Slurm: the host list {show(text)} is not understood at character {position + 1}: "
         f'{problem}. Start the program with srun, which writes it like "n[08-11],login".'
     )
-
-
-def _show(text: str) -> str:
-    return json.dumps(text[:60]) + "..." * (len(text) > 60)

@@ -4,8 +4,8 @@ import errno
 import socket
 import time
 
+from tfdist.cluster.addresses import split_address
 from tfdist.cluster.rendezvous.messages import RendezvousError
-from tfdist.cluster.tf_config import split_address
 
 # A process that was just killed may keep its port for a moment.
 PATIENCE_SECONDS = 1.0

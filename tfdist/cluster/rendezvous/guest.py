@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Sequence
 
+from tfdist.cluster.addresses import split_address
 from tfdist.cluster.rendezvous.host import FAREWELL_SECONDS
 from tfdist.cluster.rendezvous.messages import (
     LIMIT_BYTES,
@@ -16,7 +17,6 @@ from tfdist.cluster.rendezvous.messages import (
     take_line,
 )
 from tfdist.cluster.rendezvous.names import look_up
-from tfdist.cluster.tf_config import split_address
 from tfdist.process.log import say
 
 _ATTEMPT_SECONDS = 2.0

@@ -69,6 +69,11 @@ class MeetingServer:
         """The hellos of the present workers by rank, from worker 1 on."""
         return [self._present[rank].hello for rank in sorted(self._present)]
 
+    @property
+    def origins(self) -> list[str]:
+        """The IP addresses from which the present workers have connected, by rank, from worker 1 on."""
+        return [self._present[rank].origin for rank in sorted(self._present)]
+
     def absent(self) -> list[int]:
         """Returns the ranks of the absent workers."""
         return [rank for rank in range(1, len(self._workers)) if rank not in self._present]

@@ -3,14 +3,14 @@
 import contextlib
 import json
 import os
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
+from tfdist.cluster.members import Cluster
 from tfdist.cluster.rendezvous.door import open_port
 from tfdist.cluster.rendezvous.guest import meet_worker_0
 from tfdist.cluster.rendezvous.host import MeetingServer
 from tfdist.cluster.rendezvous.messages import Json, MismatchError, RendezvousError, encode
 from tfdist.cluster.rendezvous.proxies import bypass
-from tfdist.cluster.tf_config import Cluster
 from tfdist.process.same_run import differences
 
 # How long a worker that cannot take part tries to report the reason to worker 0.
@@ -58,8 +58,7 @@ def meet(
         if cluster.rank:
             return meet_worker_0(cluster.workers, cluster.rank, hello, timeout_seconds)
         with MeetingServer(listener, cluster.workers, timeout_seconds) as server:
-            _receive_all(server, hello, encode(announcement=announcement))
-    return announcement
+            return receive_all(server, hello, lambda: announcement)
 
 
 def _as_json(value: Json, **beside: object) -> Json:
@@ -67,7 +66,18 @@ def _as_json(value: Json, **beside: object) -> Json:
     return decoded
 
 
-def _receive_all(server: MeetingServer, hello: Json, announcement_line: bytes) -> None:
+def receive_all(server: MeetingServer, hello: Json, make_announcement: Callable[[], Json]) -> Json:
+    """Receives all workers on worker 0, and sends them the announcement, which it returns.
+
+    Args:
+        server: the server of worker 0.
+        hello: worker 0's own.
+        make_announcement: called once all workers are there.
+
+    Raises:
+        RendezvousError: a worker is absent, or cannot take part.
+        MismatchError: the workers' hellos differ.
+    """
     server.wait()
     absent = server.absent()
     problem = server.trouble or (server.describe_absent() if absent else None)
@@ -78,7 +88,9 @@ def _receive_all(server: MeetingServer, hello: Json, announcement_line: bytes) -
         server.answer_late_workers(absent)
         raise MismatchError(difference) if difference else RendezvousError(problem)
     too_late = "rendezvous: too late, this run has started with all its workers."
-    server.send_result(announcement_line, encode(error=too_late))
+    announcement = make_announcement()
+    server.send_result(encode(announcement=announcement), encode(error=too_late))
+    return announcement
 
 
 def _describe_differences(hellos: Sequence[Json]) -> str | None:

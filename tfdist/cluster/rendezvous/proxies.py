@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, MutableMapping, Sequence
 
-from tfdist.cluster.tf_config import split_address
+from tfdist.cluster.addresses import split_address
 from tfdist.process.log import say
 
 _PROXIES = ("grpc_proxy", "http_proxy", "https_proxy", "all_proxy")

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 
-from tfdist.cluster.tf_config import read_cluster
+from tfdist.cluster.environments.readers import read_cluster
 from tfdist.doctor import facts
 from tfdist.doctor.acceptance import page
 from tfdist.doctor.acceptance.checks import CHECKS, MACHINE, ORACLE, SPLIT

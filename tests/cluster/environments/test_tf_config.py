@@ -6,28 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfdist.cluster.tf_config import (
-    Cluster,
-    ClusterError,
-    Task,
-    divide_cores,
-    hosts_of,
-    read_cluster,
-    split_address,
-)
+from tfdist.cluster.addresses import ClusterError, hosts_of
+from tfdist.cluster.environments.readers import read_cluster
+from tfdist.cluster.members import Cluster, Task
 
 TWO = {"worker": ["a:1", "b:1"]}
 FIRST = {"type": "worker", "index": 0}
-SLURM = {
-    "SLURM_JOB_ID": "12",
-    "SLURM_STEP_ID": "3",
-    "SLURM_STEP_NUM_TASKS": "4",
-    "SLURM_STEP_NODELIST": "n[08-09]",
-    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
-    "SLURM_PROCID": "3",
-    "TFDIST_PORT": "9000",
-}
-
 quick = settings(max_examples=200, deadline=2000)
 
 
@@ -49,22 +33,51 @@ def test_a_cluster_is_read_from_tf_config():
     assert hosts_of(cluster.workers) == {"a", "b"}
 
 
-def test_the_chief_comes_before_the_workers():
-    jobs = {"worker": ("a:1", "b:1"), "chief": ("c:1",), "evaluator": ("e:1",)}
-    tasks = [Task("chief", 0), Task("worker", 0), Task("worker", 1)]
-    clusters = [Cluster(jobs, task) for task in tasks]
-    assert clusters[0].workers == ("c:1", "a:1", "b:1")
-    assert [cluster.rank for cluster in clusters] == [0, 1, 2]
-    assert [cluster.is_chief for cluster in clusters] == [True, False, False]
-    assert [cluster.address for cluster in clusters] == ["c:1", "a:1", "b:1"]
-
-
 def test_worker_0_is_chief_where_no_chief_is_listed():
     assert read_cluster({"TF_CONFIG": config()}).is_chief
 
 
 def test_an_index_written_as_digits_is_read_as_tensorflow_reads_it():
     assert read_cluster({"TF_CONFIG": config(task={"type": "worker", "index": "1"})}).rank == 1
+
+
+@pytest.mark.parametrize(("task", "rank"), [({"type": "master", "index": 0}, 0), ({"type": "worker", "index": 1}, 2)])
+def test_a_master_is_the_chief(task, rank):
+    cluster = read_cluster({"TF_CONFIG": config(TWO | {"master": ["m:1"], "ps": []}, task)})
+    assert (cluster.workers, cluster.rank) == (("m:1", "a:1", "b:1"), rank)
+    assert json.loads(cluster.to_tf_config())["cluster"]["chief"] == ["m:1"]
+
+
+@pytest.mark.parametrize("name", ["TF_CONFIG", "TF_CONFIG_FILE"])
+def test_tf_config_may_be_in_a_file(name, tmp_path):
+    path = tmp_path / "all.json"
+    # Longer than a variable may be.
+    addresses = [f"worker-{index}.example:2222" for index in range(7000)]
+    path.write_text(config({"worker": addresses}, {"type": "worker", "index": 6999}))
+    cluster = read_cluster({name: f"@{path}" if name == "TF_CONFIG" else str(path)})
+    assert (cluster.size, cluster.address) == (7000, "worker-6999.example:2222")
+
+
+def test_the_variable_wins_over_the_file(tmp_path):
+    (tmp_path / "other.json").write_text(config({"worker": ["c:1"]}))
+    environ = {"TF_CONFIG": config(), "TF_CONFIG_FILE": str(tmp_path / "other.json")}
+    assert read_cluster(environ).size == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "the file cannot be read (No such file or directory). Give the path of a file."),
+        (b"\xff", "the file cannot be read (it is not text in UTF-8)."),
+        (b"{", "not JSON at line 1, column 2"),
+        (b'{"cluster": {"worker": []}}', "cluster.worker is an empty list."),
+    ],
+)
+def test_a_file_that_is_wrong_is_named(content, problem, tmp_path):
+    path = tmp_path / "all.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert f'TF_CONFIG in "{path}": {problem}' in refusal(f"@{path}")
 
 
 def test_what_platforms_add_to_tf_config_is_left_alone():
@@ -80,7 +93,7 @@ def test_what_platforms_add_to_tf_config_is_left_alone():
         {"TF_CONFIG": " "},
         {"TF_CONFIG": "{}"},
         {"TF_CONFIG": '{"cluster": {}, "task": {}, "environment": "cloud"}'},
-        SLURM | {"TF_CONFIG": "{}"},
+        {"TF_CONFIG": "{}", "OMPI_COMM_WORLD_SIZE": "2"},
     ],
 )
 def test_there_may_be_no_cluster(environ):
@@ -119,16 +132,21 @@ def test_promise_15_bad_json_is_refused(text, message):
             {"worker": "a:1"},
             'TF_CONFIG: cluster.worker is "a:1", not a list. Write ["host:port", ...], even for',
         ),
-        ({"worker": {"0": "a:1"}}, "TF_CONFIG: cluster.worker is an object, not a list."),
+        (
+            {"worker": {"1": "a:1"}, "ps": []},
+            "TF_CONFIG: cluster.worker is an object, not a list: a sparse cluster, in which a worker sees itself alone",
+        ),
+        ({"chief": {"0": "a:1"}}, "TF_CONFIG: cluster.chief is an object, not a list."),
         (
             {"worker": []},
             "TF_CONFIG: cluster.worker is an empty list. Add its addresses, or remove cluster.w",
         ),
         ({"evaluator": ["a:1"]}, "TF_CONFIG: cluster lists no worker, only evaluator. Add "),
         (
-            {"master": ["a:1"]},
-            'TF_CONFIG: cluster lists the unknown job "master". Use "worker", and "chief" if one',
+            {"boss": ["a:1"]},
+            'TF_CONFIG: cluster lists the unknown job "boss". Use "worker", and "chief" if one',
         ),
+        ({"master": ["a:1"], "chief": ["b:1"]}, "TF_CONFIG: cluster lists a chief and a master, which is the same."),
         (
             {"ps": ["a:1"]} | TWO,
             "TF_CONFIG: cluster lists parameter servers (ps), but tfdist trains synchronously, "
@@ -208,87 +226,6 @@ def test_promise_15_an_index_beyond_one_address_is_refused():
 def test_another_rpc_layer_is_refused():
     message = 'TF_CONFIG: rpc_layer is "grpcs", but workers use grpc. Leave it out.'
     assert refusal(config(rpc_layer="grpcs")) == message
-
-
-@pytest.mark.parametrize(
-    ("address", "parts"),
-    [
-        ("localhost:2222", ("localhost", 2222)),
-        ("10.0.0.1:65535", ("10.0.0.1", 65535)),
-        ("a-b_c.d:1", ("a-b_c.d", 1)),
-        ("[::1]:2222", ("::1", 2222)),
-        ("[FE80:0::1%eth0]:1", ("fe80::1%eth0", 1)),
-    ],
-)
-def test_an_address_is_split_into_host_and_port(address, parts):
-    assert split_address(address) == parts
-
-
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        (5, 'here is 5. Write a string "host:port".'),
-        (None, 'here is null. Write a string "host:port".'),
-        ("a", 'here is "a", which has no port. Write "host:port".'),
-        ("[::1]", 'here is "[::1]", which has no port.'),
-        (":1", 'here is ":1", which has no host.'),
-        ("", 'here is "", which has no port.'),
-        ("a:", 'here is "a:", whose port is "". Use a number in 1..65535.'),
-        ("a:http", 'here is "a:http", whose port is "http".'),
-        ("a:0", 'here is "a:0", whose port is "0".'),
-        ("a:65536", 'here is "a:65536", whose port is "65536".'),
-        ("a:-1", 'here is "a:-1", whose port is "-1".'),
-        ("a:1 ", 'here is "a:1 ", whose port is "1 ".'),
-        ("a:²", r'here is "a:\u00b2", whose port is "\u00b2".'),
-        ("grpc://a:1", 'here is "grpc://a:1". Leave the scheme out: TensorFlow takes only "host:port".'),
-        ("fe80::1:2222", 'several colons. Put an IPv6 address in brackets: "[::1]:2222".'),
-        ("[::x]:1", 'whose brackets hold no IPv6 address. Write it like "[::1]:2222".'),
-        ("a b:1", 'whose host is "a b". Use only letters, digits, ".", "-" and "_" in a host.'),
-        ("\ud800:1", r'whose host is "\ud800".'),
-        ("a" * 100, f'here is "{"a" * 60}"..., which has no port.'),
-    ],
-)
-def test_promise_15_a_wrong_address_is_refused(address, message):
-    with pytest.raises(ClusterError) as error:
-        split_address(address, "here")
-    assert message in str(error.value)
-
-
-def test_a_cluster_made_in_code_is_checked_too():
-    with pytest.raises(ClusterError, match=r"^Launcher: task.index is 1, but cluster.worker lists"):
-        Cluster({"worker": ("a:1",)}, Task("worker", 1), source="Launcher")
-
-
-def test_a_cluster_is_read_from_a_slurm_step():
-    cluster = read_cluster(SLURM)
-    workers = ("n08:9000", "n08:9001", "n09:9000", "n09:9001")
-    assert cluster == Cluster({"worker": workers}, Task("worker", 3), "Slurm")
-    assert cluster.environment() == {"TF_CONFIG": cluster.to_tf_config()}
-
-
-def test_tf_config_wins_over_slurm():
-    assert read_cluster(SLURM | {"TF_CONFIG": config()}).source == "TF_CONFIG"
-
-
-def test_the_tasks_of_a_slurm_host_divide_its_gpus():
-    cluster = read_cluster(SLURM | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"})
-    assert cluster.gpus == ("2", "3")
-    assert cluster.environment()["CUDA_VISIBLE_DEVICES"] == "2,3"
-
-
-def test_gpus_that_the_tasks_of_a_slurm_host_cannot_divide_are_refused():
-    with pytest.raises(ClusterError, match="3 GPUs, which do not divide evenly among its 2 tasks"):
-        read_cluster(SLURM | {"CUDA_VISIBLE_DEVICES": "0,1,2"})
-
-
-def test_slurms_mistakes_are_cluster_errors_with_the_same_message():
-    with pytest.raises(ClusterError, match=r'^Slurm: the host list "n\[1" is not understood at'):
-        read_cluster(SLURM | {"SLURM_STEP_NODELIST": "n[1"})
-
-
-def test_a_host_listed_twice_by_slurm_is_refused():
-    with pytest.raises(ClusterError, match=r"^Slurm: .* are both"):
-        read_cluster(SLURM | {"SLURM_STEP_NODELIST": "n1,n1"})
 
 
 hosts = st.from_regex(r"[a-z0-9]{1,5}", fullmatch=True) | st.just("[::1]")
@@ -372,21 +309,3 @@ def test_promise_15_a_mistyped_tf_config_is_read_or_refused(cluster, data):
 def test_promise_15_deep_nesting_is_refused_at_any_depth(depth):
     for opening, closing in (("[", "]"), ('{"cluster":', "}"), ('{"task":', "}")):
         refusal('{"cluster": ' + opening * depth + "1" + closing * depth + "}")
-
-
-@quick
-@given(st.dictionaries(st.sampled_from(sorted(SLURM)), st.text(max_size=8), max_size=3))
-def test_any_slurm_variables_are_read_or_refused(changes):
-    read_or_refuse(SLURM | changes)
-
-
-def test_65536_tasks_are_the_most_that_slurm_can_start():
-    hosts = {"SLURM_STEP_NODELIST": "n[0-65535]", "SLURM_STEP_TASKS_PER_NODE": "1(x65536)"}
-    cluster = read_cluster(SLURM | hosts | {"SLURM_STEP_NUM_TASKS": "65536"})
-    assert cluster.address == "n3:9000"
-
-
-def test_every_task_of_a_host_gets_as_many_cores():
-    assert divide_cores([0, 1, 2, 5, 7], 2) == ((0, 1), (2, 5))
-    assert divide_cores([3], 1) == ((3,),)
-    assert divide_cores([0, 1], 4) is None
