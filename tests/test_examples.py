@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-PACKAGES = ("tfdist", "tfdist.callbacks", "tfdist.data", "tfdist.models", "tfdist.optimizers")
+PACKAGES = ("tfdist", "tfdist.callbacks", "tfdist.data", "tfdist.models", "tfdist.optimizers", "tfdist.jobs")
 WITHOUT = {
     # A package.
     "tfdist.callbacks",

@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": "is all well for a run here? in a cluster, on every worker at once",
     "verify": "does a model of yours train on N replicas as on one device?",
     "bench": "how fast is a model, and what is faster beside tfdist?",
+    "jobs": "write the text of a job for Slurm, Kubernetes, Kubeflow or Azure ML",
     "models": "which models come with tfdist, how large are they, and what do they take?",
 }
 # What is a flag of a command, but looked for by itself.

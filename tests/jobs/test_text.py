@@ -69,7 +69,7 @@ CHANGES = [
     ),
     ("kubernetes", {"gpus_per_node": 2}, [*GPU, "nvidia.com/gpu: 2"]),
     ("kubernetes", {"cpus_per_node": 4}, ["resources:", "requests:", "cpu: 4"]),
-    ("kubernetes", {"memory_gib_per_node": 9}, ["resources:", "requests:", "memory: 9Gi"]),
+    ("kubernetes", {"memory_gib_per_node": 9}, ["resources:", "requests:", 'memory: "9Gi"']),
     ("kubernetes", {"queue": "gpus"}, ["labels:", "kueue.x-k8s.io/queue-name: gpus"]),
     ("kubernetes", {"identity": "me"}, ["automountServiceAccountToken: true", "serviceAccountName: me"]),
     ("kubernetes", {"secrets": ("wandb",)}, SECRET),
@@ -128,8 +128,8 @@ def test_there_is_a_case_for_each_file():
 def test_an_option_changes_these_lines(base, change, new):
     before, after = lines(BASES[base]), lines(dataclasses.replace(BASES[base], **change))
     assert sorted((after - before).elements()) == sorted(new)
-    # A line is another one, or is added; none is lost.
-    assert (before - after).total() <= len(new)
+    # A line is another one, or is added; of two lines one may be left, where a name takes the place of an object.
+    assert (before - after).total() <= len(new) + 1
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -8,6 +8,7 @@ from support.processes import run_python
 from tfdist.__main__ import COMMANDS
 from tfdist.bench.config import BenchConfig
 from tfdist.doctor.config import DoctorConfig
+from tfdist.jobs.config import JobConfig
 from tfdist.launch.config import LaunchConfig
 from tfdist.options.command_line import make_flags, read_given
 from tfdist.options.fields import option
@@ -20,6 +21,7 @@ CLASSES = {
     "bench": (BenchConfig,),
     "verify": (VerifyConfig,),
     "doctor": (DoctorConfig,),
+    "jobs": (JobConfig,),
 }
 # Its arguments are names.
 WITHOUT_FLAGS = {"models"}

@@ -5,6 +5,7 @@ import pytest
 from tfdist.__main__ import COMMANDS
 from tfdist.bench.config import BenchConfig
 from tfdist.doctor.config import DoctorConfig
+from tfdist.jobs.config import JobConfig
 from tfdist.launch.config import LaunchConfig
 from tfdist.options import neighbours
 from tfdist.options.fields import flags_of
@@ -23,6 +24,7 @@ KINDS = {
     "tfdist.doctor": (DoctorConfig,),
     "tfdist.verify": (VerifyConfig,),
     "tfdist.bench": (BenchConfig,),
+    "tfdist.jobs": (JobConfig,),
 }
 
 

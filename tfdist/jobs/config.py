@@ -55,7 +55,7 @@ class JobConfig:
     """
 
     target: str | None = option(
-        None, choices=TARGETS, help="The scheduler that runs the job; also without --target=.", shown=""
+        None, choices=TARGETS, help="The scheduler that runs the job; also without --target=.", shown="none"
     )
     command: tuple[str, ...] = ()
     kind: str = option(
