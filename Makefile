@@ -59,6 +59,9 @@ full: $(VENV)/ready equivalence
 	$(VENV)/bin/python tests/full/model_sizes.py
 	$(VENV)/bin/python tests/full/planted_faults.py
 	$(MAKE) chaos
+	$(VENV)/bin/python tests/full/slurm.py
+	$(VENV)/bin/pip install --quiet --editable '.[azureml]'
+	$(VENV)/bin/python -m pytest tests/jobs/test_azureml.py
 	$(VENV)/bin/pip install --quiet --editable '.[tpu_compiler]'
 	$(VENV)/bin/python tests/full/tpu_compile.py
 
