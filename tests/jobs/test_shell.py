@@ -54,7 +54,8 @@ def test_the_command_starts_again_after_codes_that_ask_for_it(codes, end, runs, 
 def test_the_lines_of_all_starts_are_in_the_log_of_the_run(tmp_path):
     config = make_config(tmp_path / "a b" / "run")
     script = restarted(config, command(config), before=container_lines(config), asked_code=138)
-    programs = {"python": PROGRAM}
+    # The second in which the log is written, without the pause before a start.
+    programs = {"python": PROGRAM, "sleep": '#!/bin/bash\n[ "$1" = 1 ] && exec /bin/sleep 1\n'}
     ended = run_script(script, tmp_path, programs, [75, 2], environ={"HOSTNAME": "digits-0"})
     lines = f"program a.py --run_dir={config.run_dir}\n" * 2
     assert (ended.code, ended.out) == (2, lines)

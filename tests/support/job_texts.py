@@ -1,6 +1,6 @@
 """Texts of jobs for Kubernetes, as data, and the schema of Kubernetes."""
 
-import pytest
+import kubernetes_validate
 import yaml
 
 from tfdist.jobs import JobConfig, job_text
@@ -32,7 +32,6 @@ def documents(config):
 
 def check_schema(document):
     """Fails where a document is not as the schema of its kind says, or where it has more."""
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
     try:
         kubernetes_validate.validate(document, _VERSION, strict=True)
     except kubernetes_validate.ValidationError as error:
