@@ -20,10 +20,12 @@ def test_a_worker_has_its_share_of_the_node():
 
 
 def test_each_mount_has_its_volume():
-    made = pod(volumes=("runs:/runs", "data:/data"))
+    made = pod(volumes=("runs:/runs", "my.data:/data"))
     mounts = {mount["name"]: mount["mountPath"] for mount in made["containers"][0]["volumeMounts"]}
-    assert mounts == {"shm": "/dev/shm", "claim-runs": "/runs", "claim-data": "/data"}
+    assert mounts == {"shm": "/dev/shm", "claim-runs": "/runs", "claim-my-data": "/data"}
     assert [volume["name"] for volume in made["volumes"]] == [*mounts]
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in made["volumes"][1:]]
+    assert claims == ["runs", "my.data"]
 
 
 def test_a_secret_and_an_identity_are_named_and_a_pod_without_one_gets_no_token():

@@ -139,6 +139,10 @@ class JobConfig:
         check_fields(self)
         if self.target is None:
             raise UsageError(f"target is not given. Use one of {', '.join(TARGETS)}.")
+        for field in dataclasses.fields(self):
+            # A second line would be a command of its own.
+            if any(isinstance(text, str) and "\n" in text for text in _items(getattr(self, field.name))):
+                raise UsageError(f"{field.name} is {getattr(self, field.name)!r}. Use text of one line.")
         self._check_effects()
         self._check_target()
         self._check_name()
@@ -244,6 +248,10 @@ class JobConfig:
         for volume in self.volumes:
             if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?:/.+", volume):
                 raise UsageError(f"volumes has {volume!r}. Write CLAIM:/folder.")
+        if len(self.mounts) < len(self.volumes):
+            raise UsageError(
+                f"volumes is {self.volumes!r}, with a claim that is there twice. Mount it once, above both."
+            )
         on_volume = (f"{self.run_dir}/".startswith(f"{folder.rstrip('/')}/") for folder in self.mounts.values())
         if self.target in _PODS and self.run_dir is not None and not any(on_volume):
             raise UsageError(
@@ -254,6 +262,10 @@ class JobConfig:
             value = getattr(self, name)
             if self.target == "azureml" and value is not None and not value.startswith("azureml:"):
                 raise UsageError(f"{name} is {value!r}. Use azureml://datastores/NAME/paths/… with azureml.")
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _read_params(params: str | Mapping[str, Any]) -> list[str]:

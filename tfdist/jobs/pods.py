@@ -40,7 +40,7 @@ def make_pod(config: JobConfig, script: str, *, environment: dict[str, str], por
         ports: the container's named ports.
     """
     variables = {"PYTHONUNBUFFERED": "1", **nccl_environment(config), **environment}
-    mounts = {"shm": "/dev/shm", **{f"claim-{claim}": folder for claim, folder in config.mounts.items()}}
+    mounts = {"shm": "/dev/shm", **{_volume(claim): folder for claim, folder in config.mounts.items()}}
     resources = _resources(config)
     container = {
         "name": "tensorflow",
@@ -56,7 +56,7 @@ def make_pod(config: JobConfig, script: str, *, environment: dict[str, str], por
     }
     # NCCL and data pipelines need more than the 64 MiB that a container has there.
     volumes = [{"name": "shm", "emptyDir": {"medium": "Memory"}}]
-    volumes += [{"name": f"claim-{name}", "persistentVolumeClaim": {"claimName": name}} for name in config.mounts]
+    volumes += [{"name": _volume(name), "persistentVolumeClaim": {"claimName": name}} for name in config.mounts]
     return {
         "terminationGracePeriodSeconds": config.grace_seconds,
         "automountServiceAccountToken": config.identity is not None,
@@ -84,6 +84,11 @@ def join(config: JobConfig, documents: list[dict[str, Any]], *, about: str) -> s
     """Returns the text of several documents, with a comment before them and the line that submits them at the end."""
     head = f"# Made by python -m tfdist.jobs {config.target}. {about}\n"
     return head + "---\n".join(map(yaml_text, documents)) + f"# kubectl apply --filename={config.name}.yaml\n"
+
+
+def _volume(claim: str) -> str:
+    """Returns the name of a claim's volume, in which a dot may not stand."""
+    return f"claim-{claim.replace('.', '-')}"
 
 
 def _resources(config: JobConfig) -> dict[str, Any]:
