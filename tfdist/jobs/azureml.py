@@ -3,8 +3,7 @@
 from typing import Any
 
 from tfdist.jobs.config import JobConfig
-from tfdist.jobs.pods import nccl_environment
-from tfdist.jobs.shell import command_line, restarted
+from tfdist.jobs.shell import command_line, nccl_environment, restarted
 from tfdist.jobs.yaml_text import yaml_text
 from tfdist.process.exits import STOPPED
 

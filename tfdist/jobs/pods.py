@@ -3,20 +3,15 @@
 from typing import Any
 
 from tfdist.jobs.config import JobConfig
+from tfdist.jobs.shell import nccl_environment
 from tfdist.jobs.yaml_text import yaml_text
 
 PORT = 2222
-_NETWORKS = {"tcp": "Socket", "infiniband": "IB"}
 
 
 def port_of(config: JobConfig) -> int:
     """Returns the port of the workers."""
     return config.port or PORT
-
-
-def nccl_environment(config: JobConfig) -> dict[str, str]:
-    """Returns the variable that binds NCCL to a network; without that network NCCL fails, and takes no slower one."""
-    return {"NCCL_NET": _NETWORKS[config.network]} if config.network else {}
 
 
 def metadata(config: JobConfig) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 import shlex
 
 from tfdist.jobs.config import JobConfig
-from tfdist.jobs.pods import nccl_environment
-from tfdist.jobs.shell import ENDS, command_line, setup_lines
+from tfdist.jobs.shell import ENDS, command_line, nccl_environment, setup_lines
 from tfdist.process.exits import STOPPED
 
 # `--wait` in place of `--kill-on-bad-exit`: workers that leave after the same step do not end at the same moment.
