@@ -45,6 +45,8 @@ def test_the_script_is_one_for_any_shell(tmp_path):
     subprocess.run(["sh", "-n", script], check=True, timeout=10)
 
 
+# Its package warns of what it imports itself.
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("config", "distribution"),
     [
