@@ -70,6 +70,10 @@ full: $(VENV)/ready equivalence
 	$(MAKE) chaos
 	$(VENV)/bin/pip install --quiet --editable '.[tpu_compiler]'
 	$(VENV)/bin/python tests/full/tpu_compile.py
+	$(VENV)/bin/pip install --quiet --editable '.[azureml]'
+	$(VENV)/bin/python -m pytest tests/jobs/test_azureml.py
+	# It needs Debian's slurmctld, slurmd and slurm-client.
+	$(VENV)/bin/python tests/full/slurm.py
 
 # Every fault at every point of a run, on two and three workers, then KILLS random kills: about an hour.
 KILLS ?= 50

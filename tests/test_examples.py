@@ -8,7 +8,7 @@ import textwrap
 import pytest
 from support.pages import execute
 
-PACKAGES = ("tfdist", "tfdist.callbacks", "tfdist.data", "tfdist.models", "tfdist.optimizers")
+PACKAGES = ("tfdist", "tfdist.callbacks", "tfdist.data", "tfdist.models", "tfdist.optimizers", "tfdist.jobs")
 WITHOUT = {
     # A package.
     "tfdist.callbacks",

@@ -23,7 +23,7 @@ LIGHT = (
     *("tfdist.doctor.config", "tfdist.verify.config", "tfdist.bench.config", "tfdist.report.command"),
     *("tfdist.data.sources.tfds_catalog", "tfdist.models", "tfdist.models.listing"),
 )
-GROUND = ("process", "options", "cluster", "run", "launch")
+GROUND = ("process", "options", "cluster", "run", "launch", "jobs")
 
 FILES = sorted(HOUSE.rglob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(HOUSE)) for path in FILES])

@@ -29,7 +29,7 @@ def test_what_is_no_command_is_told_the_nearest(capsys):
     assert main(["trian", "--epochs=2"]) == 2
     message = (
         "tfdist: there is no command 'trian'. Did you mean 'train'? Use one of train, launch, doctor, verify, bench, "
-        "report, models."
+        "report, jobs, models."
     )
     assert capsys.readouterr().err == f"{message}\n"
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "verify": "does a model of yours train on N replicas as on one device?",
     "bench": "how fast is a model, and what is faster beside tfdist?",
     "report": "one page about a run, or about several beside each other, also while it goes on",
+    "jobs": "write the text of a job for Slurm, Kubernetes, Kubeflow or Azure ML",
     "models": "which models come with tfdist, how large are they, and what do they take?",
 }
 # What is a flag of a command, but looked for by itself.

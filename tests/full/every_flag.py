@@ -139,6 +139,31 @@ from tfdist.report.command import main
 threading.Timer(2, _thread.interrupt_main).start()
 sys.exit(main(sys.argv[1:]))
 """
+JOBS = (
+    ("slurm", "--node_count=2"),
+    ("slurm", "--process_count_per_node=2"),
+    ("slurm", "--gpus_per_node=2"),
+    ("slurm", "--cpus_per_node=2"),
+    ("slurm", "--memory_gib_per_node=2"),
+    ("slurm", "--name=a"),
+    ("slurm", "--queue=a"),
+    ("slurm", "--identity=a"),
+    ("slurm", "--python=a"),
+    ("slurm", "--source_directory=a"),
+    ("slurm", "--pip_packages=a,b"),
+    ("slurm", "--conda_packages=a,b"),
+    ("slurm", "--run_dir=a"),
+    ("slurm", "--data_dir=a"),
+    ("slurm", "--network=tcp"),
+    ("slurm", "--port=3000"),
+    ("slurm", "--timeout_seconds=600"),
+    ("slurm", "--grace_seconds=30"),
+    ("slurm", "--max_restarts=1"),
+    ("--target=tfjob", "--image=a", "--volumes=a:/a,b:/b"),
+    ("tfjob", "--image=a", "--secrets=a,b"),
+    ("kubernetes", "--image=a", "--kind=job"),
+    ("azureml", "--image=a", "--queue=a", "--distribution=mpi"),
+)
 VERIFIED = """import keras, numpy as np
 def build():
     norm = keras.layers.BatchNormalization(synchronized=True)
@@ -256,6 +281,9 @@ def _other_rows():
     for flags in BENCH:
         command = quick[:-1] if any(flag.startswith("--versus") for flag in flags) else quick
         yield Row(command, flags)
+    yield from (Row(("-m", "tfdist.jobs"), flags, then=("--", "worker.py")) for flags in JOBS)
+    script = ("--entry_script=worker.py", '--script_params={"--epochs": 5}')
+    yield Row(("-m", "tfdist.jobs"), ("slurm", *script))
     yield Row(quick, ("--out_dir=older",))
     yield Row(quick, ("--against=older/bench.json",), (0, 1))
 

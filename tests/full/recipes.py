@@ -16,10 +16,11 @@ from collections.abc import Callable
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
 
-import tfdist.models.dropout  # noqa: E402, F401 - so that Keras knows its layers when it loads a model
 from full import evidence  # noqa: E402
 from support import drawings, tfds_folders  # noqa: E402
 from support.processes import REPOSITORY, run_python  # noqa: E402
+
+import tfdist.models.dropout  # noqa: E402, F401 - so that Keras knows its layers when it loads a model
 
 COMMAND = "python tests/full/recipes.py"
 COLUMNS = ("row", "as it should be", "minutes", "seen")

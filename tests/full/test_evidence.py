@@ -4,7 +4,7 @@ import pytest
 from chaos import every_fault
 from equivalence.plants import PLANTS
 from equivalence.runner import CASES
-from full import every_flag, evidence, planted_faults, tpu_trace
+from full import every_flag, evidence, planted_faults, slurm, tpu_trace
 from support import tpu_programs
 from support.processes import REPOSITORY
 from support.wrong_calls import COMMANDS
@@ -97,6 +97,12 @@ def test_the_table_of_sizes_has_every_model_and_each_is_as_it_should_be():
     for name, row in rows.items():
         sizes = str(MODELS[name].parameters), str(MODELS[name].multiply_adds)
         assert (row["as it should be"], row["parameters"], row["multiply-adds"]) == ("yes", *sizes)
+
+
+def test_the_table_of_slurm_has_every_job_and_each_is_as_it_should_be():
+    rows = evidence.read_rows(evidence.FOLDER / "slurm.md")
+    assert list(rows) == [str(row) for row in slurm.ROWS]
+    assert {name: row["state"] for name, row in rows.items() if row["as it should be"] != "yes"} == {}
 
 
 def test_fifty_random_kills_lost_nothing():

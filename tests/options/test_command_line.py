@@ -8,6 +8,7 @@ from support.processes import run_python
 from tfdist.__main__ import COMMANDS
 from tfdist.bench.config import BenchConfig
 from tfdist.doctor.config import DoctorConfig
+from tfdist.jobs.config import JobConfig
 from tfdist.launch.config import LaunchConfig
 from tfdist.options.command_line import make_flags, read_given
 from tfdist.options.fields import option
@@ -22,6 +23,7 @@ CLASSES = {
     "verify": (VerifyConfig,),
     "doctor": (DoctorConfig,),
     "report": (ReportConfig,),
+    "jobs": (JobConfig,),
 }
 # Its arguments are names.
 WITHOUT_FLAGS = {"models"}

@@ -5,6 +5,7 @@ import pytest
 from tfdist.__main__ import COMMANDS
 from tfdist.bench.config import BenchConfig
 from tfdist.doctor.config import DoctorConfig
+from tfdist.jobs.config import JobConfig
 from tfdist.launch.config import LaunchConfig
 from tfdist.options import neighbours
 from tfdist.options.fields import flags_of
@@ -25,6 +26,7 @@ KINDS = {
     "tfdist.verify": (VerifyConfig,),
     "tfdist.bench": (BenchConfig,),
     "tfdist.report": (ReportConfig,),
+    "tfdist.jobs": (JobConfig,),
 }
 
 

@@ -1,0 +1,5 @@
+"""Runs the command."""
+
+from tfdist.jobs.command import main
+
+raise SystemExit(main())
