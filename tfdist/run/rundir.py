@@ -216,8 +216,9 @@ def finished_summary(run_dir: RunDir, steps: int) -> dict[str, Any] | None:
     """Returns the summary of a run that has done at least `steps` steps, else None."""
     if not run_dir.summary.is_file():
         return None
-    summary: dict[str, Any] = read_json(run_dir.summary)
-    return summary if summary.get("steps", -1) >= steps else None
+    summary = read_json(run_dir.summary)
+    done = summary.get("steps") if isinstance(summary, dict) else None
+    return summary if isinstance(done, int) and done >= steps else None
 
 
 class Restart(TypedDict):
@@ -290,15 +291,20 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """
     try:
         return json.loads(pathlib.Path(path).read_text())
-    except json.JSONDecodeError as error:
+    # Bytes that are no text raise another ValueError than text that is no JSON.
+    except ValueError as error:
         raise UsageError(f"{path}: not JSON ({error}). Delete it, or restore the file.") from None
 
 
 def append_line(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-    """Appends one JSON object as a line."""
+    """Appends one JSON object as a line, also after half a line, which a kill or a full disk has left."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(value) + "\n")
+    line = json.dumps(value).encode() + b"\n"
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
 
 
 def _aside(path: pathlib.Path, kind: str) -> pathlib.Path:
