@@ -344,6 +344,14 @@ def test_a_line_after_half_a_line_stands_alone(tmp_path, half):
     assert path.read_text() == '{"epoch": 1}\n' + half + '\n{"epoch": 2}\n{"epoch": 3}\n'
 
 
+def test_a_line_that_cannot_be_written_says_why(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.symlink_to("/dev/full")
+    message = rf"^{path} cannot be written \(No space left on device\)\. Free some space, "
+    with pytest.raises(rundir.LineError, match=message):
+        rundir.append_line(path, {"epoch": 1})
+
+
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     run = RunDir(tmp_path / "run")
     message = rf"another process trains in it \(process {os.getpid()} on "

@@ -27,6 +27,10 @@ class NotAFolderError(TfdistError, NotADirectoryError):
     """A run's folder is a file."""
 
 
+class LineError(TfdistError, OSError):
+    """A line could not be appended to a file."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RunDir:
     """The folder of a run and the paths in it."""
@@ -297,14 +301,24 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def append_line(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-    """Appends one JSON object as a line, also after half a line, which a kill or a full disk has left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Appends one JSON object as a line, also after half a line, which a kill or a full disk has left.
+
+    Raises:
+        OSError: the line cannot be written; the message says why and what to do.
+    """
     line = json.dumps(value).encode() + b"\n"
-    with path.open("ab+") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else b"\n" + line
-        file.write(line)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
+    except OSError as error:
+        raise LineError(
+            f"{path} cannot be written ({error.strerror}). Free some space, or make it a file that you may write, and "
+            "go on with the same run_dir."
+        ) from error
 
 
 def _aside(path: pathlib.Path, kind: str) -> pathlib.Path:
