@@ -1,5 +1,6 @@
 """Callbacks that print the numbers of a run."""
 
+import numpy as np
 import pytest
 
 from tfdist.callbacks.screen import EpochLines, ProgressLines, format_logs
@@ -26,6 +27,7 @@ from tfdist.callbacks.screen import EpochLines, ProgressLines, format_logs
         ),
         ({"loss": float("nan")}, "epoch 2/10  loss nan"),
         ({"examples_per_second": 0.0}, "epoch 2/10  0 examples/s"),
+        ({"f1_score": np.ones(3), "note": "text", "loss": np.float32(0.5)}, "epoch 2/10  loss 0.5"),
     ],
 )
 def test_a_line_gives_losses_first_then_metrics_then_those_of_the_validation(logs, line):

@@ -1,5 +1,6 @@
 """Callbacks that write the numbers of a run to files."""
 
+import datetime
 import json
 
 import pytest
@@ -93,3 +94,25 @@ def test_tensorboard_gets_each_epoch_under_the_names_of_keras_and_each_few_steps
 def test_logs_become_numbers_and_lists():
     assert plain({"loss": tf.constant(0.5), "rows": [1, 2], "text": 3}) == {"loss": 0.5, "rows": [1, 2], "text": 3}
     assert plain(None) == {}
+
+
+def test_what_a_users_callback_adds_to_the_logs_is_written_as_text_if_json_has_no_such_type(tmp_path):
+    day = datetime.date(2026, 12, 1)
+    logs = {
+        "loss": 0.5,
+        "day": day,
+        "ragged": [[1], [1, 2]],
+        "set": {1},
+        "bytes": b"x",
+        3: 1.0,
+        "text": "a",
+        "no": None,
+    }
+    texts = {"day": "2026-12-01", "ragged": "[[1], [1, 2]]", "set": "{1}", "bytes": "b'x'"}
+    MetricsFile(tmp_path / "metrics.jsonl", clock=clock).on_epoch_end(0, logs)
+    place = {"epoch": 1, "step": 0, "time": 100.123}
+    assert lines_of(tmp_path / "metrics.jsonl") == [place | {"loss": 0.5, "3": 1.0, "text": "a", "no": None} | texts]
+    scalars = TensorBoardScalars(tmp_path)
+    scalars.on_epoch_end(0, logs)
+    scalars.on_train_end()
+    assert read_events(tmp_path / "train") == {("epoch_loss", 0): 0.5, ("epoch_3", 0): 1.0}

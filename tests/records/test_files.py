@@ -277,6 +277,19 @@ class Listening(keras.callbacks.Callback):
         self.of_training = set(logs)
 
 
+def test_logs_that_json_cannot_hold_end_no_run_and_change_no_weight(make_strategy, tmp_path):
+    class Notes(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs |= {"set": {1}, "ragged": [[1], [1, 2]]}
+
+    model, history = fit(make_strategy(1), tmp_path / "run", callbacks=[Notes()])
+    plain, _ = fit(make_strategy(1))
+    np.testing.assert_array_equal(jobs.weights_of(model), jobs.weights_of(plain))
+    assert history["set"] == [{1}, {1}]
+    for metrics in (lines_of(tmp_path / "run")[2][-1], read(tmp_path / "run", "summary.json")["metrics"]):
+        assert (metrics["set"], metrics["ragged"]) == ("{1}", "[[1], [1, 2]]")
+
+
 def test_the_users_callbacks_see_the_logs_of_keras(make_strategy, tmp_path):
     listening = Listening()
     fit(make_strategy(1), tmp_path, callbacks=[listening])

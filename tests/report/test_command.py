@@ -2,9 +2,11 @@
 
 import datetime
 import json
+import os
 import sys
 
 import pytest
+from PIL import Image
 from support.made_runs import killed_run, write_run
 from support.processes import run_python
 
@@ -57,6 +59,26 @@ def test_a_place_that_cannot_be_written_is_one_line(folder, tmp_path, capsys):
     assert command.main([str(folder), "--out=file/page.html"]) == 2
     message = "--out: file/page.html cannot be written (Not a directory). Give a file that you may write."
     assert capsys.readouterr().err == f"tfdist.report: {message}\n"
+
+
+def test_a_folder_in_place_of_the_file_is_refused(folder, capsys):
+    for out in (".", "/"):
+        assert command.main([str(folder), f"--out={out}"]) == 2
+        message = f"--out is '{out}', which is a folder. Give a file."
+        assert capsys.readouterr().err == f"tfdist.report: {message}\n"
+
+
+def test_names_on_the_disk_that_are_no_text_are_reported_all_the_same(tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    write_run(folder, killed_run())
+    (folder / "predictions").mkdir()
+    Image.new("RGB", (3, 3)).save(folder / "predictions" / os.fsdecode(b"epoch-\xff.png"))
+    assert command.main([str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert "<title>r\ufffd</title>" in page
+    assert "<figcaption>r\ufffd, epoch-\ufffd</figcaption>" in page
+    assert command.main([str(folder), "--text"]) == 0
+    assert f"{tmp_path}/r\ufffd/report.html" in capsys.readouterr().out
 
 
 def test_an_empty_value_is_refused(folder, capsys):

@@ -79,6 +79,19 @@ def test_what_a_run_is_called_and_what_it_says_is_text_and_no_markup(tmp_path):
     assert "<b>" not in page and "<i>" not in page
 
 
+@pytest.mark.parametrize("value", [1e308, -1.7e308, 10**400, float("nan"), float("-inf")])
+def test_a_number_that_cannot_be_drawn_is_left_out(tmp_path, value):
+    run = MadeRun()
+    run.start()
+    run.lines[-1]["began"] = -value
+    whole = {"step": 1, "time": run.now, "loss": 0.5, "learning_rate": 0.1}
+    run.lines += [whole, *(whole | {name: value, "step": place} for place, name in enumerate(whole, 2))]
+    run.lines.append(whole | {"step": value})
+    runs = read_runs([write_run(tmp_path / "run", run, summary={"metrics": {"loss": value}, "steps": value})])
+    assert runs[0].points("step", "loss") == [(1, 0.5), (2, 0.5), (3, 0.5), (5, 0.5)][: len(whole)]
+    assert "<figcaption>loss</figcaption>" in make_page(runs)
+
+
 def test_a_page_asks_for_its_next_version_only_while_it_is_live(runs):
     assert 'http-equiv="refresh"' not in make_page(runs)
     assert '<meta http-equiv="refresh" content="7">' in make_page(runs, 7)

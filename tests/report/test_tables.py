@@ -131,6 +131,33 @@ def test_the_text_for_a_terminal_says_what_is_missing_and_has_every_table(write,
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
+def test_what_would_steer_a_terminal_is_replaced_in_its_text(write):
+    run = MadeRun()
+    run.lines = [{"epoch": 1, "red\x1b[31m": 0.5, "two\nlines": 0.25}]
+    rows = [line.split() for line in tables.to_text([write("run", run, summary={"metrics": {}})]).splitlines()]
+    assert ["red\ufffd[31m", "0.5"] in rows
+    assert ["two\ufffdlines", "0.25"] in rows
+
+
+def test_half_of_a_character_is_replaced_and_whole_ones_stay(write):
+    run = MadeRun()
+    run.lines = [{"epoch": 1, "\ud800x": 1, "\U0001f600": 2}, {"event": "end", "reason": "failed", "cause": "\udcff"}]
+    record = write("run", run, summary={}, config={"name": "\udfff"})
+    assert tables.metrics_of(record.lines) == ["?x", "\U0001f600"]
+    assert (tables.state(record), record.config["name"]) == ("failed: ?", "?")
+
+
+@pytest.mark.parametrize("step", [17, 18])
+@pytest.mark.parametrize(("finished", "state"), [(True, "finished"), (False, "stopped")])
+def test_a_run_that_was_killed_at_its_end_has_ended_once_its_results_are_written(write, step, finished, state):
+    run = MadeRun()
+    run.lines = [{"event": "start", "step": 12}, {"epoch": 3, "step": step}]
+    assert tables.state(write("run", run, summary={"steps": 18, "finished": finished})) == state
+    going_on = "going on, or killed: no line says that it ended"
+    assert tables.state(write("more", run, summary={"steps": 12, "finished": finished})) == going_on
+    assert tables.state(write("later", run, summary={"steps": 17 - 2, "finished": finished})) == going_on
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (63.21, "63.2 s"), (599.9, "599.9 s"), (3599.6, "1:00:00 h"), (93784.0, "26:03:04 h")],

@@ -313,6 +313,45 @@ def test_lines_are_appended(tmp_path):
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("text", "is_finished"),
+    [
+        (b'{"steps": 12}', True),
+        (b'{"steps": 11}', False),
+        (b'{"steps": null}', False),
+        (b'{"steps": "12"}', False),
+        (b"[12]", False),
+    ],
+)
+def test_a_summary_is_that_of_a_finished_run_if_it_has_the_steps(tmp_path, text, is_finished):
+    (tmp_path / "summary.json").write_bytes(text)
+    assert rundir.finished_summary(RunDir(tmp_path), 12) == ({"steps": 12} if is_finished else None)
+
+
+@pytest.mark.parametrize("text", [b"{half", b"", b"\xff\xfe"])
+def test_a_damaged_summary_says_what_to_do(tmp_path, text):
+    (tmp_path / "summary.json").write_bytes(text)
+    with pytest.raises(UsageError, match=r"summary\.json: not JSON .* Delete it, or restore the file\."):
+        rundir.finished_summary(RunDir(tmp_path), 12)
+
+
+@pytest.mark.parametrize("half", ['{"epoch": 2, "lo', '{"epoch": 2}'])
+def test_a_line_after_half_a_line_stands_alone(tmp_path, half):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 1}\n' + half)
+    for epoch in (2, 3):
+        rundir.append_line(path, {"epoch": epoch})
+    assert path.read_text() == '{"epoch": 1}\n' + half + '\n{"epoch": 2}\n{"epoch": 3}\n'
+
+
+def test_a_line_that_cannot_be_written_says_why(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.symlink_to("/dev/full")
+    message = rf"^{path} cannot be written \(No space left on device\)\. Free some space, "
+    with pytest.raises(rundir.LineError, match=message):
+        rundir.append_line(path, {"epoch": 1})
+
+
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     run = RunDir(tmp_path / "run")
     message = rf"another process trains in it \(process {os.getpid()} on "

@@ -66,8 +66,7 @@ class ProgressLines(ChiefWriter):
             return
         self._last = now
         place = f"step {in_epoch}/{steps}" if steps else f"step {in_epoch}"
-        numbers = {name: value for name, value in plain(logs).items() if isinstance(value, int | float)}
-        show(format_logs([f"epoch {self._epoch + 1}/{self.params['epochs']}", place], {**numbers, **self._more()}))
+        show(format_logs([f"epoch {self._epoch + 1}/{self.params['epochs']}", place], {**(logs or {}), **self._more()}))
 
 
 def progress_lines(every_steps):
@@ -80,14 +79,15 @@ def format_logs(parts, logs):
 
     Args:
         parts: what the line begins with.
-        logs: name → number.
+        logs: name → number; what is no single number is left out.
     """
     parts = list(parts)
-    for name in sorted(logs, key=_reading_order):
+    numbers = {name: value for name, value in plain(logs).items() if isinstance(value, int | float)}
+    for name in sorted(numbers, key=_reading_order):
         if name == "examples_per_second":
-            parts.append(f"{logs[name]:.0f} examples/s")
+            parts.append(f"{numbers[name]:.0f} examples/s")
         else:
-            parts.append(f"{name} {logs[name]:.4g}")
+            parts.append(f"{name} {numbers[name]:.4g}")
     return "  ".join(parts)
 
 

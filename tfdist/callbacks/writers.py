@@ -1,5 +1,6 @@
 """Callbacks that write the numbers of a run to files, on the chief alone."""
 
+import json
 import os
 import pathlib
 import socket
@@ -178,6 +179,15 @@ def _scalar(name, value):
 
 
 def plain(logs):
-    """Returns logs as JSON types: numbers, and lists of them."""
-    arrays = {name: np.asarray(value) for name, value in (logs or {}).items()}
-    return {name: array.tolist() for name, array in arrays.items()}
+    """Returns logs as JSON types: numbers, lists of them, and the text of all else, which a user's callback may add."""
+    return {str(name): _plain(value) for name, value in (logs or {}).items()}
+
+
+def _plain(value):
+    try:
+        value = np.asarray(value).tolist()
+        json.dumps(value)
+    # NumPy and JSON refuse a value by either.
+    except (TypeError, ValueError):
+        return str(value)
+    return value

@@ -7,7 +7,7 @@ from tfdist.process.errors import MissingPackageError, TfdistError, UsageError
 from tfdist.process.exits import INTERRUPTED, MISTAKE
 from tfdist.process.log import show
 from tfdist.report.config import read_config
-from tfdist.report.read import read_runs
+from tfdist.report.read import path_text, read_runs
 from tfdist.report.tables import to_text
 from tfdist.run.rundir import written_aside
 
@@ -45,4 +45,4 @@ def _show_page(config, runs):
         raise UsageError(
             f"--out: {config.page} cannot be written ({error.strerror}). Give a file that you may write."
         ) from None
-    show(f"{config.page}, {config.page.stat().st_size / 1e3:.0f} kB. Open it in a browser.")
+    show(f"{path_text(config.page)}, {config.page.stat().st_size / 1e3:.0f} kB. Open it in a browser.")

@@ -38,6 +38,8 @@ class ReportConfig:
         given = [name for name in ("out", "text", "live") if getattr(self, name)]
         if len(given) > 1:
             raise UsageError(f"--{given[0]} does not go with --{given[1]}. Leave one of them out.")
+        if self.out and not pathlib.Path(self.out).name:
+            raise UsageError(f"--out is {self.out!r}, which is a folder. Give a file.")
         if self.port is not None and not self.live:
             raise UsageError("--port is the port of --live. Add --live, or leave it out.")
         if not 0 <= (self.port or 0) < 2**16:

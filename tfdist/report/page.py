@@ -9,6 +9,7 @@ import pathlib
 from PIL import Image
 
 from tfdist.report.charts import make_charts, make_time_line
+from tfdist.report.read import path_text
 from tfdist.report.tables import make_tables, state
 
 # A sheet of predictions is made smaller, so that the page stays small.
@@ -25,7 +26,7 @@ def make_page(runs, refresh_seconds=None):
     """
     title = html.escape(", ".join(run.name for run in runs))
     refresh = f'<meta http-equiv="refresh" content="{refresh_seconds}">' if refresh_seconds else ""
-    pictures = [_picture(f"{run.name}, {path.stem}", path) for run in runs for path in run.sheets]
+    pictures = [_picture(f"{run.name}, {path_text(path.stem)}", path) for run in runs for path in run.sheets]
     missing = [f"{run.name}: {line}" for run in runs for line in run.missing]
     missing += [line for line, figure in pictures if not figure]
     wide, narrow = make_time_line(runs, 11), make_time_line(runs)

@@ -55,7 +55,14 @@ def read_runs(folders):
     """
     names = [os.path.basename(os.path.abspath(folder)) for folder in folders]
     names = names if len(set(names)) == len(names) else folders
-    return [read_run(RunDir(pathlib.Path(folder)), name) for folder, name in zip(folders, names, strict=True)]
+    return [
+        read_run(RunDir(pathlib.Path(folder)), path_text(name)) for folder, name in zip(folders, names, strict=True)
+    ]
+
+
+def path_text(path):
+    """Returns a path as text that can be written; the bytes of a name on the disk need not be text."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def read_run(run, name):
@@ -109,6 +116,9 @@ def _parse(text):
     """Returns the JSON object of a text, or None for anything else."""
     try:
         value = json.loads(text)
+        if "\\ud" in text.lower():
+            # Half of a character, which JSON may name alone, can be printed nowhere.
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

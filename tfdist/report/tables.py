@@ -43,13 +43,19 @@ def make_tables(runs):
 
 def to_text(runs):
     """Returns the report for a terminal."""
-    lines = [f"{run.name}: {line}" for run in runs for line in run.missing]
+    lines = [_printable(f"{run.name}: {line}") for run in runs for line in run.missing]
     for title, columns, rows in make_tables(runs):
-        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        cells = [[_printable(cell) for cell in row] for row in (columns, *rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines += ["", title, "-" * len(title)]
-        for row in (columns, *rows):
+        for row in cells:
             lines.append("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     return "\n".join(lines).strip()
+
+
+def _printable(text):
+    """Returns a text without what would steer the terminal or break its line."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def metrics_of(lines):
@@ -63,6 +69,10 @@ def state(run):
     last = next((line for line in reversed(run.lines) if line.get("event") in ("start", "end")), {})
     if last.get("event") == "end":
         return ": ".join(str(last[key]) for key in ("reason", "cause") if key in last)
+    ended, began = number(run.summary, "steps"), number(last, "step")
+    if None not in (ended, began) and began < ended and (run.last("step") or 0) <= ended:
+        # It was killed before the line of its end, and the start after that had only the results to write.
+        return "finished" if run.summary.get("finished") else "stopped"
     if last:
         return "going on, or killed: no line says that it ended"
     return "finished" if run.summary else "unknown"

@@ -27,6 +27,10 @@ class NotAFolderError(TfdistError, NotADirectoryError):
     """A run's folder is a file."""
 
 
+class LineError(TfdistError, OSError):
+    """A line could not be appended to a file."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RunDir:
     """The folder of a run and the paths in it."""
@@ -216,8 +220,9 @@ def finished_summary(run_dir: RunDir, steps: int) -> dict[str, Any] | None:
     """Returns the summary of a run that has done at least `steps` steps, else None."""
     if not run_dir.summary.is_file():
         return None
-    summary: dict[str, Any] = read_json(run_dir.summary)
-    return summary if summary.get("steps", -1) >= steps else None
+    summary = read_json(run_dir.summary)
+    done = summary.get("steps") if isinstance(summary, dict) else None
+    return summary if isinstance(done, int) and done >= steps else None
 
 
 class Restart(TypedDict):
@@ -290,15 +295,30 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """
     try:
         return json.loads(pathlib.Path(path).read_text())
-    except json.JSONDecodeError as error:
+    # Bytes that are no text raise another ValueError than text that is no JSON.
+    except ValueError as error:
         raise UsageError(f"{path}: not JSON ({error}). Delete it, or restore the file.") from None
 
 
 def append_line(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-    """Appends one JSON object as a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(value) + "\n")
+    """Appends one JSON object as a line, also after half a line, which a kill or a full disk has left.
+
+    Raises:
+        OSError: the line cannot be written; the message says why and what to do.
+    """
+    line = json.dumps(value).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
+    except OSError as error:
+        raise LineError(
+            f"{path} cannot be written ({error.strerror}). Free some space, or make it a file that you may write, and "
+            "go on with the same run_dir."
+        ) from error
 
 
 def _aside(path: pathlib.Path, kind: str) -> pathlib.Path:

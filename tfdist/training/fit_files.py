@@ -1,8 +1,7 @@
 """The files of a run of `fit`, and its results."""
 
-import numpy as np
-
 from tfdist.callbacks.throughput import Throughput
+from tfdist.callbacks.writers import plain
 from tfdist.internals.access import models
 from tfdist.records.configuration import describe_run
 from tfdist.records.files import open_files
@@ -68,7 +67,7 @@ def finish(model, files):
     if not files.callbacks:
         return
     history = model.history.history
-    last = {name: np.asarray(values[-1]).tolist() for name, values in history.items() if values}
+    last = plain({name: values[-1] for name, values in history.items() if values})
     workers = Workers.of(model.distribute_strategy)
     with workers.exit_on_peer_loss():
         files.finish(last)

@@ -1,5 +1,7 @@
 """The learning rate of an optimizer, against what it was given."""
 
+import types
+
 import keras
 import pytest
 
@@ -24,3 +26,8 @@ def test_the_rate_of_a_schedule_follows_the_steps():
     optimizer = keras.optimizers.SGD(keras.optimizers.schedules.PolynomialDecay(1.0, 10, 0.0))
     optimizer.iterations.assign(4)
     assert current_learning_rate(optimizer) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("rate", [None, [0.1, 0.2]])
+def test_no_rate_and_several_are_none(rate):
+    assert current_learning_rate(types.SimpleNamespace(learning_rate=rate)) is None
