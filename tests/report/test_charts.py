@@ -39,6 +39,13 @@ def test_lines_are_told_by_marks_dashes_and_names_beside_their_colours(runs):
     assert marks["s00"] and marks["s01"] and not marks["s00"] & marks["s01"]
 
 
+def test_the_line_of_a_run_is_seen_under_that_of_an_equal_one(runs):
+    (_, svg), *_ = charts.make_charts(runs)
+    looks = re.findall(r'style="fill: none; ([^"]*stroke: var\(--s\d\d\)[^"]*)"', svg)
+    widths = {re.search(r"--(s\d\d)", look)[1]: float(re.search(r"stroke-width: ([\d.]+)", look)[1]) for look in looks}
+    assert widths["s00"] >= 2 * widths["s01"]
+
+
 def test_one_run_needs_no_name_at_its_lines(runs):
     (_, svg), *_ = charts.make_charts(runs[:1])
     assert {"training", "validation"} <= set(texts(svg))
@@ -66,10 +73,10 @@ def test_colours_are_those_of_the_style_sheet_and_the_names_of_parts_are_of_one_
 def test_the_time_line_has_each_kind_with_its_hatch_and_each_failure(runs):
     svg = charts.make_time_line(runs)
     assert texts(svg).count("✕1") == texts(svg).count("✕2") == 2
-    for kind in ("steps that count", "checkpoint", "start", "repeated steps", "restart"):
-        assert kind in texts(svg)
+    kinds = ("steps that count, with their input", "checkpoint", "validation", "start", "repeated steps", "restart")
+    assert {kind for kind in kinds if kind not in texts(svg)} == set()
     # Those that are not steps have a pattern each.
-    assert len(re.findall("<pattern ", svg)) == 4
+    assert len(re.findall("<pattern ", svg)) == 5
     assert "minutes since" not in svg and "seconds since" in svg
 
 

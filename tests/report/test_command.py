@@ -61,7 +61,9 @@ def test_a_place_that_cannot_be_written_is_one_line(folder, tmp_path, capsys):
 
 def test_an_empty_value_is_refused(folder, capsys):
     assert command.main(["run", ""]) == 2
-    assert capsys.readouterr().err == "tfdist.report: there is no run. Write the folder of one, as runs/digits_cnn-1.\n"
+    assert capsys.readouterr().err == (
+        "tfdist.report: there is no run. Give the folder of one, or of several: runs/digits_cnn-1.\n"
+    )
 
 
 @pytest.mark.slow

@@ -8,13 +8,13 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from tfdist.report.goodput import KINDS, PAUSE, number
+from tfdist.report.goodput import KINDS, PAUSE, STEPS, number
 from tfdist.report.tables import metrics_of
 
 # Colours that stand for variables of the style sheet: the ink, and one for each run or kind of time.
 _INK, _SERIES, _KIND = "#010101", "#0200{:02x}", "#0300{:02x}"
 # Marks and hatches, because a colour alone is not enough.
-_MARKERS, _HATCHES = "os^Dv", ("", "++", "|||", "", "////", "xxxx", "---")
+_MARKERS, _HATCHES = "os^Dv", ("", "", "|||", "++", "////", "xxxx", "---")
 _LOOKS = {
     kind: {"facecolor": _KIND.format(place), "hatch": _HATCHES[place], "edgecolor": _INK, "linewidth": 0.4}
     for place, kind in enumerate(KINDS)
@@ -70,7 +70,9 @@ def make_time_line(runs, width=_NARROW_INCHES):
         axes.set_yticks(range(len(runs)), [run.name[:_LETTERS] * (len(runs) > 1) for run in runs])
         axes.set_ylim(-0.4, len(runs) - 0.3)
         axes.set_xlabel(f"{unit} since the first start (✕: a failure)")
-        patches = [Patch(label=kind, **_LOOKS[kind]) for kind in KINDS if kind in shown]
+        # When a step waited is not recorded, only for how long in an epoch.
+        labels = {STEPS: f"{STEPS}, with their input"}
+        patches = [Patch(label=labels.get(kind, kind), **_LOOKS[kind]) for kind in KINDS if kind in shown]
         figure.legend(handles=patches, loc="outside upper left", ncols=3 if width == _NARROW_INCHES else len(KINDS))
         return _svg(figure, f"where the time went, {width}")
 
@@ -97,7 +99,10 @@ def _draw(title, by, series):
             if points:
                 place, dash = names.index(name), "--" if label in ("validation", "slowest") else "-"
                 look = {"color": _SERIES.format(place % 6), "marker": _MARKERS[place % 5], "linestyle": dash}
-                axes.plot(*zip(*points, strict=True), linewidth=1.3, ms=3.5, markevery=-(-len(points) // 9), **look)
+                # Equal runs lie upon each other: an earlier one is wider, so that it is seen under the next.
+                under = min(len(names) - 1 - place, 3)
+                look |= {"linewidth": 1.3 + 1.7 * under, "ms": 3.5 + 2.5 * under}
+                axes.plot(*zip(*points, strict=True), markevery=-(-len(points) // 9), **look)
                 ends.append((points[-1][1], f"{name[:_LETTERS]} {label}" if len(names) > 1 else label))
         axes.grid()
         if "training" not in (label for _, label, _ in series):
