@@ -1,5 +1,6 @@
 """Charts of made runs: what they draw, and that no line is told from another by its colour alone."""
 
+import collections
 import itertools
 import re
 
@@ -7,7 +8,7 @@ import pytest
 from support.made_runs import MadeRun, killed_run, write_run
 
 from tfdist.report import charts
-from tfdist.report.goodput import PAUSE, Piece
+from tfdist.report.goodput import PAUSE, STEPS, Piece
 from tfdist.report.read import read_runs
 
 
@@ -85,19 +86,32 @@ def test_there_is_no_time_line_without_times(tmp_path):
     assert charts.make_time_line(read_runs([write_run(tmp_path / "run", run)])) == ""
 
 
-def test_pieces_too_short_to_be_seen_count_as_what_is_before_them():
-    pieces = [
-        Piece(kind, *times, 0)
-        for kind, *times in (
-            ("start", 0, 10),
-            ("a", 10, 50),
-            ("b", 50, 50.1),
-            ("a", 50.1, 90),
-            (PAUSE, 90, 95),
-            ("a", 95, 99),
-        )
+def test_pieces_that_can_be_seen_are_drawn_as_they_were():
+    spans = [
+        ("start", 0, 10),
+        (STEPS, 10, 12),
+        ("validation", 12, 14),
+        (STEPS, 14, 15),
+        (PAUSE, 15, 20),
+        (STEPS, 20, 29),
     ]
-    assert charts._merge(pieces, 1.0) == [["start", 0, 10], ["a", 10, 90], ["a", 95, 99]]
+    drawn = [list(span) for span in spans if span[0] != PAUSE]
+    assert charts._merge([Piece(*span, 0) for span in spans], 1.0) == drawn
+
+
+def test_of_pieces_too_short_to_be_seen_each_kind_keeps_its_share_of_the_time_line():
+    pieces, now = [Piece("start", 0.0, 10.0, 0)], 10.0
+    for epoch in range(1000):
+        for kind, seconds in ((STEPS, 2.0), ("validation", 0.5), ("checkpoint", 0.25)):
+            pieces.append(Piece(kind, now, now + seconds, epoch))
+            now += seconds
+    drawn = charts._merge(pieces, now / 400)
+    assert len(drawn) < 200
+    assert all(before[2] == after[1] for before, after in itertools.pairwise(drawn))
+    spent = collections.Counter()
+    for kind, begin, end in drawn:
+        spent[kind] += end - begin
+    assert spent == {"start": 10.0, STEPS: 2000.0, "validation": 500.0, "checkpoint": 250.0}
 
 
 def test_names_at_close_ends_stand_apart_and_within_the_chart():

@@ -74,12 +74,6 @@ def test_the_speed_of_a_run_that_has_ended_is_that_of_the_whole_run_in_every_row
     assert [part[name] for name in names] == ["900", "450", "50", "50.0 %"]
 
 
-def test_the_rows_per_second_of_the_only_replica_stand_there_once(write):
-    run = MadeRun()
-    run.lines = [{"event": "start", "replicas": 1}]
-    assert "… of a replica" not in dict(by_title(write("run", run))["Result"].rows)
-
-
 def test_restarts_that_only_the_summary_knows_have_no_times(write):
     known = [{"kind": "failure", "cause": "worker 1 was lost", "workers": 2}]
     run = MadeRun()

@@ -1,5 +1,6 @@
 """Points of runs → charts as SVG, whose colours are variables of the page's style sheet."""
 
+import collections
 import io
 import re
 
@@ -8,7 +9,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from tfdist.report.goodput import KINDS, PAUSE, STEPS, number
+from tfdist.report.goodput import CHECKPOINT, KINDS, PAUSE, STEPS, VALIDATION, number
 from tfdist.report.tables import metrics_of
 
 # Colours that stand for variables of the style sheet: the ink, and one for each run or kind of time.
@@ -29,6 +30,8 @@ _NEEDLESS = re.compile(
     r'(?<=<g) id="[^"]*"| (width|height)="[\d.]+pt"| font-family: [^;"]*;| transform="rotate\(-0 [^"]*"'
 )
 _NARROW_INCHES, _LETTERS = 4.2, 20
+# Kinds of time that take turns within epochs, and how many times the shortest visible piece they are drawn together.
+_IN_EPOCHS, _SLOT = (STEPS, CHECKPOINT, VALIDATION), 10
 
 
 def make_charts(runs):
@@ -126,14 +129,32 @@ def _spread(ends, low, high):
 
 
 def _merge(pieces, least):
-    """Returns (kind, begin, end) of the pieces; one too short to be seen counts as what is before it."""
-    merged = []
+    """Returns (kind, begin, end) of what is drawn: short pieces of an epoch with their neighbours, kind by kind."""
+    groups = []
     for piece in pieces:
-        if merged and piece.kind != PAUSE and (piece.kind == merged[-1][0] or piece.seconds < least):
-            merged[-1][2] = piece.end
+        last = groups[-1] if groups else []
+        fits = last and piece.kind in _IN_EPOCHS and last[-1].kind in _IN_EPOCHS
+        if fits and last[-1].end - last[0].begin < _SLOT * least:
+            last.append(piece)
+        elif piece.seconds:
+            groups.append([piece])
+    merged = []
+    for kind, begin, end in (part for group in groups for part in _sorted_by_kind(group, least)):
+        if merged and kind == merged[-1][0] != PAUSE:
+            merged[-1][2] = end
         else:
-            merged.append([piece.kind, piece.begin, piece.end])
+            merged.append([kind, begin, end])
     return [piece for piece in merged if piece[0] != PAUSE]
+
+
+def _sorted_by_kind(group, least):
+    """Yields (kind, begin, end) of pieces; if one is too short to be seen, those of a kind are put together."""
+    spent, now = collections.Counter(), group[0].begin
+    for place, piece in enumerate(group):
+        spent[piece.kind if min(each.seconds for each in group) < least else (piece.kind, place)] += piece.seconds
+    for key, seconds in spent.items():
+        yield key if isinstance(key, str) else key[0], now, now + seconds
+        now += seconds
 
 
 def _svg(figure, title):

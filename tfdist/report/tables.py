@@ -106,7 +106,7 @@ def _figures(run):
         **{name: _plain(number(final, name)) for name in final},
         "learning rate": _plain(run.last("learning_rate")),
         "rows per second": _plain(rate),
-        "… of a replica": rate and replicas and replicas > 1 and _plain(rate / replicas),
+        "… of a replica": _plain(rate / replicas) if rate and replicas else None,
         "ms a step": _plain(_of_run(run, workers, "step_seconds", statistics.median), 1e3),
         "… own work of each worker": ", ".join(own),
         "… waiting for input": _percent(_of_run(run, workers, "input_share", max)),
