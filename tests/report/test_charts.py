@@ -96,6 +96,8 @@ def test_pieces_that_can_be_seen_are_drawn_as_they_were():
         (STEPS, 20, 29),
     ]
     drawn = [list(span) for span in spans if span[0] != PAUSE]
+    # One of another kind that is too short to be seen is in no legend either.
+    spans.append(("repeated steps", 29, 29.1))
     assert charts._merge([Piece(*span, 0) for span in spans], 1.0) == drawn
 
 

@@ -136,7 +136,7 @@ def _merge(pieces, least):
         fits = last and piece.kind in _IN_EPOCHS and last[-1].kind in _IN_EPOCHS
         if fits and last[-1].end - last[0].begin < _SLOT * least:
             last.append(piece)
-        elif piece.seconds:
+        elif piece.seconds > (0 if piece.kind in _IN_EPOCHS else least):
             groups.append([piece])
     merged = []
     for kind, begin, end in (part for group in groups for part in _sorted_by_kind(group, least)):
