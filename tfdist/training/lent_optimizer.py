@@ -1,4 +1,4 @@
-"""Lets the callbacks of a hand-written loop find its optimizer where Keras has it: as `model.optimizer`."""
+"""Makes the optimizer of a hand-written loop known to its callbacks where Keras has it: as `model.optimizer`."""
 
 import keras
 
