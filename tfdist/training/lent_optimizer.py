@@ -6,7 +6,7 @@ _HOOKS = [f"on_{part}_{end}" for part in ("train", "epoch", "train_batch") for e
 
 
 class LentOptimizer:
-    """Gives a model that is not compiled the loop's optimizer, as long as callbacks between two others run.
+    """Sets the loop's optimizer on a model that is not compiled, as long as callbacks between two others run.
 
     Only for so long, because what is saved with a model is what its attributes lead to.
 
