@@ -120,5 +120,5 @@ def test_without_matplotlib_one_line_says_what_to_install(tmp_path, monkeypatch)
     monkeypatch.setattr(sheet.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError) as error:
         PredictionSheet(tmp_path, tfdist.data.digits())
-    message = "a sheet of predictions is drawn by matplotlib. Install it: pip install 'tfdist[plots]'."
+    message = "a sheet of predictions is drawn by matplotlib. Install it: pip install matplotlib."
     assert str(error.value) == message

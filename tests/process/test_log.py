@@ -37,10 +37,11 @@ def test_the_programs_own_logging_decides(setup, heard):
     assert (ended.code, ended.err) == (0, heard)
 
 
-def test_lines_come_once_where_logging_is_configured_after_the_first():
-    configure = "import logging; logging.basicConfig(format='%(levelname)s %(message)s')"
+def test_a_screen_that_is_added_later_shows_no_line_twice_and_a_file_has_them():
+    configure = "import logging; logging.basicConfig(); logging.root.addHandler(logging.FileHandler('/dev/stdout'))"
     ended = run_python("-c", f"{SPEAK}; {configure}; {SPEAK}", deadline_seconds=30)
-    assert ended.err == "tfdist: one\ntfdist: two\ntfdist: three\nINFO one\nWARNING two\nINFO three\n"
+    assert ended.err == 2 * "tfdist: one\ntfdist: two\ntfdist: three\n"
+    assert ended.out == "one\ntwo\nthree\n"
 
 
 def test_importing_sets_nothing_up():

@@ -140,7 +140,9 @@ def test_a_run_that_is_finished_says_so_and_changes_no_file(make_strategy, ended
     x, y = jobs.make_rows(40, "float32")
     with caplog.at_level("INFO", "tfdist"):
         again, known = fit(make_strategy(2), folder, validation_data=(x, y))
-    assert "the run has already done all its steps; nothing is left to train." in caplog.text
+    assert (
+        "nothing is left to train. To train on, give more epochs; to train anew, give another run_dir." in caplog.text
+    )
     assert {path: path.stat().st_mtime_ns for path in written} == written
     np.testing.assert_array_equal(jobs.weights_of(again), jobs.weights_of(model))
     assert known == history

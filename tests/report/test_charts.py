@@ -1,5 +1,6 @@
 """Charts of made runs: what they draw, and that no line is told from another by its colour alone."""
 
+import collections
 import itertools
 import re
 
@@ -7,7 +8,7 @@ import pytest
 from support.made_runs import MadeRun, killed_run, write_run
 
 from tfdist.report import charts
-from tfdist.report.goodput import PAUSE, Piece
+from tfdist.report.goodput import PAUSE, STEPS, Piece
 from tfdist.report.read import read_runs
 
 
@@ -39,6 +40,13 @@ def test_lines_are_told_by_marks_dashes_and_names_beside_their_colours(runs):
     assert marks["s00"] and marks["s01"] and not marks["s00"] & marks["s01"]
 
 
+def test_the_line_of_a_run_is_seen_under_that_of_an_equal_one(runs):
+    (_, svg), *_ = charts.make_charts(runs)
+    looks = re.findall(r'style="fill: none; ([^"]*stroke: var\(--s\d\d\)[^"]*)"', svg)
+    widths = {re.search(r"--(s\d\d)", look)[1]: float(re.search(r"stroke-width: ([\d.]+)", look)[1]) for look in looks}
+    assert widths["s00"] >= 2 * widths["s01"]
+
+
 def test_one_run_needs_no_name_at_its_lines(runs):
     (_, svg), *_ = charts.make_charts(runs[:1])
     assert {"training", "validation"} <= set(texts(svg))
@@ -66,10 +74,10 @@ def test_colours_are_those_of_the_style_sheet_and_the_names_of_parts_are_of_one_
 def test_the_time_line_has_each_kind_with_its_hatch_and_each_failure(runs):
     svg = charts.make_time_line(runs)
     assert texts(svg).count("✕1") == texts(svg).count("✕2") == 2
-    for kind in ("steps that count", "checkpoint", "start", "repeated steps", "restart"):
-        assert kind in texts(svg)
+    kinds = ("steps that count, with their input", "checkpoint", "validation", "start", "repeated steps", "restart")
+    assert {kind for kind in kinds if kind not in texts(svg)} == set()
     # Those that are not steps have a pattern each.
-    assert len(re.findall("<pattern ", svg)) == 4
+    assert len(re.findall("<pattern ", svg)) == 5
     assert "minutes since" not in svg and "seconds since" in svg
 
 
@@ -78,19 +86,34 @@ def test_there_is_no_time_line_without_times(tmp_path):
     assert charts.make_time_line(read_runs([write_run(tmp_path / "run", run)])) == ""
 
 
-def test_pieces_too_short_to_be_seen_count_as_what_is_before_them():
-    pieces = [
-        Piece(kind, *times, 0)
-        for kind, *times in (
-            ("start", 0, 10),
-            ("a", 10, 50),
-            ("b", 50, 50.1),
-            ("a", 50.1, 90),
-            (PAUSE, 90, 95),
-            ("a", 95, 99),
-        )
+def test_pieces_that_can_be_seen_are_drawn_as_they_were():
+    spans = [
+        ("start", 0, 10),
+        (STEPS, 10, 12),
+        ("validation", 12, 14),
+        (STEPS, 14, 15),
+        (PAUSE, 15, 20),
+        (STEPS, 20, 29),
     ]
-    assert charts._merge(pieces, 1.0) == [["start", 0, 10], ["a", 10, 90], ["a", 95, 99]]
+    drawn = [list(span) for span in spans if span[0] != PAUSE]
+    # One of another kind that is too short to be seen is in no legend either.
+    spans.append(("repeated steps", 29, 29.1))
+    assert charts._merge([Piece(*span, 0) for span in spans], 1.0) == drawn
+
+
+def test_of_pieces_too_short_to_be_seen_each_kind_keeps_its_share_of_the_time_line():
+    pieces, now = [Piece("start", 0.0, 10.0, 0)], 10.0
+    for epoch in range(1000):
+        for kind, seconds in ((STEPS, 2.0), ("validation", 0.5), ("checkpoint", 0.25)):
+            pieces.append(Piece(kind, now, now + seconds, epoch))
+            now += seconds
+    drawn = charts._merge(pieces, now / 400)
+    assert len(drawn) < 200
+    assert all(before[2] == after[1] for before, after in itertools.pairwise(drawn))
+    spent = collections.Counter()
+    for kind, begin, end in drawn:
+        spent[kind] += end - begin
+    assert spent == {"start": 10.0, STEPS: 2000.0, "validation": 500.0, "checkpoint": 250.0}
 
 
 def test_names_at_close_ends_stand_apart_and_within_the_chart():

@@ -49,6 +49,19 @@ def test_the_seconds_of_any_run_with_kills_are_those_that_were_spent(parts, ever
     assert len(account.failures) == len(parts)
 
 
+def test_a_validation_comes_last_in_its_epoch_and_is_repeated_with_it():
+    run = MadeRun(checkpoint_every=7)
+    run.start()
+    run.steps(10)
+    last = Account(run.lines).pieces[-1]
+    assert (last.kind, last.begin, last.end) == ("validation", run.now - 0.25, run.now)
+    run.kill()
+    account = Account(run.lines)
+    assert account.seconds["validation"] == 0
+    # Steps 8 to 10, the validation, and half a second of the next step.
+    assert account.seconds["repeated steps"] == 3.75
+
+
 def test_a_run_that_goes_back_beyond_an_earlier_restart_repeats_that_too():
     run = MadeRun()
     run.start()

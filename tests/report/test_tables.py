@@ -62,6 +62,18 @@ def test_the_table_of_the_time_has_every_kind_with_its_share(write):
     assert [row[0] for row in table.rows] == list(run.account.seconds)
 
 
+def test_the_speed_of_a_run_that_has_ended_is_that_of_the_whole_run_in_every_row(write):
+    run = MadeRun()
+    last = {"examples_per_second": 900.0, "step_seconds": 0.05, "input_share": 0.5}
+    run.lines = [{"event": "start", "replicas": 2}, {"epoch": 1, "examples_per_second_per_replica": 450.0, **last}]
+    workers = [{"step_seconds": 0.01, "input_share": 0.1}, {"step_seconds": 0.03, "input_share": 0.2}]
+    whole = dict(by_title(write("run", run, summary={"examples_per_second": 500.0, "workers": workers}))["Result"].rows)
+    names = ("rows per second", "… of a replica", "ms a step", "… waiting for input")
+    assert [whole[name] for name in names] == ["500", "250", "20", "20.0 %"]
+    part = dict(by_title(write("part", run, summary={"examples_per_second": None}))["Result"].rows)
+    assert [part[name] for name in names] == ["900", "450", "50", "50.0 %"]
+
+
 def test_restarts_that_only_the_summary_knows_have_no_times(write):
     known = [{"kind": "failure", "cause": "worker 1 was lost", "workers": 2}]
     run = MadeRun()
@@ -156,6 +168,19 @@ def test_a_run_that_was_killed_at_its_end_has_ended_once_its_results_are_written
     going_on = "going on, or killed: no line says that it ended"
     assert tables.state(write("more", run, summary={"steps": 12, "finished": finished})) == going_on
     assert tables.state(write("later", run, summary={"steps": 17 - 2, "finished": finished})) == going_on
+
+
+def test_two_runs_stay_beside_each_other_in_a_terminal(write):
+    versions = {name: "12.34.56" for name in ("python", "tfdist", "tensorflow", "keras", "numpy")}
+    a, b = (write(name, summary={"versions": versions}) for name in "ab")
+    lines = tables.to_text([a, b]).split("Where the time went")[0].splitlines()
+    assert max(map(len, lines)) <= 100
+    place = next(at for at, line in enumerate(lines) if line.startswith("versions"))
+    both = [line.split("  ") for line in lines[place : place + 3]]
+    words = " ".join(part for row in both for part in row if part)
+    assert words.count("tensorflow 12.34.56,") == 2
+    (alone,) = [line for line in tables.to_text([a]).splitlines() if line.startswith("versions")]
+    assert alone.endswith("numpy 12.34.56")
 
 
 @pytest.mark.parametrize(

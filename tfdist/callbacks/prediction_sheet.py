@@ -24,7 +24,7 @@ class PredictionSheet(Callback):
     """Writes images with their true class and the predicted one to `epoch-0001.png`, …: the highest loss first.
 
     The model is one that classifies images: its outputs are probabilities, or logits, which are then normalized. All
-    workers compute the outputs; only the chief draws and writes. Matplotlib is needed: `pip install 'tfdist[plots]'`.
+    workers compute the outputs; only the chief draws and writes. Matplotlib is needed: `pip install matplotlib`.
 
     A sheet is drawn at the end of an epoch's validation, or else of the epoch. Given before
     `keras.callbacks.SwapEMAWeights`, it shows what the averaged weights predict.

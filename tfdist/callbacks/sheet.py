@@ -17,9 +17,7 @@ _LETTERS = 18
 def check_matplotlib():
     """Raises `MissingPackageError` where matplotlib, which draws the sheet, is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise MissingPackageError(
-            "a sheet of predictions is drawn by matplotlib. Install it: pip install 'tfdist[plots]'."
-        )
+        raise MissingPackageError("a sheet of predictions is drawn by matplotlib. Install it: pip install matplotlib.")
 
 
 def losses(probabilities, truth):

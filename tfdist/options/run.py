@@ -160,7 +160,7 @@ class RunConfig:
         0,
         least=0,
         help="Rows of the test split that are drawn at each epoch's end, with the classes that the model predicts, to "
-        "the folder predictions; 0 for none. It needs matplotlib: pip install 'tfdist[plots]'.",
+        "the folder predictions; 0 for none. It needs matplotlib: pip install matplotlib.",
     )
     start_seconds: float = option(
         120.0,

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 logger = logging.getLogger("tfdist")
 _EXPLAINS = "explains_difference"
@@ -110,13 +111,25 @@ def is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+class _Screen(logging.StreamHandler[Any]):
+    """Shows a line on stderr, and hands it to the handlers that the program adds later, but to no second screen.
+
+    absl, within TensorFlow, adds one to the root logger with its first line of its own.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        for handler in logging.getLogger().handlers:
+            if type(handler) is not logging.StreamHandler and record.levelno >= handler.level:
+                handler.handle(record)
+
+
 def _ensure_handler() -> None:
     if logger.hasHandlers():
         return
-    handler = logging.StreamHandler()
+    handler = _Screen()
     handler.setFormatter(logging.Formatter("tfdist: %(message)s"))
-    # A program, or absl within TensorFlow, may configure logging later: then its handlers show the line.
-    handler.addFilter(lambda record: not logging.getLogger().handlers)
     logger.addHandler(handler)
+    logger.propagate = False
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)

@@ -1,5 +1,6 @@
 """Points of runs → charts as SVG, whose colours are variables of the page's style sheet."""
 
+import collections
 import io
 import re
 
@@ -8,13 +9,13 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from tfdist.report.goodput import KINDS, PAUSE, number
+from tfdist.report.goodput import CHECKPOINT, KINDS, PAUSE, STEPS, VALIDATION, number
 from tfdist.report.tables import metrics_of
 
 # Colours that stand for variables of the style sheet: the ink, and one for each run or kind of time.
 _INK, _SERIES, _KIND = "#010101", "#0200{:02x}", "#0300{:02x}"
 # Marks and hatches, because a colour alone is not enough.
-_MARKERS, _HATCHES = "os^Dv", ("", "++", "|||", "", "////", "xxxx", "---")
+_MARKERS, _HATCHES = "os^Dv", ("", "", "|||", "++", "////", "xxxx", "---")
 _LOOKS = {
     kind: {"facecolor": _KIND.format(place), "hatch": _HATCHES[place], "edgecolor": _INK, "linewidth": 0.4}
     for place, kind in enumerate(KINDS)
@@ -29,6 +30,8 @@ _NEEDLESS = re.compile(
     r'(?<=<g) id="[^"]*"| (width|height)="[\d.]+pt"| font-family: [^;"]*;| transform="rotate\(-0 [^"]*"'
 )
 _NARROW_INCHES, _LETTERS = 4.2, 20
+# Kinds of time that take turns within epochs, and how many times the shortest visible piece they are drawn together.
+_IN_EPOCHS, _SLOT = (STEPS, CHECKPOINT, VALIDATION), 10
 
 
 def make_charts(runs):
@@ -70,7 +73,9 @@ def make_time_line(runs, width=_NARROW_INCHES):
         axes.set_yticks(range(len(runs)), [run.name[:_LETTERS] * (len(runs) > 1) for run in runs])
         axes.set_ylim(-0.4, len(runs) - 0.3)
         axes.set_xlabel(f"{unit} since the first start (✕: a failure)")
-        patches = [Patch(label=kind, **_LOOKS[kind]) for kind in KINDS if kind in shown]
+        # When a step waited is not recorded, only for how long in an epoch.
+        labels = {STEPS: f"{STEPS}, with their input"}
+        patches = [Patch(label=labels.get(kind, kind), **_LOOKS[kind]) for kind in KINDS if kind in shown]
         figure.legend(handles=patches, loc="outside upper left", ncols=3 if width == _NARROW_INCHES else len(KINDS))
         return _svg(figure, f"where the time went, {width}")
 
@@ -97,7 +102,10 @@ def _draw(title, by, series):
             if points:
                 place, dash = names.index(name), "--" if label in ("validation", "slowest") else "-"
                 look = {"color": _SERIES.format(place % 6), "marker": _MARKERS[place % 5], "linestyle": dash}
-                axes.plot(*zip(*points, strict=True), linewidth=1.3, ms=3.5, markevery=-(-len(points) // 9), **look)
+                # Equal runs lie upon each other: an earlier one is wider, so that it is seen under the next.
+                under = min(len(names) - 1 - place, 3)
+                look |= {"linewidth": 1.3 + 1.7 * under, "ms": 3.5 + 2.5 * under}
+                axes.plot(*zip(*points, strict=True), markevery=-(-len(points) // 9), **look)
                 ends.append((points[-1][1], f"{name[:_LETTERS]} {label}" if len(names) > 1 else label))
         axes.grid()
         if "training" not in (label for _, label, _ in series):
@@ -121,14 +129,32 @@ def _spread(ends, low, high):
 
 
 def _merge(pieces, least):
-    """Returns (kind, begin, end) of the pieces; one too short to be seen counts as what is before it."""
-    merged = []
+    """Returns (kind, begin, end) of what is drawn: short pieces of an epoch with their neighbours, kind by kind."""
+    groups = []
     for piece in pieces:
-        if merged and piece.kind != PAUSE and (piece.kind == merged[-1][0] or piece.seconds < least):
-            merged[-1][2] = piece.end
+        last = groups[-1] if groups else []
+        fits = last and piece.kind in _IN_EPOCHS and last[-1].kind in _IN_EPOCHS
+        if fits and last[-1].end - last[0].begin < _SLOT * least:
+            last.append(piece)
+        elif piece.seconds > (0 if piece.kind in _IN_EPOCHS else least):
+            groups.append([piece])
+    merged = []
+    for kind, begin, end in (part for group in groups for part in _sorted_by_kind(group, least)):
+        if merged and kind == merged[-1][0] != PAUSE:
+            merged[-1][2] = end
         else:
-            merged.append([piece.kind, piece.begin, piece.end])
+            merged.append([kind, begin, end])
     return [piece for piece in merged if piece[0] != PAUSE]
+
+
+def _sorted_by_kind(group, least):
+    """Yields (kind, begin, end) of pieces; if one is too short to be seen, those of a kind are put together."""
+    spent, now = collections.Counter(), group[0].begin
+    for place, piece in enumerate(group):
+        spent[piece.kind if min(each.seconds for each in group) < least else (piece.kind, place)] += piece.seconds
+    for key, seconds in spent.items():
+        yield key if isinstance(key, str) else key[0], now, now + seconds
+        now += seconds
 
 
 def _svg(figure, title):

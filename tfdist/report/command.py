@@ -31,7 +31,7 @@ def main(arguments=None):
 
 def _show_page(config, runs):
     if importlib.util.find_spec("matplotlib") is None:
-        raise MissingPackageError("matplotlib draws the page. Install it (pip install 'tfdist[plots]'), or use --text.")
+        raise MissingPackageError("matplotlib draws the page. Install it (pip install matplotlib), or use --text.")
     # Late, because they load matplotlib.
     from tfdist.report import live, page
 

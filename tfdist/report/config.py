@@ -34,7 +34,7 @@ class ReportConfig:
 
     def __post_init__(self):
         if not all(self.run_dir) or not self.run_dir:
-            raise UsageError("there is no run. Write the folder of one, as runs/digits_cnn-1.")
+            raise UsageError("there is no run. Give the folder of one, or of several: runs/digits_cnn-1.")
         given = [name for name in ("out", "text", "live") if getattr(self, name)]
         if len(given) > 1:
             raise UsageError(f"--{given[0]} does not go with --{given[1]}. Leave one of them out.")

@@ -73,8 +73,8 @@ class Account:
         self.pieces, self.failures = [], []
         # (step, number of pieces so far, whether it is a checkpoint) of each line.
         self._marks = []
-        # Number of an epoch → its seconds by kind, as its line has them.
-        self._parts = {}
+        # Number of an epoch → its seconds of waiting for input, which are spread over its steps.
+        self._inputs = {}
         self._epoch, self._attempt, self._end = 0, 0, None
         for line in lines:
             if number(line, "time") is not None and (self.pieces or line.get("event") == "start"):
@@ -88,14 +88,11 @@ class Account:
             spent[piece.kind] += piece.seconds
             whole[piece.epoch] += piece.seconds * (piece.kind in (STEPS, REPEATED))
             left[piece.epoch] += piece.seconds * (piece.kind == STEPS)
-        for epoch, parts in self._parts.items():
-            for kind in (INPUT, VALIDATION):
-                # Of an epoch that was repeated in part, the same part.
-                part = (number(parts, kind) or 0.0) * left[epoch] / (whole[epoch] or 1.0)
-                # A damaged line may claim more than there is.
-                part = max(0.0, min(part, spent[STEPS]))
-                spent[kind] += part
-                spent[STEPS] -= part
+        for epoch, waited in self._inputs.items():
+            # Of an epoch that was repeated in part, the same part. A damaged line may claim more than there is.
+            part = min(waited * left[epoch] / (whole[epoch] or 1.0), spent[STEPS])
+            spent[INPUT] += part
+            spent[STEPS] -= part
         return {kind: spent[kind] for kind in KINDS}
 
     @property
@@ -109,17 +106,17 @@ class Account:
         return self.seconds[STEPS] / self.wall if self.wall else None
 
     def _add(self, line, time, step):
-        event, parts = line.get("event"), line.get("seconds")
+        event = line.get("event")
         if event == "start":
             self._start(line, time, step)
         else:
-            waited = number(line, "seconds") if event == "checkpoint" else None
-            self._book(STEPS, time - (waited or 0.0))
-            self._book(CHECKPOINT, time)
+            kind, waited = _ending(line)
+            self._book(STEPS, time - waited)
+            self._book(kind, time)
         if event == "end":
             self._end = line
         if "epoch" in line:
-            self._parts[self._epoch] = parts if isinstance(parts, dict) else {}
+            self._inputs[self._epoch] = _of_epoch(line, "input")
             self._epoch += 1
         self._marks.append((step, len(self.pieces), event == "checkpoint"))
 
@@ -149,7 +146,7 @@ class Account:
         """Books what was done after the checkpoint of a step as repeated; returns those seconds."""
         saved = [mark for mark in self._marks if mark[0] == step and mark[2]]
         before = saved or [mark for mark in self._marks if mark[0] <= step] or [(0, 0, False)]
-        again = [piece for piece in self.pieces[before[-1][1] :] if piece.kind in (STEPS, CHECKPOINT)]
+        again = [piece for piece in self.pieces[before[-1][1] :] if piece.kind in (STEPS, VALIDATION, CHECKPOINT)]
         for piece in again:
             piece.kind = REPEATED
         return sum(piece.seconds for piece in again)
@@ -158,3 +155,16 @@ class Account:
         """Books the time from the last piece until then; none if the clock of another host is behind."""
         begin = self.pieces[-1].end
         self.pieces.append(Piece(kind, begin, max(begin, until), self._epoch))
+
+
+def _ending(line):
+    """Returns the kind and the seconds of what a line ends: a checkpoint, or the validation of an epoch."""
+    if line.get("event") == "checkpoint":
+        return CHECKPOINT, max(0.0, number(line, "seconds") or 0.0)
+    return VALIDATION, _of_epoch(line, "validation")
+
+
+def _of_epoch(line, kind):
+    """Returns the seconds of a kind that the line of an epoch has, 0 for any other line."""
+    parts = line.get("seconds")
+    return max(0.0, (number(parts, kind) or 0.0) if isinstance(parts, dict) else 0.0)

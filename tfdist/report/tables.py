@@ -1,7 +1,10 @@
 """What a report says in words: tables, which the page and the terminal show alike. All functions are pure."""
 
 import datetime
+import itertools
 import json
+import statistics
+import textwrap
 from typing import NamedTuple
 
 from tfdist.report.goodput import number
@@ -11,6 +14,8 @@ _OTHER = {
     *("epoch", "step", "time", "learning_rate", "examples_per_second", "examples_per_second_per_replica"),
     *("step_seconds", "step_spread", "input_share", "bytes_reduced_per_step", "slowest_worker"),
 }
+# The most letters of a cell where runs are beside each other in a terminal.
+_CELL = 32
 
 
 class Table(NamedTuple):
@@ -45,10 +50,12 @@ def to_text(runs):
     """Returns the report for a terminal."""
     lines = [_printable(f"{run.name}: {line}") for run in runs for line in run.missing]
     for title, columns, rows in make_tables(runs):
-        cells = [[_printable(cell) for cell in row] for row in (columns, *rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        split = [[_printable(cell) for cell in row] for row in (columns, *rows)]
+        if len(columns) > 2 and not columns[0]:
+            split = [line for row in split for line in _wrap(row)]
+        widths = [max(map(len, column)) for column in zip(*split, strict=True)]
         lines += ["", title, "-" * len(title)]
-        for row in cells:
+        for row in split:
             lines.append("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     return "\n".join(lines).strip()
 
@@ -56,6 +63,12 @@ def to_text(runs):
 def _printable(text):
     """Returns a text without what would steer the terminal or break its line."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def _wrap(row):
+    """Returns the lines of a row, as tuples of cells, so that the runs of a table stay beside each other."""
+    cells = [textwrap.wrap(cell, _CELL, break_long_words=False) or [""] for cell in row]
+    return list(itertools.zip_longest(*cells, fillvalue=""))
 
 
 def metrics_of(lines):
@@ -91,6 +104,8 @@ def _figures(run):
     final = _part(run.summary, "metrics", dict) or {name: run.last(name) for name in metrics_of(run.lines)}
     workers = [worker for worker in _part(run.summary, "workers", list) if isinstance(worker, dict)]
     own = [_plain(number(worker, "own_seconds"), 1e3) or "–" for worker in workers]
+    rate = number(run.summary, "examples_per_second") or run.last("examples_per_second")
+    replicas = number(starts[-1], "replicas") or number(run.summary, "replicas")
     failures = run.account.failures
     lost = sum(failure.repeated + failure.restart for failure in failures)
     last = run.last("time")
@@ -99,15 +114,15 @@ def _figures(run):
         "epochs": _plain(run.last("epoch")),
         **{name: _plain(number(final, name)) for name in final},
         "learning rate": _plain(run.last("learning_rate")),
-        "rows per second": _plain(number(run.summary, "examples_per_second") or run.last("examples_per_second")),
-        "… of a replica": _plain(run.last("examples_per_second_per_replica")),
-        "ms a step": _plain(run.last("step_seconds"), 1e3),
+        "rows per second": _plain(rate),
+        "… of a replica": _plain(rate / replicas) if rate and replicas else None,
+        "ms a step": _plain(_of_run(run, workers, "step_seconds", statistics.median), 1e3),
         "… own work of each worker": ", ".join(own),
-        "… waiting for input": _percent(run.last("input_share")),
+        "… waiting for input": _percent(_of_run(run, workers, "input_share", max)),
         "exchange": _exchange(run),
         "strategy": run.summary.get("strategy") or run.config.get("strategy"),
         "workers": _plain(number(starts[-1], "workers") or len(workers) or None),
-        "replicas": _plain(number(starts[-1], "replicas") or number(run.summary, "replicas")),
+        "replicas": _plain(replicas),
         "goodput": _percent(run.account.goodput),
         "restarts": f"{len(failures)}, {_duration(lost)} lost" if failures else None,
         "last line": last and _clock(last),
@@ -115,6 +130,12 @@ def _figures(run):
         "weights_sha256": str(run.summary.get("weights_sha256", ""))[:12],
     }
     return {label: str(text) for label, text in found.items() if text}
+
+
+def _of_run(run, workers, key, combine):
+    """Returns what the summary has of the whole run, over its workers; while it goes on, what its last epoch has."""
+    known = [value for worker in workers if (value := number(worker, key)) is not None]
+    return combine(known) if known else run.last(key)
 
 
 def _part(record, key, kind):

@@ -149,10 +149,16 @@ class SavedRun(FreshStart):
         if not self._checkpoints.metrics_by_epoch:
             self._checkpoints.restore_epoch()
         if self.steps_done >= self._steps:
-            say("the run has already done all its steps; nothing is left to train.")
+            say(
+                "the run has already done all its steps, and nothing is left to train. To train on, give more epochs; "
+                "to train anew, give another run_dir."
+            )
         self._is_over = any(map(callback_state.has_stopped, callbacks))
         if self._is_over:
-            say("EarlyStopping has already ended this run; nothing is left to train.")
+            say(
+                "EarlyStopping has already ended this run, and nothing is left to train. To train anew, give another "
+                "run_dir."
+            )
 
     def spans(self, spans):
         """Returns the spans that are left to train: none if EarlyStopping has ended the run."""

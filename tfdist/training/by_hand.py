@@ -30,6 +30,7 @@ from tfdist.resume.saved_run import FreshStart, open_saved_run
 from tfdist.strategy.workers import Workers
 from tfdist.training import arguments, checks
 from tfdist.training.callback_list import make_callback_list
+from tfdist.training.lent_optimizer import LentOptimizer
 from tfdist.training.states_by_hand import OneReplica, open_states
 
 _END = object()
@@ -89,7 +90,8 @@ def open_run(
         steps_per_epoch: the steps in an epoch; None for those of the data.
         track: a list of what the loop keeps besides: `keras.metrics.Metric`s, Keras layers, models, optimizers,
             variables, or lists, dicts and objects of these. Layers and models are built; an optimizer need not be.
-        callbacks: Keras callbacks; their logs are what the loop has given to `OpenRun.log`.
+        callbacks: Keras callbacks; their logs are what the loop has given to `OpenRun.log`, and `model.optimizer` is
+            the loop's, unless the model is compiled.
         resume: "auto" to resume if there is a checkpoint; "must" to require one; "never" to require an empty folder.
         checkpoint_every_steps: the steps between checkpoints; None for one at the end of each epoch.
         keep_checkpoints: how many of the newest checkpoints stay, beside the best.
@@ -162,8 +164,10 @@ def open_run(
         contextlib.closing(feed),
         open_states(model, trained.parts) as states,
     ):
-        run = OpenRun(trained, feed, saved, callbacks, states, recorded)
-        with run.files.ended():
+        lent = LentOptimizer(model, optimizer)
+        given = callbacks.callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else callbacks or ()
+        run = OpenRun(trained, feed, saved, [lent.before, given, lent.after], states, recorded)
+        with run.files.ended(), contextlib.closing(lent):
             yield run
             run.end()
         run.files.finish(run.results())
