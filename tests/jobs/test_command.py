@@ -4,7 +4,7 @@ import pytest
 from support.processes import run_python
 
 from tfdist.jobs import JobConfig, job_text
-from tfdist.jobs.command import main, read_config
+from tfdist.jobs.command import main
 
 
 def test_the_text_is_printed_and_nothing_else(capsys):
@@ -31,11 +31,6 @@ def test_a_mistake_is_one_line(arguments, message, capsys):
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"tfdist.jobs: {message}")
-
-
-def test_several_values_have_commas_between():
-    config = read_config(["tfjob", "--image=a", "--volumes=a:/a,b:/b", "--secrets=s", "--", "a.py"])
-    assert (config.mounts, config.secrets) == ({"a": "/a", "b": "/b"}, ("s",))
 
 
 def test_help_loads_no_tensorflow():

@@ -9,7 +9,7 @@ import yaml
 from support.processes import REPOSITORY
 
 from tfdist.jobs import JobConfig, job_text
-from tfdist.jobs.command import read_config
+from tfdist.jobs.flags import read_config
 
 GOLDEN = REPOSITORY / "tests" / "jobs" / "golden"
 # File → the command line that prints it: python -m tfdist.jobs …

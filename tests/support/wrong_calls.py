@@ -174,7 +174,7 @@ COMMANDS = (
     Command("verify", ("no_such_module:f",), "there is no module 'no_such_module' here."),
     Command("verify", ("m:f", "--replicas=1"), "--replicas is 1. Use 2 or more."),
     Command("verify", ("m:f", "--replica=3"), "Did you mean: replicas ?"),
-    Command("report", (), "there is no run. Write the folder of one, as runs/digits_cnn-1."),
+    Command("report", (), "there is no run. Give the folder of one, or of several: runs/digits_cnn-1."),
     Command("report", ("none",), "none: there is no such folder. Give the folder of a run"),
     Command("report", (".",), ". is not the folder of a run: it has no metrics.jsonl, summary.json or config.json."),
     Command("report", (".", "--text", "--live"), "--text does not go with --live. Leave one of them out."),
