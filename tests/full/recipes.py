@@ -152,7 +152,7 @@ def compare_backbones(one, other):
     """Counts the weights outside the head that two saved models share bit for bit, and those that differ."""
     import keras
 
-    pairs = zip(*(keras.saving.load_model(path).layers for path in (one, other)), strict=True)
+    pairs = zip(*(keras.saving.load_model(path, compile=False).layers for path in (one, other)), strict=True)
     same = [
         a.numpy().tobytes() == b.numpy().tobytes()
         for ours, theirs in pairs
@@ -167,7 +167,7 @@ def largest_difference(one, other):
     import keras
     import numpy as np
 
-    pairs = zip(*(keras.saving.load_model(path).get_weights() for path in (one, other)), strict=True)
+    pairs = zip(*(keras.saving.load_model(path, compile=False).get_weights() for path in (one, other)), strict=True)
     return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
