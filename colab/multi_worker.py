@@ -87,7 +87,6 @@ for index in (1, 2):
 import os
 import pathlib
 import sys
-import time
 
 import keras
 import numpy as np
@@ -97,7 +96,6 @@ import tfdist
 
 tf.get_logger().setLevel("ERROR")
 folder, epochs = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-folder.mkdir(parents=True, exist_ok=True)
 strategy = tfdist.choose_strategy()  # all workers of TF_CONFIG; without it, this machine's device
 keras.config.set_floatx("float64")
 keras.utils.set_random_seed(0)  # the same first weights on every worker
@@ -108,15 +106,13 @@ with strategy.scope():
 train = tfdist.data.load("digits", split="train", global_batch=64, seed=0)
 test = tfdist.data.load("digits", split="test", global_batch=64)
 
-clock = tfdist.callbacks.MetricsFile(folder / "metrics.jsonl", more=lambda: {"time": time.time()})
 tfdist.fit(
     model,
     train,
     epochs=epochs,
     validation_data=test,
-    callbacks=[clock],  # called on the chief alone, as every Keras callback
     verbose=2,
-    run_dir=folder,  # saves here, and goes on from here
+    run_dir=folder,  # checkpoints, metrics and the model; a new start goes on from here
     checkpoint_every_steps=10,
     exchange="all_reduce",  # not "auto", which measures, and may choose another way in another run
 )
@@ -183,9 +179,13 @@ assert device < 1e-9
 # Left: the three runs have the same losses; their marks lie in one another. Right: what the kill cost.
 
 # %%
-lines = {
-    name: [json.loads(line) for line in (RUNS / name / "metrics.jsonl").read_text().splitlines()] for name in started
-}
+def read_epochs(name):
+    """Returns the lines of a run's epochs; other lines are of its start, its checkpoints and its end."""
+    every = map(json.loads, (RUNS / name / "metrics.jsonl").read_text().splitlines())
+    return [line for line in every if "epoch" in line]
+
+
+lines = {name: read_epochs(name) for name in started}
 looks = {"two workers": ("o", 14, "#9ecae1"), "one killed": ("s", 8, "tab:orange"), "one device": (".", 6, "black")}
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
 for name, (marker, size, colour) in looks.items():
