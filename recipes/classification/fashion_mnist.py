@@ -3,7 +3,8 @@
 python -m tfdist.train --recipe=recipes/classification/fashion_mnist.py
 
 Data: `apt install dataset-fashion-mnist`, or --data_dir with the four IDX files, or --download through TFDS.
-Measured: not yet to its end; 91.4 % of 5,000 rows kept from the training set, after 6 of 15 epochs on the other 55,000.
+Measured: 92.93 % after the last epoch, seed 0, one device of two CPU cores, 32 minutes of CPU (2026-12-01). The recipe
+was chosen on 5,000 rows kept from the training set. Two replicas: 20 steps within 1e-14 of one device, in float64.
 """
 
 from tfdist import RunConfig, ScheduleOptions, data
