@@ -63,6 +63,7 @@ full: $(VENV)/ready equivalence
 	$(VENV)/bin/python tests/full/gpu_kernels.py
 	$(VENV)/bin/python tests/full/tpu_trace.py
 	$(VENV)/bin/python tests/full/models.py
+	$(VENV)/bin/python tests/full/recipes.py
 	$(VENV)/bin/python tests/full/model_sizes.py
 	$(VENV)/bin/python tests/full/planted_faults.py
 	$(MAKE) test-oldest-all
