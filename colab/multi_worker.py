@@ -178,6 +178,7 @@ assert device < 1e-9
 #
 # Left: the three runs have the same losses; their marks lie in one another. Right: what the kill cost.
 
+
 # %%
 def read_epochs(name):
     """Returns the lines of a run's epochs; other lines are of its start, its checkpoints and its end."""
