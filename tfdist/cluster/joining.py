@@ -2,7 +2,7 @@
 
 from collections.abc import MutableMapping
 
-from tfdist.cluster.environments.readers import find, read_cluster
+from tfdist.cluster.environments.readers import cluster_of, find
 from tfdist.cluster.group import ProcessGroup
 from tfdist.cluster.members import Cluster
 from tfdist.cluster.rendezvous.exchange import exchange_addresses
@@ -25,4 +25,4 @@ def join_cluster(environ: MutableMapping[str, str], *, timeout_seconds: float) -
     members = find(environ).members
     if isinstance(members, ProcessGroup) and not members.is_local:
         return exchange_addresses(members, timeout_seconds=timeout_seconds, environ=environ)
-    return read_cluster(environ)
+    return cluster_of(members, environ)

@@ -92,6 +92,11 @@ class Cluster:
 
 
 def check_jobs(jobs: Any, source: str) -> None:
+    """Refuses jobs that are no cluster of training workers.
+
+    Raises:
+      ClusterError: the message begins with `source`, and names the job or the address.
+    """
     if not isinstance(jobs, Mapping):
         raise ClusterError(f'{source}: cluster is {show(jobs)}, not an object. Write {{"worker": ["host:port", ...]}}.')
     owners: dict[tuple[str, int], str] = {}

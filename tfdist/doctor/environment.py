@@ -1,7 +1,7 @@
 """What tfdist reads from the environment of this process, without TensorFlow and without the other processes."""
 
 from tfdist.cluster.addresses import ClusterError
-from tfdist.cluster.environments.readers import find, read_cluster
+from tfdist.cluster.environments.readers import cluster_of, find
 from tfdist.cluster.group import ProcessGroup
 from tfdist.doctor.lines import OK, Line, fail_with
 
@@ -16,7 +16,7 @@ def describe(environ):
             return [Line(OK, "environment", f"{variable}: this process trains alone" if variable else ALONE)]
         if isinstance(members, ProcessGroup) and not members.is_local:
             return _describe_group(variable, members)
-        cluster = read_cluster(environ)
+        cluster = cluster_of(members, environ)
     except ClusterError as error:
         return [fail_with("environment", error)]
     role = "the chief" if cluster.is_chief else "not the chief"

@@ -110,6 +110,13 @@ class Feed:
         """The plan of a `Source`, whose rows are known in advance; None for other data."""
         return getattr(self.data.source, "plan", None)
 
+    def length(self, *, epochs, steps):
+        """Returns (epochs, steps) of a whole run of so many epochs, or of so many steps; None for what is not known."""
+        per_epoch = self.steps_per_epoch
+        if steps:
+            return per_epoch and -(-steps // per_epoch), steps
+        return epochs, per_epoch and epochs * per_epoch
+
     @property
     def rows_of_steps(self):
         """A function (first step, steps) → rows of those steps of an epoch; None where it is not known in advance."""

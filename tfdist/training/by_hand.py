@@ -295,8 +295,7 @@ class OpenRun:
         self._is_begun = True
         model.stop_training = False
         per_epoch = self._feed.steps_per_epoch
-        total = steps or (per_epoch and epochs * per_epoch)
-        known = epochs if steps is None else per_epoch and -(-steps // per_epoch)
+        known, total = self._feed.length(epochs=epochs, steps=steps)
         callbacks.set_params({"verbose": 0, "epochs": known, "steps": per_epoch})
         callbacks.on_train_begin()
         saved.begin(callbacks.callbacks, total)

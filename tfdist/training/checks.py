@@ -227,7 +227,7 @@ def check_training(model, strategy, options):
         options: `StepOptions` whose `jit_compile` is resolved.
 
     Raises:
-        ValueError: the message names the part and the line to move or change.
+        ValueError: the message names the layer or the loss, and what to change.
     """
     synchronized = [layer.name for layer in models.batch_norms(model) if layer.synchronized]
     if options.jit_compile and synchronized and strategy.num_replicas_in_sync > 1:

@@ -251,11 +251,9 @@ def _train(model, feed, options, length, callbacks, validate, run, call_length, 
     logs = {}
     model.stop_training = False
     callbacks.on_train_begin()
-    epochs, per_epoch = length["epochs"], feed.steps_per_epoch
-    total = length["steps"] or (per_epoch and epochs * per_epoch)
+    epochs, total = feed.length(epochs=length["epochs"], steps=length["steps"])
     run.begin(callbacks.callbacks, total)
-    known = None if length["steps"] and not per_epoch else epochs
-    files.begin(callbacks.callbacks, step=run.step, total=total, epochs=known, steps_per_epoch=per_epoch)
+    files.begin(callbacks.callbacks, step=run.step, total=total, epochs=epochs, steps_per_epoch=feed.steps_per_epoch)
     # Read only now, because `keras.callbacks.BackupAndRestore` has just set the first epoch.
     length["first_epoch"] = models.first_epoch(model, length["first_epoch"])
     for span in run.spans(feed.spans(run.steps_done, **length)):

@@ -95,7 +95,11 @@ def read_cluster(environ: Mapping[str, str]) -> Cluster | None:
         print(f"worker {cluster.rank} of {cluster.size}" if cluster else "no cluster: this process trains alone")
         ```
     """
-    members = find(environ).members
+    return cluster_of(find(environ).members, environ)
+
+
+def cluster_of(members: Cluster | ProcessGroup | None, environ: Mapping[str, str]) -> Cluster | None:
+    """Returns the cluster of what `find` has found; raises as `read_cluster` does."""
     if not isinstance(members, ProcessGroup):
         return members
     if members.is_local:
